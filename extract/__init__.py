@@ -1,0 +1,1 @@
+"""Stage one: plots and posters become embeddings, once."""

@@ -1,0 +1,1 @@
+"""Stage two: ratings joined with cached embeddings train a fusion Transformer."""
