@@ -1,0 +1,79 @@
+"""What the operating system says of a disk, told as a refusal."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import BadInput, NoSpace
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError met while writing `path` into NoSpace (exit code 7) or BadInput (exit code 3)."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in _FULL:
+            raise NoSpace(
+                f"{path}: the disk is full ({reason}); free some space and run the same command again: "
+                "what is finished is kept"
+            ) from error
+        raise BadInput(
+            f"{path}: cannot be written ({reason}); mend that and run the same command again: what is finished is kept"
+        ) from error
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """`os.pwrite` all of `data` at byte `offset`, however many calls it takes."""
+    written = os.pwrite(descriptor, data, offset)
+    if written == len(data):
+        return
+    rest = memoryview(data)[written:]
+    while rest:
+        written = os.pwrite(descriptor, rest, offset + len(data) - len(rest))
+        rest = rest[written:]
+
+
+def read_all(descriptor: int, buffer: memoryview, offset: int) -> None:
+    """Fill `buffer` from byte `offset`. Raises EOFError where the file ends first."""
+    while buffer:
+        count = os.preadv(descriptor, [buffer], offset)
+        if count == 0:
+            raise EOFError
+        buffer, offset = buffer[count:], offset + count
+
+
+def reserve(descriptor: int, length: int) -> None:
+    """Make the file `length` bytes long with room on the disk for them. Raises OSError (ENOSPC) if there is none.
+
+    Where the system cannot reserve, the free space is asked for instead.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, length)
+        return
+    free = os.fstatvfs(descriptor)
+    if free.f_bavail * free.f_frsize < length:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(descriptor, length)
+
+
+def put_in_place(temporary: Path, final: Path) -> None:
+    """Rename `temporary` to `final` so that it survives a power cut: first the bytes reach the disk, then the name."""
+    _sync(temporary, os.O_RDONLY)
+    temporary.replace(final)
+    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,236 @@
+"""Checking every byte of an embedding file, and naming each row that is damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .disk import read_all
+from .embeddings import EmbeddingFile, Modality
+from .errors import DamagedFile
+from .rows import row_checksum
+from .status import Reason, Status
+
+_BLOCK = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a file: `where` is a dataset or region, `row` and `item` say whose it is, if one row's."""
+
+    where: str
+    what: str
+    row: int | None = None
+    item: int | str | None = None
+
+    def __str__(self) -> str:
+        whose = "" if self.row is None else f" row {self.row} (item {self.item})"
+        return f"{self.where}{whose}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found: no problems, or all of them. `pending` counts the rows of each modality not yet written."""
+
+    path: Path
+    rows: int
+    bytes: int
+    pending: dict[str, int]
+    problems: tuple[Problem, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong; a file that merely waits for more rows is sound but not complete."""
+        return not self.problems
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is written and nothing is wrong."""
+        return self.sound and not any(self.pending.values())
+
+    def damaged_rows(self, modality: str) -> list[int]:
+        """The rows of `modality` that `extract` has to compute again."""
+        prefix = f"{modality}/"
+        return sorted({p.row for p in self.problems if p.row is not None and p.where.startswith(prefix)})
+
+
+def verify(path: str | Path, progress: Callable[[int], None] = lambda _: None) -> Report:
+    """Read the whole file once and check everything the format promises.
+
+    `progress` is told the number of bytes read since its last call. Memory stays at a few megabytes. Raises DamagedFile
+    where the file cannot even be opened.
+    """
+    with EmbeddingFile.open(path, pending=True) as file, _Reader(file) as reader:
+        problems = _between(file, reader) + _constants(file, reader, progress) + _ids(file)
+        for name in file.modalities:
+            problems += _batches(file[name], file) + _rows(file, name, reader, progress)
+        return Report(file.path, len(file), file.header.file_length, file.pending, tuple(problems))
+
+
+def intact_rows(file: EmbeddingFile, modality: str) -> npt.NDArray[np.bool_]:
+    """(N,) True where the row is written and its checksum agrees with its bytes."""
+    intact: npt.NDArray[np.bool_] = file[modality].status != Status.PENDING
+    with _Reader(file) as reader:
+        for row in np.flatnonzero(intact).tolist():
+            intact[row] = reader.row(modality, row).checksum_agrees
+    return intact
+
+
+@dataclass(frozen=True)
+class _Row:
+    cls: memoryview
+    tokens: memoryview
+    status: int
+    reason: int
+    checksum: int
+
+    @property
+    def checksum_agrees(self) -> bool:
+        return row_checksum(self.cls, self.tokens, self.status, self.reason) == self.checksum
+
+
+class _Reader:
+    """Reads by `pread` into one buffer: a bad sector is an error to report, where a mapped page would be a crash."""
+
+    def __init__(self, file: EmbeddingFile) -> None:
+        self._file = file
+        self._modalities = {name: file[name] for name in file.modalities}
+        self._buffer = memoryview(bytearray(_BLOCK))
+        self._descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        os.close(self._descriptor)
+        if isinstance(error, EOFError | OSError):
+            reason = "it became shorter" if isinstance(error, EOFError) else error.strerror or error
+            raise DamagedFile(f"{self._file.path}: cannot be read to its end ({reason})") from error
+
+    def block(self, offset: int, length: int) -> memoryview:
+        """`length` bytes at `offset`; valid until the next call."""
+        if length > len(self._buffer):
+            self._buffer = memoryview(bytearray(length))
+        view = self._buffer[:length]
+        read_all(self._descriptor, view, offset)
+        return view
+
+    def row(self, modality: str, row: int) -> _Row:
+        """One row as it lies in the file; valid until the next call."""
+        datasets, arrays = self._file.header.datasets, self._modalities[modality]
+        stride = datasets[f"{modality}/cls"].length // len(self._file)
+        start, stop = int(arrays.offsets[row]), int(arrays.offsets[row + 1])
+        length = stride * (1 + stop - start)
+        if length > len(self._buffer):
+            self._buffer = memoryview(bytearray(length))
+        cls, tokens = self._buffer[:stride], self._buffer[stride:length]
+        read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + row * stride)
+        if tokens:
+            read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + start * stride)
+        return _Row(cls, tokens, int(arrays.status[row]), int(arrays.reason[row]), int(arrays.checksum[row]))
+
+
+def _between(file: EmbeddingFile, reader: _Reader) -> list[Problem]:
+    """The few bytes that align the datasets must be zero, or a flipped bit could hide there."""
+    header, problems = file.header, []
+    end = header.user_block + header.metadata_length
+    for dataset in header.datasets.values():
+        if dataset.length:
+            if any(reader.block(end, dataset.offset - end)):
+                problems.append(Problem(dataset.name, f"bytes {end} to {dataset.offset} in front of it are not zero"))
+            end = dataset.offset + dataset.length
+    return problems
+
+
+def _constants(file: EmbeddingFile, reader: _Reader, progress: Callable[[int], None]) -> list[Problem]:
+    problems = []
+    for dataset in file.header.datasets.values():
+        if dataset.sha256 is None:
+            continue
+        digest = hashlib.sha256()
+        for offset in range(0, dataset.length, _BLOCK):
+            block = reader.block(dataset.offset + offset, min(_BLOCK, dataset.length - offset))
+            digest.update(block)
+            progress(len(block))
+        if digest.hexdigest() != dataset.sha256:
+            problems.append(Problem(dataset.name, "damaged: its SHA-256 is not the header's"))
+    return problems
+
+
+def _ids(file: EmbeddingFile) -> list[Problem]:
+    try:
+        order = np.sort(file.ids)
+    except UnicodeDecodeError:
+        return [Problem("items/id", "not UTF-8")]
+    twice = order[:-1][order[1:] == order[:-1]]
+    return [Problem("items/id", f"id {twice[0]} stands twice")] if twice.size else []
+
+
+def _batches(modality: Modality, file: EmbeddingFile) -> list[Problem]:
+    numbers = modality.batch
+    if numbers.min() < -1 or numbers.max() >= len(file):
+        return [Problem(f"{modality.name}/batch", "expected numbers from -1 to below the number of items")]
+    return []
+
+
+def _rows(file: EmbeddingFile, name: str, reader: _Reader, progress: Callable[[int], None]) -> list[Problem]:
+    modality, problems, ids = file[name], [], _item_names(file)
+    embedded = modality.has_embedding
+    for row in np.flatnonzero(modality.status != Status.PENDING).tolist():
+        found = reader.row(name, row)
+        for where, what in _row_problems(found, name, modality.dtype, bool(embedded[row])):
+            problems.append(Problem(where, what, row, ids[row]))
+        progress(len(found.cls) + len(found.tokens))
+    unwritten = (modality.status == Status.PENDING) & ((modality.checksum != 0) | (modality.reason != 0))
+    for row in np.flatnonzero(unwritten).tolist():
+        problems.append(Problem(f"{name}/status", "pending, yet it has a checksum or a reason", row, ids[row]))
+    return problems
+
+
+def _row_problems(row: _Row, name: str, dtype: str, embedded: bool) -> list[tuple[str, str]]:
+    if not row.checksum_agrees:
+        return [(f"{name}/checksum", "damaged or half-written: its checksum disagrees with its bytes")]
+    if row.status > max(Status) or row.reason > max(Reason):
+        return [(f"{name}/status", f"unknown status {row.status} or reason {row.reason}")]
+    if embedded and not (_all_finite(row.cls, dtype) and _all_finite(row.tokens, dtype)):
+        return [(f"{name}/tokens", "NaN or Inf in an embedding")]
+    if not embedded and not (_all_nan(row.cls, dtype) and _all_nan(row.tokens, dtype)):
+        return [(f"{name}/tokens", f"expected NaN throughout for status {Status(row.status).name}")]
+    return []
+
+
+# per dtype: integers of its size, the bits of +infinity, and all bits but the sign. Finite values lie below infinity,
+# NaNs above it; integers compare several times faster than numpy's half-precision floats
+_BITS: dict[str, tuple[str, int, int]] = {
+    "float16": ("<u2", 0x7C00, 0x7FFF),
+    "bfloat16": ("<u2", 0x7F80, 0x7FFF),
+    "float32": ("<u4", 0x7F800000, 0x7FFFFFFF),
+}
+
+
+def _all_finite(data: memoryview, dtype: str) -> bool:
+    integers, infinity, magnitude = _BITS[dtype]
+    values = np.frombuffer(data, integers)
+    return values.size == 0 or int((values & magnitude).max()) < infinity
+
+
+def _all_nan(data: memoryview, dtype: str) -> bool:
+    integers, infinity, magnitude = _BITS[dtype]
+    values = np.frombuffer(data, integers)
+    return values.size == 0 or int((values & magnitude).min()) > infinity
+
+
+def _item_names(file: EmbeddingFile) -> list[Any]:
+    try:
+        names: list[Any] = file.ids.tolist()
+    except UnicodeDecodeError:
+        names = [repr(value) for value in file.array("items/id").tolist()]
+    return names
