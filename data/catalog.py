@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from .dataset import ITEM_COLUMNS, Description, check_ids, rows_named
+from .dataset import ITEM_COLUMNS, Description, id_faults, refuse_rows, rows_named
 from .errors import BadInput, UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def _read_items(file: Path) -> pl.DataFrame:
         if items.schema[name] not in allowed:
             expected = " or ".join(str(one) for one in allowed)
             raise BadInput(f"{file}, column {name}: expected {expected}, found {items.schema[name]}")
-    check_ids(items, "item_id", str(file))
+    text_ids = items.lazy().select(pl.col("item_id").cast(pl.String)).with_row_index("row")
+    refuse_rows(text_ids, id_faults("item_id"), str(file))
     if repeated := items.select(pl.col("item_id").is_duplicated().arg_true()).to_series().to_list():
         first = items["item_id"][repeated[0]]
         raise BadInput(

@@ -16,7 +16,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -97,31 +96,48 @@ def poster_root_as_written(root: Path, folder: Path) -> str:
     return Path(os.path.relpath(root, folder)).as_posix()
 
 
+@dataclass(frozen=True)
+class Staging:
+    """Where a new dataset grows: ``folder`` becomes the dataset, ``scratch`` is thrown away."""
+
+    folder: Path
+    scratch: Path
+
+
 @contextmanager
-def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Staging]:
     """Give a temporary sibling of ``out`` to fill; it becomes ``out`` only when the block ends without an error.
 
     Refuses (BadInput) an existing ``out`` unless ``overwrite``, and even then anything that is neither a dataset
-    folder nor empty. A full disk raises NoSpace.
+    folder nor empty. A full disk raises NoSpace; any other fault of the disk BadInput.
     """
     out = out.resolve()
     _refuse_to_replace(out, overwrite=overwrite)
-    try:
+    with _faults_told(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.new-", dir=out.parent))
-    except OSError as fault:
-        raise BadInput(f"{out.parent}: cannot write there ({fault.strerror}): choose another folder") from None
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.new-", dir=out.parent) as place:
+            staging = Staging(Path(place) / "dataset", Path(place) / "scratch")
+            staging.folder.mkdir()
+            staging.scratch.mkdir()
+            yield staging
+            _make_durable(staging.folder)
+            if out.exists():
+                out.rename(Path(place) / "replaced")
+            staging.folder.rename(out)
+
+
+@contextmanager
+def _faults_told(out: Path) -> Iterator[None]:
     try:
-        yield staged
-        _make_durable(staged)
-        _put_in_place(staged, out)
-    except OSError as fault:
-        shutil.rmtree(staged, ignore_errors=True)
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        yield
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        # Polars reports a full disk in words, not by number.
+        if getattr(fault, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(fault):
             raise NoSpace(f"{out.parent}: the disk is full; nothing was left there. Free space and run again") from None
-        raise
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
+        if isinstance(fault, OSError):
+            raise BadInput(f"{fault.filename or out}: {fault.strerror or fault}; nothing was written") from None
+        if isinstance(fault, pl.exceptions.ComputeError):
+            raise BadInput(f"a source table cannot be read: {str(fault).splitlines()[0]}") from None
         raise
 
 
@@ -139,24 +155,11 @@ def _refuse_to_replace(out: Path, *, overwrite: bool) -> None:
             raise BadInput(f"{out} is not a dataset of this cinefuse: --overwrite will not delete it") from None
 
 
-def _make_durable(staged: Path) -> None:
-    # mkdtemp makes the folder private; a dataset is as readable as any other folder of its owner.
-    umask = os.umask(0)
-    os.umask(umask)
-    staged.chmod(0o777 & ~umask)
-    for path in staged.rglob("*"):
+def _make_durable(folder: Path) -> None:
+    for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-
-
-def _put_in_place(staged: Path, out: Path) -> None:
-    if not out.exists():
-        staged.rename(out)
-        return
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.old-", dir=out.parent) as grave:
-        out.rename(Path(grave) / out.name)
-        staged.rename(out)
 
 
 def sha256_of(file: Path) -> str:
@@ -183,28 +186,26 @@ def is_integer_id(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Int64, strict=False).cast(pl.String).eq_missing(pl.col(column))
 
 
-ID_FAULTS: dict[str, str] = {
-    "missing": "has no id (null or empty)",
-    "nul": "has an id with a NUL character",
-    "long": f"has an id longer than {MAX_ID_BYTES} bytes of UTF-8",
-}
+def refuse_rows(table: pl.LazyFrame, faults: dict[str, pl.Expr], name: str) -> None:
+    """Raise BadInput for the first fault that any row has, naming the first such rows.
+
+    ``table`` has a column ``row`` (from 0); ``faults`` maps the rest of the sentence to a Boolean expression.
+    One streaming pass where all is well.
+    """
+    counts = table.select(fault.fill_null(False).sum().alias(says) for says, fault in faults.items())
+    for says, count in counts.collect(engine="streaming").row(0, named=True).items():
+        if count:
+            rows = table.filter(faults[says]).select("row").head(5).collect(engine="streaming")["row"].to_list()
+            raise BadInput(f"{name}: {rows_named(sorted(rows), count)} {says}")
 
 
-def id_fault(column: str) -> dict[str, pl.Expr]:
-    """For each key of ID_FAULTS, where a text id has that fault (never null)."""
+def id_faults(column: str) -> dict[str, pl.Expr]:
+    """For `refuse_rows`: what may be wrong with the text ids in ``column``."""
     value = pl.col(column)
     return {
-        "missing": value.is_null() | (value == "").fill_null(False),
-        "nul": value.str.contains("\0", literal=True).fill_null(False),
-        "long": (value.str.len_bytes() > MAX_ID_BYTES).fill_null(False),
+        f"without an id in column {column} (null or empty); every row needs one": value.is_null() | (value == ""),
+        f"with a NUL character in the id in column {column}; give other ids": value.str.contains("\0", literal=True),
+        f"with an id of more than {MAX_ID_BYTES} bytes of UTF-8 in column {column}; shorten it": (
+            value.str.len_bytes() > MAX_ID_BYTES
+        ),
     }
-
-
-def check_ids(table: pl.DataFrame, column: str, name: str) -> None:
-    """Refuse (BadInput, naming rows) null, empty, over-long or NUL-carrying ids in an Int64 or String column."""
-    if table.schema[column] != pl.String:
-        table = table.select(pl.col(column).cast(pl.String))
-    for key, fault in id_fault(column).items():
-        rows = table.select(fault.arg_true()).to_series().to_list()
-        if rows:
-            raise BadInput(f"{name}, column {column}: {rows_named(rows)} {ID_FAULTS[key]}; every row needs a valid id")

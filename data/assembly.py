@@ -1,0 +1,145 @@
+"""From parts in hand (items, ratings, users, folds, posters) to a dataset folder, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from .dataset import ITEM_COLUMNS, Description, Staging, is_integer_id, poster_root_as_written
+from .errors import BadInput
+from .items import without_repeats
+from .ratings import rating_counts, write_fold
+
+if TYPE_CHECKING:
+    from .ratings import RatingTable
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user asked of an import: replace OUT, refuse doubtful rows, copy the posters into the dataset."""
+
+    overwrite: bool = False
+    strict: bool = False
+    copy_posters: bool = False
+
+
+@dataclass
+class Parts:
+    """Everything an import found; ``name`` is the source's, as messages say it. ``items`` has the columns of `items.parquet`, ids as text, and ``row``.
+
+    ``folds`` maps a fold's name to its "train" and "test" tables. ``posters`` is where poster paths start (None: there
+    are none).
+    """
+
+    name: str
+    items: pl.DataFrame
+    ratings: RatingTable | None
+    posters: Path | None = None
+    users: pl.DataFrame | None = None
+    folds: dict[str, dict[str, RatingTable]] = field(default_factory=dict)
+    sources: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import made: the dataset folder, its counts by name, and one sentence for each thing to know about it."""
+
+    folder: Path
+    counts: dict[str, int]
+    warnings: list[str]
+
+
+def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> ImportReport:
+    """Write all files of a dataset into the staged folder; its final place is ``out``.
+
+    Item ids become Int64 where those of items and ratings alike are all canonical integers, else both stay text.
+    """
+    items, repeats = without_repeats(parts.items, parts.name, strict=choices.strict)
+    if items.is_empty():
+        raise BadInput(f"{parts.name}: there are no items; a dataset needs at least one")
+    integers = {"user_id": True, "item_id": True} if parts.ratings is None else parts.ratings.check()
+    integer_items = integers["item_id"] and bool(items.select(is_integer_id("item_id").all()).item())
+    items = items.select(list(ITEM_COLUMNS)).with_columns(
+        pl.col("item_id").cast(pl.Int64 if integer_items else pl.String)
+    )
+    items.write_parquet(staging.folder / "items.parquet", compression="zstd")
+    counts: dict[str, int] = {
+        "items": items.height,
+        "texts": items.height - items["text"].null_count(),
+        "posters": items.height - items["poster"].null_count(),
+    }
+    warnings = [*parts.warnings, *repeats]
+    if parts.ratings is not None:
+        file = staging.folder / "ratings.parquet"
+        parts.ratings.write(file, integer_users=integers["user_id"], integer_items=integer_items)
+        found = rating_counts(file, items)
+        counts |= {key: found[key] for key in ("ratings", "users", "rated_items")}
+        warnings += _doubts(found)
+        _write_folds(parts.folds, staging.folder)
+    if parts.users is not None:
+        dtype = pl.Int64 if integers["user_id"] else pl.String
+        users = parts.users.with_columns(pl.col("user_id").cast(dtype))
+        users.write_parquet(staging.folder / "users.parquet", compression="zstd")
+    root = "."
+    if parts.posters is not None:
+        root = poster_root_as_written(parts.posters, out)
+        if choices.copy_posters:
+            root, missing = copy_posters(items["poster"].drop_nulls().to_list(), parts.posters, staging.folder)
+            warnings += [f"{missing:,} posters are not files inside {parts.posters}; they were not copied"] * bool(
+                missing
+            )
+    Description(out.resolve().name, root, parts.sources, counts).write(staging.folder)
+    return ImportReport(out, counts, warnings)
+
+
+def _write_folds(folds: dict[str, dict[str, RatingTable]], folder: Path) -> None:
+    if folds:
+        (folder / "splits").mkdir()
+    for name, tables in folds.items():
+        write_fold(folder / "ratings.parquet", name, tables, folder / "splits" / f"{name}.parquet")
+
+
+def _doubts(found: dict[str, Any]) -> list[str]:
+    doubts = []
+    if found["repeated_pairs"]:
+        doubts.append(f"{found['repeated_pairs']:,} ratings repeat a user and film already rated; they were kept")
+    if found["unknown_items"]:
+        doubts.append(
+            f"{found['unknown_item_ratings']:,} ratings name {found['unknown_items']:,} films that the items lack; "
+            "they were kept"
+        )
+    return doubts
+
+
+def poster_inside(root: Path, poster: str) -> Path | None:
+    """The file a poster path leads to, if it is a regular file inside ``root`` (both resolved); else None."""
+    try:
+        file = (root / poster).resolve()
+        return file if file.is_relative_to(root.resolve()) and file.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def copy_posters(posters: list[str], source: Path, folder: Path) -> tuple[str, int]:
+    """Copy poster files into ``folder``/posters under their relative paths.
+
+    Gives where the paths start now (relative to ``folder``) and how many were no regular files inside ``source``.
+    """
+    # Paths that already start with "posters/" need no second folder of that name.
+    root = "." if posters and all(Path(poster).parts[:1] == ("posters",) for poster in posters) else "posters"
+    (folder / "posters").mkdir()
+    missing = 0
+    for poster in dict.fromkeys(posters):
+        file = poster_inside(source, poster)
+        if file is None or Path(poster).is_absolute() or ".." in Path(poster).parts:
+            missing += 1
+            continue
+        target = folder / root / poster
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    return root, missing
