@@ -308,7 +308,8 @@ def _without_nulls(value: object) -> set[str]:
 
 # Without O_NONBLOCK opening a FIFO waits for its writer; without O_NOFOLLOW a link swapped in late leads outside.
 _OPEN_POSTER = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_OPEN_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_FOLDER = _OPEN_ROOT | os.O_NOFOLLOW
 
 _REASON_OF_ERRNO = {
     errno.ENOENT: Reason.NOT_FOUND,
@@ -339,17 +340,30 @@ def read_poster(path: str, root: Path, limits: PosterLimits) -> bytes:
 
 
 def _open_inside(path: str, root: Path) -> int:
-    """Open a poster with every link resolved beforehand, each step of the way relative to the folder just opened.
+    """Open a poster by walking down from the folder, each step relative to the one before and never through a link.
 
-    Links are resolved by reading them, which opens nothing; the walk then refuses links altogether, so a link put in
-    place between the two cannot lead out.
+    Where links or ".." are in the way, they are first resolved by reading them, which opens nothing. The walk that
+    follows refuses links again, so one put in place meanwhile cannot lead out.
     """
-    real_root = os.path.realpath(root)
-    inside = os.path.relpath(os.path.realpath(Path(real_root, path)), real_root)
-    *folders, name = Path(inside).parts or (os.curdir,)
-    if Path(path).is_absolute() or os.pardir in (*folders, name):
+    if Path(path).is_absolute():
         raise PosterProblem(Reason.OUTSIDE_FOLDER)
-    here = os.open(real_root, _OPEN_FOLDER)
+    steps = Path(path).parts
+    if os.pardir not in steps:
+        try:
+            return _walk_down(root, steps)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+    real_root = os.path.realpath(root)
+    steps = Path(os.path.relpath(os.path.realpath(Path(real_root, path)), real_root)).parts
+    if os.pardir in steps:
+        raise PosterProblem(Reason.OUTSIDE_FOLDER)
+    return _walk_down(root, steps)
+
+
+def _walk_down(root: Path, steps: tuple[str, ...]) -> int:
+    *folders, name = steps or (os.curdir,)
+    here = os.open(root, _OPEN_ROOT)
     try:
         for folder in folders:
             above, here = here, os.open(folder, _OPEN_FOLDER, dir_fd=here)
