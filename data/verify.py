@@ -75,6 +75,12 @@ def verify(path: str | Path, progress: Callable[[int], None] = lambda _: None) -
         return Report(file.path, len(file), file.header.file_length, file.pending, tuple(problems))
 
 
+def damaged_constants(file: EmbeddingFile) -> list[str]:
+    """The datasets laid out once (ids, offsets, digests, batches, token ids) whose bytes are no longer the header's."""
+    with _Reader(file) as reader:
+        return [problem.where for problem in _constants(file, reader, lambda _: None)]
+
+
 def intact_rows(file: EmbeddingFile, modality: str) -> npt.NDArray[np.bool_]:
     """(N,) True where the row is written and its checksum agrees with its bytes."""
     intact: npt.NDArray[np.bool_] = file[modality].status != Status.PENDING

@@ -1,0 +1,83 @@
+"""Rows that another embedding file already holds are copied, not encoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.embeddings import EmbeddingFile
+from ..data.rows import RowWriter, row_checksum
+from ..data.status import Reason, Status
+from .plan import ModalityPlan
+
+
+@dataclass(frozen=True)
+class Reusable:
+    """For each item of a plan, the row of `old` that holds its embedding, (N,) int64, -1 for none."""
+
+    old: EmbeddingFile
+    rows: npt.NDArray[np.int64]
+
+    @property
+    def found(self) -> npt.NDArray[np.bool_]:
+        """(N,) True where there is something to copy."""
+        return self.rows >= 0
+
+
+def find_reusable(old: EmbeddingFile, plan: ModalityPlan) -> Reusable:
+    """Match the plan's inputs with intact rows of `old` by digest. The caller has compared the fingerprints."""
+    modality = old[plan.name]
+    rows = np.full(len(plan.status), -1, np.int64)
+    known: dict[bytes, int] = {}
+    for row in np.flatnonzero(modality.has_embedding).tolist():
+        known.setdefault(modality.digest[row].tobytes(), row)
+    for row in np.flatnonzero(plan.encodable).tolist():
+        candidate = known.get(plan.digest[row].tobytes(), -1)
+        if candidate >= 0 and len(modality.tokens_of(candidate)) == plan.lengths[row] and _intact(old, plan, candidate):
+            rows[row] = candidate
+    return Reusable(old, rows)
+
+
+def copy_rows(
+    source: Reusable,
+    file: EmbeddingFile,
+    plan: ModalityPlan,
+    wanted: npt.NDArray[np.bool_],
+    advance: Callable[[int], None],
+) -> int:
+    """Copy what `source` has of the `wanted` rows (N,) into `file`; returns how many rows that were."""
+    old = source.old[plan.name]
+    rows = np.flatnonzero(wanted & source.found).tolist()
+    with RowWriter(file) as writer:
+        for row in rows:
+            at = int(source.rows[row])
+            status, reason = Status(plan.status[row]), Reason(plan.reason[row])
+            writer.write(plan.name, row, old.cls[at], old.tokens_of(at), status, reason)
+            advance(row)
+    return len(rows)
+
+
+def _intact(old: EmbeddingFile, plan: ModalityPlan, row: int) -> bool:
+    modality = old[plan.name]
+    checksum = row_checksum(
+        modality.cls[row], modality.tokens_of(row), int(modality.status[row]), int(modality.reason[row])
+    )
+    return checksum == int(modality.checksum[row])
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """The fields in which two fingerprints differ, each as "field: expected ..., found ..."."""
+    return [
+        f"{field}: expected {_short(wanted.get(field))}, found {_short(found.get(field))}"
+        for field in sorted({*wanted, *found})
+        if wanted.get(field) != found.get(field)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return f"{text[:13]}...'" if len(text) == 66 else text
