@@ -29,10 +29,10 @@ class Choices:
 
 @dataclass
 class Parts:
-    """Everything an import found; ``name`` is the source's, as messages say it. ``items`` has the columns of `items.parquet`, ids as text, and ``row``.
+    """Everything an import found; ``name`` is the source's, as messages say it.
 
-    ``folds`` maps a fold's name to its "train" and "test" tables. ``posters`` is where poster paths start (None: there
-    are none).
+    ``items`` has the columns of `items.parquet`, ids as text, and ``row``. ``folds`` maps a fold's name to its "train"
+    and "test" tables. ``posters`` is where poster paths start (None: there are none).
     """
 
     name: str

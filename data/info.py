@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,6 +16,7 @@ from .errors import BadInput
 from .ratings import rating_counts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -93,14 +95,15 @@ def _ratings(file: Path, items: pl.DataFrame) -> dict[str, Any] | None:
             raise BadInput(f"{file}: its item_id is of another type than that of the items: import the dataset again")
         counts = rating_counts(file, items)
     cells = counts["users"] * (items.height + counts["unknown_items"])
-    return counts | {"density": counts["ratings"] / max(1, cells)}
+    histogram = {f"{rating:g}": rows for rating, rows in counts["histogram"].items()}
+    return counts | {"histogram": histogram, "density": counts["ratings"] / max(1, cells)}
 
 
 def _height(file: Path) -> int | None:
     if not file.is_file():
         return None
     with _readable(file):
-        return pl.scan_parquet(file).select(pl.len()).collect().item()
+        return int(pl.scan_parquet(file).select(pl.len()).collect().item())
 
 
 def _fold(file: Path) -> dict[str, int]:
@@ -108,16 +111,11 @@ def _fold(file: Path) -> dict[str, int]:
         return dict(pl.scan_parquet(file).group_by("part").len().sort("part", descending=True).collect().iter_rows())
 
 
-class _readable:
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     """Turn a table that Polars cannot read into a refusal that names the file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: object) -> None:
-        if isinstance(fault, pl.exceptions.PolarsError | OSError):
-            reason = str(fault).splitlines()[0]
-            raise BadInput(f"{self.file} cannot be read ({reason}): import the dataset again") from None
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise BadInput(f"{file} cannot be read ({reason}): import the dataset again") from None
