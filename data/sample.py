@@ -1,13 +1,14 @@
 """A generated sample catalogue: drawn posters, composed plots, users with tastes. None of its films exist.
 
 Each film has a genre and a mood. Both can be read off its plot (cast, place, events, ending) and off its poster (shapes
-and ground by genre, palette by mood), and users rate by their taste for both: something real to learn, nothing borrowed.
+by genre, palette by mood), and users rate by their taste for both: something real to learn, nothing borrowed.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .dataset import ITEM_COLUMNS, Description, new_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOTE = "Generated sample: these films, posters, plots, users and ratings are made up."
@@ -184,11 +186,11 @@ class _Film:
 def write_sample(folder: Path, items: int = 64, users: int = 60, seed: int = 0) -> None:
     """Write a dataset folder of generated films, the same for the same arguments; an existing ``folder`` is refused.
 
-    Of 16 films one lacks a poster and another a plot; the last film but one repeats the first film's poster, the last
+    Of 17 films one lacks a poster and another a plot; the last film but one repeats the first film's poster, the last
     one its plot (from 4 films on).
     """
     chance = random.Random(f"{seed}/{items}/{users}")
-    films = [_make_film(number, chance) for number in range(items)]
+    films = _make_films(items, chance)
     with new_folder(folder) as staging:
         (staging.folder / "posters").mkdir()
         rows = [_row(number, film, items) for number, film in enumerate(films)]
@@ -208,29 +210,40 @@ def write_sample(folder: Path, items: int = 64, users: int = 60, seed: int = 0) 
 
 
 def _row(number: int, film: _Film, items: int) -> dict[str, object]:
+    # 17 is no multiple of the number of genres, so no genre loses more than the others.
     return {
         "item_id": number + 1,
         "title": f"{film.title} ({film.year})",
         "year": film.year,
         "genres": [film.genre.name],
-        "text": None if number % 16 == 7 else film.plot,
-        "poster": None if number % 16 == 11 and number < items - 2 else f"posters/{number + 1}.png",
+        "text": None if number % 17 == 7 else film.plot,
+        "poster": None if number % 17 == 11 and number < items - 2 else f"posters/{number + 1}.png",
     }
 
 
-def _make_film(number: int, chance: random.Random) -> _Film:
-    # Going through the genres in turn, and the moods in turn within each, gives every pair its share.
-    genre = GENRES[number % len(GENRES)]
-    mood = MOODS[(number // len(GENRES) + number) % len(MOODS)]
-    title = f"The {chance.choice(mood.adjectives)} {chance.choice(genre.nouns)}"
-    return _Film(title, chance.randint(1931, 2019), genre, mood, _compose_plot(genre, mood, chance))
+def _make_films(items: int, chance: random.Random) -> list[_Film]:
+    """Go through the genres in turn, and through the moods within each; no title comes twice."""
+    titles = {(genre.name, mood.name): _titles(genre, mood, chance) for genre in GENRES for mood in MOODS}
+    films = []
+    for number in range(items):
+        genre = GENRES[number % len(GENRES)]
+        mood = MOODS[(number // len(GENRES) + number) % len(MOODS)]
+        title = next(titles[genre.name, mood.name])
+        films.append(_Film(title, chance.randint(1931, 2019), genre, mood, _compose_plot(genre, mood, chance)))
+    return films
+
+
+def _titles(genre: Genre, mood: Mood, chance: random.Random) -> Iterator[str]:
+    names = [f"The {adjective} {noun}" for adjective in mood.adjectives for noun in genre.nouns]
+    chance.shuffle(names)
+    yield from names
+    for part in count(2):
+        yield from (f"{name} {part}" for name in names)
 
 
 def _compose_plot(genre: Genre, mood: Mood, chance: random.Random) -> str:
     who, where = chance.choice(genre.people), chance.choice(genre.places)
-    opening = chance.choice(
-        (f"In {where}, {who} wants only to be left alone.", f"{who.capitalize()} comes home to {where}.")
-    )
+    opening = chance.choice((f"For {who}, {where} is a last chance.", f"It begins with {who} and {where}."))
     middle = [f"{event}." for event in chance.sample(genre.events, chance.randint(0, 3))]
     return " ".join([opening, *middle, chance.choice(mood.endings)])
 
@@ -262,7 +275,7 @@ def _rate(films: list[_Film], users: int, chance: random.Random) -> tuple[pl.Dat
 
 
 def draw_poster(title: str, genre: Genre, mood: Mood) -> Image.Image:
-    """Draw an RGB poster of POSTER_SIZE: shapes by genre, palette by mood, the title in type; it depends on them alone."""
+    """Draw an RGB poster of POSTER_SIZE: shapes by genre, palette by mood, the title in type."""
     chance = random.Random(f"{title}/{genre.name}/{mood.name}")
     ground, light, ink = mood.palette
     width, height = POSTER_SIZE
