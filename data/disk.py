@@ -11,6 +11,7 @@ from pathlib import Path
 from .errors import BadInput, NoSpace
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
@@ -32,13 +33,12 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """`os.pwrite` all of `data` at byte `offset`, however many calls it takes."""
-    written = os.pwrite(descriptor, data, offset)
-    if written == len(data):
-        return
-    rest = memoryview(data)[written:]
+    rest = memoryview(data)
     while rest:
-        written = os.pwrite(descriptor, rest, offset + len(data) - len(rest))
-        rest = rest[written:]
+        written = os.pwrite(descriptor, rest, offset)
+        if written == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest, offset = rest[written:], offset + written
 
 
 def read_all(descriptor: int, buffer: memoryview, offset: int) -> None:
@@ -56,8 +56,13 @@ def reserve(descriptor: int, length: int) -> None:
     Where the system cannot reserve, the free space is asked for instead.
     """
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, length)
-        return
+        try:
+            os.posix_fallocate(descriptor, 0, length)
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
+        else:
+            return
     free = os.fstatvfs(descriptor)
     if free.f_bavail * free.f_frsize < length:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -20,15 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .disk import reserve, write_all, writing
+from .disk import put_in_place, reserve, write_all, writing
 from .errors import BadInput, DamagedFile
 from .hdf5_metadata import Array, build, check_agreement
 from .header import FIRST_LINE_LENGTH, MODALITIES, VERSION, Dataset, Header, item_size, user_block_size
+from .ids import IdArray, as_stored, stored_ids
 from .status import Status
 
 ATTRIBUTES = {"encoding-type": "cinefuse-embeddings", "encoding-version": str(VERSION)}
-
-IdArray = npt.NDArray[np.int64] | npt.NDArray[np.str_]
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
@@ -110,13 +109,21 @@ class Modality:
         return fingerprint
 
     @property
+    def pending(self) -> npt.NDArray[np.bool_]:
+        """(N,) True where the row is not written yet, or only half: its checksum, which comes last, is still 0."""
+        waiting: npt.NDArray[np.bool_] = (self.status == Status.PENDING) | (self.checksum == 0)
+        return waiting
+
+    @property
     def has_embedding(self) -> npt.NDArray[np.bool_]:
-        """(N,) True where the item has a real embedding; elsewhere its cls and tokens are NaN."""
+        """(N,) True where the item has a real embedding; elsewhere its cls and tokens are NaN (or not written yet)."""
         embedded: npt.NDArray[np.bool_] = (self.status == Status.OK) | (self.status == Status.TRUNCATED)
-        return embedded
+        return embedded & ~self.pending
 
     def tokens_of(self, row: int) -> npt.NDArray[Any]:
-        """The item's token embeddings, (T_i, D), a view."""
+        """The item's token embeddings, (T_i, D), a view. Raises IndexError where there is no such row."""
+        if not 0 <= row < len(self.status):
+            raise IndexError(f"expected a row from 0 to {len(self.status) - 1}, received {row}")
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
     def gather(
@@ -125,16 +132,20 @@ class Modality:
         """The tokens of `rows` one after another, (sum T_i, D), and their offsets, (len(rows) + 1,).
 
         With `out` (at least that many rows of width D, same dtype) its front part is filled and returned: no memory is
-        taken. Raises ValueError where it is too small.
+        taken. Raises ValueError where it does not fit, or where a row does not exist (-1 as `find` says it).
         """
-        starts, stops = self.offsets[rows], self.offsets[np.asarray(rows) + 1]
+        rows = np.asarray(rows, np.int64)
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.status):
+            raise ValueError(f"expected rows from 0 to {len(self.status) - 1}, received {rows.min()} to {rows.max()}")
+        starts, stops = self.offsets[rows], self.offsets[rows + 1]
         offsets = np.concatenate(([0], np.cumsum(stops - starts)))
         total = int(offsets[-1])
         if out is None:
             out = np.empty((total, self.width), self.tokens.dtype)
-        if len(out) < total:
-            raise ValueError(f"expected a buffer of at least {total} rows, received {len(out)}")
-        for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets.tolist(), strict=False):
+        if len(out) < total or out.shape[1:] != (self.width,) or out.dtype != self.tokens.dtype:
+            expected = f"at least ({total}, {self.width}) {self.tokens.dtype}"
+            raise ValueError(f"expected a buffer of {expected}, received {out.shape} {out.dtype}")
+        for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True):
             out[at : at + stop - start] = self.tokens[start:stop]
         return out[:total], offsets
 
@@ -155,7 +166,7 @@ class EmbeddingFile:
 
         `ids` (N,) are int64, or strings that become UTF-8 of fixed length. The file appears under its name only when it
         is complete in this sense. Raises NoSpace before anything is computed if the disk cannot hold it, BadInput for
-        ids that the format cannot hold.
+        ids that the format cannot hold, ValueError for a layout or record that it cannot.
         """
         header, contents = _lay_out(ids, modalities, about)
         # whoever may write `path` may write this too: the lock on the final name covers both
@@ -166,9 +177,8 @@ class EmbeddingFile:
                 for offset, content in contents:
                     write_all(descriptor, content, offset)
                 write_all(descriptor, header.encode(), 0)
-                os.fsync(descriptor)
             with writing(path):
-                laid.replace(path)
+                put_in_place(laid, path)
         except BaseException:
             laid.unlink(missing_ok=True)
             raise
@@ -179,7 +189,8 @@ class EmbeddingFile:
         """Map the file at `path`. Costs milliseconds and no memory, whatever its size.
 
         The header, the HDF5 metadata and the offsets are checked; rows are not (`verify` does). With `pending`, a file
-        that still waits for embeddings is opened too. Raises DamagedFile, or BadInput where there is no such file.
+        that still waits for embeddings is opened too. Raises DamagedFile, or BadInput where there is no such file or
+        it may not be read.
         """
         path = Path(path)
         try:
@@ -188,8 +199,11 @@ class EmbeddingFile:
                 content = mmap.mmap(descriptor, header.file_length, prot=mmap.PROT_READ)
         except FileNotFoundError:
             raise BadInput(f"{path}: no such embedding file; `cinefuse extract` makes one") from None
-        except OSError as error:
-            raise DamagedFile(f"{path}: cannot be read ({error.strerror or error})") from None
+        except PermissionError:
+            raise BadInput(f"{path}: you may not read this file; change its permissions, or copy it") from None
+        except (OSError, ValueError) as error:  # ValueError: it became shorter before it could be mapped
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DamagedFile(f"{path}: cannot be read ({reason})") from None
         file = cls(path, header, content)
         file._check_offsets()
         if not pending:
@@ -208,7 +222,7 @@ class EmbeddingFile:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open_again, (self.path,)
+        return _open_again, (self.path, self.header)
 
     def __len__(self) -> int:
         return self.header.rows
@@ -246,30 +260,39 @@ class EmbeddingFile:
         dataset = self.header.datasets[name]
         dtype = numpy_dtype(dataset.dtype)
         if dataset.length == 0:
-            return np.empty(dataset.shape, dtype)
+            nothing = np.empty(dataset.shape, dtype)
+            nothing.flags.writeable = False
+            return nothing
         count = dataset.length // dtype.itemsize
         return np.frombuffer(self._content, dtype, count, dataset.offset).reshape(dataset.shape)
 
     @cached_property
     def ids(self) -> IdArray:
-        """The items' ids, (N,): int64, or str where the source's ids are text."""
+        """The items' ids, (N,): int64, or str where the source's ids are text. Raises DamagedFile if not UTF-8."""
         stored = self.array("items/id")
-        return stored if stored.dtype.kind == "i" else np.char.decode(stored, "utf-8")
+        if stored.dtype.kind == "i":
+            return stored
+        try:
+            return np.char.decode(stored, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DamagedFile(f"{self.path}: expected items/id as UTF-8, found {error.object[:60]!r}") from None
 
     @cached_property
     def _order(self) -> npt.NDArray[np.intp]:
-        return np.argsort(self.ids, kind="stable")
+        return np.argsort(self.array("items/id"), kind="stable")
 
     def find(self, ids: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """The row number of each id, (K,) int64; -1 where the file has no such item."""
-        wanted = np.asarray(ids)
+        """The row number of each id, (K,) int64; -1 where the file has no such item.
+
+        A number is never an id of text, nor a text one of a number.
+        """
+        stored = self.array("items/id")
+        wanted, possible = as_stored(ids, stored.dtype)
         if wanted.size == 0:
             return np.empty(0, np.int64)
-        if (self.ids.dtype.kind == "i") != (wanted.dtype.kind in "iu"):
-            return np.full(wanted.shape, -1, np.int64)
-        place = np.searchsorted(self.ids, wanted, sorter=self._order)
+        place = np.searchsorted(stored, wanted, sorter=self._order)
         rows = self._order[np.minimum(place, len(self) - 1)]
-        return np.where(self.ids[rows] == wanted, rows, -1).astype(np.int64)
+        return np.where((stored[rows] == wanted) & possible, rows, -1).astype(np.int64)
 
     def rows(self, ids: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The row number of each id, (K,) int64. Raises BadInput naming ids that the file does not have."""
@@ -283,7 +306,7 @@ class EmbeddingFile:
     @property
     def pending(self) -> dict[str, int]:
         """How many rows of each modality wait for their embedding."""
-        return {name: int((self[name].status == Status.PENDING).sum()) for name in self.modalities}
+        return {name: int(self[name].pending.sum()) for name in self.modalities}
 
     @property
     def content_digest(self) -> str:
@@ -328,8 +351,11 @@ class EmbeddingFile:
 _VIEWS = ("cls", "tokens", "offsets", "status", "reason", "digest", "batch", "checksum")
 
 
-def _open_again(path: Path) -> EmbeddingFile:
-    return EmbeddingFile.open(path, pending=True)
+def _open_again(path: Path, header: Header) -> EmbeddingFile:
+    file = EmbeddingFile.open(path, pending=True)
+    if file.header != header:
+        raise DamagedFile(f"{path}: expected the file that was opened first, found another under its name; start again")
+    return file
 
 
 @contextmanager
@@ -358,7 +384,7 @@ def _lay_out(
 ) -> tuple[Header, list[tuple[int, bytes | memoryview]]]:
     """The header of a new file, and the bytes known by now with their offsets."""
     arrays: dict[Array, npt.NDArray[Any] | None] = {}
-    stored = _stored_ids(ids)
+    stored = stored_ids(ids)
     arrays[Array("items/id", "int64" if stored.dtype.kind == "i" else f"S{stored.itemsize}", stored.shape)] = stored
     for name in MODALITIES:
         if name in modalities:
@@ -386,6 +412,7 @@ def _lay_out(
     user_block = Header.smallest_user_block(header(8192, metadata, offsets))
     metadata, offsets = build(arrays, ATTRIBUTES, user_block)
     final = header(user_block, metadata, offsets)
+    _check_legible(final)
     contents: list[tuple[int, bytes | memoryview]] = [(user_block, metadata)]
     for array, content in arrays.items():
         if content is not None and content.size:
@@ -393,13 +420,9 @@ def _lay_out(
     return final, contents
 
 
-def _stored_ids(ids: IdArray) -> npt.NDArray[Any]:
-    if len(ids) == 0:
-        raise BadInput("expected at least one item to lay out an embedding file for, found none")
-    if ids.dtype.kind in "iu":
-        return np.ascontiguousarray(ids, "<i8")
-    encoded = [str(value).encode() for value in ids.tolist()]
-    bad = next((value for value in encoded if not value or b"\0" in value or len(value) > 256), None)
-    if bad is not None:
-        raise BadInput(f"expected ids of 1 to 256 bytes of UTF-8 without NUL, found {bad[:60]!r}")
-    return np.array(encoded, dtype=f"S{max(map(len, encoded))}")
+def _check_legible(header: Header) -> None:
+    """A header must be readable to whoever writes it: a record outside the format is the caller's mistake."""
+    try:
+        Header.parse(header.encode(), header.file_length, "this layout")
+    except (DamagedFile, TypeError) as refusal:
+        raise ValueError(str(refusal)) from None

@@ -1,25 +1,24 @@
 """The HDF5 metadata that makes a flat file of arrays an ordinary HDF5 file.
 
-HDF5 writes it into memory, never onto a disk: a full disk cannot crash the library, the bytes are the same on every
-run, and all of them lie in front of the first array, so that one hash covers them. The arrays themselves are then
-written and read without HDF5.
+It is written here, byte by byte, after the HDF5 File Format Specification (version 3.0: superblock 0, symbol-table
+groups, version 1 object headers), the oldest dialect, which every HDF5 library reads. So the same datasets give the
+same bytes whatever HDF5 is installed; a full disk cannot crash a library that is not there; and a reader compares
+instead of parsing: a stranger's links, filters or virtual datasets are refused without ever being interpreted.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import h5py
-import numpy as np
+from typing import Final
 
 from .errors import DamagedFile
-from .header import ALIGNMENT, Dataset, Header, item_size
+from .header import ALIGNMENT, Header, item_size
 from .status import Status
 
-_DESCRIPTIONS = {
+_DESCRIPTIONS: Final = {
     "id": "the item's id in its source",
     "cls": "embedding of the CLS position; NaN where status is neither OK nor TRUNCATED",
     "tokens": "embeddings of all other positions, items one after another without padding",
@@ -28,9 +27,25 @@ _DESCRIPTIONS = {
     "reason": "why an item has its status: numbers in docs/format.md, 0 none",
     "digest": "SHA-256 of the input: UTF-8 text, or the poster file's bytes; zeros where there is none",
     "batch": "rows that share a number were encoded together; -1: never encoded or copied from another file",
-    "checksum": "XXH3-64 of the row's cls bytes, tokens bytes, status and reason",
+    "checksum": "XXH3-64 of the row's cls bytes, tokens bytes, status and reason; 0: not written yet",
     "input_ids": "the token id of each row of tokens",
 }
+
+_SUPERBLOCK_LENGTH: Final = 96
+_UNDEFINED: Final = 2**64 - 1
+_LEAF_K: Final = 8  # a group's one symbol table node has room for 2 * 8 names; text, the largest group, has 9
+_INTERNAL_K: Final = 16
+_SYMBOL: Final = struct.Struct("<QQII16x")  # name's offset in the heap, object header's address, cache type, reserved
+
+# object header message types
+_DATASPACE, _DATATYPE, _FILL_VALUE, _LAYOUT, _ATTRIBUTE, _SYMBOL_TABLE = 0x01, 0x03, 0x05, 0x08, 0x0C, 0x11
+_CONSTANT: Final = 1  # message flag
+
+# floating-point types: sign position, exponent position and size, mantissa size, exponent bias
+_FLOATS: Final = {
+    "float16": (15, 10, 5, 10, 15), "bfloat16": (15, 7, 8, 7, 127), "float32": (31, 23, 8, 23, 127),
+}  # fmt: skip
+_SIGNED: Final = ("int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -41,47 +56,13 @@ class Array:
     dtype: str
     shape: tuple[int, ...]
 
-
-class _Memory:
-    """A sparse file for HDF5 to write to: metadata is kept; of the arrays only single elements ever arrive."""
-
-    def __init__(self) -> None:
-        self.position = 0
-        self.pieces: list[tuple[int, bytes]] = []
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        end = max((start + len(piece) for start, piece in self.pieces), default=0)
-        self.position = offset + (0, self.position, end)[whence]
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
-
-    def write(self, data: Any) -> int:
-        piece = bytes(data)
-        self.pieces.append((self.position, piece))
-        self.position += len(piece)
-        return len(piece)
-
-    def read(self, size: int = -1) -> bytes:
-        raise OSError("nothing written here is read back")
-
-    def readinto(self, buffer: Any) -> int:
-        raise OSError("nothing written here is read back")
-
-    def truncate(self, size: int | None = None) -> int:
-        return size or 0
-
-    def flush(self) -> None:
-        pass
-
-    def region(self, start: int, stop: int) -> bytes:
-        """Bytes `start` to `stop`; what was never written is zero."""
-        region = bytearray(stop - start)
-        for offset, piece in self.pieces:
-            if start <= offset < stop:
-                region[offset - start : offset - start + len(piece)] = piece
-        return bytes(region)
+    @property
+    def length(self) -> int:
+        """Bytes of the whole array."""
+        count = item_size(self.dtype)
+        for size in self.shape:
+            count *= size
+        return count
 
 
 def build(arrays: Iterable[Array], attributes: Mapping[str, str], user_block: int) -> tuple[bytes, dict[str, int]]:
@@ -89,114 +70,142 @@ def build(arrays: Iterable[Array], attributes: Mapping[str, str], user_block: in
 
     The metadata bytes start at `user_block` and end where the first array starts.
     """
-    memory = _Memory()
-    file = h5py.File(
-        memory, "w", libver=("earliest", "v108"), userblock_size=user_block,
-        alignment_threshold=1, alignment_interval=ALIGNMENT,
-    )  # fmt: skip
-    with file:
-        for key, value in attributes.items():
-            _describe(file, key, value)
-        datasets = {}
-        for array in arrays:
-            dataset = _create(file, array)
-            _describe(dataset, "description", _DESCRIPTIONS[array.name.split("/")[1]])
-            datasets[array.name] = dataset
-        # space is given out in the order of the first writes, after all metadata: one write of one element each
-        offsets = {name: _allocate(dataset) for name, dataset in datasets.items()}
-    first = min((offset for offset in offsets.values() if offset), default=0)
-    return memory.region(user_block, first), offsets
-
-
-def _create(file: h5py.File, array: Array) -> h5py.Dataset:
-    group, name = array.name.split("/")
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_layout(h5py.h5d.CONTIGUOUS)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    properties.set_obj_track_times(False)
-    space = h5py.h5s.create_simple(array.shape)
-    parent = file.require_group(group)
-    return h5py.Dataset(h5py.h5d.create(parent.id, name.encode(), _hdf5_type(array.dtype), space, properties))
-
-
-def _hdf5_type(dtype: str) -> h5py.h5t.TypeID:
-    if dtype == "bfloat16":
-        kind = h5py.h5t.IEEE_F32LE.copy()
-        kind.set_fields(15, 7, 8, 0, 7)  # sign bit, exponent position and size, mantissa position and size
-        kind.set_size(2)
-        kind.set_ebias(127)
-        return kind
-    if dtype.startswith("S"):
-        return h5py.h5t.py_create(h5py.string_dtype("utf-8", int(dtype[1:])), logical=True)
-    return h5py.h5t.py_create(np.dtype(dtype).newbyteorder("<"))
-
-
-def _describe(thing: h5py.HLObject, key: str, text: str) -> None:
-    # fixed-length: HDF5's variable-length strings live in a global heap, which not every reader follows
-    encoded = text.encode()
-    thing.attrs.create(key, np.bytes_(encoded), dtype=h5py.string_dtype("utf-8", len(encoded)))
-
-
-def _allocate(dataset: h5py.Dataset) -> int:
-    if dataset.size == 0:
-        return 0
-    first = dataset.id.get_space()
-    first.select_elements(np.zeros((1, dataset.ndim), np.uint64))
-    kind = dataset.id.get_type()
-    dataset.id.write(h5py.h5s.create_simple((1,)), first, np.zeros(kind.get_size(), np.uint8), kind)
-    return int(dataset.id.get_offset())
+    arrays = list(arrays)
+    anywhere = {array.name: user_block for array in arrays}
+    # the metadata's length does not depend on the addresses in it
+    start = end = _aligned(user_block + len(_Region(arrays, attributes, anywhere, user_block, 0).content))
+    offsets = {}
+    for array in arrays:
+        offsets[array.name] = _aligned(end) if array.length else 0
+        end = offsets[array.name] + array.length if array.length else end
+    content = _Region(arrays, attributes, offsets, user_block, end).content
+    return bytes(content).ljust(start - user_block, b"\0"), offsets
 
 
 def check_agreement(path: Path, found: bytes, header: Header, attributes: Mapping[str, str]) -> None:
-    """Refuse HDF5 metadata `found` in `path` that tells another story than `header`.
+    """Refuse HDF5 metadata `found` in `path` unless it is, byte for byte, what `header` calls for.
 
-    Metadata equal to what HDF5 writes here for these datasets agrees by construction, and HDF5 never gets to parse it.
-    Other bytes may come from another HDF5 release: then every link, type, layout and place is compared one by one.
     Raises DamagedFile.
     """
     arrays = [Array(dataset.name, dataset.dtype, dataset.shape) for dataset in header.datasets.values()]
     expected, _ = build(arrays, attributes, header.user_block)
     if found != expected:
-        _walk(path, header.datasets)
+        raise DamagedFile(
+            f"{path}: its HDF5 metadata is not the {len(expected):,} bytes that its header calls for: "
+            "HDF5 programs would see another file; do not use it"
+        )
 
 
-def _walk(path: Path, datasets: Mapping[str, Dataset]) -> None:
-    def refuse(what: str) -> DamagedFile:
-        return DamagedFile(f"{path}: its HDF5 metadata and its header disagree: {what}; do not use this file")
+class _Region:
+    """All metadata as bytes; an address counts from the superblock, which lies at the end of the user block."""
 
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            groups = sorted({name.split("/")[0] for name in datasets})
-            if sorted(file) != groups:
-                raise refuse(f"expected the groups {', '.join(groups)}, found {', '.join(sorted(file)[:9])}")
-            for group in groups:
-                if not isinstance(file.get(group, getlink=True), h5py.HardLink):
-                    raise refuse(f"/{group} is not a hard link")
-                if file.get(group, getclass=True) is not h5py.Group:
-                    raise refuse(f"/{group} is not a group")
-                names = sorted(name.split("/")[1] for name in datasets if name.startswith(f"{group}/"))
-                if sorted(file[group]) != names:
-                    raise refuse(f"expected {', '.join(names)} in /{group}, found {', '.join(sorted(file[group])[:9])}")
-            for dataset in datasets.values():
-                _compare(file, dataset, refuse)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError) as error:
-        raise refuse(f"HDF5 cannot read it ({error})") from None
+    def __init__(
+        self,
+        arrays: list[Array],
+        attributes: Mapping[str, str],
+        offsets: Mapping[str, int],
+        user_block: int,
+        file_length: int,
+    ) -> None:
+        self.content = bytearray(_SUPERBLOCK_LENGTH)
+        groups: dict[str, dict[str, int]] = {}
+        for array in arrays:
+            group, name = array.name.split("/")
+            address = offsets[array.name] - user_block if array.length else _UNDEFINED
+            groups.setdefault(group, {})[name] = self._dataset(array, name, address)
+        members = {group: self._group(datasets, {})[0] for group, datasets in groups.items()}
+        root, tables = self._group(members, attributes)
+        self.content[:_SUPERBLOCK_LENGTH] = _superblock(root, tables, user_block, file_length)
+
+    def _place(self, piece: bytes | bytearray) -> int:
+        address = len(self.content)
+        self.content += _padded(piece)
+        return address
+
+    def _object(self, messages: list[bytes]) -> int:
+        size = sum(map(len, messages))
+        return self._place(struct.pack("<BxHII4x", 1, len(messages), 1, size) + b"".join(messages))
+
+    def _dataset(self, array: Array, name: str, address: int) -> int:
+        return self._object(
+            [
+                _message(_DATASPACE, _dataspace(array.shape)),
+                _message(_DATATYPE, _datatype(array.dtype), _CONSTANT),
+                _message(_FILL_VALUE, struct.pack("<BBBBI", 2, 2, 1, 1, 0), _CONSTANT),  # allocate late, never fill
+                _message(_LAYOUT, struct.pack("<BBQQ", 3, 1, address, array.length)),  # contiguous
+                _attribute("description", _DESCRIPTIONS[name]),
+            ]
+        )
+
+    def _group(self, members: Mapping[str, int], attributes: Mapping[str, str]) -> tuple[int, bytes]:
+        """The address of a group's object header, and the addresses of its B-tree and heap as the group stores them."""
+        heap, symbols, last = bytearray(8), b"", 0
+        for name in sorted(members):
+            last = len(heap)
+            symbols += _SYMBOL.pack(last, members[name], 0, 0)
+            heap += _padded(name.encode() + b"\0")
+        names = self._place(heap)
+        head = struct.pack("<4sBxH", b"SNOD", 1, len(members))
+        node = self._place(head + symbols.ljust(2 * _LEAF_K * _SYMBOL.size, b"\0"))
+        head = struct.pack("<4sBBHQQ", b"TREE", 0, 0, 1, _UNDEFINED, _UNDEFINED)
+        keys_and_children = struct.pack("<QQQ", 0, node, last)
+        tree = self._place(head + keys_and_children.ljust((4 * _INTERNAL_K + 1) * 8, b"\0"))
+        no_free_space = 1
+        table = self._place(struct.pack("<4sB3xQQQ", b"HEAP", 0, len(heap), no_free_space, names))
+        tables = struct.pack("<QQ", tree, table)
+        described = [_attribute(key, value) for key, value in attributes.items()]
+        return self._object([_message(_SYMBOL_TABLE, tables), *described]), tables
 
 
-def _compare(file: h5py.File, expected: Dataset, refuse: Any) -> None:
-    name = expected.name
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise refuse(f"/{name} is not a hard link")
-    if file.get(name, getclass=True) is not h5py.Dataset:
-        raise refuse(f"/{name} is not a dataset")
-    found = file[name].id
-    properties = found.get_create_plist()
-    if properties.get_layout() != h5py.h5d.CONTIGUOUS or properties.get_external_count():
-        raise refuse(f"/{name} is not stored contiguously inside the file")
-    if found.shape != expected.shape or not found.get_type().equal(_hdf5_type(expected.dtype)):
-        raise refuse(f"/{name} is not {expected.dtype} {list(expected.shape)}")
-    if expected.length and (found.get_offset() != expected.offset or found.get_storage_size() != expected.length):
-        raise refuse(f"/{name} does not lie at byte {expected.offset}")
-    if item_size(expected.dtype) != found.get_type().get_size():
-        raise refuse(f"/{name} has elements of another size")
+def _superblock(root: int, tables: bytes, user_block: int, file_length: int) -> bytes:
+    return (
+        b"\x89HDF\r\n\x1a\n"
+        + struct.pack("<BBBxBBBx", 0, 0, 0, 0, 8, 8)  # versions; addresses and lengths have 8 bytes
+        + struct.pack("<HHI", _LEAF_K, _INTERNAL_K, 0)
+        + struct.pack("<QQQQ", user_block, _UNDEFINED, file_length, _UNDEFINED)
+        + struct.pack("<QQII", 0, root, 1, 0)
+        + tables
+    )
+
+
+def _message(kind: int, content: bytes, flags: int = 0) -> bytes:
+    content = _padded(content)
+    return struct.pack("<HHB3x", kind, len(content), flags) + content
+
+
+def _attribute(key: str, text: str) -> bytes:
+    # fixed-length: HDF5's variable-length strings live in a global heap, which not every reader follows
+    name, value = key.encode() + b"\0", text.encode()
+    datatype, dataspace = _string_type(len(value)), _dataspace(())
+    head = struct.pack("<BxHHH", 1, len(name), len(datatype), len(dataspace))
+    return _message(_ATTRIBUTE, head + _padded(name) + _padded(datatype) + _padded(dataspace) + value)
+
+
+def _dataspace(shape: tuple[int, ...]) -> bytes:
+    if not shape:
+        return struct.pack("<BBB5x", 1, 0, 0)
+    return struct.pack(f"<BBB5x{2 * len(shape)}Q", 1, len(shape), 1, *shape, *shape)  # largest shape: this one
+
+
+def _datatype(dtype: str) -> bytes:
+    size = item_size(dtype)
+    if dtype.startswith("S"):
+        return _string_type(size)
+    if dtype in _FLOATS:
+        sign, exponent, exponent_size, mantissa_size, bias = _FLOATS[dtype]
+        # class 1 of version 1; 0x20: the mantissa's leading one is implied
+        head = struct.pack("<BBBxI", 0x11, 0x20, sign, size)
+        return head + struct.pack("<HHBBBBI", 0, 8 * size, exponent, exponent_size, 0, mantissa_size, bias)
+    return struct.pack("<BBBxIHH", 0x10, 0x08 if dtype in _SIGNED else 0, 0, size, 0, 8 * size)
+
+
+def _string_type(size: int) -> bytes:
+    return struct.pack("<BBBxI", 0x13, 0x11, 0, size)  # class 3 of version 1: padded by NUL, UTF-8
+
+
+def _padded(piece: bytes | bytearray) -> bytes:
+    return bytes(piece) + b"\0" * (-len(piece) % 8)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -21,13 +21,16 @@ VERSION: Final = 1
 ALIGNMENT: Final = 64
 SMALLEST_USER_BLOCK: Final = 8192
 LARGEST_USER_BLOCK: Final = 2**20
+LARGEST_METADATA: Final = 2**20
+LONGEST_ID: Final = 256
+DEEPEST_NESTING: Final = 32
 MODALITIES: Final = ("text", "image")
 STORAGE_DTYPES: Final = ("float16", "float32", "bfloat16")
 
 ITEM_SIZE: Final = {
     "uint8": 1, "float16": 2, "bfloat16": 2, "int32": 4, "float32": 4, "int64": 8, "uint64": 8,
 }  # fmt: skip
-_STRING = re.compile(r"S([1-9][0-9]{0,3})")
+_STRING = re.compile(r"S([1-9][0-9]{0,2})")
 _FIRST_LINE = re.compile(rb"CINEFUSE ([0-9]{3}) ([0-9]{8}) ([0-9]{8}) ([0-9a-f]{64})\n")
 FIRST_LINE_LENGTH: Final = len(MAGIC) + 1 + 3 + 1 + 8 + 1 + 8 + 1 + 64 + 1
 
@@ -44,6 +47,7 @@ _MODALITY_DATASETS: Final = {
     "checksum": (("uint64",), ("N",), False),
 }
 _INPUT_IDS: Final = (("int32",), ("T",), True)
+_COLUMNS: Final = ("name", "dtype", "shape", "offset", "length", "sha256")
 
 
 def item_size(dtype: str) -> int:
@@ -117,7 +121,7 @@ class Header:
             + f'"modalities": {block(modalities, "{}")},\n '
             + f'"file_length": {self.file_length},\n '
             + f'"hdf5_metadata": {compact({"length": self.metadata_length, "sha256": self.metadata_sha256})},\n '
-            + '"dataset_columns": ["name", "dtype", "shape", "offset", "length", "sha256"],\n '
+            + f'"dataset_columns": {compact(_COLUMNS)},\n '
             + f'"datasets": {block(datasets, "[]")}\n'
             + "}"
         ).encode()
@@ -194,11 +198,22 @@ def _strict_json(text: bytes, name: str) -> dict[str, Any]:
 
     try:
         value = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=no_constant)
+        _check_depth(value, DEEPEST_NESTING)
+        # numbers beyond a float and half surrogate pairs parse, yet could never be written or shown again
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise _broken(name, "strict JSON", str(error)) from None
     if not isinstance(value, dict):
         raise _broken(name, "a JSON object", type(value).__name__)
     return value
+
+
+def _check_depth(value: object, left: int) -> None:
+    if isinstance(value, dict | list):
+        if left == 0:
+            raise ValueError(f"nested deeper than {DEEPEST_NESTING} levels")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, left - 1)
 
 
 def _header_from_json(value: dict[str, Any], user_block: int, name: str) -> Header:
@@ -215,15 +230,19 @@ def _header_from_json(value: dict[str, Any], user_block: int, name: str) -> Head
             raise _broken(name, "a record with a fingerprint for each modality", record)
     if not isinstance(metadata, dict) or set(metadata) != {"length", "sha256"}:
         raise _broken(name, "length and sha256 of the HDF5 metadata", metadata)
+    if value["dataset_columns"] != list(_COLUMNS):
+        raise _broken(name, f"the columns {', '.join(_COLUMNS)}", value["dataset_columns"])
     if not isinstance(value["datasets"], list):
         raise _broken(name, "a list of datasets", value["datasets"])
     datasets = [_dataset_from_json(entry, name) for entry in value["datasets"]]
+    if len({dataset.name for dataset in datasets}) != len(datasets):
+        raise _broken(name, "each dataset once", [dataset.name for dataset in datasets])
     return Header(
         about=about,
         modalities=modalities,
         datasets={dataset.name: dataset for dataset in datasets},
         user_block=user_block,
-        metadata_length=_size(metadata["length"], name),
+        metadata_length=_size(metadata["length"], name, LARGEST_METADATA),
         metadata_sha256=_sha256(metadata["sha256"], name),
         file_length=_size(value["file_length"], name),
     )
@@ -249,9 +268,9 @@ def _dataset_from_json(entry: object, name: str) -> Dataset:
     )
 
 
-def _size(value: object, name: str) -> int:
-    if type(value) is not int or not 0 <= value < 2**62:
-        raise _broken(name, "a size in bytes or elements", value)
+def _size(value: object, name: str, largest: int = 2**62) -> int:
+    if type(value) is not int or not 0 <= value <= largest:
+        raise _broken(name, f"a size from 0 to {largest}", value)
     return value
 
 
@@ -294,6 +313,8 @@ def _check_shapes(header: Header, name: str) -> None:
         raise _broken(name, "items/id as int64 or fixed-length UTF-8 with a SHA-256", [ids.dtype, ids.shape])
     if ids.shape[0] == 0:
         raise _broken(name, "at least one item", 0)
+    if item_size(ids.dtype) > LONGEST_ID:
+        raise _broken(name, f"ids of at most {LONGEST_ID} bytes", ids.dtype)
     for modality in header.modalities:
         parts = dict(_MODALITY_DATASETS)
         if modality == "text":

@@ -45,7 +45,8 @@ def _acquire(path: Path, lock: Path) -> int:
         with writing(lock):
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            _lock_or_refuse(descriptor, path, lock)
+            with writing(lock):
+                _lock_or_refuse(descriptor, path, lock)
             if _is_still(lock, descriptor):
                 return descriptor
         except BaseException:

@@ -17,11 +17,14 @@ from .status import Reason, Status
 
 
 def row_checksum(cls: Any, tokens: Any, status: int, reason: int) -> int:
-    """XXH3-64 over a row's cls bytes, tokens bytes, status and reason (all as they lie in the file)."""
+    """XXH3-64 over a row's cls bytes, tokens bytes, status and reason (all as they lie in the file).
+
+    Never 0, which means that the row is not written yet: a hash of 0 becomes 1.
+    """
     checksum = xxhash.xxh3_64(cls)
     checksum.update(tokens)
     checksum.update(bytes((status, reason)))
-    return checksum.intdigest()
+    return checksum.intdigest() or 1
 
 
 class RowWriter:
@@ -52,8 +55,11 @@ class RowWriter:
     ) -> None:
         """Write one row: `cls` (D,) and `tokens` (T_i, D), C-contiguous, in the storage dtype (bfloat16 as uint16).
 
-        Raises ValueError where a shape or dtype is not the file's, NoSpace or BadInput where the disk refuses.
+        Raises ValueError where a shape or dtype is not the file's or the status is PENDING, NoSpace or BadInput where
+        the disk refuses.
         """
+        if status is Status.PENDING:
+            raise ValueError(f"{modality} row {row}: a row that is written cannot be pending")
         self._check(modality, row, cls, tokens)
         start = int(self._offsets[modality][row])
         with writing(self.path):

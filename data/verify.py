@@ -83,7 +83,7 @@ def damaged_constants(file: EmbeddingFile) -> list[str]:
 
 def intact_rows(file: EmbeddingFile, modality: str) -> npt.NDArray[np.bool_]:
     """(N,) True where the row is written and its checksum agrees with its bytes."""
-    intact: npt.NDArray[np.bool_] = file[modality].status != Status.PENDING
+    intact = ~file[modality].pending
     with _Reader(file) as reader:
         for row in np.flatnonzero(intact).tolist():
             intact[row] = reader.row(modality, row).checksum_agrees
@@ -172,12 +172,22 @@ def _constants(file: EmbeddingFile, reader: _Reader, progress: Callable[[int], N
 
 
 def _ids(file: EmbeddingFile) -> list[Problem]:
-    try:
-        order = np.sort(file.ids)
-    except UnicodeDecodeError:
-        return [Problem("items/id", "not UTF-8")]
+    stored = file.array("items/id")
+    if stored.dtype.kind == "S":
+        for row, value in enumerate(stored.tolist()):
+            if not value or b"\0" in value or not _is_utf8(value):
+                return [Problem("items/id", "not UTF-8 of at least one byte, padded with NUL", row, repr(value))]
+    order = np.sort(stored)
     twice = order[:-1][order[1:] == order[:-1]]
-    return [Problem("items/id", f"id {twice[0]} stands twice")] if twice.size else []
+    return [Problem("items/id", f"id {twice[0]!r} stands twice")] if twice.size else []
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _batches(modality: Modality, file: EmbeddingFile) -> list[Problem]:
@@ -190,14 +200,13 @@ def _batches(modality: Modality, file: EmbeddingFile) -> list[Problem]:
 def _rows(file: EmbeddingFile, name: str, reader: _Reader, progress: Callable[[int], None]) -> list[Problem]:
     modality, problems, ids = file[name], [], _item_names(file)
     embedded = modality.has_embedding
-    for row in np.flatnonzero(modality.status != Status.PENDING).tolist():
+    for row in np.flatnonzero(~modality.pending).tolist():
         found = reader.row(name, row)
         for where, what in _row_problems(found, name, modality.dtype, bool(embedded[row])):
             problems.append(Problem(where, what, row, ids[row]))
         progress(len(found.cls) + len(found.tokens))
-    unwritten = (modality.status == Status.PENDING) & ((modality.checksum != 0) | (modality.reason != 0))
-    for row in np.flatnonzero(unwritten).tolist():
-        problems.append(Problem(f"{name}/status", "pending, yet it has a checksum or a reason", row, ids[row]))
+    for row in np.flatnonzero((modality.status == Status.PENDING) & (modality.checksum != 0)).tolist():
+        problems.append(Problem(f"{name}/status", "pending, yet it has a checksum", row, ids[row]))
     return problems
 
 
@@ -237,6 +246,6 @@ def _all_nan(data: memoryview, dtype: str) -> bool:
 def _item_names(file: EmbeddingFile) -> list[Any]:
     try:
         names: list[Any] = file.ids.tolist()
-    except UnicodeDecodeError:
+    except DamagedFile:
         names = [repr(value) for value in file.array("items/id").tolist()]
     return names
