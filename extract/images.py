@@ -23,8 +23,8 @@ from typing import TypeGuard
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from ..data.errors import BadInput  # noqa: TID252
-from ..data.status import Reason  # noqa: TID252
+from ..data.errors import BadInput
+from ..data.status import Reason
 
 
 class PosterProblem(Exception):
@@ -49,12 +49,19 @@ _HALF = (0.5, 0.5, 0.5)
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _SQUARE = {"height": 224, "width": 224}
-_STEPS: dict[str, object] = {"do_resize": True, "do_center_crop": False, "do_rescale": True, "rescale_factor": 1 / 255}
+_STEPS: dict[str, object] = {
+    "default_to_square": True,
+    "do_resize": True,
+    "do_center_crop": False,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+}
 _STEPS |= {"do_normalize": True, "image_mean": _HALF, "image_std": _HALF}
 _BICUBIC = int(Image.Resampling.BICUBIC)
 _CLIP: dict[str, object] = {
     **_STEPS,
     "size": {"shortest_edge": 224},
+    "default_to_square": False,
     "do_center_crop": True,
     "crop_size": _SQUARE,
     "resample": _BICUBIC,
@@ -187,7 +194,7 @@ class _Settings:
 
     def __init__(self, config: Mapping[str, object], name: str, model_type: str | None) -> None:
         self._name = name
-        self._given = {key: value for key, value in config.items() if value is not None}
+        self._given = config
         self._kind = self._processor_kind(model_type)
 
     def recipe(self) -> PixelRecipe:
@@ -197,16 +204,18 @@ class _Settings:
             mean, std = self._channels("image_mean"), self._channels("image_std")
             if 0.0 in std:
                 raise self._refusal("image_std", "numbers other than 0")
-        size = self._size() if self._flag("do_resize") else None
+        size, resample = None, PixelRecipe.resample
+        if self._flag("do_resize"):
+            size, resample = self._size(), self._resample()
         crop = self._crop() if self._flag("do_center_crop") else None
         if crop is None and not isinstance(size, tuple):
             raise self._refusal("size", "a height and a width, or a centre crop: otherwise posters differ in size")
         factor = self._number("rescale_factor") if self._flag("do_rescale") else 1.0
-        return PixelRecipe(size, crop, self._resample(), factor, mean, std)
+        return PixelRecipe(size, crop, resample, factor, mean, std)
 
     def _processor_kind(self, model_type: str | None) -> str:
-        setting = "image_processor_type" if "image_processor_type" in self._given else "feature_extractor_type"
-        if setting not in self._given:
+        setting = "image_processor_type" if self._given.get("image_processor_type") else "feature_extractor_type"
+        if not self._given.get(setting):
             if model_type in _PROCESSOR_OF_MODEL:
                 return _PROCESSOR_OF_MODEL[model_type]
             expected = f"the name of an image processor (the model type, {model_type!r}, does not tell)"
@@ -218,17 +227,18 @@ class _Settings:
 
     def _refuse_the_unknown(self) -> None:
         for key, value in self._given.items():
-            if key not in _NO_EFFECT | _TAKES_EFFECT and value is not False:
+            if key not in _NO_EFFECT | _TAKES_EFFECT and value is not False and value is not None:
                 raise self._refusal(key, "no such setting")
 
     def _value(self, setting: str) -> object:
-        return self._given.get(setting, _DEFAULTS[self._kind].get(setting))
+        # A null is not silence: the processors take it for "off", or for a setting that was taken away.
+        return self._given[setting] if setting in self._given else _DEFAULTS[self._kind].get(setting)
 
     def _flag(self, setting: str) -> bool:
         value = self._value(setting)
-        if not isinstance(value, bool):
+        if value is not None and not isinstance(value, bool):
             raise self._refusal(setting, "true or false")
-        return value
+        return bool(value)
 
     def _number(self, setting: str) -> float:
         value = self._value(setting)
@@ -254,8 +264,7 @@ class _Settings:
         value = self._value("size")
         if _is_length(value):
             # A bare number is an edge of a square for some processors and the shorter edge for others.
-            square_by_default = "shortest_edge" not in _mapping(_DEFAULTS[self._kind]["size"])
-            return (value, value) if self._given.get("default_to_square", square_by_default) else value
+            return (value, value) if self._flag("default_to_square") else value
         match value:
             case {"shortest_edge": edge} if _without_nulls(value) == {"shortest_edge"} and _is_length(edge):
                 return int(edge)
