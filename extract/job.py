@@ -119,13 +119,11 @@ def _prepare_text(
 def _prepare_posters(
     catalog: Catalog, source: ModelSource, settings: Settings, size: int, watcher: Watcher
 ) -> ModalityJob:
-    recipe = PixelRecipe.from_processor_config(
-        source.processor_config(), source.name, str(source.config.get("model_type"))
-    )
+    recipe = PixelRecipe.from_processor_config(source.processor_config(), source.name, source.model_type)
     with watcher.phase("probing posters", len(catalog)) as phase:
         plan = plan_posters(
             catalog.posters(), catalog.poster_root, settings.limits,
-            width=source.width, patches=source.patches, progress=phase.advance,
+            width=source.width, patches=source.patches(recipe.output), progress=phase.advance,
         )  # fmt: skip
     return ModalityJob(cut_posters(plan, size), source, settings.image_layer, size, recipe=recipe)
 

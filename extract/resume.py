@@ -81,14 +81,17 @@ def _record(job: ModalityJob, settings: Settings, precision: str) -> dict[str, A
     record: dict[str, Any] = {
         "model": source.name,
         "revision": source.revision,
-        "architecture": source.config.get("model_type"),
+        "architecture": source.model_type,
         "fingerprint": fingerprint,
     }
     if job.name == "text":
         fingerprint |= {"max_length": job.max_length, "template": settings.template}
         record |= {"tokens": "all positions but the CLS", "cls_token_id": job.plan.cls_id}
     else:
-        record |= {"tokens": "patches, row by row", "grid": list(source.grid)}
+        record |= {
+            "tokens": "patches, row by row",
+            "grid": list(source.grid(job.recipe.output if job.recipe else None)),
+        }
     return record
 
 
