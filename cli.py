@@ -310,6 +310,41 @@ def cache_verify(
         raise DamagedFile(f"{file}: {len(report.problems):,} problems, {sum(report.pending.values()):,} rows pending")
 
 
+@app.command("demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for everything the demo makes")] = Path("demo"),
+    items: Annotated[int, typer.Option(min=8, help="films to invent")] = 96,
+) -> None:
+    """Run the whole first stage on an invented catalogue: import, extract, verify, info. Offline, in under a minute.
+
+    The encoders are small and untrained, as no model hub is asked: look at the machinery, not at the embeddings.
+    """
+    from .data.catalog import Catalog
+    from .data.sample import write_sample
+    from .extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
+
+    source, dataset, cache = out / "source", out / "dataset", out / "embeddings.h5"
+    text_model, image_model = out / "models" / "untrained-bert", out / "models" / "untrained-vit"
+    if not source.exists():
+        write_sample(source, items=items)
+    catalogue = Catalog.open(source)
+    if not image_model.exists():
+        write_untrained_text_encoder(text_model, (text for text in catalogue.texts() if text))
+        write_untrained_image_encoder(image_model)
+    tables = ("--items", source / "items.parquet", "--ratings", source / "ratings.parquet")
+    steps: list[tuple[Any, ...]] = [
+        ("data", "import", "table", dataset, *tables, "--posters", catalogue.poster_root, "--overwrite"),
+        ("extract", dataset, cache, "--text-model", text_model, "--image-model", image_model),
+        ("cache", "verify", cache),
+        ("cache", "info", cache),
+    ]
+    for step in steps:
+        words = [str(word) for word in step]
+        typer.secho(f"\n$ cinefuse {' '.join(words)}", bold=True)
+        app(words, standalone_mode=False)
+    typer.echo(f"\nNext: cinefuse cache info {cache} --failures, or the same commands on your own catalogue.")
+
+
 def main() -> None:
     """Entry point: a refusal becomes one line on standard error and its exit code, never a traceback."""
     try:

@@ -1,0 +1,51 @@
+"""Fixtures that more than one test file needs: where the real data lies, a small catalogue, small encoders."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("COLUMNS", "120")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real MovieLens ratings, plots and posters; skips where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real MovieLens data (../shared/data) is not beside this checkout")
+    return folder
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Folders of a small BERT and a small ViT with random weights."""
+
+    text: Path
+    image: Path
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 40 invented films; read it, never write into it."""
+    from cinefuse.data.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("sample") / "dataset"
+    write_sample(folder, items=40, users=20)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Encoders:
+    """Encoders small enough to run in milliseconds, saved and loaded as any other model is."""
+    from cinefuse.data.catalog import Catalog
+    from cinefuse.extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
+
+    folder = tmp_path_factory.mktemp("encoders")
+    write_untrained_text_encoder(folder / "bert", (text for text in Catalog.open(sample).texts() if text), width=32)
+    write_untrained_image_encoder(folder / "vit", width=32, size=32)
+    return Encoders(folder / "bert", folder / "vit")

@@ -1,0 +1,64 @@
+"""Which part may know which, read from the import statements themselves."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {"data": {"data"}, "extract": {"extract", "data"}, "fuse": {"fuse", "data"}}
+
+
+def _files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(file: Path) -> Iterator[tuple[ast.AST, str]]:
+    """Every import of the file, absolute and relative, as a dotted name from the package's top."""
+    package = file.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node, alias.name.removeprefix("cinefuse.")
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = package[: len(package) - node.level + 1]
+                yield node, ".".join([*base, node.module or ""])
+            else:
+                yield node, (node.module or "").removeprefix("cinefuse.")
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_data_flow_allows(package: str) -> None:
+    for file in _files(package):
+        for _, name in _imports(file):
+            top = name.split(".")[0]
+            if top in {*MAY_IMPORT, "cli"}:
+                assert top in MAY_IMPORT[package], f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_data_never_imports_torch() -> None:
+    for file in _files("data"):
+        for _, name in _imports(file):
+            assert name.split(".")[0] not in {"torch", "transformers"}, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_nothing_imports_pickle() -> None:
+    for package in MAY_IMPORT:
+        for file in _files(package):
+            names = {name.split(".")[0] for _, name in _imports(file)}
+            assert not names & {"pickle", "dill", "joblib", "shelve"}, file.relative_to(ROOT)
+
+
+def test_the_command_line_imports_heavy_things_only_inside_commands() -> None:
+    tree = ast.parse((ROOT / "cli.py").read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        name
+        for node in top
+        for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module])
+    }
+    assert names <= {"__future__", "json", "sys", "pathlib", "typing", "typer", "data.errors"}
