@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
@@ -228,7 +229,7 @@ def _fault_of(file: Path, expected: str) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as fault:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
         return f"it is not a whole zip archive ({fault})"
     return f"its member {broken} is damaged" if broken else ""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -107,7 +108,7 @@ class _Release:
             try:
                 with zipfile.ZipFile(self.source) as archive, archive.open(entry) as member, copy.open("wb") as target:
                     shutil.copyfileobj(member, target, 1 << 20)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as fault:
+            except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
                 raise BadInput(f"{self.source}, member {name}: {fault}; fetch the archive again") from None
         return copy
 
