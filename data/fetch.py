@@ -144,6 +144,7 @@ def _download(url: str, stream: IO[bytes], patience: _Patience, progress: Progre
                 return
             fault: Exception = ConnectionError("the connection closed before the end")
         except urllib.error.HTTPError as refusal:
+            refusal.close()
             if refusal.code not in _TRY_AGAIN:
                 raise BadInput(
                     f"{url}: the server answers {refusal.code} {refusal.reason}; check the address"
