@@ -332,7 +332,7 @@ class EmbeddingFile:
         for name in self.modalities:
             offsets = self.array(f"{name}/offsets")
             tokens = self.header.datasets[f"{name}/tokens"].shape[0]
-            if offsets[0] != 0 or offsets[-1] != tokens or (np.diff(offsets) < 0).any():
+            if offsets[0] != 0 or offsets[-1] != tokens or (offsets[1:] < offsets[:-1]).any():
                 raise DamagedFile(
                     f"{self.path}: expected {name}/offsets to rise from 0 to {tokens}, found otherwise: "
                     "the file is damaged; fetch or extract it again"
