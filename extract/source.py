@@ -29,6 +29,16 @@ _TOKENIZER = (
     "*.spm",
 )
 _SETTINGS_OF_NO_EFFECT = {"_valid_processor_keys", "_processor_class", "processor_class", "auto_map", "return_tensors"}
+# These count positions from their padding id + 1 onwards, so that their table holds fewer tokens than it has rows.
+_POSITIONS_AFTER_PADDING = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "longformer",
+    "data2vec-text",
+}
 # These interpolate their position embeddings (or rotate them) by themselves, so any whole number of patches will do.
 _ANY_IMAGE_SIZE = {"dinov2", "dinov2_with_registers", "dinov3_vit"}
 
@@ -105,6 +115,14 @@ class ModelSource:
         """Length of one token's vector."""
         return self._size("hidden_size")
 
+    @property
+    def max_positions(self) -> int:
+        """How many tokens of a text the model has positions for, CLS included."""
+        positions = self._size("max_position_embeddings")
+        if self.model_type in _POSITIONS_AFTER_PADDING:
+            positions -= self._size("pad_token_id") + 1
+        return positions
+
     def grid(self, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
         """(rows, columns) of patches of an image of ``pixels`` (height, width); by default of the model's own size.
 
@@ -156,9 +174,7 @@ class ModelSource:
     def processor_config(self) -> dict[str, Any]:
         """preprocessor_config.json as written. Raises BadInput where the folder has none."""
         if not (self.folder / PROCESSOR).is_file():
-            raise BadInput(
-                f"{self.name}: no {PROCESSOR}, so nobody knows how it wants its pixels; add one to the model"
-            )
+            raise BadInput(f"{self.name}: no {PROCESSOR}, which says how it wants its pixels; add one")
         return self._json(PROCESSOR)
 
     def preprocessing_sha256(self, modality: Modality) -> str:
@@ -222,24 +238,21 @@ class ModelSource:
 
 def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
     """The folder of one revision in the hub's cache, fetched first where the network may be asked."""
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = [CONFIG, PROCESSOR, *_TOKENIZER] + ([WEIGHTS, WEIGHTS_INDEX, _SHARDS] if weights else [])
     asked = f"{model} (revision {revision})" if revision else model
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
-        raise BadInput(
-            f"{model}: no such folder, and not a hub id either; give a folder or an id like org/name"
-        ) from error
+        raise BadInput(f"{model}: no such folder, and no hub id; give a folder or an id like org/name") from error
     except LocalEntryNotFoundError as error:
         raise BadInput(
             f"{asked}: no such folder, not in the hub cache, and the hub cannot be reached; "
             "connect once, or copy the model's folder here and give its path"
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, OSError, ValueError) as error:
         raise BadInput(f"{asked}: cannot be fetched from the hub: {_first_line(error)}; check the id") from error
 
 

@@ -1,0 +1,145 @@
+"""What makes a frozen bfloat16 encoder fast on a CPU: packed weights, GELU inside the product, batched attention.
+
+Three replacements, each numerically the plain layer's twin, each left out where PyTorch lacks the operation:
+
+- ``nn.Linear`` becomes oneDNN's product over weights brought into its own blocked order once, not at each call.
+- The GELU that follows is computed in the product's last step, before its output leaves the cache.
+- Attention is two batched products with a softmax between. PyTorch's fused kernel for bfloat16 on CPUs saves memory,
+  but takes about twice the time at the lengths of plots and posters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import torch
+from torch import nn
+
+ATTENTION = "cinefuse"
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h
+
+
+class PackedLinear(nn.Module):
+    """``nn.Linear``, optionally followed by exact GELU, on a CPU in bfloat16: (..., in) -> (..., out)."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        # not a Parameter: a packed tensor supports nothing but the product
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.activation = "none"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, self.activation, [], "none")
+        return y
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this PyTorch on this machine has the packed product for ``dtype``."""
+    mkldnn: Any = torch.backends.mkldnn
+    if device.type != "cpu" or dtype != torch.bfloat16 or not mkldnn.is_available():
+        return False
+    try:
+        packed = PackedLinear(nn.Linear(32, 32, dtype=dtype))
+        return bool(packed(torch.ones(1, 32, dtype=dtype)).shape == (1, 32))
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+
+
+def pack(model: nn.Module) -> None:
+    """Replaces, in place, every ``nn.Linear`` of ``model``, and draws each exact GELU into the product before it."""
+    for parent in list(model.modules()):
+        linears = {name: child for name, child in parent.named_children() if type(child) is nn.Linear}
+        gelus = [name for name, child in parent.named_children() if _is_exact_gelu(child)]
+        for name, linear in linears.items():
+            setattr(parent, name, PackedLinear(linear))
+        if linears and len(gelus) == 1:
+            _fuse_gelu(parent, gelus[0], next(iter(linears)), next(iter(linears.values())))
+
+
+def _is_exact_gelu(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.GELU):
+        return layer.approximate == "none"
+    return getattr(layer, "act", None) is nn.functional.gelu
+
+
+def _fuse_gelu(parent: nn.Module, gelu: str, first: str, plain: nn.Linear) -> None:
+    """Only where a trial run shows that this GELU follows ``parent``'s first product and nothing else uses either."""
+    product, activation = getattr(parent, first), getattr(parent, gelu)
+    trial = torch.linspace(-3, 3, 4 * plain.in_features, dtype=plain.weight.dtype).view(1, 4, -1)
+    try:
+        expected = parent(trial)
+        product.activation = "gelu"
+        setattr(parent, gelu, nn.Identity())
+        if torch.allclose(parent(trial), expected, rtol=0.02, atol=0.02 * float(expected.abs().max())):
+            return
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        pass  # a parent that takes other arguments: left with its own activation
+    product.activation = "none"
+    setattr(parent, gelu, activation)
+
+
+def attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention over (B, heads, T, d) -> (B, T, heads, d), under the contract of transformers' attention functions.
+
+    ``attention_mask`` is None or boolean, True where a key may be read. Whatever else a model asks for (position bias,
+    causal order, grouped heads), and every other device or dtype, goes to transformers' own function.
+    """
+    simple = kwargs.get("position_bias") is None and not getattr(module, "is_causal", False)
+    packed = query.dtype == torch.bfloat16 and query.device.type == "cpu" and query.shape[1] == key.shape[1]
+    if not (simple and packed and (attention_mask is None or attention_mask.dtype == torch.bool)):
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return out, None
+    scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(2, 3))  # (B, heads, T, T)
+    if attention_mask is not None:
+        scores += torch.zeros_like(attention_mask, dtype=scores.dtype).masked_fill_(~attention_mask, -1e9)
+    return torch.matmul(torch.softmax(scores, dim=-1), value).transpose(1, 2).contiguous(), None
+
+
+def padding_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    mask_function: Any,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> torch.Tensor | None:
+    """(B, 1, 1, T) boolean from the (B, T) padding mask, or None without padding: no look at the values, so no wait."""
+    from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
+
+    if mask_function is not bidirectional_mask_function:
+        mask: torch.Tensor | None = sdpa_mask(
+            batch_size, q_length, kv_length, mask_function=mask_function, attention_mask=attention_mask, **kwargs
+        )
+        return mask
+    return None if attention_mask is None else attention_mask[:, None, None, :].to(torch.bool)
+
+
+def register_attention() -> None:
+    """Makes ``attn_implementation=ATTENTION`` known to transformers."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(ATTENTION, attention)
+    AttentionMaskInterface.register(ATTENTION, padding_mask)
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep freed buffers for the next batch: getting fresh pages from the kernel costs as much as a GELU."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
+            mallopt(_TRIM_THRESHOLD, 1 << 30)
