@@ -340,7 +340,7 @@ def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: 
         )
     if unmet:
         warnings.append(f"{unmet:,} films of {release.name} are not in {table.name}; they have no plot and no poster")
-    parts.warnings += warnings + repeats
+    parts.warnings += table.warnings() + warnings + repeats
     parts.sources.append({"name": file.name, "sha256": sha256_of(file)})
     if poster is not None and parts.posters is None:
         parts.posters = file.resolve().parent

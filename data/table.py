@@ -64,6 +64,12 @@ class Table:
             raise UsageError(f"{self.name} has no column for {ours}; name it with {option}: {', '.join(self.columns)}")
         return found
 
+    def warnings(self) -> list[str]:
+        """What was changed in reading, one sentence each."""
+        if not self.replaced:
+            return []
+        return [f"{self.name}: {self.replaced:,} lone surrogates are no characters; each became U+FFFD"]
+
     def renamed(self, mapping: Mapping[str, str | None]) -> pl.LazyFrame:
         """``row`` and our columns, each taken from theirs in ``mapping`` (ours -> theirs, None is left out)."""
         return self.frame.select(

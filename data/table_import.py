@@ -46,8 +46,7 @@ def import_table(
         films = open_table(items, staging.scratch, encoding)
         mapping = {ours: films.column_for(ours, columns.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
         table, warnings = tidy_items(films.renamed(mapping), films.name, genre_separator=genre_separator)
-        if films.replaced:
-            warnings.append(f"{films.name}: {films.replaced:,} lone surrogates are no characters; each became U+FFFD")
+        warnings += films.warnings()
         if mapping["poster"] is None and posters is not None:
             table = find_posters(table, posters)
         elif mapping["poster"] is not None and posters is None:

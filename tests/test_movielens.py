@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -105,6 +107,7 @@ def test_official_folds_become_row_numbers_of_the_ratings(tmp_path: Path) -> Non
         ({"u1.test": U_DATA[1]}, "fold u1"),
         ({"u1.test": U_DATA[1] + U_DATA[0]}, "fold u1"),
         ({"u1.test": U_DATA[1] + "2\t3\t2\t878887116\n"}, "fold u1"),
+        ({"u1.test": U_DATA[1] + U_DATA[2] + "9\t9\t5\t1\n"}, "fold u1"),
         ({"u1.test": None}, "u1.test; one is missing"),
         ({"u.item": "1|Toy Story (1995)|01-Jan-1995\n"}, "u.item, line 1: expected 24 fields"),
         ({"u.user": "1|old|M|technician|85711\n"}, "u.user, line 1: age 'old'"),
@@ -161,6 +164,15 @@ def test_the_csv_generation_is_read_as_grouplens_writes_it(tmp_path: Path) -> No
     assert items["year"].to_list() == [1995, 1999, None, 2015]
     assert items["genres"].to_list() == [["Adventure", "Animation"], ["Comedy"], [], ["Drama"]]
     assert pl.read_parquet(out / "ratings.parquet")["rating"].to_list() == [4.0, 0.5, 3.5]
+
+
+def test_ratings_keep_the_order_of_the_source(tmp_path: Path) -> None:
+    rows = 300_000
+    lines = "".join(f"{rows - row}::1::5::{row}\n" for row in range(rows))
+    out = import_movielens(archive(tmp_path / "s.zip", ML_1M | {"ratings.dat": lines}), tmp_path / "out").folder
+    ratings = pl.read_parquet(out / "ratings.parquet")
+    assert ratings["timestamp"].to_list() == list(range(rows))
+    assert ratings["user_id"].to_list() == list(range(rows, 0, -1))
 
 
 def plots(path: Path, **columns: list[object]) -> Path:
@@ -307,6 +319,18 @@ def test_ratings_of_films_without_a_row_and_repeated_pairs_are_kept_and_told(tmp
     assert any("2 ratings name 1 films that the items lack" in warning for warning in report.warnings)
     counted = dataset_info(report.folder)["ratings"]
     assert (counted["ratings"], counted["repeated_pairs"], counted["unknown_item_ratings"]) == (4, 1, 2)
+
+
+def test_the_command_line_imports_and_counts(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cinefuse.cli", "data", "import", "movielens"]
+    command += [str(archive(tmp_path / "s.zip", ML_100K)), str(tmp_path / "out")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 items" in done.stdout
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert again.returncode == 3
+    assert again.stderr.count("\n") == 1
+    assert subprocess.run([*command, "--overwrite"], check=False, capture_output=True).returncode == 0
 
 
 real_data = pytest.mark.skipif(not (SHARED / "ml-100k.zip").exists(), reason="needs the shared MovieLens data")

@@ -111,10 +111,10 @@ def test_a_text_id_in_the_ratings_alone_makes_the_items_text_too(tmp_path: Path)
 
 def test_json_numbers_never_go_through_a_float(tmp_path: Path) -> None:
     films = write(
-        tmp_path / "f.jsonl", '{"id": 9007199254740993}\n\n{"id": "12"}\n{"id": 1.0}\n{"id": 123456789012345678901}\n'
+        tmp_path / "f.jsonl", '{"id": 9007199254740993}\n\n{"id": "12"}\n{"id": 1.0}\n{"id": 12345678901234567890.10}\n'
     )
     out = import_table(tmp_path / "out", films).folder
-    assert Catalog.open(out).ids.tolist() == ["9007199254740993", "12", "1.0", "123456789012345678901"]
+    assert Catalog.open(out).ids.tolist() == ["9007199254740993", "12", "1.0", "12345678901234567890.10"]
 
 
 def test_float_ids_in_parquet_are_refused(tmp_path: Path) -> None:
