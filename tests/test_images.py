@@ -99,13 +99,13 @@ def half_a_png() -> bytes:
 
 def corrupt_checksum() -> bytes:
     raw = bytearray(saved(picture(), "PNG"))
-    raw[raw.index(b"IDAT") + 30] ^= 1
+    raw[raw.index(b"IEND") - 5] ^= 1  # the last byte of the pixel data's own checksum
     return bytes(raw)
 
 
 def jpeg_of_many_scans() -> bytes:
     raw = saved(picture(), "JPEG", progressive=True)
-    return raw[:-2] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" * 600 + raw[-2:]
+    return raw[:-2] + raw[raw.rindex(b"\xff\xda") : -2] * 600 + raw[-2:]
 
 
 JPEG, PNG, GIF = saved(picture(), "JPEG"), saved(picture(), "PNG"), saved(picture().convert("P"), "GIF")
@@ -124,7 +124,7 @@ ZOO: dict[str, tuple[Callable[[], bytes], Reason]] = {
     "JPEG cut in half": (lambda: JPEG[: len(JPEG) // 2], Reason.BROKEN_IMAGE),
     "JPEG cut near its end": (lambda: JPEG[:-20], Reason.BROKEN_IMAGE),
     "JPEG with bytes after its end": (lambda: JPEG + b"\0garbage" * 99, OK),
-    "JPEG with a million empty scans": (jpeg_of_many_scans, Reason.BROKEN_IMAGE),
+    "JPEG with hundreds of scans": (jpeg_of_many_scans, Reason.BROKEN_IMAGE),
     "JPEG with broken EXIF": (lambda: jpeg_with_exif(b"II*\0\xff\xff\xff\xff"), OK),
     "JPEG with EXIF cut short": (lambda: jpeg_with_exif(exif_block(6)[:14]), OK),
     "JPEG with a senseless orientation": (lambda: jpeg_with_exif(exif_block(77)), OK),
@@ -348,6 +348,19 @@ def test_too_many_pixels_are_refused_before_a_decoder_sees_them(monkeypatch: pyt
     small = PosterLimits(max_pixels=40 * 60 - 1)
     for raw in (JPEG, PNG, WEBP, LOSSLESS, GIF, saved(picture(mode="RGBA"), "WEBP")):
         assert outcome(raw, limits=small) is Reason.TOO_MANY_PIXELS
+
+
+def test_a_header_that_tells_the_decoder_another_size_is_refused() -> None:
+    frame = JPEG.index(b"\xff\xc0")
+    small = bytearray(JPEG[frame : frame + 19])
+    small[5:9] = struct.pack(">HH", 1, 1)
+    two_sizes = JPEG[:frame] + bytes(small) + JPEG[frame:]
+    assert outcome(two_sizes, limits=PosterLimits(max_pixels=100)) is Reason.TOO_MANY_PIXELS
+
+
+def test_probing_finds_that_there_are_no_pixels() -> None:
+    for name in ("PNG of no width", "GIF without frames", "JPEG cut in its header"):
+        assert probing(ZOO[name][0]()) is Reason.BROKEN_IMAGE
 
 
 def test_a_poster_of_exactly_the_allowed_pixels_is_decoded() -> None:
@@ -643,6 +656,7 @@ def assert_equal_to_the_processor(config: dict[str, object], raw: bytes, image: 
     given = {key: value for key, value in config.items() if key != "image_processor_type"}
     recipe = PixelRecipe.from_processor_config(config, "model")
     theirs = processor(kind, **given)(image, do_convert_rgb=True, return_tensors="np")["pixel_values"]
+    assert outcome(raw, recipe) is Reason.NONE
     ours = recipe.normalise(poster_pixels(raw, recipe, LIMITS)[None])
     assert ours.dtype == np.float32
     assert ours.shape == theirs.shape == (1, 3, *recipe.output)
