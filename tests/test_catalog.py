@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.dataset import Description, new_folder, poster_root_as_written, rows_named
 from cinefuse.data.errors import BadInput, NoSpace, UsageError

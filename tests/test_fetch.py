@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from cinefuse.data.errors import BadInput, Busy, UsageError
 from cinefuse.data.fetch import PUBLISHED_MD5, Fetched, fetch
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
+
 from cinefuse.data.assembly import Choices
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.errors import BadInput, UsageError
 from cinefuse.data.info import dataset_info
 from cinefuse.data.movielens import import_movielens
-from PIL import Image
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image, ImageStat
+
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.dataset import Description
 from cinefuse.data.errors import BadInput
 from cinefuse.data.info import dataset_info
 from cinefuse.data.sample import GENRES, MOODS, POSTER_SIZE, draw_poster, write_sample
-from PIL import Image, ImageStat
 
 
 @pytest.fixture(scope="module")

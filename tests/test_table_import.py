@@ -9,13 +9,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from cinefuse.data.assembly import Choices, ImportReport
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.errors import BadInput, UsageError
 from cinefuse.data.info import dataset_info
 from cinefuse.data.table_import import import_table, parse_scale
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 FILMS = "item_id,title,year,genres,text,poster\n1,Heat (1995),1995,Crime|Drama,Two men meet.,1.jpg\n2,Brazil,,,,\n"
 RATINGS = "user_id,item_id,rating,timestamp\nann,1,4.5,978300760\nbob,2,3,\n"
