@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import BadInput, NoSpace
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def reserve(descriptor: int, length: int) -> None:
         try:
             os.posix_fallocate(descriptor, 0, length)
         except OSError as error:
-            if error.errno not in _CANNOT_RESERVE:
+            if error.errno not in _UNSUPPORTED:
                 raise
         else:
             return
@@ -73,7 +73,11 @@ def put_in_place(temporary: Path, final: Path) -> None:
     """Rename `temporary` to `final` so that it survives a power cut: first the bytes reach the disk, then the name."""
     _sync(temporary, os.O_RDONLY)
     temporary.replace(final)
-    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:  # some network disks cannot sync a folder
+            raise
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -180,7 +180,8 @@ class EmbeddingFile:
             with writing(path):
                 put_in_place(laid, path)
         except BaseException:
-            laid.unlink(missing_ok=True)
+            with suppress(OSError):
+                laid.unlink(missing_ok=True)
             raise
         return cls.open(path, pending=True)
 
