@@ -63,6 +63,8 @@ class ModalityLayout:
 
     def arrays(self, name: str) -> dict[Array, npt.NDArray[Any] | None]:
         """Each dataset of the modality in the format's order, with its content where that is known by now."""
+        if (self.lengths < 0).any():
+            raise ValueError(f"{name}: expected lengths of at least 0, received {self.lengths.min()}")
         rows, tokens = len(self.lengths), int(self.lengths.sum())
         offsets = np.concatenate(([0], np.cumsum(self.lengths))).astype("<i8")
         arrays: dict[Array, npt.NDArray[Any] | None] = {
@@ -384,12 +386,17 @@ def _lay_out(
     ids: IdArray, modalities: Mapping[str, ModalityLayout], about: Mapping[str, Any]
 ) -> tuple[Header, list[tuple[int, bytes | memoryview]]]:
     """The header of a new file, and the bytes known by now with their offsets."""
+    if unknown := set(modalities) - set(MODALITIES):
+        raise ValueError(f"expected modalities among {', '.join(MODALITIES)}, received {', '.join(sorted(unknown))}")
     arrays: dict[Array, npt.NDArray[Any] | None] = {}
     stored = stored_ids(ids)
     arrays[Array("items/id", "int64" if stored.dtype.kind == "i" else f"S{stored.itemsize}", stored.shape)] = stored
     for name in MODALITIES:
         if name in modalities:
             arrays |= modalities[name].arrays(name)
+    for array, content in arrays.items():
+        if content is not None and content.shape != array.shape:
+            raise ValueError(f"{array.name}: expected {array.shape} as the lengths say, received {content.shape}")
 
     def header(user_block: int, metadata: bytes, offsets: Mapping[str, int]) -> Header:
         datasets = {}
@@ -425,5 +432,5 @@ def _check_legible(header: Header) -> None:
     """A header must be readable to whoever writes it: a record outside the format is the caller's mistake."""
     try:
         Header.parse(header.encode(), header.file_length, "this layout")
-    except (DamagedFile, TypeError) as refusal:
+    except DamagedFile as refusal:
         raise ValueError(str(refusal)) from None

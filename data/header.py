@@ -106,7 +106,10 @@ class Header:
 
     def _json(self) -> bytes:
         def compact(value: Any) -> str:
-            return json.dumps(value, ensure_ascii=True, sort_keys=False, separators=(", ", ": "), allow_nan=False)
+            try:
+                return json.dumps(value, ensure_ascii=True, allow_nan=False)
+            except (TypeError, RecursionError) as error:
+                raise ValueError(f"expected what JSON can say, received {error}") from None
 
         def block(entries: list[str], brackets: str) -> str:
             return brackets[0] + "\n  " + ",\n  ".join(entries) + "\n " + brackets[1]

@@ -52,6 +52,8 @@ def stored_ids(ids: IdArray) -> npt.NDArray[Any]:
         if ids.max() > np.iinfo(np.int64).max:
             raise BadInput(f"expected ids that fit 64 bits with a sign, found {ids.max()}")
         stored: npt.NDArray[Any] = np.ascontiguousarray(ids, "<i8")
+    elif ids.dtype.kind not in "OUT":
+        raise BadInput(f"expected ids that are text or whole numbers of 64 bits, found {ids.dtype}")
     else:
         stored = _encoded_ids(ids.tolist())
     values, counts = np.unique(stored, return_counts=True)

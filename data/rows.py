@@ -97,6 +97,8 @@ class RowWriter:
                 f"{modality} row {row}: expected cls {(width,)} and tokens {(length, width)} as {dtype}, "
                 f"received {cls.shape} {cls.dtype} and {tokens.shape} {tokens.dtype}"
             )
+        if not (cls.flags.c_contiguous and tokens.flags.c_contiguous):
+            raise ValueError(f"{modality} row {row}: expected cls and tokens C-contiguous")
 
 
 def _bytes(values: npt.NDArray[Any]) -> memoryview:
