@@ -168,7 +168,7 @@ class _Trunk:
         packed.register_attention()
         model = _load_model(source, settings, modality, dtype)
         last_layer = None if layer is None else _last_layer(model, settings.num_hidden_layers, source.name)
-        if packed.can_pack(target, dtype):
+        if not compiled and packed.can_pack(target, dtype):
             packed.keep_freed_memory()
             packed.pack(model)
         model.to(target)
