@@ -110,7 +110,10 @@ class _Reader:
         self._file = file
         self._modalities = {name: file[name] for name in file.modalities}
         self._buffer = memoryview(bytearray(_BLOCK))
-        self._descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DamagedFile(f"{file.path}: cannot be read again ({error.strerror}); was it moved?") from None
 
     def __enter__(self) -> _Reader:
         return self
