@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.embeddings import EmbeddingFile
+from ..data.embeddings import EmbeddingFile, Modality
 from ..data.rows import RowWriter, row_checksum
 from ..data.status import Reason, Status
 from .plan import ModalityPlan
@@ -33,11 +33,14 @@ def find_reusable(old: EmbeddingFile, plan: ModalityPlan) -> Reusable:
     modality = old[plan.name]
     rows = np.full(len(plan.status), -1, np.int64)
     known: dict[bytes, int] = {}
+    wanted = {plan.digest[row].tobytes() for row in np.flatnonzero(plan.encodable).tolist()}
     for row in np.flatnonzero(modality.has_embedding).tolist():
-        known.setdefault(modality.digest[row].tobytes(), row)
+        digest = modality.digest[row].tobytes()
+        if digest in wanted and digest not in known and _intact(modality, row):
+            known[digest] = row
     for row in np.flatnonzero(plan.encodable).tolist():
         candidate = known.get(plan.digest[row].tobytes(), -1)
-        if candidate >= 0 and len(modality.tokens_of(candidate)) == plan.lengths[row] and _intact(old, plan, candidate):
+        if candidate >= 0 and len(modality.tokens_of(candidate)) == plan.lengths[row]:
             rows[row] = candidate
     return Reusable(old, rows)
 
@@ -61,8 +64,7 @@ def copy_rows(
     return len(rows)
 
 
-def _intact(old: EmbeddingFile, plan: ModalityPlan, row: int) -> bool:
-    modality = old[plan.name]
+def _intact(modality: Modality, row: int) -> bool:
     checksum = row_checksum(
         modality.cls[row], modality.tokens_of(row), int(modality.status[row]), int(modality.reason[row])
     )

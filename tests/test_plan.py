@@ -135,7 +135,7 @@ def test_token_ids_are_the_tokenizers_own_behind_the_cls(tokenizer: Any) -> None
         ("🎬🍿👩‍👩‍👧‍👧 🏳️‍🌈", Status.OK, Reason.NONE),
         ("word " * 200_000, Status.TRUNCATED, Reason.TOO_LONG),
         ("x" * 1_000_000, Status.OK, Reason.NONE),
-        ("é" * 5 + " combining: e\u0301\u0301\u0301", Status.OK, Reason.NONE),
+        ("ééé e\u0301\u0301\u0301", Status.OK, Reason.NONE),
     ],
 )
 def test_every_odd_text_has_its_defined_outcome(
