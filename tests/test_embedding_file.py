@@ -359,6 +359,14 @@ def test_an_about_that_no_reader_would_accept_is_never_written(tmp_path: Path, v
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_header_too_long_for_its_user_block_is_never_encoded() -> None:
+    header = EmbeddingFile.open(BOTH).header
+    with pytest.raises(ValueError, match="does not fit a user block of 8192"):
+        replace(header, about={"a": "x" * 8192}).encode()
+    with pytest.raises(ValueError, match="exceeds the format's limit of 1048576"):
+        header.smallest_user_block(replace(header, about={"a": "x" * 2**20}))
+
+
 def test_layouts_that_contradict_themselves_are_never_written(tmp_path: Path) -> None:
     good = LAYOUT("toy", "float16", 2, [1, 2], [OK, OK], text=True)
     assert good.input_ids is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import runpy
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from cinefuse.data.embeddings import EmbeddingFile, as_float32
 from cinefuse.data.errors import DamagedFile
+from cinefuse.data.header import FIRST_LINE_LENGTH
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify
 
@@ -141,8 +143,25 @@ def test_the_specification_names_every_status_and_reason_with_its_number() -> No
         assert status.name in text
 
 
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_the_content_digest_is_what_the_specification_says(path: Path) -> None:
+    with EmbeddingFile.open(path, pending=True) as file:
+        fingerprints = {name: record["fingerprint"] for name, record in file.header.modalities.items()}
+        told = json.dumps([1, fingerprints], sort_keys=True).encode()
+        for name, dataset in file.header.datasets.items():
+            if name.endswith(("/status", "/reason", "/checksum")):
+                told += file.array(name).tobytes()
+            elif name.endswith(("/cls", "/tokens")):
+                told += f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode()
+            elif not name.endswith("/batch"):
+                told += f"{name} {dataset.dtype} {dataset.sha256}\n".encode()
+        assert file.content_digest == hashlib.sha256(told).hexdigest()
+
+
 def test_the_first_lines_of_a_file_are_legible() -> None:
     head = (GOLDEN / "text_image_float16.h5").read_bytes()[:4096].decode()
     first, rest = head.split("\n", 1)
+    assert len(first) + 1 == FIRST_LINE_LENGTH
+    assert f"MUST be {FIRST_LINE_LENGTH} bytes" in (ROOT / "docs" / "format.md").read_text()
     assert first.startswith("CINEFUSE 001 00008192 ")
     assert json.loads(rest[: int(first.split()[3])])["about"]["licence"] == "CC0-1.0"
