@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from cinefuse.data.embeddings import EmbeddingFile, as_float32
 from cinefuse.data.errors import DamagedFile
 from cinefuse.data.header import FIRST_LINE_LENGTH

@@ -23,6 +23,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import CinefuseError, DamagedFile
 from cinefuse.data.header import FIRST_LINE_LENGTH, Header
@@ -185,6 +186,31 @@ def test_json_that_is_no_header_is_refused(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "json.h5"
     path.write_bytes(with_json(BOTH.read_bytes(), text))
     with pytest.raises(DamagedFile):
+        EmbeddingFile.open(path)
+
+
+@pytest.mark.parametrize("version", [b"000", b"002", b"999"])
+def test_another_version_is_refused_by_its_number(version: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "version.h5"
+    path.write_bytes(BOTH.read_bytes().replace(b"CINEFUSE 001", b"CINEFUSE " + version, 1))
+    with pytest.raises(DamagedFile, match=f"expected format version 1, found {int(version)}"):
+        EmbeddingFile.open(path)
+
+
+@pytest.mark.parametrize("size", [b"00004096", b"00008191", b"00008193", b"00012288", b"02097152", b"00000000"])
+def test_a_user_block_of_another_size_is_refused(size: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "block.h5"
+    path.write_bytes(BOTH.read_bytes().replace(b"00008192", size, 1))
+    with pytest.raises(DamagedFile, match="power of two between 8192 and 1048576"):
+        EmbeddingFile.open(path)
+
+
+@pytest.mark.parametrize("padding", [b" " * 6000, b"\n" * 6000, b"{}"])
+def test_padding_other_than_spaces_and_a_newline_is_refused(padding: bytes, tmp_path: Path) -> None:
+    content = BOTH.read_bytes()
+    path = tmp_path / "padding.h5"
+    path.write_bytes(content[: USER_BLOCK - len(padding)] + padding + content[USER_BLOCK:])
+    with pytest.raises(DamagedFile, match="spaces up to a newline"):
         EmbeddingFile.open(path)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import DamagedFile
 from cinefuse.data.rows import RowWriter, nan, row_checksum

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout, numpy_dtype
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Reason, Status
