@@ -10,39 +10,56 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from .overview import Failure
+from .printable import printable
 from .verify import Report
 
 _MOST_PROBLEMS = 20
+_WIDTH_OF_A_FILE = 10_000
+
+
+def screen() -> Console:
+    """Standard output for text that others wrote: nothing in it is taken for markup, a file or pipe never wraps it."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_FILE
+    return console
 
 
 def show_overview(told: dict[str, Any]) -> None:
     """One screen: what the file is, what made it, how much of the catalogue it covers."""
-    console = Console(highlight=False)
-    state = "complete" if told["complete"] else "[bold]unfinished[/bold]: run the same extract again to go on"
-    console.print(f"[bold]{told['path']}[/bold]  {size(told['bytes'])}, {told['items']:,} items, {state}")
+    console = screen()
+    state = "complete" if told["complete"] else "unfinished: run the same extract again to go on"
+    line = Text.assemble(
+        (printable(told["path"]), "bold"), f"  {size(told['bytes'])}, {told['items']:,} items, {state}"
+    )
+    console.print(line, soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
     table.add_column("")
     for name in told["modalities"]:
         table.add_column(name)
     columns = [_column(modality) for modality in told["modalities"].values()]
     for row in columns[0]:
-        table.add_row(row, *(column.get(row, "") for column in columns))
+        table.add_row(row, *(printable(column.get(row, "")) for column in columns))
     console.print(table)
     about = told["about"]
     for key in ("catalogue", "source", "licence", "made_by"):
         if about.get(key):
-            console.print(f"{key.replace('_', ' '):<11} {about[key]}", markup=False)
+            console.print(f"{key.replace('_', ' '):<11} {printable(about[key])}", soft_wrap=True)
     if isinstance(about.get("libraries"), dict):
-        console.print("libraries   " + ", ".join(f"{k} {v}" for k, v in about["libraries"].items()), markup=False)
-    console.print(f"digest      {told['content_digest']}")
+        libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
+        console.print(f"libraries   {printable(libraries)}", soft_wrap=True)
+    console.print(f"digest      {told['content_digest']}", soft_wrap=True)
 
 
 def _column(modality: dict[str, Any]) -> dict[str, str]:
     fingerprint, status = modality["fingerprint"], modality["status"]
     per_item = modality["tokens_per_item"]
     grid = modality.get("grid")
+    if not (isinstance(grid, list) and len(grid) == 2):
+        grid = None  # whatever its writer claims
     return {
         "model": str(modality.get("model")),
         "revision": str(modality.get("revision") or "local folder")[:16],
@@ -63,25 +80,29 @@ def _column(modality: dict[str, Any]) -> dict[str, str]:
 
 def show_failures(found: Iterable[Failure]) -> None:
     """A table of every item without an embedding, and why."""
-    table = Table("item", "modality", "status", "why", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("item", overflow="fold")
+    for column in ("modality", "status", "why"):
+        table.add_column(column)
     for failure in found:
-        table.add_row(str(failure.item), failure.modality, failure.status.name.lower(), failure.reason.sentence)
-    console = Console(highlight=False)
-    console.print(table if table.row_count else "every item has its embeddings")
+        names = printable(failure.item), failure.modality, failure.status.name.lower()
+        table.add_row(*names, failure.reason.sentence)
+    screen().print(table if table.row_count else "every item has its embeddings")
 
 
 def show_report(report: Report) -> None:
     """What `verify` found, problem by problem, at most twenty of them."""
-    console = Console(highlight=False)
+    console = screen()
     for problem in report.problems[:_MOST_PROBLEMS]:
-        console.print(str(problem), markup=False)
+        console.print(printable(problem), soft_wrap=True)
     if len(report.problems) > _MOST_PROBLEMS:
         console.print(f"... and {len(report.problems) - _MOST_PROBLEMS:,} more (--json has them all)")
     waiting = " and ".join(f"{count:,} {name}" for name, count in report.pending.items() if count)
     if waiting:
         console.print(f"{waiting} rows are pending: run the same extract again")
     if report.complete:
-        console.print(f"{report.path}: sound. {report.rows:,} items, {size(report.bytes)}, every checksum agrees")
+        sound = f"sound. {report.rows:,} items, {size(report.bytes)}, every checksum agrees"
+        console.print(f"{printable(report.path)}: {sound}", soft_wrap=True)
 
 
 @contextmanager

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections import Counter
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from ..data.overview_screen import size
+from ..data.overview_screen import screen, size
+from ..data.printable import printable
 from ..data.status import Reason, Status
 from .job import ModalityJob, Settings
 from .run import Summary
@@ -33,7 +33,7 @@ def show_plan(jobs: list[ModalityJob], settings: Settings) -> None:
         columns.append(_plan_column(job, settings.dtype, speed))
     for row in columns[0]:
         table.add_row(row, *(column.get(row, "") for column in columns))
-    console = Console(highlight=False)
+    console = screen()
     console.print(table)
     total = sum(job.plan.stored_bytes(settings.dtype) for job in jobs)
     console.print(f"file about {size(total)}; time estimated for {precision} on {device}; nothing was written")
@@ -41,15 +41,14 @@ def show_plan(jobs: list[ModalityJob], settings: Settings) -> None:
 
 def _plan_column(job: ModalityJob, dtype: str, speed: float) -> dict[str, str]:
     plan = job.plan
-    reasons = Counter(Reason(reason) for reason in plan.reason[plan.status == Status.FAILED].tolist())
     return {
-        "model": job.source.name,
+        "model": printable(job.source.name),
         "items": f"{len(plan.status):,}",
         "to encode": f"{len(plan.distinct):,}",
         "same as another": f"{int(plan.encodable.sum()) - len(plan.distinct):,}",
         "cut to fit": f"{int((plan.status == Status.TRUNCATED).sum()):,}",
         "missing": f"{int((plan.status == Status.MISSING).sum()):,}",
-        "failed": f"{sum(reasons.values()):,}",
+        "failed": f"{int((plan.status == Status.FAILED).sum()):,}",
         "tokens": f"{int(plan.lengths.sum()):,}",
         "batches": f"{len(np.unique(plan.batch[plan.batch >= 0])):,}",
         "padding": f"{plan.padding:.1%}",
@@ -94,7 +93,7 @@ def _duration(seconds: float) -> str:
 
 def show_summary(summary: Summary) -> None:
     """What became of every input, how long it took, and where to look further."""
-    console = Console(highlight=False)
+    console = screen()
     for outcome in summary.outcomes:
         embedded = sum(n for (status, _), n in outcome.counts.items() if status.has_embedding)
         did = f"{outcome.encoded:,} encoded" + (f", {outcome.copied:,} copied" if outcome.copied else "")
@@ -105,6 +104,7 @@ def show_summary(summary: Summary) -> None:
         for (status, reason), count in sorted(outcome.counts.items()):
             if reason is not Reason.NONE:
                 console.print(f"  {count:,} {status.name.lower()}: {reason.sentence}")
-    console.print(f"{summary.path}: {size(summary.bytes)}, digest {summary.content_digest[:16]}")
+    file = printable(summary.path)
+    console.print(f"{file}: {size(summary.bytes)}, digest {summary.content_digest[:16]}", soft_wrap=True)
     if summary.failures:
-        console.print(f"see which: cinefuse cache info {summary.path} --failures")
+        console.print(f"see which: cinefuse cache info {shlex.quote(file)} --failures", soft_wrap=True)
