@@ -157,7 +157,13 @@ class Header:
 
 def user_block_size(first_line: bytes, name: str) -> int:
     """Size of the user block in bytes, from the first line of a file. Raises DamagedFile if it is not one of ours."""
-    match = _FIRST_LINE.match(first_line)
+    size, _, _ = _first_line(first_line, name)
+    return size
+
+
+def _first_line(block: bytes, name: str) -> tuple[int, int, str]:
+    """The user block's size, the JSON's length and its SHA-256."""
+    match = _FIRST_LINE.match(block)
     if match is None:
         raise DamagedFile(f"{name}: expected a cinefuse embedding file (first bytes 'CINEFUSE'), found something else")
     if int(match[1]) != VERSION:
@@ -167,7 +173,7 @@ def user_block_size(first_line: bytes, name: str) -> int:
     size = int(match[2])
     if size & (size - 1) or not SMALLEST_USER_BLOCK <= size <= LARGEST_USER_BLOCK:
         raise _broken(name, "user block of a power of two between 8192 and 1048576 bytes", size)
-    return size
+    return size, int(match[3]), match[4].decode()
 
 
 def _broken(name: str, expected: str, found: object) -> DamagedFile:
@@ -177,15 +183,13 @@ def _broken(name: str, expected: str, found: object) -> DamagedFile:
 
 
 def _json_bytes(block: bytes, name: str) -> tuple[int, bytes]:
-    user_block = user_block_size(block, name)
-    match = _FIRST_LINE.match(block)
-    if match is None or len(block) < user_block:
-        raise _broken(name, f"{user_block} bytes of user block", len(block))
-    length = int(match[3])
-    text, padding = block[match.end() : match.end() + length], block[match.end() + length : user_block]
-    if len(text) != length or hashlib.sha256(text).hexdigest().encode() != match[4]:
-        raise _broken(name, "JSON with the SHA-256 of the first line", hashlib.sha256(text).hexdigest())
-    if not padding or padding != b" " * (len(padding) - 1) + b"\n":
+    user_block, length, sha256 = _first_line(block, name)
+    start, stop = FIRST_LINE_LENGTH, FIRST_LINE_LENGTH + length
+    text, padding = block[start:stop], block[stop:user_block]
+    found = hashlib.sha256(text).hexdigest()
+    if found != sha256:
+        raise _broken(name, "JSON with the SHA-256 of the first line", found)
+    if padding != b" " * (user_block - stop - 1) + b"\n":
         raise _broken(name, "spaces up to a newline behind the JSON", padding.strip()[:40])
     return user_block, text
 

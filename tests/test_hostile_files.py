@@ -189,6 +189,18 @@ def test_json_that_is_no_header_is_refused(text: bytes, tmp_path: Path) -> None:
         EmbeddingFile.open(path)
 
 
+@pytest.mark.parametrize("key", [b'{"about": {},', b'{"about": {"a": 1, "a": 1},'])
+def test_a_key_that_stands_twice_is_refused(key: bytes, tmp_path: Path) -> None:
+    content = BOTH.read_bytes()
+    header = header_of(content)
+    if b"1" in key:
+        del header["about"]
+    path = tmp_path / "twice.h5"
+    path.write_bytes(with_json(content, key + json.dumps(header).encode()[1:]))
+    with pytest.raises(DamagedFile, match="a key stands twice"):
+        EmbeddingFile.open(path)
+
+
 @pytest.mark.parametrize("version", [b"000", b"002", b"999"])
 def test_another_version_is_refused_by_its_number(version: bytes, tmp_path: Path) -> None:
     path = tmp_path / "version.h5"
