@@ -255,7 +255,7 @@ def _load_model(source: ModelSource, settings: Any, modality: Modality, dtype: t
         options["add_pooling_layer"] = False
     source.weight_files()
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = model_class.from_pretrained(
                 source.folder,
                 config=settings,
@@ -322,7 +322,7 @@ def _last_layer(model: nn.Module, depth: int, name: str) -> nn.Module:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No progress bar and no loading report: what matters of it is raised."""
     from transformers.utils import logging
 

@@ -111,9 +111,9 @@ def an_image_batch(count: int = 3) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-def load(source: ModelSource, precision: str = "fp32", layer: int | None = None, compile: bool = False):
+def load(source: ModelSource, precision: str = "fp32", layer: int | None = None, compiled: bool = False):
     if source.folder.name in TEXT:
-        return TextEncoder.load(source, device="cpu", precision=precision, layer=layer, compile=compile)
+        return TextEncoder.load(source, device="cpu", precision=precision, layer=layer, compile=compiled)
     return ImageEncoder.load(
         source,
         mean=MEAN,
@@ -122,7 +122,7 @@ def load(source: ModelSource, precision: str = "fp32", layer: int | None = None,
         device="cpu",
         precision=precision,
         layer=layer,
-        compile=compile,
+        compile=compiled,
     )
 
 
@@ -229,7 +229,7 @@ def test_images_of_any_whole_number_of_patches_reach_dinov2(saved):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_compiled_encoders_agree_with_plain_ones(saved):
     source = saved("bert")
-    compiled = load(source, layer=2, compile=True)
+    compiled = load(source, layer=2, compiled=True)
     torch.testing.assert_close(
         kept(source, ours(compiled)), kept(source, ours(load(source, layer=2))), rtol=0, atol=1e-5
     )
@@ -289,11 +289,10 @@ def test_models_without_a_cls_token_are_refused(tmp_path):
 
 @pytest.mark.skipif(not packed.can_pack(torch.device("cpu"), torch.bfloat16), reason="no packed products here")
 @pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "vit", "clip"])
-def test_every_product_is_packed_and_each_exact_gelu_drawn_in(saved, family):
+def test_every_product_is_packed(saved, family):
     modules = list(load(saved(family), "bf16")._trunk._model.modules())
-    packs = [module for module in modules if isinstance(module, packed.PackedLinear)]
-    assert not [module for module in modules if type(module) is torch.nn.Linear and module.out_features >= WIDTH]
-    assert sum(module.activation == "gelu" for module in packs) == (0 if family == "clip" else DEPTH)
+    assert sum(isinstance(module, packed.PackedLinear) for module in modules) == 6 * DEPTH
+    assert not [module for module in modules if type(module) is torch.nn.Linear]
 
 
 def test_without_packed_products_the_plain_ones_serve(saved, monkeypatch):
@@ -302,26 +301,6 @@ def test_without_packed_products_the_plain_ones_serve(saved, monkeypatch):
     encoder = load(saved("vit"), "bf16")
     assert not [module for module in encoder._trunk._model.modules() if isinstance(module, packed.PackedLinear)]
     assert torch.cosine_similarity(ours(encoder).float(), with_packs, dim=-1).min() >= 0.999
-
-
-def test_a_gelu_that_does_not_follow_the_first_product_is_left_alone():
-    class Backwards(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second, self.act = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8), torch.nn.GELU()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.first(self.act(self.second(x)))
-
-    if not packed.can_pack(torch.device("cpu"), torch.bfloat16):
-        pytest.skip("no packed products here")
-    model = Backwards().to(torch.bfloat16)
-    x = torch.randn(2, 3, 8, dtype=torch.bfloat16)
-    with torch.no_grad():
-        expected = model(x)
-        packed.pack(model)
-        torch.testing.assert_close(model(x), expected, rtol=0.02, atol=0.02)
-    assert isinstance(model.act, torch.nn.GELU)
 
 
 def test_devices_that_are_not_there_are_refused():
