@@ -11,11 +11,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from .data.errors import CinefuseError, DamagedFile
+from .data.errors import CinefuseError, DamagedFile, Interrupted, UsageError
+from .data.printable import printable
+
+
+class _Commands(TyperGroup):
+    """All commands. Ctrl-C is a refusal like any other: where a command knows nothing better to say, this says it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("stopped: run the same command again to go on; nothing is left half-written") from None
+
 
 app = typer.Typer(
     name="cinefuse",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -222,9 +236,11 @@ def extract(
     """
     from .data.catalog import Catalog
     from .data.progress import Terminal
-    from .extract.images import PosterLimits
     from .extract.job import Settings, prepare
+    from .extract.poster import PosterLimits
 
+    if not 0 < max_megapixels < float("inf"):
+        raise UsageError(f"--max-megapixels: expected a number above 0, found {max_megapixels}")
     settings = Settings(
         text_model=None if no_text else text_model,
         image_model=None if no_image else image_model,
@@ -328,9 +344,11 @@ def demo(
     if not source.exists():
         write_sample(source, items=items)
     catalogue = Catalog.open(source)
-    if not image_model.exists():
-        write_untrained_text_encoder(text_model, (text for text in catalogue.texts() if text))
-        write_untrained_image_encoder(image_model)
+    if not text_model.exists():
+        making = out / "models.new"  # gets its name when whole, so that an interrupted demo can be run again
+        write_untrained_text_encoder(making / text_model.name, (text for text in catalogue.texts() if text))
+        write_untrained_image_encoder(making / image_model.name)
+        making.rename(out / "models")
     tables = ("--items", source / "items.parquet", "--ratings", source / "ratings.parquet")
     steps: list[tuple[Any, ...]] = [
         ("data", "import", "table", dataset, *tables, "--posters", catalogue.poster_root, "--overwrite"),
@@ -350,7 +368,7 @@ def main() -> None:
     try:
         app()
     except CinefuseError as refusal:
-        sys.stderr.write(f"cinefuse: {refusal}\n")
+        sys.stderr.write(f"cinefuse: {printable(refusal)}\n")
         sys.exit(refusal.exit_code)
 
 

@@ -12,8 +12,9 @@ from ..data.errors import BadInput, UsageError
 from ..data.header import STORAGE_DTYPES
 from ..data.progress import Watcher
 from ..data.status import Reason, Status
-from .images import PixelRecipe, PosterLimits
 from .plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
+from .poster import PosterLimits
+from .recipe import PixelRecipe
 from .source import ModelSource
 
 # positions, or posters, in one batch: beyond these the encoders gain no more speed, only memory
@@ -99,6 +100,17 @@ def prepare(catalog: Catalog, settings: Settings, watcher: Watcher, *, weights: 
     return jobs
 
 
+def _layer(layer: int | None, source: ModelSource, option: str) -> int | None:
+    """The layer counted from 1, however it was given."""
+    if layer is None:
+        return None
+    number = layer if layer > 0 else source.num_layers + 1 + layer
+    if not 1 <= number <= source.num_layers or layer == 0:
+        depth = source.num_layers
+        raise UsageError(f"--{option}: {source.name} has layers 1 to {depth} (or -{depth} to -1), found {layer}")
+    return number
+
+
 def _prepare_text(
     catalog: Catalog, source: ModelSource, settings: Settings, budget: int, watcher: Watcher
 ) -> ModalityJob:
@@ -113,7 +125,9 @@ def _prepare_text(
             width=source.width, max_length=max_length, progress=phase.advance,
         )  # fmt: skip
     plan = cut_text(plan, max(budget, max_length))
-    return ModalityJob(plan, source, settings.text_layer, max(budget, max_length), max_length=max_length)
+    return ModalityJob(
+        plan, source, _layer(settings.text_layer, source, "text-layer"), max(budget, max_length), max_length=max_length
+    )
 
 
 def _prepare_posters(
@@ -125,7 +139,9 @@ def _prepare_posters(
             catalog.posters(), catalog.poster_root, settings.limits,
             width=source.width, patches=source.patches(recipe.output), progress=phase.advance,
         )  # fmt: skip
-    return ModalityJob(cut_posters(plan, size), source, settings.image_layer, size, recipe=recipe)
+    return ModalityJob(
+        cut_posters(plan, size), source, _layer(settings.image_layer, source, "image-layer"), size, recipe=recipe
+    )
 
 
 def _refuse_failures(catalog: Catalog, plan: ModalityPlan) -> None:

@@ -22,7 +22,8 @@ from ..data.embeddings import ModalityLayout
 from ..data.errors import BadInput
 from ..data.header import item_size
 from ..data.status import Reason, Status
-from .images import PosterLimits, PosterProblem, probe_poster, read_poster
+from .poster import PosterLimits, PosterProblem, read_poster
+from .poster_header import checked_format
 
 _TEXTS_AT_A_TIME = 512
 MOST_PADDING = 0.05
@@ -140,7 +141,7 @@ def plan_posters(
             return Status.MISSING, Reason.NOT_GIVEN, bytes(32)
         try:
             raw = read_poster(path, root, limits)
-            probe_poster(raw, limits)
+            checked_format(raw, limits)
         except PosterProblem as problem:
             return Status.FAILED, problem.reason, bytes(32)
         return Status.OK, Reason.NONE, hashlib.sha256(raw).digest()

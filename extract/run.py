@@ -125,7 +125,12 @@ def _encode(
     else:
         recipe = job.recipe
         encoder = ImageEncoder.load(
-            job.source, mean=recipe.mean, std=recipe.std, rescale_factor=recipe.rescale_factor, **how
+            job.source,
+            mean=recipe.mean,
+            std=recipe.std,
+            rescale_factor=recipe.rescale_factor,
+            pixels=recipe.output,
+            **how,
         )
         feed = PosterFeed(plan, encoder, catalog.posters(), catalog.poster_root, recipe, settings.limits)
     batches = list(_batches(plan, wanted))

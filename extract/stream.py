@@ -21,8 +21,10 @@ from ..data.errors import BadInput
 from ..data.rows import RowWriter
 from ..data.status import Reason, Status
 from .encoders import ImageEncoder, TextEncoder, is_out_of_memory
-from .images import PixelRecipe, PosterLimits, PosterProblem, poster_pixels, read_poster
+from .images import poster_pixels
 from .plan import ModalityPlan
+from .poster import PosterLimits, PosterProblem, read_poster
+from .recipe import PixelRecipe
 
 _BATCHES_AHEAD = 2
 _BATCHES_BEHIND = 2

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
+
+from .encoders import quiet_transformers
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -30,7 +31,7 @@ def write_untrained_text_encoder(folder: Path, texts: Iterable[str], *, width: i
         intermediate_size=4 * width,
         max_position_embeddings=128,
     )
-    with _quietly():
+    with quiet_transformers():
         BertModel(config, add_pooling_layer=False).save_pretrained(folder)
         BertTokenizer(vocab=vocabulary, model_max_length=128).save_pretrained(folder)
 
@@ -52,7 +53,7 @@ def write_untrained_image_encoder(
         image_size=size,
         patch_size=patch,
     )
-    with _quietly():
+    with quiet_transformers():
         ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
         ViTImageProcessorPil(size={"height": size, "width": size}).save_pretrained(folder)
 
@@ -65,19 +66,3 @@ def _vocabulary(texts: Iterable[str]) -> list[str]:
     pieces = [*characters, *(f"##{character}" for character in characters), *".,;:!?'\"-()"]
     frequent = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
     return list(dict.fromkeys([*_SPECIAL, *pieces, *frequent]))
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """No progress bars or advice while a few hundred kilobytes are saved."""
-    from transformers.utils import logging as advice
-
-    level, bars = advice.get_verbosity(), advice.is_progress_bar_enabled()
-    advice.set_verbosity_error()
-    advice.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        advice.set_verbosity(level)
-        if bars:
-            advice.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -16,21 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cinefuse.data.errors import BadInput
-from cinefuse.data.status import Reason
-from cinefuse.extract import images
-from cinefuse.extract.images import (
-    PixelRecipe,
-    PosterLimits,
-    PosterProblem,
-    decode_poster,
-    poster_pixels,
-    probe_poster,
-    read_poster,
-)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+
+from cinefuse.data.errors import BadInput
+from cinefuse.data.status import Reason
+from cinefuse.extract import images
+from cinefuse.extract.images import decode_poster, poster_pixels
+from cinefuse.extract.poster import PosterLimits, PosterProblem, read_poster
+from cinefuse.extract.poster_header import checked_format
+from cinefuse.extract.recipe import PixelRecipe
 
 LIMITS = PosterLimits()
 SQUARE = PixelRecipe(size=(12, 8))
@@ -213,7 +209,7 @@ def pillows_warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def probing(raw: bytes) -> Reason:
     try:
-        probe_poster(raw, LIMITS)
+        checked_format(raw, LIMITS)
     except PosterProblem as problem:
         return problem.reason
     return Reason.NONE
@@ -817,7 +813,9 @@ def test_a_recipe_whose_posters_differ_in_size_has_no_output_size() -> None:
 
 
 def test_images_are_read_without_torch_or_transformers() -> None:
-    tree = ast.parse(Path(images.__file__).read_text())
+    folder = Path(images.__file__).parent
+    trees = [ast.parse((folder / f"{name}.py").read_text()) for name in ("images", "poster", "poster_header", "recipe")]
+    tree = ast.Module([node for tree in trees for node in tree.body], [])
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert not [name for name in names if name.split(".")[0] in ("torch", "transformers", "torchvision")]

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cinefuse.data.catalog import Catalog
-from cinefuse.data.status import Reason, Status
-from cinefuse.extract.images import PosterLimits
-from cinefuse.extract.plan import MOST_PADDING, ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
-from cinefuse.extract.source import ModelSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from cinefuse.data.catalog import Catalog
+from cinefuse.data.status import Reason, Status
+from cinefuse.extract.plan import MOST_PADDING, ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
+from cinefuse.extract.poster import PosterLimits
+from cinefuse.extract.source import ModelSource
 
 
 def text_plan(lengths: list[int], same_as: list[int | None] | None = None) -> ModalityPlan:
