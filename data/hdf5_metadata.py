@@ -16,14 +16,14 @@ from typing import Final
 
 from .errors import DamagedFile
 from .header import ALIGNMENT, Header, item_size
-from .status import Status
 
+# part of the format: a changed word would make every older file's metadata another one
 _DESCRIPTIONS: Final = {
     "id": "the item's id in its source",
     "cls": "embedding of the CLS position; NaN where status is neither OK nor TRUNCATED",
     "tokens": "embeddings of all other positions, items one after another without padding",
     "offsets": "item i has tokens[offsets[i]:offsets[i + 1]]",
-    "status": ", ".join(f"{status.value} {status.name}" for status in Status),
+    "status": "0 PENDING, 1 OK, 2 TRUNCATED, 3 MISSING, 4 FAILED",
     "reason": "why an item has its status: numbers in docs/format.md, 0 none",
     "digest": "SHA-256 of the input: UTF-8 text, or the poster file's bytes; zeros where there is none",
     "batch": "rows that share a number were encoded together; -1: never encoded or copied from another file",
