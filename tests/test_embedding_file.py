@@ -146,6 +146,8 @@ def test_a_number_never_finds_a_text_nor_a_text_a_number(tmp_path: Path) -> None
     assert names.find(np.array([7, 8])).tolist() == [-1, -1]
     assert names.find(np.array([7.0])).tolist() == [-1]
     assert names.find(["a" * 300, ""]).tolist() == [-1, -1]
+    assert numbers.find(np.array([7, 8], "timedelta64[ns]")).tolist() == [-1, -1]
+    assert numbers.find(np.array([True, False])).tolist() == [-1, -1]
     assert numbers.find([]).tolist() == []
     assert numbers.find([True, 7.0]).tolist() == [-1, -1]
 
