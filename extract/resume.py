@@ -102,9 +102,7 @@ def _about(dataset: Path, settings: Settings) -> dict[str, Any]:
         "catalogue": dataset.resolve().name,
         "source": settings.source,
         "licence": settings.licence,
-        "libraries": {
-            name: version(name) for name in ("torch", "transformers", "tokenizers", "pillow", "numpy", "h5py")
-        }
+        "libraries": {name: version(name) for name in ("torch", "transformers", "tokenizers", "pillow", "numpy")}
         | {"python": platform.python_version()},
     }
     return {key: value for key, value in about.items() if value is not None}

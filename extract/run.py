@@ -112,13 +112,13 @@ def _encode(
     settings: Settings,
     watcher: Watcher,
 ) -> None:
-    from .encoders import ImageEncoder, TextEncoder
+    from .encoders import ImageEncoder, TextEncoder, resolve_device
     from .stream import Feed, PosterFeed, TextFeed, encode_rows
 
     plan = _with_batches_for(wanted, job)
     precision = file[job.name].fingerprint["precision"]
     how = {"device": settings.device, "precision": precision, "layer": job.layer, "compile": settings.compile}
-    watcher.say(f"{job.name}: {job.source.name}, {precision} on {settings.device}")
+    watcher.say(f"{job.name}: {job.source.name}, {precision} on {resolve_device(settings.device)}")
     feed: Feed
     if job.recipe is None:
         feed = TextFeed(plan, TextEncoder.load(job.source, **how))
