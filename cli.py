@@ -207,6 +207,10 @@ def extract(
     strict: Annotated[
         bool, typer.Option("--strict", help="stop at the first input that cannot be used", rich_help_panel="Inputs")
     ] = False,
+    level: Annotated[
+        str,
+        typer.Option(help="tokens: CLS and tokens; cls: CLS alone, a hundredth of the size", rich_help_panel="Numbers"),
+    ] = "tokens",
     dtype: Annotated[
         str, typer.Option(help="float16, float32 or bfloat16 in the file", rich_help_panel="Numbers")
     ] = "float16",
@@ -250,6 +254,7 @@ def extract(
         image_layer=image_layer,
         template=text_template,
         max_length=max_length,
+        level=level,
         dtype=dtype,
         precision=precision,
         device=device,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from .source import ModelSource
 # positions, or posters, in one batch: beyond these the encoders gain no more speed, only memory
 DEFAULT_BATCH = {"cpu": {"text": 4096, "image": 16}, "other": {"text": 32768, "image": 128}}
 
+LEVELS = ("tokens", "cls")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -33,6 +35,7 @@ class Settings:
     image_layer: int | None = None
     template: str = "{text}"
     max_length: int | None = None
+    level: str = "tokens"
     dtype: str = "float16"
     precision: str = "auto"
     device: str = "auto"
@@ -51,6 +54,8 @@ class Settings:
             raise UsageError("nothing to encode: expected a text model, an image model, or both")
         if self.dtype not in STORAGE_DTYPES:
             raise UsageError(f"--dtype: expected one of {', '.join(STORAGE_DTYPES)}, found {self.dtype}")
+        if self.level not in LEVELS:
+            raise UsageError(f"--level: expected one of {', '.join(LEVELS)}, found {self.level}")
         for name, least in (("max_length", 3), ("batch_tokens", 1), ("batch_posters", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -124,7 +129,7 @@ def _prepare_text(
             catalog.texts(settings.template), tokenizer,
             width=source.width, max_length=max_length, progress=phase.advance,
         )  # fmt: skip
-    plan = cut_text(plan, max(budget, max_length))
+    plan = cut_text(replace(plan, keeps_tokens=settings.level == "tokens"), max(budget, max_length))
     return ModalityJob(
         plan, source, _layer(settings.text_layer, source, "text-layer"), max(budget, max_length), max_length=max_length
     )
@@ -139,6 +144,7 @@ def _prepare_posters(
             catalog.posters(), catalog.poster_root, settings.limits,
             width=source.width, patches=source.patches(recipe.output), progress=phase.advance,
         )  # fmt: skip
+    plan = replace(plan, keeps_tokens=settings.level == "tokens")
     return ModalityJob(
         cut_posters(plan, size), source, _layer(settings.image_layer, source, "image-layer"), size, recipe=recipe
     )

@@ -48,6 +48,12 @@ class ModalityPlan:
     input_ids: npt.NDArray[np.int32] | None = None
     cls_id: int = 0
     pad_id: int = 0
+    keeps_tokens: bool = True
+
+    @property
+    def stored_lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) Rows of tokens that the file keeps of each item: none where only CLS is kept."""
+        return self.lengths if self.keeps_tokens else np.zeros_like(self.lengths)
 
     @property
     def encodable(self) -> npt.NDArray[np.bool_]:
@@ -79,11 +85,12 @@ class ModalityPlan:
 
     def layout(self, record: Mapping[str, Any], dtype: str) -> ModalityLayout:
         """The layout of this modality in a file that stores `dtype` and calls it `record`."""
-        return ModalityLayout(record, self.width, dtype, self.lengths, self.digest, self.batch, self.input_ids)
+        ids = self.input_ids if self.keeps_tokens or self.input_ids is None else self.input_ids[:0]
+        return ModalityLayout(record, self.width, dtype, self.stored_lengths, self.digest, self.batch, ids)
 
     def stored_bytes(self, dtype: str) -> int:
         """Bytes of cls and tokens in the file."""
-        return int(len(self.lengths) + self.lengths.sum()) * self.width * item_size(dtype)
+        return int(len(self.lengths) + self.stored_lengths.sum()) * self.width * item_size(dtype)
 
     def without(self, rows: npt.NDArray[np.bool_], cut: Callable[[ModalityPlan], ModalityPlan]) -> ModalityPlan:
         """This plan with batches, made by `cut`, only for those encodable items that are not among `rows` (N,)."""

@@ -82,6 +82,7 @@ def _record(job: ModalityJob, settings: Settings, precision: str) -> dict[str, A
         "model": source.name,
         "revision": source.revision,
         "architecture": source.model_type,
+        "level": settings.level,
         "fingerprint": fingerprint,
     }
     if job.name == "text":
@@ -120,7 +121,7 @@ def _check_same(
         )
     for name, record in records.items():
         found = file.header.modalities[name]
-        different = differences(record["fingerprint"], found["fingerprint"])
+        different = differences(*(dict(of["fingerprint"]) | {"level": of.get("level")} for of in (record, found)))
         if different:
             origin = differences(*({key: of.get(key) for key in ("model", "revision")} for of in (record, found)))
             raise FingerprintMismatch(
@@ -151,7 +152,7 @@ def _changed_items(file: EmbeddingFile, catalog: Catalog, jobs: list[ModalityJob
         return "items in another order"
     for job in jobs:
         modality = file[job.name]
-        same = (modality.digest == job.plan.digest).all(1) & (np.diff(modality.offsets) == job.plan.lengths)
+        same = (modality.digest == job.plan.digest).all(1) & (np.diff(modality.offsets) == job.plan.stored_lengths)
         if not same.all():
             return f"{int((~same).sum()):,} items with another {'text' if job.name == 'text' else 'poster'}"
     return ""

@@ -40,7 +40,8 @@ def find_reusable(old: EmbeddingFile, plan: ModalityPlan) -> Reusable:
             known[digest] = row
     for row in np.flatnonzero(plan.encodable).tolist():
         candidate = known.get(plan.digest[row].tobytes(), -1)
-        if candidate >= 0 and len(modality.tokens_of(candidate)) == plan.lengths[row]:
+        # a file that keeps no tokens can serve one that keeps none, a whole file both
+        if candidate >= 0 and len(modality.tokens_of(candidate)) in {plan.lengths[row], plan.stored_lengths[row]}:
             rows[row] = candidate
     return Reusable(old, rows)
 
@@ -59,7 +60,8 @@ def copy_rows(
         for row in rows:
             at = int(source.rows[row])
             status, reason = Status(plan.status[row]), Reason(plan.reason[row])
-            writer.write(plan.name, row, old.cls[at], old.tokens_of(at), status, reason)
+            tokens = old.tokens_of(at)[: plan.stored_lengths[row]]
+            writer.write(plan.name, row, old.cls[at], tokens, status, reason)
             advance(row)
     return len(rows)
 

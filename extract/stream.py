@@ -162,8 +162,9 @@ class _Write:
                 self.writer.write_absent(self.plan.name, row, Status.FAILED, Reason.NOT_FINITE)
                 continue
             status, reason = Status(self.plan.status[row]), Reason(self.plan.reason[row])
-            self.writer.write(self.plan.name, row, embedding[0], embedding[1:], status, reason)
-            written += embedding.nbytes
+            tokens = embedding[1 : 1 + int(self.plan.stored_lengths[row])]  # (T_i, D), or none
+            self.writer.write(self.plan.name, row, embedding[0], tokens, status, reason)
+            written += embedding[0].nbytes + tokens.nbytes
         positions = int((self.plan.lengths[self.encoded] + 1).sum()) if self.encoded else 0
         self.advance(int(self.wanted[self.rows].sum()), positions, written)
 

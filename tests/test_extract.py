@@ -161,6 +161,26 @@ def test_equal_inputs_are_encoded_once_and_stored_for_each_item(
         assert verify(file.path).complete
 
 
+def test_the_cls_level_keeps_the_same_cls_and_no_tokens(
+    made: Path, sample: Path, settings: Settings, tmp_path: Path, encoded: list[int]
+) -> None:
+    extract(sample, tmp_path / "cls.h5", replace(settings, level="cls"))
+    assert verify(tmp_path / "cls.h5").complete
+    copied = extract(sample, tmp_path / "copied.h5", replace(settings, level="cls", reuse=(made,)))
+    assert [outcome.encoded for outcome in copied.outcomes] == [0, 0]
+    encoded.clear()
+    extract(sample, tmp_path / "whole.h5", replace(settings, reuse=(tmp_path / "cls.h5",)))
+    assert encoded, "a file without tokens has none to copy"
+    with EmbeddingFile.open(made) as whole:
+        for path in (tmp_path / "cls.h5", tmp_path / "copied.h5"):
+            with EmbeddingFile.open(path) as alone:
+                for name in ("text", "image"):
+                    np.testing.assert_array_equal(alone[name].cls, whole[name].cls)
+                    assert len(alone[name].tokens) == 0
+    with pytest.raises(FingerprintMismatch, match="level: expected 'tokens', found 'cls'"):
+        extract(sample, tmp_path / "cls.h5", settings)
+
+
 def test_a_template_joins_columns_into_the_text(sample: Path, settings: Settings, tmp_path: Path) -> None:
     extract(sample, tmp_path / "t.h5", replace(settings, image_model=None, template="{title}. {text}"))
     titled = Catalog.open(sample).items["title"].to_list()
