@@ -125,9 +125,7 @@ class _Reader:
             raise DamagedFile(f"{self._file.path}: cannot be read to its end ({reason})") from error
 
     def block(self, offset: int, length: int) -> memoryview:
-        """`length` bytes at `offset`; valid until the next call."""
-        if length > len(self._buffer):
-            self._buffer = memoryview(bytearray(length))
+        """At most `_BLOCK` bytes at `offset`; valid until the next call."""
         view = self._buffer[:length]
         read_all(self._descriptor, view, offset)
         return view
@@ -142,8 +140,7 @@ class _Reader:
             self._buffer = memoryview(bytearray(length))
         cls, tokens = self._buffer[:stride], self._buffer[stride:length]
         read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + row * stride)
-        if tokens:
-            read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + start * stride)
+        read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + start * stride)
         return _Row(cls, tokens, int(arrays.status[row]), int(arrays.reason[row]), int(arrays.checksum[row]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinefuse.data import verify as verify_module
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import DamagedFile
 from cinefuse.data.rows import RowWriter, nan, row_checksum
@@ -204,3 +206,38 @@ def test_a_missing_file_is_bad_input_and_a_foreign_one_damaged(tmp_path: Path) -
             verify(tmp_path / name)
     with pytest.raises(DamagedFile, match="cannot be read"):
         verify(tmp_path)
+
+
+def test_rows_longer_than_the_buffer_are_read_whole(path: Path, raw: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_module, "_BLOCK", 64)
+    assert verify(path).complete
+    with EmbeddingFile.open(path) as file:
+        dataset = file.header.datasets["image/tokens"]
+        last_of_row_1 = dataset.offset + int(file.image.offsets[2]) * (dataset.length // dataset.shape[0]) - 1
+    flip(raw, last_of_row_1, 0)
+    assert verify(path).damaged_rows("image") == [1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [(0, "it became shorter"), (OSError(errno.EIO, os.strerror(errno.EIO)), "Input/output error")],
+    ids=str,
+)
+def test_a_file_that_cannot_be_read_to_its_end_is_refused_in_one_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, answer: int | OSError, told: str
+) -> None:
+    def preadv(*_: object) -> int:
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with pytest.raises(DamagedFile, match=rf"cannot be read to its end \({told}\)"):
+        verify(path)
+
+
+def test_a_file_moved_away_while_it_is_open_is_refused(path: Path) -> None:
+    with EmbeddingFile.open(path) as file:
+        path.rename(path.with_suffix(".moved"))
+        with pytest.raises(DamagedFile, match="cannot be read again"):
+            intact_rows(file, "image")
