@@ -170,12 +170,14 @@ def plan_posters(
     )
 
 
-def cut_text(plan: ModalityPlan, budget: int) -> ModalityPlan:
+def cut_text(plan: ModalityPlan, budget: int, enough: int | None = None) -> ModalityPlan:
     """`plan` with batches of at most `budget` positions, padding included, over rows sorted by length.
 
     The longest come first, so that a batch that does not fit the memory is met in the first seconds. A batch also ends
-    where one more row would raise its padding above 5 %.
+    where one more row would raise its padding above 5 %, and, once it has `enough` positions, where the next row is
+    shorter: a batch of one length needs neither padding nor mask.
     """
+    enough = budget if enough is None else enough
     rows = plan.distinct
     order = rows[np.argsort(-plan.lengths[rows], kind="stable")]
     numbers = np.full(len(plan.status), -1, np.int32)
@@ -183,7 +185,8 @@ def cut_text(plan: ModalityPlan, budget: int) -> ModalityPlan:
     for row in order.tolist():
         length = int(plan.lengths[row]) + 1
         padded = longest * (count + 1)
-        if number < 0 or padded > budget or total + length < (1 - MOST_PADDING) * padded:
+        full = padded > budget or (length < longest and total >= enough)
+        if number < 0 or full or total + length < (1 - MOST_PADDING) * padded:
             number, longest, count, total = number + 1, length, 0, 0
         numbers[row] = number
         count, total = count + 1, total + length

@@ -96,6 +96,16 @@ def test_rows_copied_from_elsewhere_are_in_no_batch(plan: ModalityPlan, random: 
     assert (cut.status == plan.status).all()
 
 
+@given(text_plans(), st.integers(1, 120))
+@settings(deadline=None)
+def test_a_batch_with_enough_positions_takes_no_shorter_text(plan: ModalityPlan, enough: int) -> None:
+    cut = cut_text(plan, 240, enough)
+    for number in np.unique(cut.batch[cut.distinct]):
+        lengths = np.sort(cut.lengths[cut.distinct[cut.batch[cut.distinct] == number]] + 1)[::-1]
+        shortest_start = int(np.argmax(lengths == lengths[-1]))
+        assert lengths[:shortest_start].sum() < enough
+
+
 def test_the_longest_texts_come_first() -> None:
     cut = cut_text(text_plan([5, 50, 20, 50, 1]), 102)
     longest = [cut.lengths[cut.batch == number].max() for number in range(cut.batch.max() + 1)]
