@@ -107,9 +107,10 @@ def show_report(report: Report) -> None:
 
 @contextmanager
 def verify_bar(path: Path) -> Iterator[Callable[[int], None]]:
-    """A bar over the bytes of `path` on standard error, gone when done; yields what is told of bytes read."""
+    """A bar over the bytes of `path`, gone when done, nothing at all in a log; yields what is told of bytes read."""
     columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=path.stat().st_size if path.is_file() else None)
         yield lambda count: bar.advance(task, count)
 
