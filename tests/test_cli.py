@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -405,6 +407,28 @@ def test_ctrl_c_at_a_random_moment_from_the_import_of_torch_on_ends_with_130(
     assert out.read_bytes() == made.read_bytes()
 
 
+AT_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+
+
+def test_ctrl_c_typed_at_a_terminal_gives_the_cursor_back(sample: Path, models: list[object], tmp_path: Path) -> None:
+    words = ["extract", sample, tmp_path / "films.h5", *models, "--batch-tokens", 128, "--batch-posters", 1]
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-c", AT_A_TERMINAL + INTERRUPTIBLE, *map(str, words)]
+    job = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, start_new_session=True)
+    os.close(inside)
+    shown, typed = b"", False
+    with suppress(OSError):  # the terminal ends with its process
+        while block := os.read(terminal, 65_536):
+            shown += block
+            if b"encoding text" in shown and not typed:
+                typed = os.write(terminal, b"\x03") == 1
+    os.close(terminal)
+    assert job.wait(timeout=60) == 130
+    assert b"Traceback" not in shown
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor stays hidden"
+    assert shown.splitlines()[-1].rpartition(b"\x1b[?25h")[2].startswith(b"cinefuse: stopped")
+
+
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
@@ -548,7 +572,8 @@ def test_verify_names_the_damaged_row_and_extract_mends_it(
 def test_what_a_stranger_wrote_into_a_file_is_shown_and_never_obeyed(
     run: Run, own_sample: Path, models: list[object], tmp_path: Path
 ) -> None:
-    hostile = "[bold]x[/nope] :bomb: \x1b]0;owned\x07 \u202e"
+    # longer than a terminal is wide: a file or a pipe has each item on one line all the same
+    hostile = "[bold]x[/nope] :bomb: \x1b]0;owned\x07 \u202e" + "x" * 120
     items = pl.read_parquet(own_sample / "items.parquet").head(2)
     items = items.with_columns(item_id=pl.Series([hostile, "b"]), text=pl.Series([None, "a plot"], dtype=pl.String))
     items.write_parquet(own_sample / "items.parquet")
@@ -564,8 +589,9 @@ def test_what_a_stranger_wrote_into_a_file_is_shown_and_never_obeyed(
     for told in shown:
         assert told.code == 0
         assert not CONTROL.search(told.out + told.err)
-    assert r"[bold]x[/nope] :bomb: \x1b]0;owned\x07 \u202e" in shown[0].out
-    assert r"[bold]x[/nope] :bomb: \x1b]0;owned\x07 \u202e" in shown[1].out
+    as_shown = r"[bold]x[/nope] :bomb: \x1b]0;owned\x07 \u202e" + "x" * 120
+    assert as_shown in shown[0].out
+    assert as_shown in shown[1].out
     assert all(str(out) in told.out for told in (shown[0], shown[2], shown[3]))
 
 
