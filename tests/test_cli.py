@@ -364,7 +364,10 @@ def test_ctrl_c_at_every_stage_of_extract_ends_with_130_and_one_line_that_says_h
 ) -> None:
     out = tmp_path / "films.h5"
     told = interrupt_at(stages, EXTRACT_STAGES[stage], ["extract", sample, out, *models], tmp_path / "err")
-    assert "run the same command again" in assert_refused_in_one_line(told, 130)
+    line = assert_refused_in_one_line(told, 130)
+    assert "run the same command again" in line
+    planned = list(EXTRACT_STAGES).index(stage) >= list(EXTRACT_STAGES).index("hashing weights")
+    assert (f"everything finished is kept in {out}.partial" in line) == planned
     assert not out.exists()
     assert not (tmp_path / "films.h5.lock").exists()
     assert run("extract", sample, out, *models).code == 0
