@@ -5,7 +5,9 @@ Everything heavy is imported inside the commands, so that ``cinefuse --help`` an
 
 from __future__ import annotations
 
+import atexit
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -375,6 +377,9 @@ def main() -> None:
     except CinefuseError as refusal:
         sys.stderr.write(f"cinefuse: {printable(refusal)}\n")
         sys.exit(refusal.exit_code)
+    finally:
+        # the command is over: a Ctrl-C while Python tears itself down must not turn its exit code into a signal's
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

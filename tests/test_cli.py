@@ -410,6 +410,26 @@ def test_ctrl_c_at_a_random_moment_from_the_import_of_torch_on_ends_with_130(
     assert out.read_bytes() == made.read_bytes()
 
 
+TOO_LATE = """
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)  # the first registered is the last called
+from cinefuse import cli
+sys.argv = ["cinefuse", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("file", "code"), [("made", 0), ("none", 3)])
+def test_ctrl_c_after_the_end_of_a_command_changes_nothing(file: str, code: int, made: Path) -> None:
+    path = made if file == "made" else made.with_name("none.h5")
+    command = [sys.executable, "-c", TOO_LATE, "cache", "info", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) == (code != 0)
+
+
 AT_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
 
 
