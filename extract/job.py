@@ -21,6 +21,7 @@ from .source import ModelSource
 DEFAULT_BATCH = {"cpu": {"text": 4096, "image": 16}, "other": {"text": 32768, "image": 128}}
 
 LEVELS = ("tokens", "cls")
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Settings:
             raise UsageError(f"--dtype: expected one of {', '.join(STORAGE_DTYPES)}, found {self.dtype}")
         if self.level not in LEVELS:
             raise UsageError(f"--level: expected one of {', '.join(LEVELS)}, found {self.level}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {self.precision}")
         for name, least in (("max_length", 3), ("batch_tokens", 1), ("batch_posters", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

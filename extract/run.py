@@ -62,6 +62,8 @@ def extract(dataset: Path, out: Path, settings: Settings, watcher: Watcher | Non
     watcher = watcher or Silent()
     if out.is_dir():
         raise BadInput(f"{out}: expected the path of a file to write, found a folder")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: its folder does not exist; make it first")
     catalog = Catalog.open(dataset)
     jobs = prepare(catalog, settings, watcher, weights=True)
     with sole_writer(out), _kept_on_interrupt(out):

@@ -547,6 +547,22 @@ def test_nothing_to_encode_is_a_usage_error() -> None:
         Settings(text_model=None, image_model=None)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"level": "words"}, {"dtype": "int8"}, {"precision": "fp8"}, {"batch_tokens": 0}, {"max_length": 2}]
+)
+def test_a_setting_out_of_its_range_is_a_usage_error_that_names_the_option(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: expected"):
+        Settings(**wrong)
+
+
+def test_a_missing_output_folder_is_refused_before_anything_is_planned(
+    sample: Path, settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="its folder does not exist"):
+        extract(sample, tmp_path / "nowhere" / "out.h5", settings)
+
+
 def test_a_folder_in_place_of_the_file_is_refused(sample: Path, settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="found a folder"):
         extract(sample, tmp_path, settings)
