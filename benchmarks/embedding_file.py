@@ -127,7 +127,7 @@ def write_h5py(films: Films, path: Path, sync: bool, *, chunked: bool = False, g
     return clocked(write)
 
 
-def writing(films: Films, noun: str, folder: Path, rounds: int) -> None:
+def writing(films: Films, noun: str, folder: Path, rounds: int, patience: int) -> None:
     """Print how fast rows are written."""
     size = films.film_bytes / 1e3
     heading(f"Writing {films.count:,} {noun} of {size:.0f} kB one by one, {films.bytes / 1e9:.2f} GB")
@@ -140,7 +140,8 @@ def writing(films: Films, noun: str, folder: Path, rounds: int) -> None:
             "h5py, contiguous": partial(write_h5py, films, files[2], sync),
             "h5py, a chunk a film": partial(write_h5py, films, files[3], sync, chunked=True),
         }
-        found = interleaved(ways, rounds)
+        found = interleaved(ways, rounds, patience=patience)
+        found.warn()
         rows = [[way, f"{films.bytes / found.median(way) / 1e6:,.0f}", _share(found, way)] for way in ways]
         if not sync:
             few = Films(64, (films.tokens, films.width))
@@ -248,7 +249,7 @@ class Draws:
             dataset.read_direct(self._by_film, np.s_[row], np.s_[place])
 
 
-def gathering(films: Films, path: Path, folder: Path, rounds: int) -> None:
+def gathering(films: Films, path: Path, folder: Path, rounds: int, patience: int) -> None:
     """Print how fast the tokens of films drawn at random come into a buffer that is used again."""
     draws = Draws(films)
     size = draws.buffer.nbytes
@@ -277,7 +278,7 @@ def gathering(films: Films, path: Path, folder: Path, rounds: int) -> None:
             "h5py, a chunk a film, gzip, film by film": partial(draws.film_by_film, gzip["tokens"]),
             "h5py, a chunk a film, fancy indexing": partial(draws.films_fancy, chunked["tokens"]),
         }
-        often_found = interleaved(often, 4 * rounds)
+        often_found = interleaved(often, 4 * rounds, patience=patience)
         rarely_found = interleaved(rarely, 1, warm_up=False)
     ours = often_found.median(GATHER)
     rows = []
@@ -306,12 +307,12 @@ def main() -> None:
     describe_machine(["numpy", "h5py", "xxhash"])
     folder = Path(tempfile.mkdtemp(prefix="cinefuse-benchmark-", dir=options.folder))
     try:
-        writing(posters, "posters", folder, rounds)
-        writing(plots, "plots", folder, rounds)
+        writing(posters, "posters", folder, rounds, options.patience)
+        writing(plots, "plots", folder, rounds, options.patience)
         path = folder / "embeddings.h5"
         write_ours(posters, path, sync=True)
         opening(path, rounds)
-        gathering(posters, path, folder, rounds)
+        gathering(posters, path, folder, rounds, options.patience)
     finally:
         shutil.rmtree(folder)
 

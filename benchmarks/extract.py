@@ -36,7 +36,7 @@ from measure import (
     start_of_command,
     table,
 )
-from stage import Stage
+from stage import Stage, batches
 
 from cinefuse.data.catalog import Catalog
 
@@ -51,11 +51,13 @@ class Bench:
         self.options, self.folder, self.device, self.data = options, folder, options.device, options.data
         self.rounds = options.rounds or (2 if options.quick else 3)
         self.rounds_of_parts = options.rounds or (3 if options.quick else 5)
+        self.patience = options.patience
         self.clock = time.process_time if options.busy else time.perf_counter
         on_gpu = self.device != "cpu"
         self.plots = options.plots or (48 if options.quick else 3000 if on_gpu else 256)
         self.posters = options.posters or (16 if options.quick else 2048 if on_gpu else 48)
         self.text_model = options.text_model or minilm()
+        self.text_name = options.text_model.name if options.text_model else "all-MiniLM-L6-v2"
 
     @cached_property
     def image_model(self) -> Path:
@@ -81,7 +83,7 @@ def plots(bench: Bench) -> None:
     stages = {way: bench.stage("text", catalog, bench.text_model, way[-4:]) for way in (BF16, FP32)}
     plan = stages[BF16].plan()
     heading(
-        f"{bench.plots} plots, {plan.positions / bench.plots:.0f} tokens on average, all-MiniLM-L6-v2, {bench.device}"
+        f"{bench.plots} plots, {plan.positions / bench.plots:.0f} tokens on average, {bench.text_name}, {bench.device}"
     )
     texts = [text for text in catalog.texts() if text is not None]
     ways = ways_with_plots(texts, bench.text_model, bench.device) | {way: s.whole for way, s in stages.items()}
@@ -102,8 +104,9 @@ def posters(bench: Bench) -> None:
 
 
 def _compare(bench: Bench, ways: dict, count: int, unit: str, goals: dict[str, float]) -> None:
-    found = interleaved(ways, bench.rounds, warm_up=False, clock=bench.clock)
+    found = interleaved(ways, bench.rounds, warm_up=False, clock=bench.clock, patience=bench.patience)
     table(["", unit, "ours in bf16 is faster by", "ours in fp32 by"], (_row(found, way, count) for way in ways))
+    found.warn()
     for rival, least in goals.items():
         print(f"Ours in bf16 against {rival}: {goal(found.times_faster(BF16, rival), least)}.", flush=True)
 
@@ -125,7 +128,7 @@ def _parts(bench: Bench, name: str, noun: str, chosen: pl.DataFrame, model: Path
     plan = stage.plan()
     inputs = stage.decode(plan)
     encoded = stage.encode(plan, inputs, keep=True)
-    heading(f"The parts of stage one: {len(catalog)} {noun}, {stage.source.name}, bf16, {bench.device}")
+    heading(f"The parts of stage one: {len(catalog)} {noun}, bf16, {bench.device}")
     with stage.lay_out(plan) as file:
         ways: dict[str, Callable[[], object]] = {
             "plan alone": stage.plan,
@@ -134,11 +137,12 @@ def _parts(bench: Bench, name: str, noun: str, chosen: pl.DataFrame, model: Path
             "write alone": lambda: stage.write(plan, file, encoded),
             "the whole stage": stage.whole,
         }
-        found = interleaved(ways, bench.rounds_of_parts)
+        found = interleaved(ways, bench.rounds_of_parts, patience=bench.patience)
     table(
         ["", f"{noun}/s", "seconds"],
         ((way, f"{len(catalog) / found.median(way):,.1f}", f"{found.median(way):.3f}") for way in ways),
     )
+    found.warn()
     slowest = max(("decode alone", "encode alone", "write alone"), key=found.median)
     share = found.times_faster("the whole stage", slowest)
     print(f"The whole stage, planning included, against its slowest part ({slowest}): {goal(share, 0.95)}.", flush=True)
@@ -147,7 +151,7 @@ def _parts(bench: Bench, name: str, noun: str, chosen: pl.DataFrame, model: Path
 def encoders(bench: Bench) -> None:
     """Print how much of the machine's bf16 matrix product the encoders reach."""
     heading(f"Encoders alone, bf16, {bench.device}, against the matrix product of that machine")
-    limit = _matrix_product(bench.device)
+    limit = _matrix_product(bench.device, bench.patience)
     base = bert_base(bench.folder / "bert-base", bench.text_model)
     rows = [
         ("ViT-B/16", *_reached(bench, "image", sample_of_posters(bench.data, bench.posters), bench.image_model, limit)),
@@ -163,12 +167,15 @@ def _reached(bench: Bench, name: str, chosen: pl.DataFrame, model: Path, limit: 
     stage = bench.stage(name, catalog, model, "bf16")
     plan = stage.plan()
     inputs = stage.decode(plan)
-    found = interleaved({"encode": lambda: stage.encode(plan, inputs)}, bench.rounds_of_parts).median("encode")
-    rate = stage.operations(plan) / found
-    return f"{len(catalog) / found:,.1f}", f"{rate / 1e9:,.0f}", f"{rate / limit:.2f}"
+    ways = {"encode": lambda: stage.encode(plan, inputs)}
+    found = interleaved(ways, bench.rounds_of_parts, patience=bench.patience)
+    found.warn()
+    seconds = found.median("encode")
+    rate = stage.operations(plan) / seconds
+    return f"{len(catalog) / seconds:,.1f}", f"{rate / 1e9:,.0f}", f"{rate / limit:.2f}"
 
 
-def _matrix_product(device: str) -> float:
+def _matrix_product(device: str, patience: int) -> float:
     """Operations per second of a large bf16 matrix product."""
     a = torch.randn(4096, 4096, device=device).to(torch.bfloat16)
     repeats = 50 if a.device.type == "cuda" else 1
@@ -179,7 +186,7 @@ def _matrix_product(device: str) -> float:
         if a.device.type == "cuda":
             torch.cuda.synchronize()
 
-    return repeats * 2 * 4096**3 / interleaved({"": product}, 5).median("")
+    return repeats * 2 * 4096**3 / interleaved({"": product}, 5, patience=patience).median("")
 
 
 def memory(bench: Bench) -> None:
@@ -227,12 +234,12 @@ def measure_memory(dataset: str, out: str, text: str, image: str, device: str, t
 
     torch.set_num_threads(int(threads))
     Path(out).unlink(missing_ok=True)
-    first = Catalog.open(Path(dataset))
-    first = Catalog(first.ids[:256], first.items[:256], first.poster_root)
+    catalog = Catalog.open(Path(dataset))
     for name, model in (("text", text), ("image", image)):
-        stage = Stage(name, first, Path(model), "bf16", device, Path(out))
+        stage = Stage(name, catalog, Path(model), "bf16", device, Path(out))
         plan = stage.plan()
-        stage.encode(plan, stage.decode(plan)[:1])
+        feed, rows = stage.feed(plan), next(batches(plan))
+        stage.encode(plan, [[feed.load(row) for row in rows.tolist()]], keep=True)
         del stage
     before = most_resident()
     summary = extract(Path(dataset), Path(out), Settings(text_model=text, image_model=image, device=device))
