@@ -141,11 +141,17 @@ class _Trunk:
     """A loaded model cut off after the wanted layer, on its device."""
 
     def __init__(
-        self, model: nn.Module, device: torch.device, dtype: torch.dtype, last_layer: nn.Module | None
+        self,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        last_layer: nn.Module | None,
+        freed: packed.FreedMemory | None,
     ) -> None:
         self.device = device
         self.dtype = dtype
         self._model = model
+        self._freed = freed
         self._raw: torch.Tensor | None = None
         if last_layer is not None:
             last_layer.register_forward_hook(self._keep_raw)
@@ -166,13 +172,14 @@ class _Trunk:
         if layer is not None:
             settings.num_hidden_layers = _layer_number(layer, depth, source.name)
         packed.register_attention()
+        packed.keep_few_compiled_products()
         model = _load_model(source, settings, modality, dtype)
         last_layer = None if layer is None else _last_layer(model, settings.num_hidden_layers, source.name)
-        if not compiled and packed.can_pack(target, dtype):
-            packed.keep_freed_memory()
+        packs = not compiled and packed.can_pack(target, dtype)
+        if packs:
             packed.pack(model)
         model.to(target)
-        trunk = cls(model, target, dtype, last_layer)
+        trunk = cls(model, target, dtype, last_layer, packed.FreedMemory() if packs else None)
         if compiled:
             model.compile(dynamic=True)
         return trunk
@@ -181,6 +188,8 @@ class _Trunk:
         hidden: torch.Tensor = self._model(**inputs, return_dict=True).last_hidden_state
         if self._raw is not None:
             hidden, self._raw = self._raw, None
+        if self._freed is not None:
+            self._freed.after_batch()
         return hidden
 
     def send(self, values: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from .recipe import PixelRecipe
 from .source import ModelSource
 
 # positions, or posters, in one batch: beyond these the encoders gain no more speed, only memory
-DEFAULT_BATCH = {"cpu": {"text": 4096, "image": 16}, "other": {"text": 32768, "image": 128}}
+DEFAULT_BATCH = {"cpu": {"text": 2048, "image": 8}, "other": {"text": 32768, "image": 128}}
 
 LEVELS = ("tokens", "cls")
 PRECISIONS = ("auto", "bf16", "fp32")

@@ -13,6 +13,7 @@ Tried and left out, for 2 % or less: GELU inside the product, and one product fo
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import nn
 ATTENTION = "cinefuse"
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h
+_BATCHES_BETWEEN_TRIMS = 8
 
 
 class PackedLinear(nn.Module):
@@ -112,10 +114,33 @@ def register_attention() -> None:
     AttentionMaskInterface.register(ATTENTION, padding_mask)
 
 
-def keep_freed_memory() -> None:
-    """Lets glibc keep freed buffers for the next batch: fresh pages from the kernel cost more."""
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+class FreedMemory:
+    """What becomes of buffers that a batch leaves behind: kept for the next one, given back now and then.
+
+    Fresh pages from the kernel cost more than kept ones, so glibc is told to keep them. But batches differ in shape,
+    and what one leaves does not fit the next: after hundreds of shapes the heap would be holes. A trim every few
+    batches gives those back.
+    """
+
+    def __init__(self) -> None:
+        self._batches = 0
+        libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+        self._trim = getattr(libc, "malloc_trim", None)
+        mallopt = getattr(libc, "mallopt", None)
         if mallopt is not None:
             mallopt(_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
             mallopt(_TRIM_THRESHOLD, 1 << 30)
+
+    def after_batch(self) -> None:
+        """Count a batch; every few of them, give back what the heap holds for nothing."""
+        self._batches += 1
+        if self._trim is not None and self._batches % _BATCHES_BETWEEN_TRIMS == 0:
+            self._trim(0)
+
+
+def keep_few_compiled_products() -> None:
+    """Tell oneDNN, before its first product, to keep few of those that it compiles: one for each shape it has met.
+
+    The layers of one batch share theirs; the next batch has another shape, and an old one hardly comes back.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
