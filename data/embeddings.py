@@ -11,7 +11,6 @@ import json
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -148,18 +147,9 @@ class Modality:
         if len(out) < total or out.shape[1:] != (self.width,) or out.dtype != self.tokens.dtype:
             expected = f"at least ({total}, {self.width}) {self.tokens.dtype}"
             raise ValueError(f"expected a buffer of {expected}, received {out.shape} {out.dtype}")
-        pieces = list(zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True))
-        if total * self.width * self.tokens.itemsize < _WORTH_TWO_THREADS:
-            self._copy(pieces, out)
-        else:  # threads of this call alone: a pool that lived on would not survive a fork
-            with ThreadPoolExecutor(2) as pool:
-                half = len(pieces) // 2
-                list(pool.map(self._copy, (pieces[:half], pieces[half:]), (out, out)))
-        return out[:total], offsets
-
-    def _copy(self, pieces: list[tuple[int, int, int]], out: npt.NDArray[Any]) -> None:
-        for start, stop, at in pieces:
+        for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True):
             out[at : at + stop - start] = self.tokens[start:stop]
+        return out[:total], offsets
 
 
 class EmbeddingFile:
@@ -361,8 +351,6 @@ class EmbeddingFile:
             )
 
 
-# bytes from which a second thread saves more than its start costs: one core does not exhaust the memory's bandwidth
-_WORTH_TWO_THREADS = 8 * 2**20
 _VIEWS = ("cls", "tokens", "offsets", "status", "reason", "digest", "batch", "checksum")
 
 

@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 
-from cinefuse.data import embeddings
 from cinefuse.data import rows as rows_module
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.embeddings import EmbeddingFile, as_float32
@@ -122,17 +121,6 @@ def test_a_finished_file_is_sound_and_covers_the_whole_catalogue(made: Path, sam
         assert file.image.has_embedding.tolist() == [poster is not None for poster in catalog.posters()]
         for modality in (file.text, file.image):
             assert np.isnan(modality.cls[~modality.has_embedding]).all()
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 39, 200])
-def test_gathering_in_two_threads_gives_what_one_gives(made: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    rows = np.random.default_rng(count).integers(0, 40, count)
-    with EmbeddingFile.open(made) as file:
-        one, offsets = file.text.gather(rows)
-        monkeypatch.setattr(embeddings, "_WORTH_TWO_THREADS", 0)
-        two, same_offsets = file.text.gather(rows)
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(offsets, same_offsets)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
