@@ -31,6 +31,7 @@ from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.lock import sole_writer
 from cinefuse.data.status import Status
 from cinefuse.data.verify import verify
+from cinefuse.extract.job import DEFAULT_BATCH
 
 # what steers a terminal: everything below the space but tab and newline, DEL, and the C1 controls
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -474,7 +475,7 @@ def test_the_plan_needs_no_weights_writes_nothing_and_tells_what_would_be_done(
     assert rows["to encode"] == [str(len({text for text in catalogue.texts() if text})), str(len(distinct))]
     assert rows["missing"] == [str(sum(text is None for text in catalogue.texts())), str(40 - len(posters))]
     assert int(rows["batches"][0]) >= 1
-    assert rows["batches"][1] == str(-(-len(distinct) // 16))
+    assert rows["batches"][1] == str(-(-len(distinct) // DEFAULT_BATCH["cpu"]["image"]))
     assert all(share.endswith("%") for share in rows["padding"])
     assert {"tokens", "bytes", "time", "failed"} < set(rows)
     assert "nothing was written" in told.out
