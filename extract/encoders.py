@@ -22,6 +22,7 @@ from torch import nn
 
 from ..data.errors import BadInput, UsageError
 from . import packed
+from .source import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -277,7 +278,7 @@ def _load_model(source: ModelSource, settings: Any, modality: Modality, dtype: t
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise BadInput(f"{source.name}: its weights cannot be loaded: {_first_line(error)}; fetch it again") from error
+        raise BadInput(f"{source.name}: its weights cannot be loaded: {first_line(error)}; fetch it again") from error
     _refuse_gaps(source.name, report)
     model.eval().requires_grad_(requires_grad=False)
     _refuse_without_cls(source.name, model, modality)
@@ -345,7 +346,3 @@ def quiet_transformers() -> Iterator[None]:
         hub.set_verbosity(verbosity)
         if bar:
             hub.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

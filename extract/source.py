@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from ..data.dataset import sha256_of
 from ..data.errors import BadInput
 
 Modality = Literal["text", "image"]
@@ -95,7 +96,7 @@ class ModelSource:
         except (ValueError, OSError, KeyError, TypeError) as error:
             kind = self.config.get("model_type", "none")
             raise BadInput(
-                f"{self.name}: transformers cannot read its {CONFIG} (model type {kind!r}): {_first_line(error)}; "
+                f"{self.name}: transformers cannot read its {CONFIG} (model type {kind!r}): {first_line(error)}; "
                 "choose a BERT-like or ViT-like model"
             ) from error
         return getattr(settings, "vision_config", settings)
@@ -168,7 +169,7 @@ class ModelSource:
         """SHA-256 of the weights file; of several, SHA-256 over ``"name sha\\n"`` lines sorted by name."""
         files = self.weight_files()
         if len(files) == 1 and files[0].name == WEIGHTS:
-            return _file_sha256(files[0])
+            return sha256_of(files[0])
         return _listing_sha256(files)
 
     def processor_config(self) -> dict[str, Any]:
@@ -198,7 +199,7 @@ class ModelSource:
                 self.folder, local_files_only=True, use_fast=True, trust_remote_code=False
             )
         except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
-            raise BadInput(f"{self.name}: its tokenizer cannot be read: {_first_line(error)}") from error
+            raise BadInput(f"{self.name}: its tokenizer cannot be read: {first_line(error)}") from error
         if not tokenizer.is_fast:
             raise BadInput(f"{self.name}: has no fast tokenizer (tokenizer.json); choose a model that has one")
         ids = tokenizer("a")["input_ids"]
@@ -224,9 +225,7 @@ class ModelSource:
         try:
             content: dict[str, Any] = json.loads((self.folder / file).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise BadInput(
-                f"{self.name}: {file} cannot be read: {_first_line(error)}; fetch the model again"
-            ) from error
+            raise BadInput(f"{self.name}: {file} cannot be read: {first_line(error)}; fetch the model again") from error
         return content
 
     def _size(self, key: str) -> int:
@@ -253,7 +252,7 @@ def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
             "connect once, or copy the model's folder here and give its path"
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise BadInput(f"{asked}: cannot be fetched from the hub: {_first_line(error)}; check the id") from error
+        raise BadInput(f"{asked}: cannot be fetched from the hub: {first_line(error)}; check the id") from error
 
 
 def _pair(settings: Any, key: str, name: str) -> tuple[int, int]:
@@ -265,15 +264,11 @@ def _pair(settings: Any, key: str, name: str) -> tuple[int, int]:
     return pair
 
 
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _listing_sha256(files: list[Path]) -> str:
-    listing = "".join(f"{path.name} {_file_sha256(path)}\n" for path in sorted(files, key=lambda path: path.name))
+    listing = "".join(f"{path.name} {sha256_of(path)}\n" for path in sorted(files, key=lambda path: path.name))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to one line; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

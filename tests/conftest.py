@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,3 +52,21 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Encoders
     write_untrained_text_encoder(folder / "bert", (text for text in Catalog.open(sample).texts() if text), width=32)
     write_untrained_image_encoder(folder / "vit", width=32, size=32)
     return Encoders(folder / "bert", folder / "vit")
+
+
+@pytest.fixture
+def own_sample(sample: Path, tmp_path: Path) -> Path:
+    """A dataset folder that may be changed."""
+    return Path(shutil.copytree(sample, tmp_path / "dataset"))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "cinefuse-test", folder]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs root and the right to mount")
+    yield folder
+    subprocess.run(["umount", folder], check=True)

@@ -95,12 +95,6 @@ def copy(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(made, tmp_path / "films.h5"))
 
 
-@pytest.fixture
-def own_sample(sample: Path, tmp_path: Path) -> Path:
-    """A dataset folder that may be changed."""
-    return Path(shutil.copytree(sample, tmp_path / "dataset"))
-
-
 def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
@@ -335,7 +329,7 @@ EXTRACT_STAGES = {
     "loading the tokenizer": "cinefuse.extract.source:ModelSource.tokenizer",
     "tokenising plots": "cinefuse.extract.plan:_tokenise",
     "probing posters": "cinefuse.extract.job:plan_posters",
-    "hashing weights": "cinefuse.extract.source:_file_sha256",
+    "hashing weights": "cinefuse.extract.source:sha256_of",
     "laying out the file": "cinefuse.data.embeddings:reserve",
     "loading the text model": "cinefuse.extract.encoders:TextEncoder.load",
     "encoding plots": "cinefuse.extract.stream:TextFeed.encode",

@@ -8,7 +8,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -207,30 +207,18 @@ def test_a_process_that_may_not_write_such_large_files_is_refused_with_code_7(tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "cinefuse-test", folder]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small disk needs root and the right to mount")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def test_a_disk_too_small_is_refused_before_anything_is_computed(small_disk: Path) -> None:
-    path = small_disk / "films.h5"
+def test_a_disk_too_small_is_refused_before_anything_is_computed(disk: Path) -> None:
+    path = disk / "films.h5"
     with pytest.raises(NoSpace, match="No space left on device"):
         create(path, items=10, width=100_000)
-    assert list(small_disk.iterdir()) == []
+    assert list(disk.iterdir()) == []
     fill(create(path))
     assert verify(path).complete
 
 
-def test_a_laid_out_file_fits_even_when_others_fill_the_disk(small_disk: Path) -> None:
-    file = create(small_disk / "films.h5", items=10, width=5_000)
-    with (small_disk / "greedy").open("wb", buffering=0) as other:
+def test_a_laid_out_file_fits_even_when_others_fill_the_disk(disk: Path) -> None:
+    file = create(disk / "films.h5", items=10, width=5_000)
+    with (disk / "greedy").open("wb", buffering=0) as other:
         taken = other.write(bytes(2 * 2**20))
         assert taken < 2 * 2**20
         with pytest.raises(OSError, match="No space left"):
@@ -239,12 +227,12 @@ def test_a_laid_out_file_fits_even_when_others_fill_the_disk(small_disk: Path) -
     assert verify(file.path).complete
 
 
-def test_a_read_only_disk_is_bad_input(small_disk: Path) -> None:
-    path = small_disk / "films.h5"
+def test_a_read_only_disk_is_bad_input(disk: Path) -> None:
+    path = disk / "films.h5"
     fill(create(path))
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(BadInput, match="Read-only file system"):
-        create(small_disk / "more.h5")
+        create(disk / "more.h5")
     with EmbeddingFile.open(path) as file, pytest.raises(BadInput, match="Read-only file system"):
         RowWriter(file)
     assert verify(path).complete

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,18 +42,6 @@ def expected(sample: Path, settings: Settings, tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("roomy") / "films.h5"
     extract(sample, out, settings)
     return out.read_bytes()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "cinefuse-test", folder]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small disk needs root and the right to mount")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def fill(disk: Path, *, but: int = 0) -> Path:

@@ -58,12 +58,6 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_sample(sample: Path, tmp_path: Path) -> Path:
-    """A dataset folder that may be changed."""
-    return Path(shutil.copytree(sample, tmp_path / "dataset"))
-
-
-@pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size of every batch that reaches an encoder from now on."""
     sizes: list[int] = []
