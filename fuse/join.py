@@ -182,7 +182,7 @@ def join(dataset: Path, embeddings: EmbeddingFile | None, *, missing: str = "mas
             "keep films without them (missing: mask), or extract them"
         )
     with _readable(file):
-        repeated = _duplicates(ratings, file, user, item, np.flatnonzero(kept), duplicates)
+        repeated = _duplicates(ratings, file, user, item, kept, duplicates)
     kept &= ~repeated
     row = np.flatnonzero(kept)
     user, item, rating = user[row], item[row], rating[row]
@@ -327,33 +327,40 @@ def _coded(ratings: pl.LazyFrame, users: pl.Series, films: pl.Series) -> tuple[_
 
 
 def _duplicates(
-    ratings: pl.LazyFrame, file: Path, user: _Codes, item: _Codes, candidates: npt.NDArray[np.int64], duplicates: str
+    ratings: pl.LazyFrame, file: Path, user: _Codes, item: _Codes, candidate: _Bools, duplicates: str
 ) -> _Bools:
-    """(rows,) True where another of the `candidates` (rows) of the same user and film counts instead."""
+    """(rows,) True where another `candidate` row of the same user and film counts instead."""
     dropped = np.zeros(len(user), bool)
-    pair = user[candidates] * np.int64(int(item.max()) + 1) + item[candidates]
-    ordered = np.sort(pair)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    del ordered
-    if not repeated.size:
+    rows, group = _rows_alike(user, item, candidate)
+    if not rows.size:
         return dropped
-    place = np.searchsorted(repeated, pair)
-    np.minimum(place, len(repeated) - 1, out=place)
-    again = repeated[place] == pair
-    rows, place = candidates[again], place[again]
     if duplicates == "error":
         raise BadInput(
             f"{file}: {rows_named(rows[:5].tolist(), len(rows))} rate a film that the same user rates in another row; "
             "remove the repeats, or let the last (or first) of them count"
         )
-    when = _timestamps(ratings, rows)
     # lexsort is stable, and rows ascend: among equal timestamps the later row comes last
-    order = np.lexsort((when, place))
-    rows, place = rows[order], place[order]
-    differs = place[1:] != place[:-1]
+    order = np.lexsort((_timestamps(ratings, rows), group))
+    rows, group = rows[order], group[order]
+    differs = group[1:] != group[:-1]
     counts = np.append(differs, True) if duplicates == "last" else np.insert(differs, 0, True)
     dropped[rows[~counts]] = True
     return dropped
+
+
+def _rows_alike(user: _Codes, item: _Codes, candidate: _Bools) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """The candidate rows whose user and film occur in another one too, ascending, and a number for each such pair."""
+    rows = np.flatnonzero(candidate)
+    pair = user[rows] * np.int64(int(item.max()) + 1) + item[rows]
+    ordered = np.sort(pair)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    if not repeated.size:
+        return rows[:0], np.empty(0, np.int32)
+    place = np.searchsorted(repeated, pair)
+    np.minimum(place, len(repeated) - 1, out=place)
+    again = repeated[place] == pair
+    return rows[again], place[again].astype(np.int32)
 
 
 def _timestamps(ratings: pl.LazyFrame, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
