@@ -300,7 +300,7 @@ def _all_users(file: Path, ratings: pl.LazyFrame, rated: Path) -> pl.Series:
             listed = known.collect()["user_id"]
         if listed.dtype != users.dtype:
             raise BadInput(
-                f"{file}: expected user_id as in ratings.parquet ({users[0]!r}, {users.dtype}), "
+                f"{file}: expected user_id as in ratings.parquet ({users.min()!r}, {users.dtype}), "
                 f"found {listed.dtype}; import the dataset again"
             )
         users = pl.concat([users, listed]).unique()
