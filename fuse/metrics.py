@@ -231,6 +231,8 @@ def ranking(scores: _Numbers, seen: ItemLists, relevant: ItemLists, k: int = 10)
     Raises ValueError as `top_items` and `ndcg_at` do, and for an item that is both seen and relevant.
     """
     top = top_items(scores, seen, k)
+    if len(relevant) != len(top):
+        raise ValueError(f"expected lists of {len(top)} users, received {len(relevant)}")
     liked = relevant.mask(np.shape(scores)[1])
     if (liked & seen.mask(liked.shape[1])).any():
         raise ValueError("expected relevant items that the user has not seen, received some that are in both lists")
