@@ -252,18 +252,13 @@ def _refuse_empty(parts: dict[str, Rows], asked: _Asked, ratings: int) -> None:
             raise BadInput(f"split {asked.spec} of {ratings:,} ratings: its {part} part is empty; {advice}")
 
 
-def _count(of: int, share: float) -> int:
-    # A share next to 1 rounds to all; one is left.
-    return min(int(of * share), max(of - 1, 0))
-
-
 def _at_random(rows: Rows, share: float, draw: np.random.Generator) -> Rows:
-    return rows[draw.permutation(rows.size)[: _count(rows.size, share)]]
+    return rows[draw.permutation(rows.size)[: int(rows.size * share)]]
 
 
 def _latest(times: Rows, rows: Rows, share: float, _: np.random.Generator) -> Rows:
     order = np.argsort(times[rows], kind="stable")
-    return rows[order[rows.size - _count(rows.size, share) :]]
+    return rows[order[rows.size - int(rows.size * share) :]]
 
 
 def _latest_of_each(
@@ -278,7 +273,7 @@ def _latest_of_each(
 
 def _whole_groups(groups: npt.NDArray[np.uint32], rows: Rows, share: float, draw: np.random.Generator) -> Rows:
     present = np.unique(groups[rows])
-    chosen = present[draw.permutation(present.size)[: _count(present.size, share)]]
+    chosen = present[draw.permutation(present.size)[: int(present.size * share)]]
     return rows[np.isin(groups[rows], chosen)]
 
 
@@ -365,7 +360,7 @@ def _array(file: Path) -> npt.NDArray[Any]:
     array = np.lib.format.open_memmap(file, mode="r")
     if array.ndim != 1 or array.dtype.kind not in "iuf":
         raise ValueError(f"expected one dimension of row numbers, found {array.dtype} of shape {array.shape}")
-    return np.array(array, dtype=array.dtype.newbyteorder("="))
+    return array
 
 
 def _row_numbers(given: pl.Series, ratings: int, file: Path) -> Rows:

@@ -283,6 +283,15 @@ def test_a_file_of_row_numbers_is_the_test_part(dataset: Path, tmp_path: Path, s
     assert sorted(chain(*parts(split))) == list(range(200))
 
 
+def test_row_numbers_are_read_with_any_spacing_line_end_and_byte_order(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "spaced.csv").write_bytes(b"row\r\n 9\r\n199 \r\n")
+    (tmp_path / "ends.txt").write_bytes(b"9\r\n\r\n199")
+    for order in "<>":
+        np.save(tmp_path / f"{ord(order)}.npy", np.array([9, 199], dtype=f"{order}i4"))
+    for name in ("spaced.csv", "ends.txt", f"{ord('<')}.npy", f"{ord('>')}.npy"):
+        assert split_ratings(dataset, f"file:{tmp_path / name}").test.tolist() == [9, 199]
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_a_file_with_parts_gives_all_three_and_leaves_the_rest_out(dataset: Path, tmp_path: Path, suffix: str) -> None:
     table = pl.DataFrame({"part": ["test", "train", "validation", "train"], "row": [7, 5, 6, 1], "note": ["x"] * 4})
@@ -359,6 +368,7 @@ def promising_more_than_it_holds(file: Path) -> None:
         ("mine.csv", lambda file: file.write_text("row\n"), "test part is empty; correct the file"),
         ("mine.json", lambda file: file.write_text("[1]"), "expected .parquet, .csv, .txt or .npy, found '.json'"),
         ("mine.csv", lambda file: file.mkdir(), "cannot be read"),
+        ("mine.npy", lambda file: file.mkdir(), "cannot be read"),
         ("mine.npy", lambda file: None, "no such file"),
         ("mine.csv", lambda file: None, "no such file"),
     ],
