@@ -259,7 +259,7 @@ def _checked(file: Path) -> pl.LazyFrame:
     schema = table.collect_schema()
     if absent := [name for name in ("user_id", "item_id", "rating") if name not in schema]:
         raise BadInput(f"{file} lacks the column {absent[0]!r}; it has {', '.join(schema)}")
-    if not (schema["rating"].is_numeric()):
+    if not schema["rating"].is_numeric():
         raise BadInput(f"{file}, column rating: expected numbers, found {schema['rating']}")
     columns = [_id(name, schema[name], file) for name in ("user_id", "item_id")]
     columns.append(pl.col("rating").cast(pl.Float32, strict=False))

@@ -252,6 +252,13 @@ def test_points_in_time_order_repeated_ratings_as_seconds_do(films: Path) -> Non
     assert join(films, None, duplicates="first").row.tolist() == [2]
 
 
+def test_users_times_films_beyond_32_bits_are_still_different_pairs(tmp_path: Path) -> None:
+    folder = catalogue(tmp_path / "dataset", list(range(2**16)))
+    pl.DataFrame({"user_id": range(2**16 + 1)}).write_parquet(folder / "users.parquet")
+    rated(folder, user_id=[0, 2**16, 1], item_id=[0, 0, 2**16 - 1])
+    assert join(folder, None, duplicates="error").coverage.kept == 3
+
+
 def test_refusing_choices_let_a_clean_dataset_pass(films: Path, tmp_path: Path) -> None:
     file = embedded(tmp_path / "f.h5", [1, 2, 3], {"text": [Status.OK] * 3, "image": [Status.TRUNCATED] * 3})
     result = join(rated(films), file, missing="error", duplicates="error")

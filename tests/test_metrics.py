@@ -309,6 +309,13 @@ def test_users_ranked_in_chunks_are_ranked_as_all_at_once(case: Any, cut: int) -
     assert parts.recall.tolist() == whole.recall.tolist()
 
 
+def test_a_part_of_a_part_of_the_users_has_their_lists() -> None:
+    whole = lists([[0, 1], [2], [3, 4, 5], [6], [7]])
+    part = whole.of_users(1, 5).of_users(1, 3)
+    assert part.offsets.tolist() == [0, 3, 4]
+    assert part.items.tolist() == [3, 4, 5, 6]
+
+
 def test_the_best_order_scores_one_and_a_single_hit_in_second_place_what_the_paper_says() -> None:
     scores = np.array([[4.0, 3.0, 2.0, 1.0]])
     nothing = lists([[]])
@@ -354,7 +361,7 @@ def test_no_users_or_no_items_rank_to_nothing(shape: tuple[int, int]) -> None:
         ([[1.0, 2.0]], [[]], [[]], 0, "k of at least 1"),
         ([[1.0, 2.0]], [[], []], [[]], 1, "of 2 users"),
         ([[1.0, 2.0]], [[]], [[], []], 1, "lists of 1 users"),
-        ([1.0, 2.0], [[]], [[]], 1, r"scores \(users, items\)"),
+        ([1.0], [[]], [[]], 1, r"scores \(users, items\)"),
         ([[1.0, 2.0]], [[2]], [[]], 1, "items from 0 to 1"),
         ([[1.0, 2.0]], [[]], [[2]], 1, "items from 0 to 1"),
         ([[1.0, 2.0]], [[-1]], [[]], 1, "items from 0 to 1"),
