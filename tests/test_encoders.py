@@ -287,6 +287,23 @@ def test_models_without_a_cls_token_are_refused(tmp_path):
         load(ModelSource.resolve(str(tmp_path / "siglip"), None, weights=True))
 
 
+@pytest.mark.parametrize("scaling", [None, 0.5])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("tokens", [1, 7, 8, 31, 32, 33, 40, 63, 129, 197])
+def test_attention_in_bf16_agrees_with_softmax_in_fp32_at_every_length(tokens, masked, scaling):
+    generator = torch.Generator().manual_seed(tokens)
+    query, key, value = (torch.randn(3, 2, tokens, 16, generator=generator).bfloat16() for _ in range(3))
+    lengths = torch.tensor([tokens, max(1, tokens // 2), 1])
+    mask = (torch.arange(tokens) < lengths[:, None])[:, None, None, :] if masked else None
+    out, _ = packed.attention(torch.nn.Module(), query, key, value, mask, scaling=scaling)
+    scores = query.float() @ key.float().transpose(2, 3) * (scaling or 16**-0.5)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    expected = (torch.softmax(scores, -1) @ value.float()).transpose(1, 2)
+    assert (out.dtype, out.is_contiguous()) == (torch.bfloat16, True)
+    torch.testing.assert_close(out.float(), expected, rtol=0, atol=0.03)
+
+
 @pytest.mark.skipif(not packed.can_pack(torch.device("cpu"), torch.bfloat16), reason="no packed products here")
 @pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "vit", "clip"])
 def test_every_product_is_packed(saved, family):
