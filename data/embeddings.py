@@ -23,7 +23,7 @@ import numpy.typing as npt
 from .disk import put_in_place, reserve, write_all, writing
 from .errors import BadInput, DamagedFile
 from .hdf5_metadata import Array, build, check_agreement
-from .header import FIRST_LINE_LENGTH, MODALITIES, VERSION, Dataset, Header, item_size, user_block_size
+from .header import ALIGNMENT, FIRST_LINE_LENGTH, MODALITIES, VERSION, Dataset, Header, item_size, user_block_size
 from .ids import IdArray, as_stored, stored_ids
 from .status import Status
 
@@ -134,7 +134,8 @@ class Modality:
         """The tokens of `rows` one after another, (sum T_i, D), and their offsets, (len(rows) + 1,).
 
         With `out` (at least that many rows of width D, same dtype) its front part is filled and returned: no memory is
-        taken. Raises ValueError where it does not fit, or where a row does not exist (-1 as `find` says it).
+        taken. What an earlier call returned is the fastest `out`, for it is aligned as the file is. Raises ValueError
+        where it does not fit, or where a row does not exist (-1 as `find` says it).
         """
         rows = np.asarray(rows, np.int64)
         if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < len(self.status):
@@ -143,7 +144,7 @@ class Modality:
         offsets = np.concatenate(([0], np.cumsum(stops - starts)))
         total = int(offsets[-1])
         if out is None:
-            out = np.empty((total, self.width), self.tokens.dtype)
+            out = _aligned((total, self.width), self.tokens.dtype)
         if len(out) < total or out.shape[1:] != (self.width,) or out.dtype != self.tokens.dtype:
             expected = f"at least ({total}, {self.width}) {self.tokens.dtype}"
             raise ValueError(f"expected a buffer of {expected}, received {out.shape} {out.dtype}")
@@ -352,6 +353,14 @@ class EmbeddingFile:
 
 
 _VIEWS = ("cls", "tokens", "offsets", "status", "reason", "digest", "batch", "checksum")
+
+
+def _aligned(shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """An empty array aligned as datasets are: from where `np.empty` puts one, copies took a fifth longer."""
+    length = shape[0] * shape[1] * dtype.itemsize
+    place = np.empty(length + ALIGNMENT, np.uint8)
+    start = -place.ctypes.data % ALIGNMENT
+    return place[start : start + length].view(dtype).reshape(shape)
 
 
 def _open_again(path: Path, header: Header) -> EmbeddingFile:

@@ -182,6 +182,12 @@ def test_gather_is_concatenation(
         assert not out[len(expected) :].any()
 
 
+def test_what_gather_returns_is_aligned_as_the_file_is() -> None:
+    with EmbeddingFile.open(BOTH) as file:
+        found = [file[name].gather(np.arange(count))[0] for name in file.modalities for count in (1, 2, 3, 4) * 9]
+        assert {tokens.ctypes.data % 64 for tokens in found if tokens.size} == {0}
+
+
 def test_gather_refuses_rows_that_do_not_exist_and_buffers_that_do_not_fit() -> None:
     with EmbeddingFile.open(BOTH) as file:
         for rows in ([-1], [0, 4], [2**40]):
