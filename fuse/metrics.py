@@ -123,10 +123,13 @@ def _resampled(clusters: _Floats, seed: int, draws: int) -> _Floats:
     if count < 2:
         return np.full((1, clusters.shape[1]), np.nan)
     chance = np.random.default_rng(seed)
-    sums = np.empty((draws, clusters.shape[1]))
+    columns = np.ascontiguousarray(clusters.T)
+    sums = np.empty((draws, len(columns)))
     for draw in range(draws):
         # how often each cluster was drawn weighs its sums: ratings are never copied
-        sums[draw] = np.bincount(chance.integers(0, count, count), minlength=count) @ clusters
+        times = np.bincount(chance.integers(0, count, count), minlength=count)
+        # not a matrix product, whose last digits would depend on the number of threads
+        sums[draw] = [np.sum(times * column) for column in columns]
     return sums
 
 
