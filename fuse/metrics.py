@@ -280,7 +280,9 @@ def ndcg_at(top: npt.NDArray[np.int64], relevant: npt.NDArray[np.bool_]) -> npt.
     discount = 1 / np.log2(np.arange(2, top.shape[1] + 2))
     ideal = np.concatenate(([0.0], np.cumsum(discount)))
     best = ideal[np.minimum(relevant.sum(axis=1), top.shape[1])]
-    return _ratio(_hits(top, relevant) @ discount, best)
+    # summed in the order of `ideal`: the best order is exactly 1, and no user's value depends on the others
+    gain = np.cumsum(_hits(top, relevant) * discount, axis=1)[:, -1:].sum(axis=1)
+    return _ratio(gain, best)
 
 
 def recall_at(top: npt.NDArray[np.int64], relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -287,7 +287,7 @@ def test_ndcg_and_recall_are_those_of_the_formula_for_each_user_with_a_relevant_
         ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(relevant[user]))))
         assert ndcg == pytest.approx(gain / ideal)
         assert recall == pytest.approx(len(set(best) & set(relevant[user])) / len(relevant[user]))
-        assert 0 <= ndcg <= 1 + 1e-12
+        assert 0 <= ndcg <= 1
     if len(found.users):
         assert found.mean_ndcg == pytest.approx(sum(found.ndcg) / len(found.ndcg))
         assert found.mean_recall == pytest.approx(sum(found.recall) / len(found.recall))
@@ -307,6 +307,13 @@ def test_users_ranked_in_chunks_are_ranked_as_all_at_once(case: Any, cut: int) -
     assert parts.users.tolist() == whole.users.tolist()
     assert parts.ndcg.tolist() == whole.ndcg.tolist()
     assert parts.recall.tolist() == whole.recall.tolist()
+
+
+@pytest.mark.parametrize("users", [1, 2, 3, 4, 5, 8])
+def test_the_best_order_scores_exactly_one_among_however_many_users(users: int) -> None:
+    scores = np.tile(-np.arange(9.0), (users, 1))
+    found = ranking(scores, lists([[0]] * users), lists([list(range(1, 9))] * users), 8)
+    assert found.ndcg.tolist() == [1.0] * users
 
 
 def test_a_part_of_a_part_of_the_users_has_their_lists() -> None:
