@@ -86,3 +86,17 @@ def _sync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a whole file under a temporary name beside ``path``, make it durable, give it its name.
+
+    Raises NoSpace or BadInput where the disk refuses; then ``path`` is what it was before.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    with writing(path):
+        try:
+            temporary.write_bytes(content)
+            put_in_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

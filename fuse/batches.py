@@ -1,0 +1,115 @@
+"""Item-major batches: a batch is a set of films with all their training ratings, each film once an epoch.
+
+The cost of an epoch follows the films, not the ratings: a film that a thousand users rated passes the Transformer once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .pairs import TrainingPairs
+from .tokens import TokenBatch, TokenTable
+
+_BATCHES_OF_LIKE_LENGTH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class FilmBatch:
+    """B films with their tokens, and the K training ratings they have.
+
+    films: (B,) int64. pair: (K,) int64 into `TrainingPairs`, film by film. place: (K,) int64, which of the B films.
+    """
+
+    films: Tensor
+    tokens: Mapping[str, TokenBatch]
+    pair: Tensor
+    place: Tensor
+
+
+@dataclass
+class Waiting:
+    """Seconds spent waiting for data, beside all seconds of the steps."""
+
+    waited: float = 0.0
+    total: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.waited / self.total if self.total else 0.0
+
+
+@dataclass(eq=False)
+class FilmBatches:
+    """Cuts the films into batches and reads the next one's tokens while the present one is computed."""
+
+    tables: Mapping[str, TokenTable]
+    films: int
+    size: int
+    device: torch.device
+    waiting: Waiting = field(default_factory=Waiting)
+
+    def epoch(self, pairs: TrainingPairs, *, seed: int, epoch: int, start: int = 0) -> Iterator[FilmBatch]:
+        """The batches of one epoch over the films that have training ratings, from batch ``start`` on.
+
+        Order and cuts depend on seed and epoch alone, so an interrupted epoch goes on where it stopped.
+        """
+        rated = np.flatnonzero(pairs.film_counts.cpu().numpy() > 0)
+        order = np.random.default_rng((seed, epoch)).permutation(rated)
+        for films, tokens in self._prefetched(self._cut(order, shuffle=(seed, epoch))[start:]):
+            pair, place = _pairs_of(films, pairs)
+            yield FilmBatch(films, tokens, pair, place)
+
+    def count(self, pairs: TrainingPairs) -> int:
+        """Batches in an epoch."""
+        return -(-int((pairs.film_counts > 0).sum()) // self.size)
+
+    def everything(self) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
+        """All films once, those of like length together."""
+        yield from self._prefetched(self._cut(np.arange(self.films)))
+
+    def _cut(self, order: npt.NDArray[np.int64], shuffle: tuple[int, int] | None = None) -> list[npt.NDArray[np.int64]]:
+        # within a stretch of several batches films are sorted by length: little padding, yet other company each epoch
+        lengths = sum((table.lengths for table in self.tables.values()), np.zeros(self.films, np.int64))
+        stretch = self.size * _BATCHES_OF_LIKE_LENGTH if shuffle else max(len(order), 1)
+        cuts = []
+        for start in range(0, len(order), stretch):
+            part = order[start : start + stretch]
+            part = part[np.argsort(lengths[part], kind="stable")]
+            cuts += [part[at : at + self.size] for at in range(0, len(part), self.size)]
+        if shuffle:
+            cuts = [cuts[place] for place in np.random.default_rng((*shuffle, 1)).permutation(len(cuts))]
+        return cuts
+
+    def _prefetched(self, cuts: list[npt.NDArray[np.int64]]) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
+        with ThreadPoolExecutor(1, thread_name_prefix="tokens") as reader:
+            coming: list[Future[dict[str, TokenBatch]]] = [reader.submit(self._read, films) for films in cuts[:1]]
+            for place, films in enumerate(cuts):
+                began = time.perf_counter()
+                host = coming.pop().result()
+                waited = time.perf_counter() - began
+                coming += [reader.submit(self._read, following) for following in cuts[place + 1 : place + 2]]
+                yield torch.from_numpy(films).to(self.device), {n: b.to(self.device) for n, b in host.items()}
+                self.waiting.waited += waited
+                self.waiting.total += time.perf_counter() - began
+
+    def _read(self, films: npt.NDArray[np.int64]) -> dict[str, TokenBatch]:
+        return {name: table.batch(films) for name, table in self.tables.items()}
+
+
+def _pairs_of(films: Tensor, pairs: TrainingPairs) -> tuple[Tensor, Tensor]:
+    """The training pairs of B films (K,), film by film, and for each which of the B films it belongs to (K,)."""
+    starts = pairs.film_offsets[films]
+    counts = pairs.film_offsets[films + 1] - starts
+    place = torch.repeat_interleave(torch.arange(len(films), device=films.device), counts)  # (K,)
+    first = counts.cumsum(0) - counts
+    within = torch.arange(len(place), device=films.device) - first[place]
+    return pairs.by_film[starts[place] + within], place

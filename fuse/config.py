@@ -1,0 +1,203 @@
+"""What a run is told: one flat, typed config, its presets, and `--set name=value`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from ..data.errors import UsageError
+
+Modalities = Literal["none", "text", "image", "both"]
+Level = Literal["cls", "tokens"]
+Head = Literal["squared", "ordinal"]
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every choice of a run. The defaults are those of the preset `paper`; `describe` tells what each field means."""
+
+    preset: str = "paper"
+    seed: int = 0
+
+    # what the model may look at
+    user_ids: bool = True
+    film_ids: bool = True
+    demographics: bool = True
+    genres: bool = True
+    histories: bool = False
+    linear_components: int = 0
+    modalities: Modalities = "both"
+    level: Level = "tokens"
+
+    # the model
+    dim: int = 32
+    head: Head = "squared"
+    members: int = 1
+    film_drop: float = 0.0
+
+    # the fusion Transformer
+    width: int = 128
+    layers: int = 2
+    attention_heads: int = 4
+    dropout: float = 0.2
+    pool_patches: int = 1
+
+    # training
+    epochs: int = 12
+    batch_films: int = 128
+    transformer_rate: float = 5e-4
+    weight_decay: float = 0.05
+    light_steps: int = 280
+    light_rate: float = 0.02
+    precision: Precision = "auto"
+    compile: bool = False
+    validation: float = 0.1
+    patience: int = 0
+    refit: bool = True
+
+    # L2 strengths: half of each times the squared weights stands beside half the squared error of all ratings
+    l2: float = 0.7
+    l2_user: float = 49.8
+    l2_film: float = 182.0
+    l2_user_side: float = 790.0
+    l2_film_side: float = 536.0
+    l2_seen: float = 55.0
+    l2_rated: float = 85.4
+    l2_raters: float = 61.9
+    l2_raters_rated: float = 120.0
+    l2_user_bias: float = 5.4
+    l2_film_bias: float = 51.8
+    l2_user_side_bias: float = 439.0
+    l2_film_side_bias: float = 228.0
+    l2_seen_bias: float = 1490.0
+    l2_rated_bias: float = 379.0
+    l2_raters_bias: float = 85.5
+    l2_raters_rated_bias: float = 400.0
+    l2_content: float = 3.0
+    l2_thresholds: float = 20.0
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether the run needs an embedding file."""
+        return self.modalities != "none"
+
+    @property
+    def fuses(self) -> bool:
+        """Whether a fusion Transformer is part of the model."""
+        return self.modalities != "none" and self.layers > 0
+
+    def strengths(self) -> dict[str, float]:
+        """The L2 strengths by the names that `Factors.penalty` knows: ``user``, ``user.bias``, ..."""
+        names = ("user", "film", "user_side", "film_side", "seen", "rated", "raters", "raters_rated")
+        factors = {name: self.l2 * getattr(self, f"l2_{name}") for name in names}
+        return factors | {f"{name}.bias": self.l2 * getattr(self, f"l2_{name}_bias") for name in names}
+
+    def with_settings(self, settings: list[str]) -> Config:
+        """Apply ``name=value`` pairs. UsageError for an unknown name (with the nearest), or a value of another type."""
+        changes: dict[str, Any] = {}
+        for setting in settings:
+            name, equals, value = setting.partition("=")
+            if not equals:
+                raise UsageError(f"--set {setting}: expected name=value, as in --set epochs=20")
+            changes[name.strip()] = _parsed(name.strip(), value.strip())
+        return replace(self, **changes).checked()
+
+    def checked(self) -> Config:
+        """This config; UsageError where a value is out of its range."""
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"{name} must lie from {low:g} to {high:g}, found {value:g}")
+        for name in (f.name for f in fields(self) if f.name.startswith("l2")):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must not be negative, found {getattr(self, name):g}")
+        if self.width % self.attention_heads:
+            raise UsageError(
+                f"width must be a multiple of attention_heads ({self.attention_heads}), found {self.width}"
+            )
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Config:
+        """The reverse of `as_dict`. UsageError for a field this version doesn't know."""
+        if unknown := sorted(set(content) - set(_TYPES)):
+            raise UsageError(
+                f"the config holds {unknown[0]!r}, which this version doesn't know; use the one that wrote it"
+            )
+        return cls(**content)
+
+
+_TYPES = typing.get_type_hints(Config)
+_RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "linear_components": (0, 512),
+    "dim": (0, 4096),
+    "members": (1, 64),
+    "film_drop": (0, 0.9),
+    "width": (8, 8192),
+    "layers": (0, 64),
+    "attention_heads": (1, 256),
+    "dropout": (0, 0.9),
+    "pool_patches": (1, 64),
+    "epochs": (1, 100_000),
+    "batch_films": (1, 1_000_000),
+    "transformer_rate": (1e-9, 10),
+    "weight_decay": (0, 10),
+    "light_steps": (1, 10_000_000),
+    "light_rate": (1e-9, 10),
+    "validation": (0, 0.9),
+    "patience": (0, 100_000),
+}
+
+_PAPER = Config()
+PRESETS: dict[str, Config] = {
+    "paper": _PAPER,
+    "best": replace(_PAPER, preset="best", histories=True, linear_components=32),
+    "bias": replace(
+        _PAPER, preset="bias", dim=0, modalities="none", demographics=False, genres=False, light_steps=100, epochs=1
+    ),
+    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=1),
+    "text": replace(_PAPER, preset="text", film_ids=False, genres=False, modalities="text"),
+    "poster": replace(_PAPER, preset="poster", film_ids=False, genres=False, modalities="image"),
+}
+
+
+def preset(name: str) -> Config:
+    """The preset called ``name``; UsageError with the nearest name."""
+    if name not in PRESETS:
+        raise UsageError(f"no preset {name!r}{_nearest(name, list(PRESETS))}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def _parsed(name: str, value: str) -> Any:
+    if name not in _TYPES or name == "preset":
+        raise UsageError(f"--set {name}: no such setting{_nearest(name, list(_TYPES))}")
+    kind = _TYPES[name]
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise UsageError(f"--set {name}: expected {' or '.join(typing.get_args(kind))}, found {value!r}")
+        return value
+    try:
+        parsed = json.loads(value.lower())
+    except ValueError:
+        parsed = value
+    allowed = {bool: bool, int: int, float: int | float}[kind]
+    right = isinstance(parsed, typing.cast("type | types.UnionType", allowed))
+    if not right or isinstance(parsed, bool) != (kind is bool) or parsed != parsed:
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"--set {name}: expected {expected}, found {value!r}")
+    return kind(parsed)
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""

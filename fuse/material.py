@@ -1,0 +1,94 @@
+"""From a dataset folder, an embedding file and a split to the tensors that training reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.catalog import Catalog
+from ..data.embeddings import EmbeddingFile
+from ..data.errors import BadInput, UsageError
+from ..data.splits import Split
+from .config import Config
+from .join import Joined
+from .member import SideInformation
+from .side import film_side, principal_components, user_side
+from .tokens import TokenTable
+from .train import Material
+
+
+def gather_material(
+    dataset: Path, joined: Joined, embeddings: EmbeddingFile | None, split: Split, config: Config, device: torch.device
+) -> Material:
+    """Put everything where training reads it. BadInput or UsageError where the config asks for what isn't there."""
+    modalities = _modalities(config, embeddings)
+    films, users = len(joined.item_ids), len(joined.user_ids)
+    rows = joined.embedding_row if joined.embedding_row is not None else np.full(films, -1, np.int64)
+    precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    tables: dict[str, TokenTable] = {}
+    linear, shown = [], []
+    if config.genres:
+        known = film_side(Catalog.open(dataset).items)
+        linear.append(known)
+        shown.append(known)
+    for name in modalities:
+        if embeddings is not None and config.fuses:
+            tables[name] = TokenTable(
+                embeddings[name],
+                rows,
+                level=config.level,
+                dtype=precision,
+                device=device,
+                pool=config.pool_patches,
+            )
+        if embeddings is not None and config.linear_components:
+            linear.append(principal_components(embeddings[name], rows, config.linear_components))
+    of_user = user_side(dataset, joined.user_ids) if config.demographics else np.zeros((users, 0), np.float32)
+    none = np.zeros((films, 0), np.float32)
+    side = SideInformation(
+        user=torch.from_numpy(of_user).to(device),
+        film=torch.from_numpy(np.hstack(linear) if linear else none).to(device),
+        shown=torch.from_numpy(np.hstack(shown) if shown else none).to(device),
+    )
+    return Material(
+        users=users,
+        films=films,
+        user=torch.from_numpy(joined.user.astype(np.int64)).to(device),
+        film=torch.from_numpy(joined.item.astype(np.int64)).to(device),
+        rating=torch.from_numpy(joined.rating.copy()).to(device),
+        train=_places(joined.row, split.train).to(device),
+        validation=_places(joined.row, split.validation).to(device),
+        side=side,
+        tables=tables,
+        device=device,
+    )
+
+
+def places_of(joined: Joined, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where ratings of `ratings.parquet`, given by row, stand among the joined ones."""
+    return np.searchsorted(joined.row, rows)
+
+
+def _places(kept: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.searchsorted(kept, rows))
+
+
+def _modalities(config: Config, embeddings: EmbeddingFile | None) -> list[str]:
+    if not config.reads_embeddings:
+        return []
+    if embeddings is None:
+        raise UsageError(
+            f"preset {config.preset} reads embeddings: give the file that `cinefuse extract` made, "
+            "or --set modalities=none"
+        )
+    wanted: list[str] = ["text", "image"] if config.modalities == "both" else [config.modalities]
+    if lacking := [name for name in wanted if name not in embeddings.modalities]:
+        raise BadInput(
+            f"{embeddings.path} has no {lacking[0]} embeddings, only {', '.join(embeddings.modalities)}; "
+            f"use --set modalities={embeddings.modalities[0]}, or extract the rest"
+        )
+    return wanted

@@ -1,0 +1,175 @@
+"""One trainable model: light factors, perhaps a fusion Transformer, and a head; and how both clocks train it.
+
+The Transformer runs item-major: a batch of films passes it once, and its vectors are scored against the ratings those
+films have, with the factors held still. The factors run full-batch: all ratings at once, with the films' content
+vectors held still. Neither sees a rating in the history that has to predict it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .batches import FilmBatch, FilmBatches
+from .config import Config
+from .factors import Factors, Vectors
+from .heads import OrdinalHead, Scale, SquaredHead
+from .model import FusionTransformer
+from .pairs import TrainingPairs
+
+_LEAST_RATE = 0.02  # of the full learning rate, at the end
+
+
+@dataclass(frozen=True, eq=False)
+class SideInformation:
+    """What is known besides ratings and tokens, on the device of the training.
+
+    user: (U, S). film: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
+    """
+
+    user: Tensor
+    film: Tensor
+    shown: Tensor
+
+
+class Member(nn.Module):
+    """Factors, Transformer and head, with the optimisers of both clocks."""
+
+    content: Tensor | None
+
+    def __init__(
+        self,
+        config: Config,
+        pairs: TrainingPairs,
+        scale: Scale,
+        side: SideInformation,
+        widths: Mapping[str, int],
+        *,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.config, self.pairs, self.side = config, pairs, side
+        device = pairs.user.device
+        self.factors = Factors(
+            pairs,
+            side.user,
+            side.film,
+            dim=config.dim,
+            user_ids=config.user_ids,
+            film_ids=config.film_ids,
+            histories=config.histories,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        ratings = scale.mean + scale.unit * pairs.rating
+        self.head: SquaredHead | OrdinalHead = (
+            OrdinalHead(scale, ratings.cpu(), pairs.users) if config.head == "ordinal" else SquaredHead(scale)
+        ).to(device)
+        self.transformer: FusionTransformer | None = None
+        self.register_buffer("content", None)
+        if config.fuses:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.transformer = FusionTransformer(
+                    widths,
+                    side.shown.shape[1],
+                    outputs=config.dim + 1,
+                    width=config.width,
+                    layers=config.layers,
+                    heads=config.attention_heads,
+                    dropout=config.dropout,
+                ).to(device)
+            self.content = torch.zeros(pairs.films, config.dim + 1, device=device)
+        self.reader: Any = torch.compile(self.transformer, dynamic=True) if config.compile else self.transformer
+        self.light = torch.optim.Adam(
+            [*self.factors.parameters(), *self.head.parameters()], lr=config.light_rate, betas=(0.9, 0.99)
+        )
+        self.heavy = (
+            torch.optim.AdamW(
+                self.transformer.parameters(), lr=config.transformer_rate, weight_decay=config.weight_decay
+            )
+            if self.transformer is not None
+            else None
+        )
+        self.strengths = config.strengths()
+
+    @torch.no_grad()
+    def vectors(self) -> Vectors:
+        """Vectors of all users and films, content and histories included."""
+        return self.factors.vectors(self.content)
+
+    def light_step(self, step: int, steps: int, generator: torch.Generator) -> Tensor:
+        """One full-batch step of the factors and the head; gives the (R,) scores it started from."""
+        rate = self.config.light_rate * min(1.0, (step + 1) / max(1, min(50, steps // 5)))
+        _set_rate(self.light, rate * max(_LEAST_RATE, 1 - step / steps))
+        scores = self.factors.training_scores(self.content, self._kept_films(generator))
+        losses = self.head.losses(scores, self.pairs.rating, self.pairs.user)
+        penalty = self.factors.penalty(self.strengths) + self.config.l2_thresholds * self.head.penalty()
+        loss = (losses.sum() + penalty) / len(self.pairs)
+        self.light.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.light.step()
+        return scores.detach()
+
+    @torch.no_grad()
+    def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the Transformer trains against: scores (R,) without content, and user vectors (U, D + 1)."""
+        keep = self._kept_films(generator)
+        return self.factors.training_scores(None, keep), self.factors.vectors(None, keep).user
+
+    def heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float) -> Tensor:
+        """One step of the Transformer on a batch of films; gives its loss for each rating. progress: 0 to 1."""
+        if self.heavy is None:
+            raise ValueError("expected a model with a Transformer")
+        scores, users = frozen
+        _set_rate(self.heavy, self.config.transformer_rate * _cosine(progress))
+        content = self._read(batch.tokens, batch.films)  # (B, D + 1)
+        asking = self.factors.user_vectors_at(users, batch.pair)  # (K, D)
+        answer = content[batch.place]  # (K, D + 1)
+        told = scores[batch.pair] + (asking * answer[:, :-1]).sum(1) + answer[:, -1]  # (K,)
+        losses = self.head.losses(told, self.pairs.rating[batch.pair], self.pairs.user[batch.pair])
+        loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(len(batch.pair), 1)
+        self.heavy.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([p for g in self.heavy.param_groups for p in g["params"]], 1.0)
+        self.heavy.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def refresh_content(self, batches: FilmBatches) -> None:
+        """Read every film once, without dropout, and hold its vectors still for the factors."""
+        if self.transformer is None or self.content is None:
+            return
+        self.eval()
+        content = torch.empty_like(self.content)
+        for films, tokens in batches.everything():
+            content[films] = self._read(tokens, films)
+        self.content = content
+        self.train()
+
+    def _read(self, tokens: Mapping[str, object], films: Tensor) -> Tensor:
+        device = films.device.type
+        low = self.config.precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            vectors: Tensor = self.reader(tokens, self.side.shown[films])
+        return vectors.float()
+
+    def _kept_films(self, generator: torch.Generator) -> Tensor | None:
+        if not self.config.film_drop:
+            return None
+        drawn = torch.rand(self.pairs.films, generator=generator) >= self.config.film_drop
+        return drawn.float().to(self.pairs.user.device)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _cosine(progress: float) -> float:
+    """A tenth of the way up, the rest down a cosine."""
+    return progress / 0.1 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))

@@ -1,0 +1,143 @@
+"""The training ratings as sparse matrices: who rated what, seen from the users' side and from the films'."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# torch calls its CSR support beta each time a process first uses it
+warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)", category=UserWarning)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPairs:
+    """R training ratings sorted by user, then film, and where each stands when sorted by film.
+
+    user, film: (R,) int64. rating: (R,) float32, standardised. user_offsets (U + 1,), film_offsets (I + 1,): int64.
+    by_film: (R,) int64, the order that sorts the pairs by film.
+    """
+
+    users: int
+    films: int
+    user: Tensor
+    film: Tensor
+    rating: Tensor
+    user_offsets: Tensor
+    film_offsets: Tensor
+    by_film: Tensor
+
+    @classmethod
+    def sorted(cls, user: Tensor, film: Tensor, rating: Tensor, *, users: int, films: int) -> TrainingPairs:
+        """Sort R pairs. A pair given twice would see its own rating in its history: ValueError."""
+        key = user.long() * films + film.long()
+        order = torch.argsort(key, stable=True)
+        key = key[order]
+        if (key[1:] == key[:-1]).any():
+            raise ValueError("expected each (user, film) once, received some twice")
+        user, film = user.long()[order], film.long()[order]
+        return cls(
+            users,
+            films,
+            user,
+            film,
+            rating.float()[order],
+            _offsets(torch.bincount(user, minlength=users)),
+            _offsets(torch.bincount(film, minlength=films)),
+            torch.argsort(film, stable=True),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def to(self, device: torch.device) -> TrainingPairs:
+        """The same pairs on another device."""
+        tensors = (getattr(self, name) for name in (f.name for f in fields(self)[2:]))
+        return TrainingPairs(self.users, self.films, *(tensor.to(device) for tensor in tensors))
+
+    @cached_property
+    def user_counts(self) -> Tensor:
+        """(U,) ratings of each user, float32."""
+        return self.user_offsets.diff().float()
+
+    @cached_property
+    def film_counts(self) -> Tensor:
+        """(I,) ratings of each film, float32."""
+        return self.film_offsets.diff().float()
+
+    @cached_property
+    def _film_sorted(self) -> Tensor:
+        return self.user[self.by_film]
+
+    def by_user_matrix(self, values: Tensor) -> Tensor:
+        """(U, I) CSR holding values (R,) at the pairs."""
+        return torch.sparse_csr_tensor(
+            self.user_offsets, self.film, values, (self.users, self.films), check_invariants=False
+        )
+
+    def by_film_matrix(self, values: Tensor) -> Tensor:
+        """(I, U) CSR holding values (R,) at the pairs."""
+        return torch.sparse_csr_tensor(
+            self.film_offsets, self._film_sorted, values[self.by_film], (self.films, self.users), check_invariants=False
+        )
+
+    def dots(self, user_vectors: Tensor, film_vectors: Tensor) -> Tensor:
+        """(R,) the dot product of each pair's rows of (U, D) and (I, D)."""
+        return _PairDots.apply(user_vectors, film_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
+
+    def means(self, prior: float = 5.0) -> tuple[Tensor, Tensor]:
+        """(U,) and (I,): each side's mean of the standardised ratings, drawn to 0 by ``prior`` imagined ratings."""
+        by_user = torch.zeros(self.users, device=self.rating.device).index_add_(0, self.user, self.rating)
+        by_film = torch.zeros(self.films, device=self.rating.device).index_add_(0, self.film, self.rating)
+        return by_user / (self.user_counts + prior), by_film / (self.film_counts + prior)
+
+
+def _offsets(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+class _PairDots(torch.autograd.Function):
+    """Row dot products of pairs; backward is two sparse products, where autograd would scatter R rows twice."""
+
+    @staticmethod
+    def forward(ctx: Any, user_vectors: Tensor, film_vectors: Tensor, pairs: TrainingPairs) -> Tensor:
+        ctx.pairs = pairs
+        ctx.save_for_backward(user_vectors, film_vectors)
+        return (user_vectors[pairs.user] * film_vectors[pairs.film]).sum(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        user_vectors, film_vectors = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        pairs: TrainingPairs = ctx.pairs
+        return (
+            pairs.by_user_matrix(gradient) @ film_vectors,
+            pairs.by_film_matrix(gradient) @ user_vectors,
+            None,
+        )
+
+
+class SparseProduct:
+    """A constant sparse matrix (M, N) with its transpose, so that the backward pass is one more sparse product."""
+
+    def __init__(self, matrix: Tensor, transpose: Tensor) -> None:
+        self.matrix, self.transpose = matrix, transpose
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        """(M, N) @ (N, D)."""
+        return _SparseTimes.apply(self.matrix, self.transpose, dense)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _SparseTimes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
+        ctx.transpose = transpose
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, ctx.transpose @ gradients[0].contiguous()

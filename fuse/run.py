@@ -1,0 +1,318 @@
+"""A run folder: what was asked, what it was trained on, how it went, and the model that came of it.
+
+config.json          the config, the dataset, the embedding file with its content digest, the split, versions
+split.parquet        which row of ratings.parquet was in which part
+coverage.json        what the join found
+metrics.jsonl        a line an epoch
+state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
+model.safetensors    the served vectors, ids, and who has seen what
+predictions.parquet  user_id, item_id, rating, prediction of the test part
+summary.json         test RMSE and MAE, chosen epochs, seconds; written last: a run that has it is finished
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from ..data.dataset import sha256_of
+from ..data.disk import write_atomically, writing
+from ..data.embeddings import EmbeddingFile
+from ..data.errors import BadInput, FingerprintMismatch, UsageError
+from ..data.lock import sole_writer
+from ..data.progress import Silent, Watcher
+from ..data.splits import Split, split_ratings
+from .config import Config
+from .join import Joined, join
+from .material import gather_material, places_of
+from .metrics import mae, rmse
+from .recommender import Recommender
+from .train import Fitted, Material, Training
+
+FORMAT = "cinefuse-run"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, opened: its folder, its config, what `config.json` says, and the model."""
+
+    folder: Path
+    config: Config
+    about: dict[str, Any]
+    recommender: Recommender
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open a finished run. BadInput where there is none, or where it is unfinished or damaged."""
+        about = read_about(folder)
+        if not (folder / "summary.json").exists():
+            raise BadInput(f"{folder}: the run is not finished; go on with the same `cinefuse fuse` and --resume")
+        config = Config.from_dict(about["config"])
+        return cls(folder, config, about, Recommender.load(folder / "model.safetensors"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says."""
+        content: dict[str, Any] = json.loads((self.folder / "summary.json").read_text("utf-8"))
+        return content
+
+    @property
+    def split(self) -> Split:
+        """The split the run was trained and tested on."""
+        return Split.load(self.folder / "split.parquet")
+
+    def predictions(self) -> pl.DataFrame:
+        """user_id, item_id, rating, prediction of the test part; BadInput where the run had none."""
+        file = self.folder / "predictions.parquet"
+        if not file.exists():
+            raise BadInput(f"{self.folder}: the run's split {self.about['split']!r} has no test part to evaluate on")
+        return pl.read_parquet(file)
+
+
+def fuse(
+    dataset: Path,
+    embeddings: Path | None,
+    out: Path,
+    config: Config,
+    *,
+    split: str = "random:0.1",
+    missing: str = "mask",
+    duplicates: str = "last",
+    device: str = "auto",
+    resume: bool = False,
+    warm_start: Path | None = None,
+    watcher: Watcher | None = None,
+    tensorboard: bool = False,
+) -> Run:
+    """Train a run into the folder ``out`` and test it once, at the end.
+
+    UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where ``resume`` finds another
+    config, dataset, split or embedding file than the run was begun with; Busy where another process trains it.
+    """
+    watcher = watcher or Silent()
+    config = replace(config, precision=_precision(config, _device(device))).checked()
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out / "run"):
+        file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
+        about = _about(dataset, file, config, split, missing, duplicates)
+        if warm_start is not None:
+            about["warm_start"] = str(warm_start)
+        _begin(out, about, resume=resume)
+        if resume and (out / "summary.json").exists():
+            watcher.say(f"{out} is finished already")
+            return Run.open(out)
+        joined = join(dataset, file, missing=missing, duplicates=duplicates)
+        parts = _split(dataset, joined, out, split, config)
+        write_atomically(out / "coverage.json", _json(joined.coverage.as_dict()))
+        for line in joined.coverage.lines():
+            watcher.say(line)
+        material = gather_material(dataset, joined, file, parts, config, _device(device))
+        _train(out, config, material, joined, parts, watcher, warm_start=warm_start, tensorboard=tensorboard)
+        return Run.open(out)
+
+
+def _train(
+    out: Path,
+    config: Config,
+    material: Material,
+    joined: Joined,
+    parts: Split,
+    watcher: Watcher,
+    *,
+    warm_start: Path | None,
+    tensorboard: bool,
+) -> None:
+    began = time.perf_counter()
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as log, _events(out, tensorboard) as event:
+
+        def report(figures: dict[str, Any]) -> None:
+            log.write(json.dumps(figures) + "\n")
+            log.flush()
+            event(figures)
+
+        training = Training(config, material, out, watcher, report)
+        if warm_start is not None:
+            from .warm import warm_weights
+
+            training.warm = warm_weights(warm_start, config, joined, material)
+        fitted = training.run()
+    recommender = _served(fitted, joined, parts)
+    recommender.save(out / "model.safetensors")
+    summary: dict[str, Any] = {
+        "chosen_epochs": training.standing.chosen_epochs or training.standing.best_epoch,
+        "fits": len(training.fits()),
+        "seconds": time.perf_counter() - began,
+    }
+    if len(parts.test):
+        summary |= _tested(out, recommender, joined, parts)
+    write_atomically(out / "summary.json", _json(summary))
+    (out / "state.safetensors").unlink(missing_ok=True)
+
+
+def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
+    places = places_of(joined, parts.test)
+    user, film, rating = joined.user[places], joined.item[places], joined.rating[places]
+    prediction = recommender.pair_ratings(user, film)
+    table = pl.DataFrame(
+        {
+            "user_id": pl.Series(joined.user_ids[user].tolist()),
+            "item_id": pl.Series(joined.item_ids[film].tolist()),
+            "rating": rating,
+            "prediction": prediction,
+        }
+    )
+    temporary = out / ".predictions.parquet.new"
+    with writing(temporary):
+        table.write_parquet(temporary)
+        temporary.replace(out / "predictions.parquet")
+    return {"test_ratings": len(rating), "rmse": rmse(rating, prediction), "mae": mae(rating, prediction)}
+
+
+def _served(fitted: list[Fitted], joined: Joined, parts: Split) -> Recommender:
+    places = places_of(joined, np.sort(np.concatenate([parts.train, parts.validation])))
+    user, film = joined.user[places], joined.item[places]
+    order = np.lexsort((film, user))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(joined.user_ids)))])
+    vectors = tuple(type(f.vectors)(*(v.detach().cpu() for v in f.vectors)) for f in fitted)
+    return Recommender(
+        user_ids=np.array(joined.user_ids),
+        item_ids=np.array(joined.item_ids),
+        scale=fitted[0].head.scale,
+        vectors=vectors,
+        heads=tuple(f.head.cpu() for f in fitted),
+        seen_offsets=offsets.astype(np.int64),
+        seen_films=film[order].astype(np.int64),
+    )
+
+
+def _split(dataset: Path, joined: Joined, out: Path, spec: str, config: Config) -> Split:
+    file = out / "split.parquet"
+    if file.exists():
+        return Split.load(file)
+    kept: npt.NDArray[np.bool_] = np.zeros(joined.coverage.ratings, bool)
+    kept[joined.row] = True
+    parts = split_ratings(dataset, spec, seed=config.seed, validation=config.validation).within(kept)
+    parts.save(file)
+    return parts
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What `config.json` of a run folder says. BadInput where it is no run folder, or one of another version."""
+    file = folder / "config.json"
+    try:
+        about: Any = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{folder} is no run folder (no config.json): make one with `cinefuse fuse`") from None
+    except (ValueError, OSError) as fault:
+        raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
+        raise BadInput(f"{file} describes no run of this version: expected {FORMAT!r}, version {VERSION}")
+    return about
+
+
+def _about(
+    dataset: Path, file: EmbeddingFile | None, config: Config, split: str, missing: str, duplicates: str
+) -> dict[str, Any]:
+    tables = [name for name in ("items", "ratings", "users") if (dataset / f"{name}.parquet").is_file()]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": config.as_dict(),
+        "dataset": str(dataset.resolve()),
+        "dataset_sha256": {name: sha256_of(dataset / f"{name}.parquet") for name in tables},
+        "embeddings": None if file is None else str(file.path.resolve()),
+        "embeddings_digest": None if file is None else file.content_digest,
+        "split": split,
+        "missing": missing,
+        "duplicates": duplicates,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("cinefuse", "torch", "polars", "numpy")},
+    }
+
+
+def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
+    if not (out / "config.json").exists():
+        write_atomically(out / "config.json", _json(about))
+        return
+    if not resume:
+        raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
+    begun = read_about(out)
+    places = {"dataset", "embeddings", "versions"}  # may move, or grow newer, between two sittings
+    differing = [key for key in about if key not in places and about[key] != begun.get(key)]
+    if differing:
+        key = differing[0]
+        raise FingerprintMismatch(
+            f"{out} was begun with another {key} ({_difference(begun.get(key), about[key])}); "
+            "resume with what it was begun with, or choose another folder"
+        )
+
+
+def _difference(old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        name = next(key for key in {*old, *new} if old.get(key) != new.get(key))
+        return f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+    return f"was {old!r}, is {new!r}"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda, cuda:1 or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: this machine has no usable GPU; use --device cpu")
+    return device
+
+
+def _precision(config: Config, device: torch.device) -> Any:
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else ""
+    return "bf16" if has == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+class _events:  # noqa: N801
+    """TensorBoard's events of a run, where they are wanted."""
+
+    def __init__(self, folder: Path, wanted: bool) -> None:
+        self._writer: Any = None
+        if wanted:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise UsageError("--tensorboard needs the package: pip install tensorboard") from None
+            self._writer = SummaryWriter(folder / "events")
+
+    def __enter__(self) -> Any:
+        return self._write
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write(self, figures: dict[str, Any]) -> None:
+        if self._writer is not None:
+            for name in ("train_rmse", "validation_rmse", "transformer_loss"):
+                if figures[name] is not None:
+                    self._writer.add_scalar(f"fit{figures['fit']}/{name}", figures[name], figures["epoch"])

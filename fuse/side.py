@@ -1,0 +1,98 @@
+"""Side information as plain matrices: what is known of a film or user besides ratings, plots and posters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..data.embeddings import Modality, as_float32
+from ..data.errors import BadInput
+
+Floats = npt.NDArray[np.float32]
+
+_FIRST_YEAR, _YEARS_A_BIN, _YEAR_BINS = 1920, 7, 16
+_AGE_LIMITS = (18, 25, 35, 45, 50, 56)  # as MovieLens 1M cuts them
+
+
+def film_side(items: pl.DataFrame) -> Floats:
+    """(I, G + 16): genres scaled to unit length, and the year in bins of seven years from 1920.
+
+    ``items`` has genres (List[String]) and year (Int32), both may be null: then their columns are 0.
+    """
+    genres = items["genres"].fill_null([])
+    names = sorted({name for row in genres.to_list() for name in row})
+    column = {name: place for place, name in enumerate(names)}
+    flags = np.zeros((items.height, len(names)), np.float32)
+    for row, given in enumerate(genres.to_list()):
+        flags[row, [column[name] for name in given]] = 1
+    flags /= np.sqrt(np.maximum(flags.sum(1, keepdims=True), 1))
+    years = np.zeros((items.height, _YEAR_BINS), np.float32)
+    known = items["year"].is_not_null().to_numpy()
+    bins = (items["year"].drop_nulls().to_numpy() - _FIRST_YEAR) // _YEARS_A_BIN
+    years[np.flatnonzero(known), bins.clip(0, _YEAR_BINS - 1)] = 1
+    return np.hstack([flags, years])
+
+
+def user_side(dataset: Path, user_ids: npt.NDArray[Any]) -> Floats:
+    """(U, S): occupation, gender and age of `users.parquet` as flags; 0 for users it doesn't list, S = 0 without it.
+
+    Ages are cut at 18, 25, 35, 45, 50 and 56. BadInput where the file lists a user twice or cannot be read.
+    """
+    file = dataset / "users.parquet"
+    if not file.is_file():
+        return np.zeros((len(user_ids), 0), np.float32)
+    try:
+        users = pl.read_parquet(file)
+    except (pl.exceptions.PolarsError, OSError) as fault:
+        raise BadInput(f"{file} cannot be read as Parquet ({str(fault).splitlines()[0]}): import it again") from None
+    if "user_id" not in users.columns or users["user_id"].is_duplicated().any():
+        raise BadInput(f"{file}: expected a column user_id with each user once; import the dataset again")
+    place = {user: row for row, user in enumerate(user_ids.tolist())}
+    rows = np.array([place.get(user, -1) for user in users["user_id"].to_list()], np.int64)
+    blocks = [_flags(users[name].cast(pl.String)) for name in ("occupation", "gender") if name in users.columns]
+    if "age" in users.columns:
+        bands = users["age"].cast(pl.Float64, strict=False).cut(_AGE_LIMITS, left_closed=True)
+        blocks.append(_flags(bands.cast(pl.String)))
+    side = np.zeros((len(user_ids), sum(block.shape[1] for block in blocks)), np.float32)
+    if blocks:
+        side[rows[rows >= 0]] = np.hstack(blocks)[rows >= 0]
+    return side
+
+
+def _flags(values: pl.Series) -> Floats:
+    names = sorted(values.drop_nulls().unique().to_list())
+    flags = np.zeros((len(values), len(names)), np.float32)
+    for column, name in enumerate(names):
+        flags[:, column] = (values == name).fill_null(False).to_numpy()
+    return flags
+
+
+def principal_components(modality: Modality, rows: npt.NDArray[np.int64], components: int) -> Floats:
+    """(I, components): the leading principal components of the films' mean token, each of deviation 1/4.
+
+    ``rows`` (I,) are rows of the embedding file, -1 for none; films without an embedding get zeros, the mean. The
+    components are those of the catalogue itself and know nothing of ratings.
+    """
+    present = np.flatnonzero((rows >= 0) & modality.has_embedding[rows])
+    result = np.zeros((len(rows), components), np.float32)
+    if len(present) < 2:
+        return result
+    means = np.stack([_mean_token(modality, row) for row in rows[present].tolist()])  # (P, D)
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    means -= means.mean(0)
+    u, s, _ = np.linalg.svd(means, full_matrices=False)
+    # directions with next to no variance are rounding noise; scaled up they would look like information
+    kept = min(components, int((s > 1e-3 * max(float(s[0]), 1e-12)).sum()))
+    result[present, :kept] = u[:, :kept] * np.float32(np.sqrt(len(present)) / 4)
+    return result
+
+
+def _mean_token(modality: Modality, row: int) -> Floats:
+    tokens = modality.tokens_of(row)
+    vectors = tokens if len(tokens) else modality.cls[row : row + 1]
+    mean: Floats = as_float32(vectors, modality.dtype).mean(0)
+    return mean

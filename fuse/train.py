@@ -1,0 +1,314 @@
+"""Training: fits one member after another, with checkpoints, live figures and early stopping on validation.
+
+A run makes one or more *fits*. With a validation part the first fit chooses how long to train; then, unless told
+otherwise, every member is trained afresh on training and validation ratings together for that long.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.errors import BadInput
+from ..data.progress import Silent, Watcher
+from .batches import FilmBatches
+from .checkpoint import load_state, read_standing, save_state
+from .config import Config
+from .factors import Vectors
+from .heads import OrdinalHead, Scale, SquaredHead
+from .member import Member, SideInformation
+from .pairs import TrainingPairs
+from .tokens import TokenTable
+
+_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+_HEAD_START = 0.25  # share of the light steps before the Transformer's first pass: it needs tastes to train against
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Everything training reads, by number and on one device.
+
+    user, film: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
+    """
+
+    users: int
+    films: int
+    user: Tensor
+    film: Tensor
+    rating: Tensor
+    train: Tensor
+    validation: Tensor
+    side: SideInformation
+    tables: Mapping[str, TokenTable]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training from start to end: which member, on which ratings, for how many epochs at most."""
+
+    number: int
+    member: int
+    whole: bool
+    choosing: bool
+
+
+@dataclass
+class Standing:
+    """How far the present fit is; all of it goes into the checkpoint."""
+
+    fit: int = 0
+    epoch: int = 0
+    batch: int = 0
+    begun: bool = False
+    light_steps: int = 0
+    best_epoch: int = 0
+    best_rmse: float = math.inf
+    chosen_epochs: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A finished fit: what serves, and the weights to continue from."""
+
+    vectors: Vectors
+    head: SquaredHead | OrdinalHead
+    weights: Mapping[str, Tensor]
+
+
+@dataclass(eq=False)
+class Training:
+    """One run's fits. ``folder`` receives the checkpoints, ``report`` each epoch's figures."""
+
+    config: Config
+    material: Material
+    folder: Path | None = None
+    watcher: Watcher = field(default_factory=Silent)
+    report: Callable[[dict[str, Any]], None] = lambda figures: None
+    warm: tuple[Mapping[str, Tensor], ...] = ()
+    standing: Standing = field(default_factory=Standing)
+
+    def fits(self) -> list[Fit]:
+        """What will be trained, in order."""
+        members = range(self.config.members)
+        chooses = len(self.material.validation) > 0
+        if chooses and self.config.refit:
+            served = [Fit(1 + m, m, whole=True, choosing=False) for m in members]
+            return [Fit(0, 0, whole=False, choosing=True), *served]
+        return [Fit(m, m, whole=False, choosing=chooses) for m in members]
+
+    def run(self) -> list[Fitted]:
+        """Train, or go on with, all fits; gives those that serve."""
+        done: list[Fitted] = []
+        fits = self.fits()
+        resumed = self._resume()
+        for fit in fits:
+            if fit.number < self.standing.fit:
+                done.append(self._finished(fit))
+                continue
+            began = fit.number == self.standing.fit and resumed
+            if not began:
+                self.standing = Standing(fit.number, chosen_epochs=self.standing.chosen_epochs)
+            done.append(self._fit(fit, resume=began, of=len(fits)))
+        return done[1:] if fits[0].choosing and fits[-1].whole else done
+
+    def _fit(self, fit: Fit, *, resume: bool, of: int) -> Fitted:
+        config, standing = self.config, self.standing
+        member, batches = self._member(fit), self._batches()
+        best: Mapping[str, Tensor] = {}
+        if resume and self.folder is not None:
+            best = load_state(self.folder / "state.safetensors", member)
+        epochs = standing.chosen_epochs if fit.whole and standing.chosen_epochs else config.epochs
+        name = f"fit {fit.number + 1}/{of}"
+        if standing.epoch == 0 and not standing.begun and member.transformer is not None:
+            self._light(fit, member, _share(config, -1))
+            standing.begun = True
+        while standing.epoch < epochs:
+            began = time.perf_counter()
+            batches.waiting.waited = batches.waiting.total = 0.0
+            heavy_rmse = self._heavy(fit, member, batches, best, name=f"{name} epoch {standing.epoch + 1}/{epochs}")
+            member.refresh_content(batches)
+            train_rmse = self._light(fit, member, _share(config, standing.epoch))
+            seconds = time.perf_counter() - began
+            validation = self._validation_rmse(fit, member)
+            if not math.isfinite(train_rmse) or (validation is not None and not math.isfinite(validation)):
+                return self._stopped_at_nan(member, best, standing)
+            standing.epoch, standing.batch = standing.epoch + 1, 0
+            standing.seconds += seconds
+            figures = {
+                "fit": fit.number,
+                "member": fit.member,
+                "ratings": "train+validation" if fit.whole else "train",
+                "epoch": standing.epoch,
+                "epochs": epochs,
+                "train_rmse": train_rmse,
+                "transformer_loss": heavy_rmse,
+                "validation_rmse": validation,
+                "seconds": seconds,
+                "waiting_share": batches.waiting.share,
+            }
+            self.report(figures)
+            self.watcher.say(_line(name, figures))
+            if validation is None or validation < standing.best_rmse:
+                standing.best_rmse = math.inf if validation is None else validation
+                standing.best_epoch = standing.epoch
+                best = {key: value.detach().clone() for key, value in member.state_dict().items()}
+            self._save(member, best)
+            if config.patience and standing.epoch - standing.best_epoch >= config.patience:
+                break
+        return self._finish(fit, member, best)
+
+    def _light(self, fit: Fit, member: Member, steps: int) -> float:
+        """So many full-batch steps; gives the RMSE of the training ratings, each predicted without itself."""
+        scores = None
+        for _ in range(steps):
+            generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.standing.light_steps))
+            scores = member.light_step(self.standing.light_steps, self.config.light_steps, generator)
+            self.standing.light_steps += 1
+        if scores is None:
+            with torch.no_grad():
+                scores = member.factors.training_scores(member.content)
+        told = member.head.ratings(scores, member.pairs.user) if scores.dim() else scores
+        scale = member.head.scale
+        return float((told - (scale.mean + scale.unit * member.pairs.rating)).square().mean().sqrt())
+
+    def _heavy(
+        self, fit: Fit, member: Member, batches: FilmBatches, best: Mapping[str, Tensor], *, name: str
+    ) -> float | None:
+        """One pass of the Transformer over all rated films; gives the mean loss of a rating."""
+        if member.transformer is None:
+            return None
+        config, standing = self.config, self.standing
+        frozen = member.frozen_scores(torch.Generator().manual_seed(_seed(config, fit, 2, standing.epoch)))
+        count = batches.count(member.pairs)
+        losses: list[Tensor] = []
+        saved = time.monotonic()
+        with (
+            self.watcher.phase(name, int((member.pairs.film_counts > 0).sum())) as phase,
+            torch.random.fork_rng(devices=[self.material.device] if self.material.device.type == "cuda" else []),
+        ):
+            member.train()
+            seed = _seed(config, fit, 3, 0)
+            for batch in batches.epoch(member.pairs, seed=seed, epoch=standing.epoch, start=standing.batch):
+                # each batch has randomness of its own, so that a resumed run draws what an uninterrupted one draws
+                torch.manual_seed(_seed(config, fit, 4, standing.epoch * count + standing.batch))
+                progress = (standing.epoch + standing.batch / count) / config.epochs
+                losses.append(member.heavy_step(batch, frozen, progress))
+                standing.batch += 1
+                phase.advance(len(batch.films))
+                if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                    self._save(member, best)
+                    saved = time.monotonic()
+        return float(torch.stack(losses).mean()) if losses else None
+
+    @torch.no_grad()
+    def _validation_rmse(self, fit: Fit, member: Member) -> float | None:
+        m = self.material
+        if fit.whole or not len(m.validation):
+            return None
+        user, film = m.user[m.validation], m.film[m.validation]
+        told = member.head.ratings(member.vectors().pair_scores(user, film), user)
+        return float((told - m.rating[m.validation]).square().mean().sqrt())
+
+    def _member(self, fit: Fit) -> Member:
+        m = self.material
+        rows = torch.cat([m.train, m.validation]) if fit.whole else m.train
+        scale = Scale.of(m.rating[rows].cpu())
+        pairs = TrainingPairs.sorted(
+            m.user[rows], m.film[rows], scale.standardise(m.rating[rows]), users=m.users, films=m.films
+        )
+        widths = {name: table.width for name, table in m.tables.items()}
+        config = replace(self.config, seed=self.config.seed + fit.member)
+        member = Member(config, pairs, scale, m.side, widths, seed=config.seed)
+        if self.warm:
+            member.load_state_dict(self.warm[fit.member % len(self.warm)])
+        return member
+
+    def _batches(self) -> FilmBatches:
+        m = self.material
+        return FilmBatches(m.tables, m.films, self.config.batch_films, m.device)
+
+    def _finish(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
+        member.load_state_dict(best)
+        if fit.choosing:
+            self.standing.chosen_epochs = self.standing.best_epoch
+        fitted = Fitted(member.vectors(), member.head, {k: v.cpu() for k, v in best.items()})
+        if self.folder is not None:
+            self.standing.fit += 1
+            self.standing.epoch = self.standing.batch = 0
+            save_state(self.folder / f"fit-{fit.number}.safetensors", member, {}, self.standing.__dict__)
+        return fitted
+
+    def _finished(self, fit: Fit) -> Fitted:
+        """Read back a fit that an earlier process finished."""
+        if self.folder is None:
+            raise ValueError("expected a run folder to read a finished fit from")
+        member = self._member(fit)
+        load_state(self.folder / f"fit-{fit.number}.safetensors", member)
+        return Fitted(member.vectors(), member.head, {k: v.cpu() for k, v in member.state_dict().items()})
+
+    def _resume(self) -> bool:
+        """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
+        if self.folder is None:
+            return False
+        finished = sorted(self.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
+        if finished:
+            self.standing = Standing(**read_standing(finished[-1]))
+        state = self.folder / "state.safetensors"
+        if state.exists():
+            found = Standing(**read_standing(state))
+            if found.fit == self.standing.fit:
+                self.standing = found
+                return True
+        return False
+
+    def _save(self, member: Member, best: Mapping[str, Tensor]) -> None:
+        if self.folder is not None:
+            save_state(self.folder / "state.safetensors", member, best, self.standing.__dict__)
+
+    def _stopped_at_nan(self, member: Member, best: Mapping[str, Tensor], standing: Standing) -> Fitted:
+        if not best:
+            raise BadInput(
+                f"the loss is no number any more in epoch {standing.epoch + 1}, and there is no earlier epoch to keep; "
+                "lower --set light_rate or transformer_rate, or try --set precision=fp32"
+            )
+        self.watcher.say(
+            f"stopped: the loss is no number any more in epoch {standing.epoch + 1}, epoch {standing.best_epoch} is "
+            "kept; lower --set light_rate or transformer_rate, or try --set precision=fp32"
+        )
+        fit = self.fits()[standing.fit]
+        return self._finish(fit, member, best)
+
+
+def _share(config: Config, epoch: int) -> int:
+    """Light steps of an epoch: an even share, after a head start (epoch -1) where there is a Transformer."""
+    start = round(config.light_steps * _HEAD_START) if config.fuses else 0
+    if epoch < 0:
+        return start
+    left = config.light_steps - start
+    return left * (epoch + 1) // config.epochs - left * epoch // config.epochs
+
+
+def _seed(config: Config, fit: Fit, kind: int, number: int) -> int:
+    """A seed for one draw: the same in every process, unlike for any two draws."""
+    told = json.dumps([config.seed, fit.member, fit.whole, kind, number]).encode()
+    value = 14695981039346656037
+    for byte in told:  # FNV-1a, 64 bits
+        value = ((value ^ byte) * 1099511628211) % 2**64
+    return value >> 1
+
+
+def _line(name: str, figures: Mapping[str, Any]) -> str:
+    parts = [f"{name} epoch {figures['epoch']}/{figures['epochs']}", f"train {figures['train_rmse']:.4f}"]
+    if figures["validation_rmse"] is not None:
+        parts.append(f"validation {figures['validation_rmse']:.4f}")
+    return "  ".join([*parts, f"{figures['seconds']:.1f} s"])

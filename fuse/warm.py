@@ -1,0 +1,63 @@
+"""Warm start: the weights of an earlier run, moved to the users and films of the ratings as they have grown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..data.errors import BadInput, FingerprintMismatch
+from .config import Config
+from .join import Joined
+from .recommender import Recommender
+from .run import read_about
+from .train import Material
+
+_OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
+_OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
+_MAY_DIFFER = {"preset", "seed", "epochs", "light_steps", "validation", "patience", "refit", "members", "precision"}
+
+
+def warm_weights(run: Path, config: Config, joined: Joined, material: Material) -> tuple[Mapping[str, Tensor], ...]:
+    """The weights of each served fit of ``run``, a row for each user and film of ``joined``; new ones start at zero.
+
+    FingerprintMismatch where the run's model is of another make; BadInput where it is no finished run.
+    """
+    about = read_about(run)
+    earlier = Config.from_dict(about["config"])
+    for name, value in config.as_dict().items():
+        if name not in _MAY_DIFFER and not name.startswith("l2") and getattr(earlier, name) != value:
+            raise FingerprintMismatch(
+                f"--warm-start {run}: its {name} is {getattr(earlier, name)!r}, here {value!r}; "
+                "use the same, or train anew"
+            )
+    old = Recommender.load(run / "model.safetensors")
+    users = old.user_numbers(joined.user_ids.tolist())
+    films = old.item_numbers(joined.item_ids.tolist())
+    return tuple(_moved(load_file(file), users, films) for file in _served_fits(run))
+
+
+def _served_fits(run: Path) -> list[Path]:
+    files = sorted(run.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
+    if not files:
+        raise BadInput(f"--warm-start {run}: it holds no finished fit (fit-N.safetensors)")
+    return files[1:] if len(files) > 1 and Config.from_dict(read_about(run)["config"]).refit else files
+
+
+def _moved(
+    tensors: Mapping[str, Tensor], users: npt.NDArray[np.int64], films: npt.NDArray[np.int64]
+) -> dict[str, Tensor]:
+    weights = {name.removeprefix("now."): value for name, value in tensors.items() if name.startswith("now.")}
+    for names, places in ((_OF_USERS, users), (_OF_FILMS, films)):
+        for name in names:
+            if name in weights:
+                rows = torch.from_numpy(places)
+                moved = weights[name][rows.clamp(min=0)]
+                moved[rows < 0] = 0
+                weights[name] = moved
+    return weights
