@@ -136,7 +136,7 @@ class Factors(nn.Module):
 
     @torch.no_grad()
     def user_vectors_at(self, user: Tensor, pair: Tensor) -> Tensor:
-        """(K, D): the factors of ``user`` (U, D + 1) for the training pairs ``pair`` (K,), each without its own term."""
+        """(K, D): the factors in ``user`` (U, D + 1) for training pairs ``pair`` (K,), each without its own term."""
         u, film = self.pairs.user[pair], self.pairs.film[pair]
         seen = user[u, :-1]  # (K, D)
         if (h := self.histories) is None:

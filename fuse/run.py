@@ -12,6 +12,7 @@ summary.json         test RMSE and MAE, chosen epochs, seconds; written last: a 
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import time
@@ -119,12 +120,13 @@ def fuse(
         for line in joined.coverage.lines():
             watcher.say(line)
         material = gather_material(dataset, joined, file, parts, config, _device(device))
-        _train(out, config, material, joined, parts, watcher, warm_start=warm_start, tensorboard=tensorboard)
+        _train(out, dataset, config, material, joined, parts, watcher, warm_start=warm_start, tensorboard=tensorboard)
         return Run.open(out)
 
 
 def _train(
     out: Path,
+    dataset: Path,
     config: Config,
     material: Material,
     joined: Joined,
@@ -150,6 +152,7 @@ def _train(
         fitted = training.run()
     recommender = _served(fitted, joined, parts)
     recommender.save(out / "model.safetensors")
+    _write_table(out / "items.parquet", _films(dataset, joined, recommender))
     summary: dict[str, Any] = {
         "chosen_epochs": training.standing.chosen_epochs or training.standing.best_epoch,
         "fits": len(training.fits()),
@@ -173,11 +176,20 @@ def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -
             "prediction": prediction,
         }
     )
-    temporary = out / ".predictions.parquet.new"
-    with writing(temporary):
-        table.write_parquet(temporary)
-        temporary.replace(out / "predictions.parquet")
+    _write_table(out / "predictions.parquet", table)
     return {"test_ratings": len(rating), "rmse": rmse(rating, prediction), "mae": mae(rating, prediction)}
+
+
+def _films(dataset: Path, joined: Joined, recommender: Recommender) -> pl.DataFrame:
+    counts = np.bincount(recommender.seen_films, minlength=len(joined.item_ids))
+    films = pl.read_parquet(dataset / "items.parquet", columns=["item_id", "title"])
+    return films.with_columns(train_ratings=pl.Series(counts, dtype=pl.Int64))
+
+
+def _write_table(file: Path, table: pl.DataFrame) -> None:
+    content = io.BytesIO()
+    table.write_parquet(content, compression="zstd")
+    write_atomically(file, content.getvalue())
 
 
 def _served(fitted: list[Fitted], joined: Joined, parts: Split) -> Recommender:
