@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
-import types
+import math
 import typing
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
@@ -187,15 +186,15 @@ def _parsed(name: str, value: str) -> Any:
             raise UsageError(f"--set {name}: expected {' or '.join(typing.get_args(kind))}, found {value!r}")
         return value
     try:
-        parsed = json.loads(value.lower())
-    except ValueError:
-        parsed = value
-    allowed = {bool: bool, int: int, float: int | float}[kind]
-    right = isinstance(parsed, typing.cast("type | types.UnionType", allowed))
-    if not right or isinstance(parsed, bool) != (kind is bool) or parsed != parsed:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        parsed = kind(value)
+    except (ValueError, KeyError):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise UsageError(f"--set {name}: expected {expected}, found {value!r}")
-    return kind(parsed)
+    return parsed
 
 
 def _nearest(name: str, names: list[str]) -> str:
