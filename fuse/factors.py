@@ -127,12 +127,26 @@ class Factors(nn.Module):
         t = self.tables
         w_user = h.user_weight[:, None]  # (U, 1)
         w_film = (h.film_weight if keep is None else h.film_weight * keep)[:, None]  # (I, 1)
-        left += [w_user, _meeting(t["raters"], user)]
-        right += [-_meeting(t["seen"], film), -w_film]
-        own_rated = pairs.dots(w_user, _meeting(t["rated"], film))
-        own_raters = pairs.dots(_meeting(t["raters_rated"], user), w_film)
-        own = h.film_residual * own_rated + h.user_residual * own_raters
-        return pairs.dots(torch.cat(left, 1), torch.cat(right, 1)) - own
+        raters, raters_rated = (w_user * t[name][:, :-1] for name in ("raters", "raters_rated"))  # (U, D)
+        seen, rated = (w_film * t[name][:, :-1] for name in ("seen", "rated"))  # (I, D)
+        # (u - a)(f - b) = uf - af - ub + ab, where a and b are what this very rating adds to the user and to the film:
+        # a = seen + film_residual * rated, b = raters + user_residual * raters_rated, each times its weight. Without
+        # ab the score would still tell the residuals it has to predict.
+        left += [w_user, _meeting(t["raters"], user), raters]
+        right += [-_meeting(t["seen"], film), -w_film, seen]
+        of_film_residual = pairs.dots(
+            torch.cat([-w_user, raters], 1), torch.cat([_meeting(t["rated"], film), rated], 1)
+        )
+        of_user_residual = pairs.dots(
+            torch.cat([-_meeting(t["raters_rated"], user), raters_rated], 1), torch.cat([w_film, seen], 1)
+        )
+        of_both = pairs.dots(raters_rated, rated)
+        return (
+            pairs.dots(torch.cat(left, 1), torch.cat(right, 1))
+            + h.film_residual * of_film_residual
+            + h.user_residual * of_user_residual
+            + h.film_residual * h.user_residual * of_both
+        )
 
     @torch.no_grad()
     def user_vectors_at(self, user: Tensor, pair: Tensor) -> Tensor:
