@@ -98,8 +98,8 @@ def tested_table(run: Run) -> pl.DataFrame:
 def evaluate(run: Run, *, k: int = 10, liked: float | None = None, draws: int = 2000, seed: int = 0) -> Evaluation:
     """Measure a run on its test part, writing nothing.
 
-    ``liked`` is the lowest rating that makes a test film relevant; None takes the lowest level of the training ratings that
-    is at least four fifths of the highest (`liked_by_default`). Films are ranked as `recommend` ranks them.
+    ``liked`` is the lowest rating that makes a test film relevant; None takes the lowest level of the training ratings
+    that is at least four fifths of the highest (`liked_by_default`). Films are ranked as `recommend` ranks them.
     BadInput where the run had no test part; UsageError for k or draws below 1, a negative seed, or a ``liked`` that is
     no number.
     """
