@@ -255,7 +255,9 @@ def _about(
 
 
 def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
-    if not (out / "config.json").exists():
+    if not _holds_work(out):  # what was refused before its first checkpoint may be corrected and run again
+        for stale in ("split.parquet", "metrics.jsonl"):
+            (out / stale).unlink(missing_ok=True)
         write_atomically(out / "config.json", _json(about))
         return
     if not resume:
@@ -269,6 +271,11 @@ def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
             f"{out} was begun with another {key} ({_difference(begun.get(key), about[key])}); "
             "resume with what it was begun with, or choose another folder"
         )
+
+
+def _holds_work(out: Path) -> bool:
+    kept = ("summary.json", "state.safetensors", "fit-0.safetensors", "fit-1.safetensors")
+    return (out / "config.json").exists() and any((out / name).exists() for name in kept)
 
 
 def _difference(old: Any, new: Any) -> str:
