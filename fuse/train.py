@@ -177,7 +177,7 @@ class Training:
         if scores is None:
             with torch.no_grad():
                 scores = member.factors.training_scores(member.content)
-        told = member.head.ratings(scores, member.pairs.user) if scores.dim() else scores
+        told = member.head.ratings(scores, member.pairs.user).detach() if scores.dim() else scores
         scale = member.head.scale
         return float((told - (scale.mean + scale.unit * member.pairs.rating)).square().mean().sqrt())
 
