@@ -9,6 +9,8 @@ import atexit
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -331,6 +333,138 @@ def cache_verify(
         show_report(report)
     if not report.complete:
         raise DamagedFile(f"{file}: {len(report.problems):,} problems, {sum(report.pending.values()):,} rows pending")
+
+
+def _list_settings(asked: bool) -> None:
+    if asked:
+        from .fuse.result_screen import show_settings
+
+        show_settings()
+        raise typer.Exit
+
+
+@contextmanager
+def _interruptible(how_to_go_on: str) -> Iterator[None]:
+    """Ctrl-C inside becomes the refusal that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped: {how_to_go_on}") from None
+
+
+def _one_at_most(files: list[Path] | None) -> Path | None:
+    if files and len(files) > 1:
+        raise UsageError(f"expected one embedding file at most, found {len(files)}: {files[0]}, {files[1]}")
+    return files[0] if files else None
+
+
+DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="dataset folder")]
+CacheArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="CACHE.h5", help="embedding file; none is needed where the model reads none"),
+]
+RunArgument = Annotated[Path, typer.Argument(help="folder of a finished run")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="any setting of `--list-settings`; may be repeated"),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command("fuse")
+def fuse(
+    dataset: DatasetArgument,
+    cache: CacheArgument = None,
+    *,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder to make")],
+    preset: Annotated[str, typer.Option(help="paper, best, bias, mf, text or poster")] = "best",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="an official fold such as u1, random:0.1, kfold:5/2, temporal:0.1, user-temporal:0.1, cold-items:0.1, "
+            "cold-users:0.1, file:PATH or all  [default: random:0.1]",
+            show_default=False,
+        ),
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="several folds: u1..u5, u1,u2 or kfold:5; a run each, mean and deviation")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="draws split, weights and batches  [default: 0]", show_default=False)
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="so many seeds from --seed on; a run each, mean and deviation")] = 1,
+    settings: SetOption = None,
+    list_settings: Annotated[
+        bool,
+        typer.Option(
+            "--list-settings",
+            callback=_list_settings,
+            is_eager=True,
+            help="show every setting and its meaning, and stop",
+        ),
+    ] = False,
+    validation: Annotated[
+        float | None, typer.Option(help="share of the training part that chooses the number of epochs")
+    ] = None,
+    missing: Annotated[
+        str, typer.Option(help="mask, drop or error: films without an embedding", rich_help_panel="Ratings")
+    ] = "mask",
+    duplicates: Annotated[
+        str, typer.Option(help="last, first or error: a film rated twice by a user", rich_help_panel="Ratings")
+    ] = "last",
+    device: DeviceOption = "auto",
+    precision: Annotated[str | None, typer.Option(help="bf16, fp32, or auto: bf16 where it is native")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="compile the Transformer (needs a C++ compiler)")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with what was begun; keep what is finished")] = False,
+    warm_start: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="start from the weights of an earlier run")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write events into the run folder")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a fusion model against the embeddings, test it once at the end, and keep everything in a run folder.
+
+    Whatever stops it, the same command with --resume goes on from the last checkpoint. With --seeds or --folds RUN
+    holds a run folder each: RUN/seed-0, RUN/u1, or RUN/u1/seed-0.
+    """
+    embeddings = _one_at_most(cache)
+    if run.is_file():
+        raise UsageError(f"{run} is a file, expected a run folder to make; the folder is the last word of the command")
+    if split is not None and folds is not None:
+        raise UsageError("--split and --folds: expected one of them, found both")
+    with _interruptible(f"run the same command with --resume to go on; everything finished is kept in {run}"):
+        from .data.progress import Terminal
+        from .fuse.config import preset as preset_named
+        from .fuse.repeat import cases_of, folds_named, repeat
+        from .fuse.run import fuse as train
+
+        told = {"validation": validation, "precision": precision, "compile": "true" if compile_ else None, "seed": seed}
+        words = [f"{name}={value}" for name, value in told.items() if value is not None]
+        config = preset_named(preset).with_settings([*(settings or []), *words])
+        options: dict[str, Any] = {
+            "missing": missing,
+            "duplicates": duplicates,
+            "device": device,
+            "resume": resume,
+            "warm_start": warm_start,
+            "tensorboard": tensorboard,
+            "watcher": Terminal(),
+        }
+        if seeds == 1 and folds is None:
+            done = train(dataset, embeddings, run, config, split=split or "random:0.1", **options)
+        else:
+            splits = folds_named(folds) if folds else [split or "random:0.1"]
+            cases = cases_of(splits, range(config.seed, config.seed + seeds))
+            repeated = repeat(dataset, embeddings, run, config, cases, **options).as_dict()
+    from .fuse.result_screen import show_repeated, show_run
+
+    if seeds > 1 or folds is not None:
+        typer.echo(json.dumps(repeated, indent=2)) if as_json else show_repeated(repeated)
+    elif as_json:
+        typer.echo(json.dumps({"run": str(run)} | done.summary, indent=2))
+    else:
+        show_run(run, done.about, done.summary, done.recommender.user_ids[0])
 
 
 @app.command("demo")

@@ -1,0 +1,70 @@
+"""`cinefuse fuse` on a terminal: its settings, and how a run or several went. Imports no model library."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ..data.overview_screen import screen
+from ..data.printable import printable
+from .config import MEANINGS, PRESETS
+
+
+def show_settings() -> None:
+    """Every field of the config: its value in the preset `paper`, where other presets differ, and what it means."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("--set", "paper", "other presets", "meaning"):
+        table.add_column(column)
+    paper = PRESETS["paper"].as_dict()
+    for name, value in paper.items():
+        if name == "preset":
+            continue
+        others = {key: preset.as_dict()[name] for key, preset in PRESETS.items()}
+        differing = ", ".join(f"{key} {written(other)}" for key, other in others.items() if other != value)
+        table.add_row(name, written(value), differing, MEANINGS[name])
+    screen().print(table)
+
+
+def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user: object) -> None:
+    """How a finished run went, where it lies, and the next commands; ``user`` is one to recommend films to."""
+    config = about["config"]
+    console = screen()
+    console.print(f"preset      {config['preset']}, split {printable(about['split'])}, seed {config['seed']}")
+    if "rmse" in summary:
+        tested = f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f} of {summary['test_ratings']:,} ratings"
+        console.print(f"test        {tested}")
+    else:
+        console.print("test        none: the split keeps no ratings for it")
+    chosen = "by validation" if config["validation"] else "all of them"
+    console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}, {chosen}")
+    console.print(f"seconds     {summary['seconds']:.1f}")
+    console.print(f"run folder  {printable(folder)}", soft_wrap=True)
+    run = shlex.quote(str(folder))
+    for number, words in enumerate((f"evaluate {run}", f"recommend {run} --user {shlex.quote(str(user))} -k 10")):
+        console.print(f"{'' if number else 'next':<11} cinefuse {printable(words)}", soft_wrap=True)
+
+
+def show_repeated(told: dict[str, Any]) -> None:
+    """The runs of `Repeated.as_dict`, one a line, with mean and deviation below."""
+    console = screen()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("split")
+    for column in ("seed", "test RMSE", "test MAE", "epochs", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_column("run folder", overflow="fold")
+    for run in told["runs"]:
+        errors = (f"{run[name]:.4f}" if name in run else "" for name in ("rmse", "mae"))
+        figures = str(run["seed"]), *errors, str(run["chosen_epochs"]), f"{run['seconds']:.1f}"
+        table.add_row(printable(run["split"]), *figures, printable(run["run"]))
+    for name in ("mean", "deviation"):
+        spreads = [told[figure] and told[figure][name] for figure in ("rmse", "mae")]
+        table.add_row(name, "", *("" if value is None else f"{value:.4f}" for value in spreads), "", "", "")
+    console.print(table)
+
+
+def written(value: Any) -> str:
+    """A setting's value as ``--set`` takes it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
