@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# torch calls its CSR support beta each time a process first uses it
-warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)", category=UserWarning)
+# torch calls its CSR support beta once a process, at the first use: here, so that no filter of the caller's meets it
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)
+    torch.sparse_csr_tensor([0, 0], torch.zeros(0, dtype=torch.long), torch.zeros(0), (1, 1), check_invariants=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,8 @@ class _PairDots(torch.autograd.Function):
         if user_vectors.device.type == "cpu":
             # twenty times the speed of gathering R rows on each side, which would be written to memory and read back
             nothing = pairs.by_user_matrix(user_vectors.new_zeros(len(pairs)))
-            return torch.sparse.sampled_addmm(nothing, user_vectors, film_vectors.t(), beta=0.0).values()
+            sampled: Tensor = torch.sparse.sampled_addmm(nothing, user_vectors, film_vectors.t(), beta=0.0).values()
+            return sampled
         return (user_vectors[pairs.user] * film_vectors[pairs.film]).sum(1)
 
     @staticmethod
