@@ -39,7 +39,14 @@ def compare(runs: Sequence[Run], *, draws: int = 2000, seed: int = 0) -> pl.Data
     for name, run, table in zip(_names(runs), runs, tables, strict=True):
         prediction = table["prediction"].to_numpy()
         alone = bootstrap_interval(rating, prediction, user, draws=draws, seed=seed).rmse
-        row = [name, run.config.preset, str(run.about["split"]), alone.value, alone.low, alone.high]
+        row: list[str | float | None] = [
+            name,
+            run.config.preset,
+            str(run.about["split"]),
+            alone.value,
+            alone.low,
+            alone.high,
+        ]
         if rows:
             both = paired_difference(rating, prediction, first, user, draws=draws, seed=seed)
             rows.append([*row, both.value, both.low, both.high])

@@ -18,8 +18,8 @@ from .recommender import Recommender
 from .run import Run
 
 USERS_AT_ONCE = 64
-"""Users of a block: all are scored together, always the same ones, so that a user's ranking is the same to the last
-digit whether it is made alone or with everybody's."""
+"""Users of a block: all are scored together, always the same ones, so that a user's ranking is exactly the same
+whether it is made alone or with everybody's."""
 
 _MOST_COMPARED = 2000  # ids that an unknown one is compared with, letter by letter
 
@@ -184,7 +184,9 @@ def _numbers_of(
         given = whole.set(whole.cast(pl.String).ne_missing(given), None)  # "007" is no id of a whole number
     elif given.dtype != pl.String:
         kind = "whole numbers" if wanted == pl.Int64 else "text"
-        raise BadInput(f"column {column} of the pairs: the run's ids are {kind} ({ids[0]!r}), found {given.dtype}")
+        raise BadInput(
+            f"column {column} of the pairs: the run's ids are {kind} ({ids.tolist()[0]!r}), found {given.dtype}"
+        )
     return numbers(given.to_list())
 
 
