@@ -363,12 +363,13 @@ CacheArgument = Annotated[
     list[Path] | None,
     typer.Argument(metavar="CACHE.h5", help="embedding file; none is needed where the model reads none"),
 ]
-RunArgument = Annotated[Path, typer.Argument(help="folder of a finished run")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="any setting of `--list-settings`; may be repeated"),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+KOption = Annotated[int, typer.Option("-k", help="films in a list")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -465,6 +466,118 @@ def fuse(
         typer.echo(json.dumps({"run": str(run)} | done.summary, indent=2))
     else:
         show_run(run, done.about, done.summary, done.recommender.user_ids[0])
+
+
+@app.command("evaluate")
+def evaluate(
+    run: RunArgument,
+    k: KOption = 10,
+    liked: Annotated[
+        float | None, typer.Option(help="a test film rated so or better is relevant  [default: 4 of 5]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a run on its test part: RMSE, MAE with intervals, NDCG, recall, and errors by popularity."""
+    from .fuse.evaluate import evaluate as measure
+    from .fuse.run import Run
+    from .fuse.screen import show_evaluation
+
+    found = measure(Run.open(run), k=k, liked=liked)
+    typer.echo(json.dumps(found.as_dict(), indent=2)) if as_json else show_evaluation(found)
+
+
+@app.command("predict")
+def predict(
+    run: RunArgument,
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="table with user_id and item_id: .csv, .parquet, ...")],
+    out: Annotated[Path, typer.Option(help="table to write: .parquet, .csv, .tsv or .jsonl")],
+    distribution: Annotated[
+        bool, typer.Option("--distribution", help="the probability of each rating too (ordinal head)")
+    ] = False,
+) -> None:
+    """Predict the rating of each pair of a user and a film, and say why where a run cannot."""
+    from .fuse.recommend import predict as predicted
+    from .fuse.run import Run
+    from .fuse.table_files import read_pairs, refuse_unknown_suffix, write_table
+
+    refuse_unknown_suffix(out)
+    table = predicted(Run.open(run), read_pairs(pairs), distribution=distribution)
+    write_table(table, out)
+    unknown = table["prediction"].null_count()
+    typer.echo(f"{printable(out)}: {len(table) - unknown:,} predictions, {unknown:,} pairs unknown to the run")
+
+
+@app.command("recommend")
+def recommend(
+    run: RunArgument,
+    user: Annotated[str | None, typer.Option(help="id of the user to recommend films to")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="for every user; with --out or --json")] = False,
+    k: KOption = 10,
+    out: Annotated[Path | None, typer.Option(help="table to write: .parquet, .csv, .tsv or .jsonl")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend the k films that a user has not rated and would rate highest; or do so for all users at once."""
+    if (user is None) != everybody:
+        raise UsageError("recommend: expected either --user ID or --all")
+    if everybody and not (out or as_json):
+        raise UsageError("recommend --all: expected --out FILE.parquet or --json, as there are many rows")
+    from .fuse.recommend import recommend as best_films
+    from .fuse.recommend import recommend_all
+    from .fuse.run import Run
+    from .fuse.screen import show_recommendations
+    from .fuse.table_files import refuse_unknown_suffix, write_table
+
+    if out:
+        refuse_unknown_suffix(out)
+    opened = Run.open(run)
+    table = recommend_all(opened, k) if user is None else best_films(opened, user, k)
+    if out:
+        write_table(table, out)
+    if as_json:
+        typer.echo(json.dumps(table.to_dicts(), indent=1, ensure_ascii=False))
+    elif out:
+        typer.echo(f"{printable(out)}: {len(table):,} rows")
+    else:
+        show_recommendations(table, user)
+
+
+@app.command("compare")
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="folders of finished runs, the first to compare to")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs tested on the same ratings: RMSE, and its difference to the first run's, with intervals."""
+    from .fuse.compare import compare as compared
+    from .fuse.run import Run
+    from .fuse.screen import show_comparison
+
+    table = compared([Run.open(run) for run in runs])
+    typer.echo(json.dumps(table.to_dicts(), indent=1, ensure_ascii=False)) if as_json else show_comparison(table)
+
+
+@app.command("export")
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder to make")],
+    format_: Annotated[str, typer.Option("--format", help="parquet or npy")] = "parquet",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="accept vectors that rank only nearly as the run does")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write vectors, biases and ids of users and films for a nearest-neighbour index, and say how exact they are."""
+    from .fuse.export import export as written
+    from .fuse.run import Run
+
+    done = written(Run.open(run), out, format=format_, approximate=approximate)  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(json.dumps(done.as_dict(), indent=2))
+        return
+    exact = "the run's ratings and ranking" if done.rates_exactly else "the run's ranking" if done.ranks_exactly else ""
+    says = f"a score gives {exact} exactly" if exact else "a score ranks only nearly as the run does"
+    typer.echo(f"{printable(out)}: {done.users:,} users and {done.films:,} films, {done.dim} numbers each; {says}")
 
 
 @app.command("demo")
