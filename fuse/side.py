@@ -55,8 +55,9 @@ def user_side(dataset: Path, user_ids: npt.NDArray[Any]) -> Floats:
     rows = np.array([place.get(user, -1) for user in users["user_id"].to_list()], np.int64)
     blocks = [_flags(users[name].cast(pl.String)) for name in ("occupation", "gender") if name in users.columns]
     if "age" in users.columns:
-        bands = users["age"].cast(pl.Float64, strict=False).cut(_AGE_LIMITS, left_closed=True)
-        blocks.append(_flags(bands.cast(pl.String)))
+        age = users["age"].cast(pl.Float64, strict=False).fill_nan(None)
+        bands = pl.Series(np.searchsorted(_AGE_LIMITS, age.fill_null(0).to_numpy(), side="right").astype(str))
+        blocks.append(_flags(bands.set(age.is_null(), None)))
     side = np.zeros((len(user_ids), sum(block.shape[1] for block in blocks)), np.float32)
     if blocks:
         side[rows[rows >= 0]] = np.hstack(blocks)[rows >= 0]
@@ -75,7 +76,8 @@ def principal_components(modality: Modality, rows: npt.NDArray[np.int64], compon
     """(I, components): the leading principal components of the films' mean token, each of deviation 1/4.
 
     ``rows`` (I,) are rows of the embedding file, -1 for none; films without an embedding get zeros, the mean. The
-    components are those of the catalogue itself and know nothing of ratings.
+    components are those of the catalogue itself and know nothing of ratings. The largest weight of each is positive:
+    the sign that a decomposition leaves open would differ between machines, and as the catalogue grows.
     """
     present = np.flatnonzero((rows >= 0) & modality.has_embedding[rows])
     result = np.zeros((len(rows), components), np.float32)
@@ -84,7 +86,8 @@ def principal_components(modality: Modality, rows: npt.NDArray[np.int64], compon
     means = np.stack([_mean_token(modality, row) for row in rows[present].tolist()])  # (P, D)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     means -= means.mean(0)
-    u, s, _ = np.linalg.svd(means, full_matrices=False)
+    u, s, vt = np.linalg.svd(means, full_matrices=False)
+    u *= np.sign(np.take_along_axis(vt, np.abs(vt).argmax(1)[:, None], 1))[:, 0]
     # directions with next to no variance are rounding noise; scaled up they would look like information
     kept = min(components, int((s > 1e-3 * max(float(s[0]), 1e-12)).sum()))
     result[present, :kept] = u[:, :kept] * np.float32(np.sqrt(len(present)) / 4)

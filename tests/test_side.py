@@ -1,0 +1,212 @@
+"""Laws of side information: the unknown is nothing, order and company of rows don't matter, doubles are refused."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cinefuse.data.embeddings import EmbeddingFile, Modality, ModalityLayout
+from cinefuse.data.errors import BadInput
+from cinefuse.data.rows import RowWriter
+from cinefuse.data.status import Reason, Status
+from cinefuse.fuse.side import film_side, principal_components, user_side
+
+LAYOUT: Callable[..., ModalityLayout] = runpy.run_path(str(Path(__file__).parent / "golden" / "make.py"))["layout"]
+OK = (Status.OK, Reason.NONE)
+MISSING = (Status.MISSING, Reason.NOT_GIVEN)
+
+
+def films(*rows: tuple[list[str] | None, int | None]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={"genres": pl.List(pl.String), "year": pl.Int32}, orient="row")
+
+
+def users_file(folder: Path, **columns: list[Any]) -> Path:
+    pl.DataFrame(columns).write_parquet(folder / "users.parquet")
+    return folder
+
+
+def modality_of(path: Path, contents: list[np.ndarray | None], dtype: str = "float32") -> Modality:
+    """The text modality of a real file; a film's content is its CLS and its tokens, one below the other."""
+    states = [MISSING if content is None else OK for content in contents]
+    lengths = [0 if content is None else len(content) - 1 for content in contents]
+    width = next(content.shape[1] for content in contents if content is not None)
+    layout = LAYOUT("toy", dtype, width, lengths, states, text=True)
+    file = EmbeddingFile.create(path, np.arange(len(contents)), {"text": layout}, {})
+    with RowWriter(file) as writer:
+        for row, content in enumerate(contents):
+            if content is None:
+                writer.write_absent("text", row, *MISSING)
+            else:
+                writer.write("text", row, content[0].astype(dtype), content[1:].astype(dtype), *OK)
+    return file["text"]
+
+
+def drawn(count: int, seed: int = 0, width: int = 6) -> list[np.ndarray | None]:
+    chance = np.random.default_rng(seed)
+    return [chance.standard_normal((2 + row % 3, width), np.float32) for row in range(count)]
+
+
+# --- films ------------------------------------------------------------------------------------------------------------
+
+
+def test_genres_have_unit_length_and_a_film_of_none_has_nothing() -> None:
+    side = film_side(films((["Drama", "War"], None), (["War"], None), ([], None), (None, None)))
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(side[:, :2], [[half, half], [0, 1], [0, 0], [0, 0]], atol=1e-6)
+    assert not side[:, 2:].any()
+
+
+@pytest.mark.parametrize(
+    ("year", "column"), [(1800, 0), (1920, 0), (1926, 0), (1927, 1), (1995, 10), (2031, 15), (2999, 15), (None, None)]
+)
+def test_years_fall_into_bins_of_seven_from_1920_and_those_beyond_into_the_outermost(
+    year: int | None, column: int | None
+) -> None:
+    side = film_side(films(([], year)))
+    assert side.shape == (1, 16)
+    assert np.flatnonzero(side[0]).tolist() == ([] if column is None else [column])
+
+
+def test_a_catalogue_that_knows_nothing_has_sides_of_nothing() -> None:
+    side = film_side(films((None, None), (None, None)))
+    assert side.shape == (2, 16)
+    assert not side.any()
+
+
+# --- users ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_users_table_there_is_no_side(tmp_path: Path) -> None:
+    assert user_side(tmp_path, np.arange(5)).shape == (5, 0)
+
+
+def test_users_get_their_own_row_in_whatever_order_the_table_lists_them(tmp_path: Path) -> None:
+    users_file(tmp_path, user_id=[9, 4, 7], occupation=["cook", "poet", "cook"], gender=["F", "M", "M"])
+    side = user_side(tmp_path, np.array([4, 5, 7, 9]))
+    assert side.tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 1, 0]]  # cook, poet, F, M
+
+
+def test_unknown_values_are_nothing_rather_than_a_value_of_their_own(tmp_path: Path) -> None:
+    users_file(tmp_path, user_id=["a", "b"], occupation=[None, "poet"], gender=["F", None], age=[None, float("nan")])
+    side = user_side(tmp_path, np.array(["a", "b"], dtype=object))
+    assert side.sum(1).tolist() == [1, 1]
+
+
+def test_ages_are_cut_as_movielens_1m_cuts_them(tmp_path: Path) -> None:
+    ages = [17, 18, 24, 25, 34, 35, 44, 45, 49, 50, 55, 56, 99]
+    users_file(tmp_path, user_id=list(range(13)), age=ages)
+    side = user_side(tmp_path, np.arange(13))
+    bands = side.argmax(1)
+    expected = [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    assert [[bands[a] == bands[b] for b in range(13)] for a in range(13)] == [
+        [expected[a] == expected[b] for b in range(13)] for a in range(13)
+    ]
+    assert (side.sum(1) == 1).all()
+
+
+def test_a_users_table_of_ids_alone_has_no_side(tmp_path: Path) -> None:
+    assert user_side(users_file(tmp_path, user_id=[1, 2]), np.array([1, 2])).shape == (2, 0)
+
+
+def test_a_user_listed_twice_is_refused(tmp_path: Path) -> None:
+    users_file(tmp_path, user_id=[1, 2, 1], gender=["F", "M", "M"])
+    with pytest.raises(BadInput, match="each user once"):
+        user_side(tmp_path, np.array([1, 2]))
+
+
+def test_a_users_table_without_ids_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="column user_id"):
+        user_side(users_file(tmp_path, name=["a"]), np.array([1]))
+
+
+def test_a_users_table_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "users.parquet").write_bytes(b"nothing of the kind")
+    with pytest.raises(BadInput, match=r"users\.parquet cannot be read as Parquet"):
+        user_side(tmp_path, np.array([1]))
+
+
+# --- principal components ---------------------------------------------------------------------------------------------
+
+
+def test_films_without_an_embedding_have_no_components(tmp_path: Path) -> None:
+    contents = drawn(8)
+    contents[3] = None
+    rows = np.array([0, 1, 2, 3, -1, 4, 5, 6, 7])
+    found = principal_components(modality_of(tmp_path / "films.h5", contents), rows, 4)
+    assert found.shape == (9, 4)
+    assert not found[[3, 4]].any()
+    assert found[[0, 1, 2, 5, 6, 7, 8]].any(1).all()
+
+
+def test_components_are_centred_uncorrelated_and_of_deviation_one_quarter(tmp_path: Path) -> None:
+    found = principal_components(modality_of(tmp_path / "films.h5", drawn(30)), np.arange(30), 4)
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(found.T @ found / 30, np.eye(4) / 16, atol=1e-5)
+
+
+def test_films_of_like_content_have_like_components(tmp_path: Path) -> None:
+    contents = drawn(20)
+    contents[7] = contents[2]
+    found = principal_components(modality_of(tmp_path / "films.h5", contents), np.arange(20), 5)
+    np.testing.assert_allclose(found[7], found[2], atol=1e-6)
+
+
+def test_a_film_of_a_cls_alone_is_read_by_it(tmp_path: Path) -> None:
+    contents = [content[:1] for content in drawn(10) if content is not None]
+    assert principal_components(modality_of(tmp_path / "films.h5", list(contents)), np.arange(10), 3).any(1).all()
+
+
+def test_directions_without_variance_give_nothing_instead_of_scaled_up_rounding(tmp_path: Path) -> None:
+    line = np.linspace(0.1, 1, 12)
+    contents: list[np.ndarray | None] = [
+        np.tile(np.array([np.cos(t), np.sin(t), 0, 0], np.float32), (3, 1)) for t in line
+    ]
+    found = principal_components(modality_of(tmp_path / "films.h5", contents), np.arange(12), 4)
+    assert found[:, 0].any()
+    assert not found[:, 2:].any()
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_fewer_than_two_films_have_no_components(tmp_path: Path, present: int) -> None:
+    modality = modality_of(tmp_path / "films.h5", drawn(3))
+    rows = np.array([0, -1, -1]) if present else np.array([-1, -1, -1])
+    assert not principal_components(modality, rows, 2).any()
+
+
+def test_more_components_than_films_can_have_are_filled_with_nothing(tmp_path: Path) -> None:
+    found = principal_components(modality_of(tmp_path / "films.h5", drawn(4)), np.arange(4), 10)
+    assert found.shape == (4, 10)
+    assert not found[:, 3:].any()
+
+
+def test_the_sign_of_a_component_does_not_depend_on_the_order_of_the_films(tmp_path: Path) -> None:
+    modality = modality_of(tmp_path / "films.h5", drawn(30))
+    order = np.random.default_rng(1).permutation(30)
+    found = principal_components(modality, np.arange(30), 5)
+    np.testing.assert_allclose(principal_components(modality, order, 5), found[order], atol=1e-4)
+
+
+def test_one_more_film_does_not_turn_the_components_of_the_others_around(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    contents: list[np.ndarray | None] = [  # variances far apart, as those of embeddings are
+        chance.standard_normal((3, 6), np.float32) * np.float32([9, 5, 3, 1.5, 0.7, 0.3]) for _ in range(60)
+    ]
+    modality = modality_of(tmp_path / "films.h5", contents)
+    for films_before in range(40, 60):
+        before = principal_components(modality, np.arange(films_before), 3)
+        after = principal_components(modality, np.arange(films_before + 1), 3)[:-1]
+        assert ((before * after).sum(0) > 0).all(), films_before
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_components_of_any_storage_dtype_agree(tmp_path: Path, dtype: str) -> None:
+    contents = drawn(20)
+    found = principal_components(modality_of(tmp_path / "films.h5", contents, dtype), np.arange(20), 3)
+    full = principal_components(modality_of(tmp_path / "full.h5", contents), np.arange(20), 3)
+    np.testing.assert_allclose(found, full, atol=5e-3)
