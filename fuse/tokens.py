@@ -134,9 +134,9 @@ class TokenTable:
 
 def pooled(patches: Tensor, side: int) -> Tensor:
     """Mean of each ``side`` x ``side`` square of a film's patches: (T, D) of a square grid to (T / side², D)."""
-    edge = round(len(patches) ** 0.5)
-    squares = patches.float().view(edge // side, side, edge // side, side, -1)  # (R, side, C, side, D)
-    return squares.mean((1, 3)).reshape(-1, patches.shape[1])
+    edge, width = round(len(patches) ** 0.5), patches.shape[1]
+    squares = patches.float().view(edge // side, side, edge // side, side, width)  # (R, side, C, side, D)
+    return squares.mean((1, 3)).view((edge // side) ** 2, width)
 
 
 def _refuse_unpoolable(counts: npt.NDArray[np.int64], side: int) -> None:
