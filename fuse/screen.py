@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -45,27 +43,24 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
 
 def _by_popularity(found: Evaluation) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("training ratings")
-    for side in ("film", "user"):
-        for name in ("tested", "RMSE", "MAE"):
-            table.add_column(f"{name}, by {side}", justify="right")
-    for film, user in zip(found.by_film.to_dicts(), found.by_user.to_dicts(), strict=True):
-        table.add_row(film["band"], *_errors(film), *_errors(user))
+    table.add_column("")
+    for name in ("test ratings", "RMSE", "MAE"):
+        table.add_column(name, justify="right")
+    for side, bands in (("films", found.by_film), ("users", found.by_user)):
+        for band in bands.to_dicts():
+            name = f"{side} with {'no' if band['band'] == 'unseen' else band['band']} training ratings"
+            table.add_row(name, f"{band['ratings']:,}", _figure(band["rmse"]), _figure(band["mae"]))
     return table
-
-
-def _errors(band: dict[str, Any]) -> tuple[str, str, str]:
-    return f"{band['ratings']:,}", _figure(band["rmse"]), _figure(band["mae"])
 
 
 def show_comparison(runs: pl.DataFrame, console: Console | None = None) -> None:
     """The table of `compare`: each run's RMSE, and what it lies from the first's."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=6)
     for name in ("preset", "split"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("RMSE", "95 %", "minus first", "95 %"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", min_width=7)
     for run in runs.to_dicts():
         named = (printable(run[name]) for name in ("name", "preset", "split"))
         rmse = _figure(run["rmse"]), _between(run["rmse_low"], run["rmse_high"], "")

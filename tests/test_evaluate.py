@@ -360,7 +360,14 @@ def test_the_screen_shows_every_figure(runs: dict[str, Run]) -> None:
     text = on_screen(lambda console: show_evaluation(found, console))
     for figure in (found.rmse.value, found.rmse.low, found.rmse.high, found.mae.value, found.ndcg, found.recall):
         assert f"{figure:.4f}" in text
-    for word in ("squared", "preset mf", "split random:0.2", "NDCG@10", "rating of 4 or more", "5-19"):
+    for word in (
+        "squared",
+        "preset mf",
+        "split random:0.2",
+        "NDCG@10",
+        "rating of 4 or more",
+        "films with 5-19 training ratings",
+    ):
         assert word in text
     table = compare(list(runs.values()), draws=20)
     text = on_screen(lambda console: show_comparison(table, console))
@@ -370,5 +377,8 @@ def test_the_screen_shows_every_figure(runs: dict[str, Run]) -> None:
 
 def test_the_screen_of_a_narrow_terminal_is_narrow(runs: dict[str, Run]) -> None:
     table = compare(list(runs.values()), draws=20)
-    for line in on_screen(lambda console: show_comparison(table, console), 60).splitlines():
-        assert len(line) <= 60
+    text = on_screen(lambda console: show_comparison(table, console), 60)
+    assert max(len(line) for line in text.splitlines()) <= 60
+    for name, figure in table.select("name", "rmse").iter_rows():
+        assert name.split()[0] in text
+        assert f"{figure:.4f}" in text
