@@ -92,6 +92,12 @@ def test_users_get_their_own_row_in_whatever_order_the_table_lists_them(tmp_path
     assert side.tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 1, 0]]  # cook, poet, F, M
 
 
+def test_a_listed_user_who_is_not_asked_for_takes_nobodys_row(tmp_path: Path) -> None:
+    users_file(tmp_path, user_id=[4, 5, 6], gender=["F", "M", "M"])
+    assert user_side(tmp_path, np.array([4, 5])).tolist() == [[1, 0], [0, 1]]
+    assert user_side(tmp_path, np.array([6, 4])).tolist() == [[0, 1], [1, 0]]
+
+
 def test_unknown_values_are_nothing_rather_than_a_value_of_their_own(tmp_path: Path) -> None:
     users_file(tmp_path, user_id=["a", "b"], occupation=[None, "poet"], gender=["F", None], age=[None, float("nan")])
     side = user_side(tmp_path, np.array(["a", "b"], dtype=object))
