@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.errors import BadInput
+from ..data.errors import BadInput, FingerprintMismatch
 from ..data.progress import Silent, Watcher
 from .batches import FilmBatches
 from .checkpoint import load_state, read_standing, save_state
@@ -115,10 +115,10 @@ class Training:
             if fit.number < self.standing.fit:
                 done.append(self._finished(fit))
                 continue
-            began = fit.number == self.standing.fit and resumed
-            if not began:
+            if not resumed:
                 self.standing = Standing(fit.number, chosen_epochs=self.standing.chosen_epochs)
-            done.append(self._fit(fit, resume=began, of=len(fits)))
+            done.append(self._fit(fit, resume=resumed, of=len(fits)))
+            resumed = False
         return done[1:] if fits[0].choosing and fits[-1].whole else done
 
     def _fit(self, fit: Fit, *, resume: bool, of: int) -> Fitted:
@@ -132,7 +132,7 @@ class Training:
         if standing.epoch == 0 and not standing.begun and member.transformer is not None:
             self._light(fit, member, _share(config, -1))
             standing.begun = True
-        while standing.epoch < epochs:
+        while standing.epoch < epochs and not self._out_of_patience():
             began = time.perf_counter()
             batches.waiting.waited = batches.waiting.total = 0.0
             heavy_rmse = self._heavy(fit, member, batches, best, name=f"{name} epoch {standing.epoch + 1}/{epochs}")
@@ -140,7 +140,7 @@ class Training:
             train_rmse = self._light(fit, member, _share(config, standing.epoch))
             seconds = time.perf_counter() - began
             validation = self._validation_rmse(fit, member)
-            if not math.isfinite(train_rmse) or (validation is not None and not math.isfinite(validation)):
+            if not all(map(math.isfinite, (train_rmse, validation or 0.0, _reach(member)))):
                 return self._stopped_at_nan(member, best, standing)
             standing.epoch, standing.batch = standing.epoch + 1, 0
             standing.seconds += seconds
@@ -163,9 +163,11 @@ class Training:
                 standing.best_epoch = standing.epoch
                 best = {key: value.detach().clone() for key, value in member.state_dict().items()}
             self._save(member, best)
-            if config.patience and standing.epoch - standing.best_epoch >= config.patience:
-                break
         return self._finish(fit, member, best)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.patience
+        return patience > 0 and self.standing.epoch - self.standing.best_epoch >= patience
 
     def _light(self, fit: Fit, member: Member, steps: int) -> float:
         """So many full-batch steps; gives the RMSE of the training ratings, each predicted without itself."""
@@ -230,7 +232,13 @@ class Training:
         config = replace(self.config, seed=self.config.seed + fit.member)
         member = Member(config, pairs, scale, m.side, widths, seed=config.seed)
         if self.warm:
-            member.load_state_dict(self.warm[fit.member % len(self.warm)])
+            try:
+                member.load_state_dict(self.warm[fit.member % len(self.warm)])
+            except RuntimeError as fault:
+                raise FingerprintMismatch(
+                    f"--warm-start: the run's weights don't fit these ratings and films ({_last_line(fault)}), which "
+                    "have other genres, occupations, age bands, rating levels or token widths; train anew"
+                ) from None
         return member
 
     def _batches(self) -> FilmBatches:
@@ -287,6 +295,18 @@ class Training:
         )
         fit = self.fits()[standing.fit]
         return self._finish(fit, member, best)
+
+
+@torch.no_grad()
+def _reach(member: Member) -> float:
+    """A bound of every score, by Cauchy and Schwarz: no finite number where a score might not be one."""
+    user, film = member.vectors()
+    thresholds = torch.stack([p.abs().sum() for p in member.head.parameters()] or [user.new_zeros(())]).sum()
+    return float(user.norm(dim=1).max() * film.norm(dim=1).max() + thresholds)
+
+
+def _last_line(fault: Exception) -> str:
+    return str(fault).splitlines()[-1].strip()
 
 
 def _share(config: Config, epoch: int) -> int:
