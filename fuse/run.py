@@ -264,11 +264,11 @@ def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
     begun = read_about(out)
     places = {"dataset", "embeddings", "versions"}  # may move, or grow newer, between two sittings
-    differing = [key for key in about if key not in places and about[key] != begun.get(key)]
+    differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]
     if differing:
         key = differing[0]
         raise FingerprintMismatch(
-            f"{out} was begun with another {key} ({_difference(begun.get(key), about[key])}); "
+            f"{out} was begun with another {key} ({_difference(begun.get(key), about.get(key))}); "
             "resume with what it was begun with, or choose another folder"
         )
 

@@ -46,7 +46,7 @@ def _served_fits(run: Path) -> list[Path]:
     files = sorted(run.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
     if not files:
         raise BadInput(f"--warm-start {run}: it holds no finished fit (fit-N.safetensors)")
-    return files[1:] if len(files) > 1 and Config.from_dict(read_about(run)["config"]).refit else files
+    return files[-Config.from_dict(read_about(run)["config"]).members :]  # a fit that only chose comes before them
 
 
 def _moved(
