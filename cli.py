@@ -580,6 +580,50 @@ def export(
     typer.echo(f"{printable(out)}: {done.users:,} users and {done.films:,} films, {done.dim} numbers each; {says}")
 
 
+@app.command("study")
+def study(
+    dataset: DatasetArgument,
+    cache: CacheArgument = None,
+    *,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder for runs and tables")],
+    folds: Annotated[
+        str | None,
+        typer.Option(help="folds that share a table: u1..u5, u1,u2 or kfold:5  [default: u1..u5 where there are such]"),
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="a split with a table of its own, as cold-items:0.1; may be repeated")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="so many seeds, from 0 on")] = 1,
+    models: Annotated[str | None, typer.Option(help="some of the models, as mf,text,best  [default: all]")] = None,
+    settings: SetOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train every model on every split and seed, and write the table that tells what plots and posters add.
+
+    Models: bias, mf, text, poster, both-cls, both-tokens, best-none, best-linear, best-transformer, best. OUT receives
+    results.md, results.csv and runs.csv. Run the same command again to go on: finished runs are kept.
+    """
+    embeddings = _one_at_most(cache)
+    with _interruptible(f"run the same command again to go on; everything finished is kept in {out}"):
+        from .data.progress import Terminal
+        from .fuse.repeat import folds_named
+        from .fuse.study import study as run_study
+
+        run_study(
+            dataset,
+            embeddings,
+            out,
+            groups=[*([folds_named(folds)] if folds else []), *([each] for each in split or [])],
+            seeds=seeds,
+            models=[name.strip() for name in models.split(",")] if models else [],
+            settings=settings or [],
+            device=device,
+            watcher=Terminal(),
+        )
+    typer.echo((out / "results.md").read_text("utf-8"))
+    typer.echo(f"written to {out / 'results.md'}, results.csv and runs.csv")
+
+
 @app.command("demo")
 def demo(
     out: Annotated[Path, typer.Option(help="folder for everything the demo makes")] = Path("demo"),

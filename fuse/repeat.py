@@ -94,7 +94,7 @@ def folds_named(text: str) -> list[str]:
 def cases_of(splits: Iterable[str], seeds: Iterable[int]) -> list[Case]:
     """Every split with every seed; a folder level for whichever there are several of. UsageError for a split twice."""
     splits, seeds = list(splits), list(seeds)
-    names = [re.sub("[^A-Za-z0-9._-]+", "-", split) for split in splits]
+    names = [folder_name(split) for split in splits]
     if len(set(names)) < len(names):
         raise UsageError(f"expected unlike splits, found {', '.join(splits)}")
     return [
@@ -102,6 +102,11 @@ def cases_of(splits: Iterable[str], seeds: Iterable[int]) -> list[Case]:
         for split, name in zip(splits, names, strict=True)
         for seed in seeds
     ]
+
+
+def folder_name(split: str) -> str:
+    """The split's name as a folder may have it: ``kfold:5/1`` becomes kfold-5-1."""
+    return re.sub("[^A-Za-z0-9._-]+", "-", split)
 
 
 def refuse_unknown_splits(dataset: Path, cases: Iterable[Case], validation: float) -> None:

@@ -23,7 +23,7 @@ def read_pairs(file: Path) -> pl.DataFrame:
     with tempfile.TemporaryDirectory() as scratch:
         table = open_table(file, Path(scratch))
         columns = {ours: table.column_for(ours) for ours in ("user_id", "item_id")}
-        if lacking := [ours for ours, theirs in columns.items() if theirs is None]:
+        if None in columns.values():
             raise BadInput(f"{file}: expected columns user_id and item_id, found {', '.join(table.columns)}")
         try:
             return table.renamed(columns).drop("row").collect()
