@@ -44,6 +44,7 @@ class Config:
     layers: int = 2
     attention_heads: int = 4
     dropout: float = 0.2
+    token_drop: float = 0.0
     pool_patches: int = 1
 
     # training
@@ -61,15 +62,15 @@ class Config:
 
     # L2 strengths: half of each times the squared weights stands beside half the squared error of all ratings
     l2: float = 0.7
-    l2_user: float = 49.8
-    l2_film: float = 182.0
+    l2_user: float = 38.3
+    l2_film: float = 219.0
     l2_user_side: float = 790.0
-    l2_film_side: float = 536.0
+    l2_film_side: float = 644.0
     l2_seen: float = 55.0
     l2_rated: float = 85.4
     l2_raters: float = 61.9
-    l2_raters_rated: float = 120.0
-    l2_user_bias: float = 5.4
+    l2_raters_rated: float = 144.0
+    l2_user_bias: float = 7.0
     l2_film_bias: float = 51.8
     l2_user_side_bias: float = 439.0
     l2_film_side_bias: float = 228.0
@@ -77,7 +78,9 @@ class Config:
     l2_rated_bias: float = 379.0
     l2_raters_bias: float = 85.5
     l2_raters_rated_bias: float = 400.0
-    l2_content: float = 3.0
+    l2_content: float = 100.0
+    l2_user_power: float = 0.425
+    l2_film_power: float = 0.175
     l2_thresholds: float = 20.0
 
     @property
@@ -146,6 +149,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "layers": (0, 64),
     "attention_heads": (1, 256),
     "dropout": (0, 0.9),
+    "token_drop": (0, 0.95),
     "pool_patches": (1, 64),
     "epochs": (1, 100_000),
     "batch_films": (1, 1_000_000),
@@ -221,6 +225,7 @@ MEANINGS: dict[str, str] = {
     "layers": "layers of the Transformer; 0: no Transformer",
     "attention_heads": "heads of its attention",
     "dropout": "its dropout",
+    "token_drop": "share of plot tokens and poster patches that a training step hides from the Transformer",
     "pool_patches": "side of the squares of poster patches that are averaged into one token; 1: none",
     "epochs": "passes of the Transformer over all films, at most",
     "batch_films": "films in a batch, each with all its training ratings",
@@ -251,6 +256,8 @@ MEANINGS: dict[str, str] = {
     "l2_raters_bias": "L2 strength of biases of users who saw a film",
     "l2_raters_rated_bias": "L2 strength of biases of users who rated a film",
     "l2_content": "L2 strength of what the Transformer says of a film",
+    "l2_user_power": "how the strength of a user's own row grows with their ratings: (count / mean count) ** power",
+    "l2_film_power": "the same of a film's own row",
     "l2_thresholds": "L2 strength of users' own thresholds in the ordinal head",
 }
 """What each field of `Config` means, in a line."""

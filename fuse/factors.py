@@ -66,6 +66,9 @@ def _film_sums(pairs: TrainingPairs, values: Tensor) -> SparseProduct:
 class Factors(nn.Module):
     """All light parameters. Each table is (rows, D + 1): D factors and the bias it adds.
 
+    The L2 of a user's own row grows with the power ``user_power`` of how many ratings they gave, the mean user's being
+    1; a film's likewise.
+
     ``user_side`` (U, S) and ``film_side`` (I, C) are side information, S or C may be 0. ``user_ids`` and ``film_ids``
     say whether a user or film has a row of its own; without one it is known by side information and content alone.
     """
@@ -80,6 +83,8 @@ class Factors(nn.Module):
         user_ids: bool = True,
         film_ids: bool = True,
         histories: bool = True,
+        user_power: float = 0.0,
+        film_power: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -96,7 +101,12 @@ class Factors(nn.Module):
         for name, counts in (("user", pairs.user_counts), ("film", pairs.film_counts)):
             if name in self.tables:
                 self.tables[name].data *= (counts > 0).float().cpu()[:, None]
+        self.register_buffer("_user_share", _shares(pairs.user_counts, user_power), persistent=False)
+        self.register_buffer("_film_share", _shares(pairs.film_counts, film_power), persistent=False)
         self.to(pairs.user.device)
+
+    _user_share: Tensor
+    _film_share: Tensor
 
     def vectors(self, content: Tensor | None = None, keep: Tensor | None = None) -> Vectors:
         """Vectors of all users and films. ``content`` (I, D + 1) is added to the films'.
@@ -164,9 +174,18 @@ class Factors(nn.Module):
         """Half the squared weights, each group times its strength: ``name`` for factors, ``name.bias`` for biases."""
         total = torch.zeros((), device=self.user_side.device)
         for name, table in self.tables.items():
-            total = total + strengths[name] * table[:, :-1].square().sum()
+            squares = table[:, :-1].square().sum(1)
+            if name in ("user", "film"):
+                squares = squares * (self._user_share if name == "user" else self._film_share)
+            total = total + strengths[name] * squares.sum()
             total = total + strengths[f"{name}.bias"] * table[:, -1].square().sum()
         return total / 2
+
+
+def _shares(counts: Tensor, power: float) -> Tensor:
+    """(N,) how strongly each row is drawn to 0: (count / mean count) ** power, where nothing counts as one rating."""
+    counts = counts.clamp(min=1)
+    return (counts / counts.mean()).pow(power)
 
 
 def _table(rows: int, dim: int, generator: torch.Generator) -> nn.Parameter:

@@ -63,6 +63,8 @@ class Member(nn.Module):
             user_ids=config.user_ids,
             film_ids=config.film_ids,
             histories=config.histories,
+            user_power=config.l2_user_power,
+            film_power=config.l2_film_power,
             generator=torch.Generator().manual_seed(seed),
         )
         ratings = scale.mean + scale.unit * pairs.rating
@@ -82,6 +84,7 @@ class Member(nn.Module):
                     layers=config.layers,
                     heads=config.attention_heads,
                     dropout=config.dropout,
+                    token_drop=config.token_drop,
                 ).to(device)
             self.content = torch.zeros(pairs.films, config.dim + 1, device=device)
         self.reader: Any = torch.compile(self.transformer, dynamic=True) if config.compile else self.transformer

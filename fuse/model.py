@@ -29,8 +29,10 @@ class FusionTransformer(nn.Module):
         layers: int,
         heads: int,
         dropout: float,
+        token_drop: float = 0.0,
     ) -> None:
         super().__init__()
+        self.token_drop = token_drop
         self.modalities = tuple(widths)
         self.read = nn.ModuleDict({name: nn.Linear(wide, width) for name, wide in widths.items()})
         self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in widths})
@@ -70,9 +72,12 @@ class FusionTransformer(nn.Module):
                 present.append(present[0][:, :1])
             batch = tokens[name]
             missing = ~batch.present.any(1, keepdim=True)  # (B, 1)
+            told = batch.present
+            if self.training and self.token_drop:
+                told = told & (torch.rand(told.shape, device=told.device) >= self.token_drop)
             read = self.norms[name](self.read[name](batch.embeddings)) + self.kind[name]  # (B, T, W)
             parts += [self.absent[name].expand(films, 1, -1), read]
-            present += [missing, batch.present]
+            present += [missing, told]
         dtype = parts[-1].dtype
         return self.drop(torch.cat([part.to(dtype) for part in parts], 1)), torch.cat(present, 1)
 
