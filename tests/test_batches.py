@@ -135,6 +135,18 @@ def test_an_epoch_pads_less_than_chance_would() -> None:
     assert padding[0] < 0.4 * padding[1]
 
 
+def test_films_meet_others_in_the_next_epoch() -> None:
+    films, size = 200, 4
+    pairs = TrainingPairs.sorted(
+        torch.zeros(films, dtype=torch.long), torch.arange(films), torch.zeros(films), users=1, films=films
+    )
+    batches = batches_of(size, films=films)
+    first, second = (
+        {frozenset(batch.films.tolist()) for batch in batches.epoch(pairs, seed=0, epoch=epoch)} for epoch in (0, 1)
+    )
+    assert len(first & second) < len(first) / 10
+
+
 @pytest.mark.parametrize("broken", [0, 7])
 def test_what_fails_while_reading_ahead_is_raised_where_the_batch_is_asked_for(broken: int) -> None:
     batches = batches_of(4, broken=broken)
