@@ -337,7 +337,7 @@ def cache_verify(
 
 def _list_settings(asked: bool) -> None:
     if asked:
-        from .fuse.result_screen import show_settings
+        from .fuse.settings_screen import show_settings
 
         show_settings()
         raise typer.Exit

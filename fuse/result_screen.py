@@ -1,4 +1,4 @@
-"""`cinefuse fuse` on a terminal: its settings, and how a run or several went. Imports no model library."""
+"""How a run, or several, went: what `cinefuse fuse` shows at its end."""
 
 from __future__ import annotations
 
@@ -10,22 +10,6 @@ from rich.table import Table
 
 from ..data.overview_screen import screen
 from ..data.printable import printable
-from .config import MEANINGS, PRESETS
-
-
-def show_settings() -> None:
-    """Every field of the config: its value in the preset `paper`, where other presets differ, and what it means."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("--set", "paper", "other presets", "meaning"):
-        table.add_column(column)
-    paper = PRESETS["paper"].as_dict()
-    for name, value in paper.items():
-        if name == "preset":
-            continue
-        others = {key: preset.as_dict()[name] for key, preset in PRESETS.items()}
-        differing = ", ".join(f"{key} {written(other)}" for key, other in others.items() if other != value)
-        table.add_row(name, written(value), differing, MEANINGS[name])
-    screen().print(table)
 
 
 def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user: object) -> None:
@@ -63,8 +47,3 @@ def show_repeated(told: dict[str, Any]) -> None:
         spreads = [told[figure] and told[figure][name] for figure in ("rmse", "mae")]
         table.add_row(name, "", *("" if value is None else f"{value:.4f}" for value in spreads), "", "", "")
     console.print(table)
-
-
-def written(value: Any) -> str:
-    """A setting's value as ``--set`` takes it."""
-    return str(value).lower() if isinstance(value, bool) else f"{value}"
