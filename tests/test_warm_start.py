@@ -1,0 +1,239 @@
+"""Laws of the warm start: the old keep their rows, the new get rows of nothing, another make is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.errors import BadInput, FingerprintMismatch
+from cinefuse.data.sample import write_sample
+from cinefuse.data.splits import split_ratings
+from cinefuse.extract.job import Settings
+from cinefuse.extract.run import extract
+from cinefuse.fuse.config import Config, preset
+from cinefuse.fuse.join import join
+from cinefuse.fuse.material import gather_material
+from cinefuse.fuse.member import Member
+from cinefuse.fuse.run import fuse
+from cinefuse.fuse.train import Training
+from cinefuse.fuse.warm import warm_weights
+
+NEW_USERS, NEW_FILMS = [2, 20], [5, 39, 40]  # not known to the earlier run at all
+SMALL: dict[str, Any] = {
+    "dim": 4,
+    "width": 16,
+    "attention_heads": 2,
+    "epochs": 2,
+    "batch_films": 20,
+    "light_steps": 16,
+    "precision": "fp32",
+    "validation": 0.0,
+}
+CONFIG = replace(preset("best"), **SMALL, linear_components=0, head="ordinal", members=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def embeddings(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished embedding file of the sample catalogue; read it, never write into it."""
+    out = tmp_path_factory.mktemp("embeddings") / "sample.h5"
+    models = {"text_model": str(encoders.text), "image_model": str(encoders.image)}
+    extract(sample, out, Settings(**models, device="cpu", precision="fp32", dtype="float32"))
+    return out
+
+
+def without(dataset: Path, users: list[int], films: list[int], folder: Path) -> Path:
+    """A copy of a dataset as it was before these users and films came."""
+    shutil.copytree(dataset, folder)
+    for name in ("items", "users", "ratings"):
+        table = pl.read_parquet(folder / f"{name}.parquet")
+        if "user_id" in table.columns:
+            table = table.filter(~pl.col("user_id").is_in(users))
+        if "item_id" in table.columns:
+            table = table.filter(~pl.col("item_id").is_in(films))
+        table.write_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def smaller(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample before its last users and films came; read it, never write into it."""
+    return without(sample, NEW_USERS, NEW_FILMS, tmp_path_factory.mktemp("smaller") / "dataset")
+
+
+@pytest.fixture(scope="module")
+def earlier(smaller: Path, embeddings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on it; read it, never write into it."""
+    out = tmp_path_factory.mktemp("earlier") / "run"
+    fuse(smaller, embeddings, out, CONFIG, device="cpu", split="all")
+    return out
+
+
+def warmed(dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG) -> tuple[Any, list[dict[str, Any]]]:
+    """The join of a dataset, and the weights of the run moved to it."""
+    with EmbeddingFile.open(embeddings) as file:
+        joined = join(dataset, file)
+        split = split_ratings(dataset, "all", validation=0)
+        material = gather_material(dataset, joined, file, split, config, torch.device("cpu"))
+        return joined, [dict(weights) for weights in warm_weights(run, config, joined, material)]
+
+
+def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
+    sample: Path, smaller: Path, embeddings: Path, earlier: Path
+) -> None:
+    before, _ = warmed(smaller, embeddings, earlier)
+    after, weights = warmed(sample, embeddings, earlier)
+    assert len(weights) == CONFIG.members
+    for member, moved in enumerate(weights):
+        saved = load_file(earlier / f"fit-{member}.safetensors")
+        per_user = {name for name, value in moved.items() if len(value) == len(after.user_ids) == 20}
+        per_film = {name for name, value in moved.items() if len(value) == len(after.item_ids) == 40}
+        assert per_user == {
+            *(f"factors.tables.{name}" for name in ("user", "raters", "raters_rated")),
+            "head.of_user",
+        }
+        assert per_film == {*(f"factors.tables.{name}" for name in ("film", "seen", "rated")), "content"}
+        for names, old_ids, ids in (
+            (per_user, before.user_ids.tolist(), after.user_ids.tolist()),
+            (per_film, before.item_ids.tolist(), after.item_ids.tolist()),
+        ):
+            assert set(ids) - set(old_ids) in ({*NEW_USERS}, {*NEW_FILMS})
+            for name in names:
+                for place, one in enumerate(ids):
+                    if one in old_ids:
+                        assert torch.equal(moved[name][place], saved[f"now.{name}"][old_ids.index(one)]), (name, one)
+                    else:
+                        assert not moved[name][place].any(), (name, one)
+        for name in set(moved) - per_user - per_film:
+            assert torch.equal(moved[name], saved[f"now.{name}"])
+
+
+def test_users_who_left_take_no_place(sample: Path, embeddings: Path, earlier: Path, tmp_path: Path) -> None:
+    fewer = without(sample, [1, *NEW_USERS], [1, 7, *NEW_FILMS], tmp_path / "fewer")
+    joined, weights = warmed(fewer, embeddings, earlier)
+    saved, old = load_file(earlier / "fit-0.safetensors"), [user for user in range(1, 21) if user not in NEW_USERS]
+    rows = [old.index(user) for user in joined.user_ids.tolist()]
+    assert torch.equal(weights[0]["factors.tables.user"], saved["now.factors.tables.user"][rows])
+
+
+def test_on_the_same_ratings_a_warm_start_begins_where_the_run_ended(
+    smaller: Path, embeddings: Path, earlier: Path
+) -> None:
+    _, weights = warmed(smaller, embeddings, earlier)
+    saved = [load_file(earlier / f"fit-{member}.safetensors") for member in range(2)]
+    with EmbeddingFile.open(embeddings) as file:
+        joined = join(smaller, file)
+        split = split_ratings(smaller, "all", validation=0)
+        material = gather_material(smaller, joined, file, split, CONFIG, torch.device("cpu"))
+        training = Training(CONFIG, material, warm=tuple(weights))
+        for fit in training.fits():
+            member: Member = training._member(fit)
+            from_run = {name: saved[fit.member][f"now.{name}"] for name in member.state_dict()}
+            for name, value in member.state_dict().items():
+                assert torch.equal(value, from_run[name]), name
+
+
+def test_a_warm_start_uses_the_fits_that_serve_and_not_the_one_that_chose(
+    smaller: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, validation=0.2)
+    run = tmp_path / "run"
+    fuse(smaller, embeddings, run, config, device="cpu", split="all")
+    assert sorted(file.name for file in run.glob("fit-*")) == [f"fit-{number}.safetensors" for number in range(3)]
+    _, weights = warmed(smaller, embeddings, run, config)
+    assert len(weights) == 2
+    for member, moved in enumerate(weights):
+        saved = load_file(run / f"fit-{member + 1}.safetensors")
+        assert torch.equal(moved["factors.tables.user"], saved["now.factors.tables.user"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dim": 5},
+        {"head": "squared"},
+        {"layers": 1},
+        {"histories": False},
+        {"level": "cls"},
+        {"modalities": "text"},
+        {"genres": False},
+    ],
+    ids=str,
+)
+def test_a_run_of_another_make_is_refused_by_what_differs(
+    sample: Path, embeddings: Path, earlier: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    (name,) = change
+    with pytest.raises(FingerprintMismatch, match=f"--warm-start .*its {name} is"):
+        fuse(sample, embeddings, tmp_path / "run", replace(CONFIG, **change), device="cpu", warm_start=earlier)
+
+
+def test_how_long_and_how_strictly_it_trains_may_differ(
+    sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=1, light_steps=5, seed=3, l2_user=9.0, members=3, validation=0.1, patience=2)
+    run = fuse(sample, embeddings, tmp_path / "run", config, device="cpu", warm_start=earlier)
+    assert len(run.recommender.vectors) == 3
+    assert np.isfinite(run.recommender.all_ratings(np.arange(20))).all()
+
+
+def test_what_is_no_finished_run_warms_nothing(sample: Path, embeddings: Path, earlier: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is no run folder"):
+        fuse(sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=tmp_path)
+    broken = Path(shutil.copytree(earlier, tmp_path / "broken"))
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"model\.safetensors is missing"):
+        fuse(sample, embeddings, tmp_path / "other", CONFIG, device="cpu", warm_start=broken)
+
+
+def test_a_genre_that_the_run_never_saw_is_refused_in_a_line(
+    own_sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
+) -> None:
+    items = pl.read_parquet(own_sample / "items.parquet")
+    new = pl.when(pl.col("item_id") == 40).then(pl.lit(["Zither"])).otherwise(pl.col("genres"))
+    items.with_columns(genres=new).write_parquet(own_sample / "items.parquet")
+    with pytest.raises(FingerprintMismatch, match=r"--warm-start: .*genres.*train anew"):
+        fuse(own_sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=earlier)
+
+
+@pytest.mark.parametrize("name", ["mf", "best"])
+def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_path: Path, name: str) -> None:
+    """Nine tenths of the ratings were there before; the same test part, which neither run has seen."""
+    dataset = tmp_path / "dataset"
+    write_sample(dataset, items=80, users=60)
+    ratings = pl.read_parquet(dataset / "ratings.parquet")
+    split = split_ratings(dataset, "random:0.2", seed=0, validation=0)
+    old = np.sort(np.random.default_rng(1).permutation(split.train)[: len(split.train) * 9 // 10])
+    before = Path(shutil.copytree(dataset, tmp_path / "before"))
+    ratings[old].write_parquet(before / "ratings.parquet")
+
+    config = replace(
+        preset(name), **SMALL | {"modalities": "none", "linear_components": 0, "epochs": 1, "light_steps": 90}
+    )
+    third = replace(config, light_steps=30)
+    fuse(before, None, tmp_path / "earlier", config, device="cpu", split="all")
+    scratch = fuse(dataset, None, tmp_path / "scratch", config, device="cpu", split="random:0.2")
+    warm = fuse(
+        dataset, None, tmp_path / "warm", third, device="cpu", split="random:0.2", warm_start=tmp_path / "earlier"
+    )
+    assert (scratch.split.test == split.test).all()
+    cold = fuse(dataset, None, tmp_path / "cold", third, device="cpu", split="random:0.2")
+    assert warm.summary["rmse"] <= scratch.summary["rmse"] + 0.003
+    assert warm.summary["rmse"] < cold.summary["rmse"] - 0.003  # steps were short enough to tell
