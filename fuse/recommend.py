@@ -45,8 +45,7 @@ def recommend(run: Run, user_id: int | str, k: int = 10) -> pl.DataFrame:
     top = top_items(scores[[number - first]], seen, k)
     best = _as_table(recommender, np.array([number]), top)
     films = run_films(run).rename({"item_id": "known_id"})
-    titled = films[best["film"].to_list()] if len(best) else films.clear()
-    return best.hstack(titled).select("rank", "item_id", "title", "prediction", "train_ratings")
+    return best.hstack(films[best["film"]]).select("rank", "item_id", "title", "prediction", "train_ratings")
 
 
 def recommend_all(run: Run, k: int = 10) -> pl.DataFrame:

@@ -138,6 +138,10 @@ def test_a_bar_between_floats_counts_the_rating_it_names(own_run: Run) -> None:
         ((-10, -5, 0, 5, 10), 10),
         ((-3, -2, -1), -1),
         (tuple(float(np.float32(n / 10)) for n in range(1, 11)), float(np.float32(0.8))),
+        (
+            tuple(float(np.float32(0.7 * n)) for n in range(1, 6)),
+            float(np.float32(2.8)),
+        ),  # a little less than 0.8 * 3.5
     ],
 )
 def test_liked_is_the_lowest_level_of_at_least_four_fifths_of_the_top(levels: tuple[float, ...], liked: float) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from cinefuse.data.errors import BadInput, UsageError
 from cinefuse.data.sample import write_sample
 from cinefuse.fuse.config import Config, preset
 from cinefuse.fuse.factors import Vectors
-from cinefuse.fuse.heads import Scale, SquaredHead
+from cinefuse.fuse.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.recommend import predict, recommend, recommend_all
 from cinefuse.fuse.recommender import Recommender
 from cinefuse.fuse.run import Run, fuse
@@ -152,6 +154,19 @@ def test_films_beyond_the_top_of_the_scale_are_ranked_too(tmp_path: Path) -> Non
     assert best["prediction"].to_list() == pytest.approx([5, 5, 5, 3.1])
 
 
+def test_several_ordinal_heads_rank_by_expected_rating_though_their_mean_score_says_otherwise(tmp_path: Path) -> None:
+    scale = Scale((1.0, 2.0), 1.5, 1.0)
+    head = OrdinalHead(scale, torch.tensor([1.0, 2.0]), 1).requires_grad_(False)
+    # members' chances of a 2: 0.50 and 0.88 of the first film, 1.00 and 0.04 of the second
+    scores = ([0.0, 3.0], [1.0, -1.6])
+    vectors = tuple(Vectors(torch.zeros(1, 1), torch.tensor(score)[:, None]) for score in scores)
+    of_one = synthetic(vectors[0].user, vectors[0].film, [[]])
+    run = run_of(replace(of_one, scale=scale, vectors=vectors, heads=(head, head)), tmp_path)
+    best = recommend(run, 1)
+    assert best["item_id"].to_list() == [1, 2]
+    assert best["prediction"].to_list() == pytest.approx([1.69, 1.52], abs=0.005)
+
+
 def test_equal_films_come_in_the_catalogues_order(tmp_path: Path) -> None:
     run = run_of(synthetic(torch.zeros(70, 1), torch.zeros(9, 1), [[2]] * 70), tmp_path)
     assert recommend(run, 69, 4)["item_id"].to_list() == [1, 2, 4, 5]
@@ -233,11 +248,22 @@ def test_an_unknown_name_is_refused_with_the_most_alike(given: int | str, says: 
     assert says in str(refusal.value)
 
 
-def test_among_very_many_names_the_alike_are_found_near_in_the_alphabet(tmp_path: Path) -> None:
+def test_among_very_many_names_the_alike_are_found_near_in_the_alphabet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recommender = synthetic(torch.zeros(5000, 1), torch.zeros(1, 1), [[]] * 5000)
-    many = Recommender(**{**vars(recommender), "user_ids": np.array([f"u{n:05}" for n in range(5000)], object)})
+    many = replace(recommender, user_ids=np.array([f"u{n:05}" for n in range(5000)], object))
+    compared = []
+    look = difflib.get_close_matches
+
+    def watched(word: str, names: dict[str, str], n: int, cutoff: float) -> list[str]:
+        compared.append(len(names))
+        return look(word, names, n, cutoff)
+
+    monkeypatch.setattr(difflib, "get_close_matches", watched)
     with pytest.raises(BadInput, match="'u04321'"):
         recommend(run_of(many, tmp_path), "u04321x")
+    assert 0 < compared[0] < 5000  # each costs a comparison letter by letter
 
 
 @pytest.mark.parametrize("k", [0, -1])
