@@ -56,7 +56,7 @@ def _by_popularity(found: Evaluation) -> Table:
 def show_comparison(runs: pl.DataFrame, console: Console | None = None) -> None:
     """The table of `compare`: each run's RMSE, and what it lies from the first's."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold", min_width=6)
+    table.add_column("run", overflow="fold")
     for name in ("preset", "split"):
         table.add_column(name, overflow="fold")
     for name in ("RMSE", "95 %", "minus first", "95 %"):
