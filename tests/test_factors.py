@@ -188,6 +188,30 @@ def test_the_penalty_is_half_the_squared_weights_each_group_times_its_own_streng
     assert float(factors.penalty(strengths).detach()) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_the_strength_of_a_row_grows_with_that_power_of_its_ratings_and_is_one_for_the_mean(power: float) -> None:
+    user, film = torch.tensor(LISTED).T
+    pairs = TrainingPairs.sorted(user, film, RATING, users=USERS, films=FILMS)
+    factors = Factors(
+        pairs,
+        torch.zeros(USERS, 0),
+        torch.zeros(FILMS, 0),
+        dim=DIM,
+        histories=False,
+        user_power=power,
+        film_power=2 * power,
+        generator=torch.Generator().manual_seed(4),
+    )
+    expected = 0.0
+    for name, counts, its_power in (("user", pairs.user_counts, power), ("film", pairs.film_counts, 2 * power)):
+        counts = counts.clamp(min=1)
+        for count, row in zip(counts, factors.tables[name].data, strict=True):
+            expected += float((count / counts.mean()) ** its_power * row[:-1].square().sum()) / 2
+    strengths = {"user": 1.0, "film": 1.0, "user_side": 1.0, "film_side": 1.0}
+    strengths |= {f"{name}.bias": 1.0 for name in strengths}
+    assert float(factors.penalty(strengths).detach()) == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_same_generator_gives_the_same_weights_and_another_gives_others() -> None:
     user, film = torch.tensor(LISTED).T
     pairs = TrainingPairs.sorted(user, film, RATING, users=USERS, films=FILMS)
