@@ -252,6 +252,9 @@ def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, s
     told = json.loads(run(*words, "--json").out)
     names = {f"kfold-3-{fold}/seed-{seed}" for fold in (1, 2, 3) for seed in (4, 5)}
     assert {str(Path(one["run"]).relative_to(tmp_path / "runs")) for one in told["runs"]} == names
+    for one in told["runs"]:
+        about = json.loads((Path(one["run"]) / "config.json").read_text())
+        assert (about["split"], about["config"]["seed"]) == (one["split"], one["seed"])
     for figure in ("rmse", "mae"):
         values = [json.loads((tmp_path / "runs" / name / "summary.json").read_text())[figure] for name in names]
         assert told[figure]["mean"] == pytest.approx(np.mean(values))
@@ -266,13 +269,13 @@ def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, s
 
 def test_more_seeds_keep_the_runs_of_the_earlier_ones(run: Run, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *LIGHT]
-    assert run(*words, "--seeds", 2).code == 0
-    models = [tmp_path / "runs" / f"seed-{seed}" / "model.safetensors" for seed in (0, 1)]
+    assert run(*words, "--seeds", 2, "--seed", 1).code == 0
+    models = [tmp_path / "runs" / f"seed-{seed}" / "model.safetensors" for seed in (1, 2)]
     before = [model.stat().st_mtime_ns for model in models]
-    assert_refused_in_one_line(run(*words, "--seeds", 3), 2, "seed-0", "--resume")
-    assert not (tmp_path / "runs" / "seed-2").exists()
+    assert_refused_in_one_line(run(*words, "--seeds", 3), 2, "seed-1", "--resume")
+    assert not (tmp_path / "runs" / "seed-0").exists()
     assert run(*words, "--seeds", 3, "--resume").code == 0
-    assert (tmp_path / "runs" / "seed-2" / "summary.json").exists()
+    assert (tmp_path / "runs" / "seed-0" / "summary.json").exists()
     assert [model.stat().st_mtime_ns for model in models] == before
 
 
