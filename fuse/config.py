@@ -29,7 +29,8 @@ class Config:
     demographics: bool = True
     genres: bool = True
     histories: bool = False
-    linear_components: int = 0
+    plot_components: int = 0
+    poster_components: int = 0
     modalities: Modalities = "both"
     level: Level = "tokens"
 
@@ -38,6 +39,7 @@ class Config:
     head: Head = "squared"
     members: int = 1
     film_drop: float = 0.0
+    cold_weights: bool = False
 
     # the fusion Transformer
     width: int = 128
@@ -82,6 +84,7 @@ class Config:
     l2_user_power: float = 0.425
     l2_film_power: float = 0.175
     l2_thresholds: float = 20.0
+    l2_cold_side: float = 300.0
 
     @property
     def reads_embeddings(self) -> bool:
@@ -141,7 +144,8 @@ class Config:
 _TYPES = typing.get_type_hints(Config)
 _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
-    "linear_components": (0, 512),
+    "plot_components": (0, 512),
+    "poster_components": (0, 512),
     "dim": (0, 4096),
     "members": (1, 64),
     "film_drop": (0, 0.9),
@@ -164,7 +168,9 @@ _RANGES: dict[str, tuple[float, float]] = {
 _PAPER = Config()
 PRESETS: dict[str, Config] = {
     "paper": _PAPER,
-    "best": replace(_PAPER, preset="best", histories=True, linear_components=32),
+    "best": replace(
+        _PAPER, preset="best", histories=True, plot_components=32, poster_components=8, layers=0, cold_weights=True
+    ),
     "bias": replace(
         _PAPER, preset="bias", dim=0, modalities="none", demographics=False, genres=False, light_steps=100, epochs=1
     ),
@@ -214,13 +220,15 @@ MEANINGS: dict[str, str] = {
     "demographics": "occupation, gender and age of users, where the dataset has them",
     "genres": "genres and year of films",
     "histories": "films that a user saw and rated, users who saw and rated a film",
-    "linear_components": "principal components of each CLS embedding as linear side information of films; 0: none",
+    "plot_components": "principal components of the plots' mean tokens as side information of films; 0: none",
+    "poster_components": "the same of the posters' mean patches",
     "modalities": "embeddings that are read",
     "level": "what the Transformer reads: CLS embeddings alone, or every plot token and poster patch too",
     "dim": "length of the vectors of users and films; 0: biases alone",
     "head": "squared: a rating as it is; ordinal: the probability of each rating",
     "members": "models trained with seeds of their own, whose predictions are averaged",
     "film_drop": "share of films that a step treats as never rated, so that cold ones are predicted well",
+    "cold_weights": "films without a rating are told by side information with weights of their own",
     "width": "width of the Transformer, a multiple of attention_heads",
     "layers": "layers of the Transformer; 0: no Transformer",
     "attention_heads": "heads of the attention of the Transformer",
@@ -258,6 +266,7 @@ MEANINGS: dict[str, str] = {
     "l2_content": "L2 strength of what the Transformer says of a film",
     "l2_user_power": "how the strength of a user's own row grows with their ratings: (count / mean count) ** power",
     "l2_film_power": "the same of a film's own row",
+    "l2_cold_side": "L2 strength of the weights for films without a rating",
     "l2_thresholds": "L2 strength of users' own thresholds in the ordinal head",
 }
 """What each field of `Config` means, in a line."""

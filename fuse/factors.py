@@ -101,10 +101,13 @@ class Factors(nn.Module):
         for name, counts in (("user", pairs.user_counts), ("film", pairs.film_counts)):
             if name in self.tables:
                 self.tables[name].data *= (counts > 0).float().cpu()[:, None]
+        # what side information says of films without a rating (fuse/cold.py); 0: no more than it says of the others
+        self.register_buffer("cold_side", torch.zeros(film_side.shape[1], dim + 1))
         self.register_buffer("_user_share", _shares(pairs.user_counts, user_power), persistent=False)
         self.register_buffer("_film_share", _shares(pairs.film_counts, film_power), persistent=False)
         self.to(pairs.user.device)
 
+    cold_side: Tensor
     _user_share: Tensor
     _film_share: Tensor
 
@@ -123,6 +126,9 @@ class Factors(nn.Module):
             user = user + h.seen @ t["seen"] + h.rated @ t["rated"]
             of_ids = of_ids + h.raters @ t["raters"] + h.raters_rated @ t["raters_rated"]
         film = film + (of_ids if keep is None else of_ids * keep[:, None])
+        if self.cold_side.any():
+            unrated = (self.pairs.film_counts == 0)[:, None]
+            film = torch.where(unrated, self.film_side @ self.cold_side, film)
         return Vectors(user, film if content is None else film + content)
 
     def training_scores(self, content: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
@@ -160,13 +166,13 @@ class Factors(nn.Module):
 
     @torch.no_grad()
     def user_vectors_at(self, user: Tensor, pair: Tensor) -> Tensor:
-        """(K, D): the factors in ``user`` (U, D + 1) for training pairs ``pair`` (K,), each without its own term."""
+        """(K, D + 1): ``user`` (U, D + 1) as the training pairs ``pair`` (K,) see it, each without its own term."""
         u, film = self.pairs.user[pair], self.pairs.film[pair]
-        seen = user[u, :-1]  # (K, D)
+        seen = user[u]  # (K, D + 1)
         if (h := self.histories) is None:
             return seen
         t = self.tables
-        own = t["seen"][film, :-1] + h.film_residual[pair][:, None] * t["rated"][film, :-1]
+        own = t["seen"][film] + h.film_residual[pair][:, None] * t["rated"][film]
         without: Tensor = seen - h.user_weight[u][:, None] * own
         return without
 

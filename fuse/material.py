@@ -20,6 +20,9 @@ from .side import film_side, principal_components, user_side
 from .tokens import TokenTable
 from .train import Material
 
+# which setting counts a modality's components, and their deviation: a smaller one is trusted less (docs/experiments.md)
+_COMPONENTS = {"text": ("plot_components", 1 / 4), "image": ("poster_components", 1 / 8)}
+
 
 def gather_material(
     dataset: Path, joined: Joined, embeddings: EmbeddingFile | None, split: Split, config: Config, device: torch.device
@@ -45,8 +48,9 @@ def gather_material(
                 device=device,
                 pool=config.pool_patches,
             )
-        if embeddings is not None and config.linear_components:
-            linear.append(principal_components(embeddings[name], rows, config.linear_components))
+        components, deviation = _COMPONENTS[name]
+        if embeddings is not None and (count := getattr(config, components)):
+            linear.append(principal_components(embeddings[name], rows, count, deviation))
     of_user = user_side(dataset, joined.user_ids) if config.demographics else np.zeros((users, 0), np.float32)
     none = np.zeros((films, 0), np.float32)
     side = SideInformation(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import FilmBatch, FilmBatches
+from .cold import cold_side_weights
 from .config import Config
 from .factors import Factors, Vectors
 from .heads import OrdinalHead, Scale, SquaredHead
@@ -118,6 +119,11 @@ class Member(nn.Module):
         self.light.step()
         return scores.detach()
 
+    def learn_unrated_films(self) -> None:
+        """Find what side information says of films without a training rating, where the config asks for it."""
+        if self.config.cold_weights and self.side.film.shape[1]:
+            self.factors.cold_side = cold_side_weights(self.factors, self.config.l2_cold_side)
+
     @torch.no_grad()
     def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What the Transformer trains against: scores (R,) without content, and user vectors (U, D + 1)."""
@@ -131,7 +137,7 @@ class Member(nn.Module):
         scores, users = frozen
         _set_rate(self.heavy, self.config.transformer_rate * _cosine(progress))
         content = self._read(batch.tokens, batch.films)  # (B, D + 1)
-        asking = self.factors.user_vectors_at(users, batch.pair)  # (K, D)
+        asking = self.factors.user_vectors_at(users, batch.pair)[:, :-1]  # (K, D)
         answer = content[batch.place]  # (K, D + 1)
         told = scores[batch.pair] + (asking * answer[:, :-1]).sum(1) + answer[:, -1]  # (K,)
         losses = self.head.losses(told, self.pairs.rating[batch.pair], self.pairs.user[batch.pair])

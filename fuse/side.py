@@ -72,8 +72,8 @@ def _flags(values: pl.Series) -> Floats:
     return flags
 
 
-def principal_components(modality: Modality, rows: npt.NDArray[np.int64], components: int) -> Floats:
-    """(I, components): the leading principal components of the films' mean token, each of deviation 1/4.
+def principal_components(modality: Modality, rows: npt.NDArray[np.int64], components: int, deviation: float) -> Floats:
+    """(I, components): the leading principal components of the films' mean token, each of the given deviation.
 
     ``rows`` (I,) are rows of the embedding file, -1 for none; films without an embedding get zeros, the mean. The
     components are those of the catalogue itself and know nothing of ratings. The largest weight of each is positive:
@@ -90,7 +90,7 @@ def principal_components(modality: Modality, rows: npt.NDArray[np.int64], compon
     u *= np.sign(np.take_along_axis(vt, np.abs(vt).argmax(1)[:, None], 1))[:, 0]
     # directions with next to no variance are rounding noise; scaled up they would look like information
     kept = min(components, int((s > 1e-3 * max(float(s[0]), 1e-12)).sum()))
-    result[present, :kept] = u[:, :kept] * np.float32(np.sqrt(len(present)) / 4)
+    result[present, :kept] = u[:, :kept] * np.float32(np.sqrt(len(present)) * deviation)
     return result
 
 

@@ -50,9 +50,22 @@ MODELS: tuple[StudyModel, ...] = (
     StudyModel("poster", "poster only", "poster", ("modalities=image",)),
     StudyModel("both-cls", "text + poster, CLS", "paper", ("modalities=both", "level=cls")),
     StudyModel("both-tokens", "text + poster, tokens", "paper", ("modalities=both", "level=tokens")),
-    StudyModel("best-none", "best without plots and posters", "best", ("modalities=none", "linear_components=0")),
+    StudyModel(
+        "best-none",
+        "best without plots and posters",
+        "best",
+        ("modalities=none", "plot_components=0", "poster_components=0"),
+    ),
     StudyModel("best-linear", "best, linear content only", "best", ("layers=0",)),
-    StudyModel("best-transformer", "best, Transformer only", "best", ("linear_components=0",)),
+    StudyModel(
+        "best-transformer",
+        "best, Transformer only",
+        "best",
+        (
+            "plot_components=0",
+            "poster_components=0",
+        ),
+    ),
     StudyModel("best", "best", "best"),
 )
 

@@ -218,6 +218,8 @@ class Training:
         if fit.whole or not len(m.validation):
             return None
         user, film = m.user[m.validation], m.film[m.validation]
+        if (member.pairs.film_counts[film] == 0).any():
+            member.learn_unrated_films()
         told = member.head.ratings(member.vectors().pair_scores(user, film), user)
         return float((told - m.rating[m.validation]).square().mean().sqrt())
 
@@ -247,6 +249,7 @@ class Training:
 
     def _finish(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
         member.load_state_dict(best)
+        member.learn_unrated_films()
         if fit.choosing:
             self.standing.chosen_epochs = self.standing.best_epoch
         fitted = Fitted(member.vectors(), member.head, {k: v.cpu() for k, v in best.items()})

@@ -27,7 +27,7 @@ NEW_USERS, NEW_FILMS = [19, 20], [36, 37, 38, 39, 40]  # of the sample: in its t
 
 def small(name: str, **changes: Any) -> Config:
     config = preset(name)
-    sizes = {"dim": min(config.dim, 4), "linear_components": min(config.linear_components, 3)}
+    sizes = {"dim": min(config.dim, 4), "plot_components": min(config.plot_components, 3)}
     fast = {"width": 16, "attention_heads": 2, "epochs": 2, "batch_films": 20, "light_steps": 16, "precision": "fp32"}
     return replace(config, **(fast | sizes | {"transformer_rate": 5e-3, "validation": 0.0} | changes))
 

@@ -99,20 +99,20 @@ def test_the_study_has_every_row_of_the_issue() -> None:
     }
     assert (shown["both-cls"].level, shown["both-tokens"].level) == ("cls", "tokens")
     assert not shown["best-linear"].fuses
-    assert shown["best-linear"].linear_components
+    assert shown["best-linear"].plot_components
     assert shown["best-transformer"].fuses
-    assert not shown["best-transformer"].linear_components
+    assert not shown["best-transformer"].plot_components
 
 
 def test_a_setting_never_makes_a_model_another_one() -> None:
-    settings = ["modalities=text", "level=cls", "layers=3", "linear_components=7", "epochs=5"]
+    settings = ["modalities=text", "level=cls", "layers=3", "plot_components=7", "epochs=5"]
     shown = {model.name: model.config(settings) for model in MODELS}
     assert all(config.epochs == 5 for config in shown.values())
     assert shown["mf"].modalities == shown["best-none"].modalities == "none"
     assert shown["poster"].modalities == "image"
     assert shown["both-tokens"].level == "tokens"
     assert shown["best-linear"].layers == 0
-    assert shown["best-transformer"].linear_components == 0
+    assert shown["best-transformer"].plot_components == 0
 
 
 def test_models_are_named_in_the_order_of_the_table_and_an_unknown_one_is_refused() -> None:

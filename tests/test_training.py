@@ -48,13 +48,13 @@ SMALL: dict[str, Any] = {
 }
 # everything that draws: dropout, film-drop, members, an ordinal head, and a fit that chooses
 EVERYTHING = replace(
-    preset("best"), **SMALL, dim=4, linear_components=3, head="ordinal", members=2, film_drop=0.3, dropout=0.3
+    preset("best"), **SMALL, dim=4, plot_components=3, head="ordinal", members=2, film_drop=0.3, dropout=0.3
 )
 
 
 def small(name: str, **changes: Any) -> Config:
     config = preset(name)
-    sizes = {"dim": min(config.dim, 4), "linear_components": min(config.linear_components, 3)}
+    sizes = {"dim": min(config.dim, 4), "plot_components": min(config.plot_components, 3)}
     return replace(config, **(SMALL | sizes | {"validation": 0.0} | changes))
 
 
@@ -578,7 +578,7 @@ def test_training_lowers_the_error_of_ratings_told_without_themselves(
 
 def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_path: Path) -> None:
     config, split = (
-        small("best", modalities="none", linear_components=0),
+        small("best", modalities="none", plot_components=0, poster_components=0),
         split_ratings(own_sample, "random:0.2", seed=0),
     )
     ours = fuse(own_sample, None, tmp_path / "ours", config, device="cpu", split="random:0.2")
