@@ -42,8 +42,8 @@ def cold_side_weights(factors: Factors, strength: float) -> Tensor:
     normal = (pairs_of_columns.T @ squares.flatten(1)).view(columns, columns, outputs, outputs)
     normal = normal.transpose(1, 2).reshape(columns * outputs, columns * outputs)
     normal.diagonal().add_(max(strength, 1e-3))
-    weights = torch.linalg.solve(normal, (side.T @ told).flatten())
-    return weights.view(columns, outputs).float()
+    weights: Tensor = torch.linalg.solve(normal, (side.T @ told).flatten()).view(columns, outputs)
+    return weights.float()
 
 
 def _questions(factors: Factors, user: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,9 @@ def _flags(values: pl.Series) -> Floats:
     return flags
 
 
-def principal_components(modality: Modality, rows: npt.NDArray[np.int64], components: int, deviation: float) -> Floats:
+def principal_components(
+    modality: Modality, rows: npt.NDArray[np.int64], components: int, deviation: float = 0.25
+) -> Floats:
     """(I, components): the leading principal components of the films' mean token, each of the given deviation.
 
     ``rows`` (I,) are rows of the embedding file, -1 for none; films without an embedding get zeros, the mean. The

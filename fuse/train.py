@@ -252,7 +252,7 @@ class Training:
         member.learn_unrated_films()
         if fit.choosing:
             self.standing.chosen_epochs = self.standing.best_epoch
-        fitted = Fitted(member.vectors(), member.head, {k: v.cpu() for k, v in best.items()})
+        fitted = Fitted(member.vectors(), member.head, {k: v.cpu() for k, v in member.state_dict().items()})
         if self.folder is not None:
             self.standing.fit += 1
             self.standing.epoch = self.standing.batch = 0
