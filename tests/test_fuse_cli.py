@@ -117,7 +117,7 @@ def assert_refused_in_one_line(told: Told, code: int, *says: str) -> None:
 
 
 def test_every_setting_says_what_it_means() -> None:
-    assert list(MEANINGS) == [field.name for field in fields(Config)]
+    assert set(MEANINGS) == {field.name for field in fields(Config)}
     assert all(len(meaning.split()) >= 3 for meaning in MEANINGS.values())
     assert len(set(MEANINGS.values())) == len(MEANINGS)
 
