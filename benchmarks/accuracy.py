@@ -11,6 +11,7 @@ the test part; ours sets a tenth of them aside first to choose how long to train
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 import warnings
@@ -143,8 +144,8 @@ class MyFM:
         self._groups = [part.shape[1] for side in parts for part in side]
         self._train = train
 
-    def predict(self, test: Ratings, *, rank: int, iterations: int, seed: int) -> np.ndarray:
-        """Fit by `iterations` Gibbs samples, all kept, and predict (R,) within the scale of the training ratings."""
+    def predict(self, test: Ratings, *, rank: int, iterations: int, burn_in: int, seed: int) -> np.ndarray:
+        """Fit by `iterations` Gibbs samples, the first `burn_in` left out, and predict (R,) within the scale."""
         fitted = _myfm().MyFMRegressor(rank=rank, random_seed=seed)
         fitted.fit(
             self._no_columns(self._train),
@@ -152,7 +153,7 @@ class MyFM:
             X_rel=self._blocks(self._train),
             group_shapes=self._groups,
             n_iter=iterations,
-            n_kept_samples=iterations,
+            n_kept_samples=iterations - burn_in,
         )
         told = fitted.predict(self._no_columns(test), X_rel=self._blocks(test))
         return np.clip(told, self._train.rating.min(), self._train.rating.max())
@@ -196,7 +197,7 @@ def compare(options: argparse.Namespace, split: str, seed: int, folder: Path) ->
     ours = _ours(run, joined, test)
     started = time.perf_counter()
     foretold = MyFM(options.dataset, joined, train).predict(
-        test, rank=options.rank, iterations=options.iterations, seed=seed
+        test, rank=options.rank, iterations=options.iterations, burn_in=options.burn_in, seed=seed
     )
     return Predicted(test.user, test.rating, ours, foretold, our_seconds, time.perf_counter() - started)
 
@@ -227,19 +228,18 @@ def main() -> None:
     options = _options()
     _myfm()
     describe_machine(["torch", "myfm", "numpy"])
-    heading(f"`best` against myFM, rank {options.rank}, {options.iterations} iterations")
+    heading(f"`best` against myFM, rank {options.rank}, {options.iterations} iterations, {options.burn_in} left out")
     lines: list[Line] = []
     parts: list[Predicted] = []
     for line in _lines(options, parts):
         lines.append(line)
-        print("   ".join(line.cells()), flush=True)
+        print("   ".join(line.cells()), file=sys.stderr, flush=True)
         if options.out is not None:
             pl.DataFrame(lines).write_csv(options.out)
     if len(lines) > 1:
         lines.append(Line.mean(lines, Predicted.pooled(parts)))
         if options.out is not None:
             pl.DataFrame(lines).write_csv(options.out)
-    print()
     head = ["split", "seed", "test ratings", "RMSE, ours", "RMSE, myFM", "ours minus myFM", "s, ours", "s, myFM"]
     table(head, (line.cells() for line in lines))
     print("In brackets the 95 % interval over users. A random split is drawn from the seed.")
@@ -254,6 +254,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--rank", type=int, default=10, help="of myFM")
     parser.add_argument("--iterations", type=int, default=200, help="of myFM")
+    parser.add_argument(
+        "--burn-in", type=int, default=5, help="iterations that myFM leaves out, by default as it does"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of `best`")
     parser.add_argument("--device", default="auto", help="of ours: auto, cpu, cuda; myFM runs on the CPU")

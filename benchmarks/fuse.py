@@ -28,7 +28,7 @@ from cinefuse.data.errors import CinefuseError
 from cinefuse.fuse.config import Config, preset
 from cinefuse.fuse.recommend import recommend_all
 from cinefuse.fuse.recommender import Recommender
-from cinefuse.fuse.run import Run, _precision, fuse
+from cinefuse.fuse.run import Run, _device, _precision, fuse
 
 OURS = "cinefuse, item-major"
 FILMS_IF_QUICK = 256
@@ -40,7 +40,7 @@ class Bench:
 
     def __init__(self, options: Namespace, folder: Path) -> None:
         self.options, self.folder = options, folder
-        self.device = torch.device(options.device)
+        self.device = _device(options.device)
         self.rounds = options.rounds or (2 if options.quick else 3)
         self.patience = options.patience
         self.settings = options.set
