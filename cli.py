@@ -600,7 +600,7 @@ def study(
 ) -> None:
     """Train every model on every split and seed, and write the table that tells what plots and posters add.
 
-    Models: bias, mf, text, poster, both-cls, both-tokens, best-none, best-linear, best-transformer, best. OUT receives
+    Models: bias, mf, text, poster, both-cls, both-tokens, best-none, best-transformer, best-fused, best. OUT receives
     results.md, results.csv and runs.csv. Run the same command again to go on: finished runs are kept.
     """
     embeddings = _one_at_most(cache)

@@ -43,6 +43,7 @@ class StudyModel:
         return preset(self.preset).with_settings([*settings, *self.settings])
 
 
+_NO_COMPONENTS = ("plot_components=0", "poster_components=0")
 MODELS: tuple[StudyModel, ...] = (
     StudyModel("bias", "user and film biases", "bias", ("modalities=none",)),
     StudyModel("mf", "biased matrix factorisation", "mf", ("modalities=none",)),
@@ -50,23 +51,10 @@ MODELS: tuple[StudyModel, ...] = (
     StudyModel("poster", "poster only", "poster", ("modalities=image",)),
     StudyModel("both-cls", "text + poster, CLS", "paper", ("modalities=both", "level=cls")),
     StudyModel("both-tokens", "text + poster, tokens", "paper", ("modalities=both", "level=tokens")),
-    StudyModel(
-        "best-none",
-        "best without plots and posters",
-        "best",
-        ("modalities=none", "plot_components=0", "poster_components=0"),
-    ),
-    StudyModel("best-linear", "best, linear content only", "best", ("layers=0",)),
-    StudyModel(
-        "best-transformer",
-        "best, Transformer only",
-        "best",
-        (
-            "plot_components=0",
-            "poster_components=0",
-        ),
-    ),
-    StudyModel("best", "best", "best"),
+    StudyModel("best-none", "best without plots and posters", "best", ("modalities=none", "layers=0", *_NO_COMPONENTS)),
+    StudyModel("best-transformer", "best, Transformer as content", "best", ("layers=2", *_NO_COMPONENTS)),
+    StudyModel("best-fused", "best, Transformer besides linear content", "best", ("layers=2",)),
+    StudyModel("best", "best (linear content)", "best", ("layers=0",)),
 )
 
 

@@ -93,13 +93,15 @@ def test_the_study_has_every_row_of_the_issue() -> None:
         "both-cls": "both",
         "both-tokens": "both",
         "best-none": "none",
-        "best-linear": "both",
         "best-transformer": "both",
+        "best-fused": "both",
         "best": "both",
     }
     assert (shown["both-cls"].level, shown["both-tokens"].level) == ("cls", "tokens")
-    assert not shown["best-linear"].fuses
-    assert shown["best-linear"].plot_components
+    assert not shown["best"].fuses
+    assert shown["best"].plot_components
+    assert shown["best-fused"].fuses
+    assert shown["best-fused"].plot_components
     assert shown["best-transformer"].fuses
     assert not shown["best-transformer"].plot_components
 
@@ -111,7 +113,7 @@ def test_a_setting_never_makes_a_model_another_one() -> None:
     assert shown["mf"].modalities == shown["best-none"].modalities == "none"
     assert shown["poster"].modalities == "image"
     assert shown["both-tokens"].level == "tokens"
-    assert shown["best-linear"].layers == 0
+    assert shown["best"].layers == 0
     assert shown["best-transformer"].plot_components == 0
 
 
