@@ -5,7 +5,8 @@
 
 Needs `pip install -e '.[bench]'`, datasets of MovieLens 100K and 1M (`cinefuse data import movielens`) and their
 embedding files with plots and posters (`cinefuse extract`). All ratings are training ratings, but in `whole`. The model
-is `best` with every token of both modalities unless a table says otherwise; speed doesn't depend on the weights.
+is `best` with the Transformer of `paper`, where it has none, over every token of both modalities, unless a table says
+otherwise; `whole` runs `best` as it is. Speed doesn't depend on the weights.
 """
 
 from __future__ import annotations
