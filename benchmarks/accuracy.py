@@ -254,9 +254,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--rank", type=int, default=10, help="of myFM")
     parser.add_argument("--iterations", type=int, default=200, help="of myFM")
-    parser.add_argument(
-        "--burn-in", type=int, default=5, help="iterations that myFM leaves out, by default as it does"
-    )
+    parser.add_argument("--burn-in", type=int, default=5, help="iterations that myFM leaves out, by default as it does")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of `best`")
     parser.add_argument("--device", default="auto", help="of ours: auto, cpu, cuda; myFM runs on the CPU")
