@@ -33,9 +33,9 @@ def small(name: str, **changes: Any) -> Config:
 
 
 CASES = {name: small(name) for name in PRESETS} | {
-    "ordinal": small("best", head="ordinal"),
-    "members": small("best", head="ordinal", members=2, validation=0.1),
-    "film drop": small("best", film_drop=0.3, members=2),
+    "ordinal": small("best", layers=2, head="ordinal"),
+    "members": small("best", layers=2, head="ordinal", members=2, validation=0.1),
+    "film drop": small("best", layers=2, film_drop=0.3, members=2),
     "cls": small("paper", level="cls"),
     "linear": small("best", layers=0),
     "pooled, by bf16": small("poster", pool_patches=2, precision="bf16"),

@@ -48,7 +48,16 @@ SMALL: dict[str, Any] = {
 }
 # everything that draws: dropout, film-drop, members, an ordinal head, and a fit that chooses
 EVERYTHING = replace(
-    preset("best"), **SMALL, dim=4, plot_components=3, head="ordinal", members=2, film_drop=0.3, dropout=0.3
+    preset("best"),
+    **SMALL,
+    modalities="both",
+    layers=2,
+    dim=4,
+    plot_components=3,
+    head="ordinal",
+    members=2,
+    film_drop=0.3,
+    dropout=0.3,
 )
 
 
@@ -311,8 +320,10 @@ def test_two_processes_never_train_one_run(
 ) -> None:
     out = tmp_path / "run"
     child = server.start(**job, out=str(out))
-    while not (out / "config.json").exists():
+    until = time.monotonic() + 60
+    while not (out / "config.json").exists() and time.monotonic() < until:
         time.sleep(0.002)
+    assert (out / "config.json").exists()
     os.kill(child, signal.SIGSTOP)
     try:
         with pytest.raises(Busy, match=str(child)):

@@ -39,7 +39,16 @@ SMALL: dict[str, Any] = {
     "precision": "fp32",
     "validation": 0.0,
 }
-CONFIG = replace(preset("best"), **SMALL, plot_components=0, poster_components=0, head="ordinal", members=2)
+CONFIG = replace(
+    preset("best"),
+    **SMALL,
+    modalities="both",
+    layers=2,
+    plot_components=0,
+    poster_components=0,
+    head="ordinal",
+    members=2,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -225,7 +234,8 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
     ratings[old].write_parquet(before / "ratings.parquet")
 
     config = replace(
-        preset(name), **SMALL | {"modalities": "none", "plot_components": 0, "poster_components": 0, "epochs": 1, "light_steps": 90}
+        preset(name),
+        **SMALL | {"modalities": "none", "plot_components": 0, "poster_components": 0, "epochs": 1, "light_steps": 90},
     )
     third = replace(config, light_steps=30)
     fuse(before, None, tmp_path / "earlier", config, device="cpu", split="all")
