@@ -54,7 +54,7 @@ class Config:
     batch_films: int = 128
     transformer_rate: float = 5e-4
     weight_decay: float = 0.05
-    light_steps: int = 280
+    light_steps: int = 400
     light_rate: float = 0.02
     precision: Precision = "auto"
     compile: bool = False
@@ -64,8 +64,8 @@ class Config:
 
     # L2 strengths: half of each times the squared weights stands beside half the squared error of all ratings
     l2: float = 0.7
-    l2_user: float = 38.3
-    l2_film: float = 219.0
+    l2_user: float = 14.0
+    l2_film: float = 14.0
     l2_user_side: float = 790.0
     l2_film_side: float = 644.0
     l2_seen: float = 55.0
@@ -73,7 +73,7 @@ class Config:
     l2_raters: float = 61.9
     l2_raters_rated: float = 144.0
     l2_user_bias: float = 7.0
-    l2_film_bias: float = 51.8
+    l2_film_bias: float = 7.0
     l2_user_side_bias: float = 439.0
     l2_film_side_bias: float = 228.0
     l2_seen_bias: float = 1490.0
@@ -81,8 +81,8 @@ class Config:
     l2_raters_bias: float = 85.5
     l2_raters_rated_bias: float = 400.0
     l2_content: float = 100.0
-    l2_user_power: float = 0.425
-    l2_film_power: float = 0.175
+    l2_user_power: float = 0.5
+    l2_film_power: float = 0.5
     l2_thresholds: float = 20.0
     l2_cold_side: float = 300.0
 
@@ -166,15 +166,45 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 _PAPER = Config()
+# strengths by coordinate search on validation ratings of u1's training part (docs/experiments.md)
+_BEST = replace(
+    _PAPER,
+    preset="best",
+    head="ordinal",
+    histories=True,
+    plot_components=32,
+    poster_components=8,
+    cold_weights=True,
+    layers=0,
+    dim=64,
+    members=2,
+    epochs=4,
+    light_steps=240,
+    l2=0.65,
+    l2_user=38.3,
+    l2_film=219.0,
+    l2_user_bias=7.0,
+    l2_film_bias=51.8,
+    l2_user_power=0.425,
+    l2_film_power=0.175,
+    l2_thresholds=12.0,
+)
 PRESETS: dict[str, Config] = {
     "paper": _PAPER,
-    "best": replace(
-        _PAPER, preset="best", histories=True, plot_components=32, poster_components=8, layers=0, cold_weights=True
-    ),
+    "best": _BEST,
+    "best-1m": replace(_BEST, preset="best-1m", l2=1.0, l2_user=50.0, l2_film=300.0),
     "bias": replace(
-        _PAPER, preset="bias", dim=0, modalities="none", demographics=False, genres=False, light_steps=100, epochs=1
+        _PAPER,
+        preset="bias",
+        dim=0,
+        modalities="none",
+        demographics=False,
+        genres=False,
+        epochs=3,
+        light_steps=600,
+        light_rate=0.05,
     ),
-    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=1),
+    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=4),
     "text": replace(_PAPER, preset="text", film_ids=False, genres=False, modalities="text"),
     "poster": replace(_PAPER, preset="poster", film_ids=False, genres=False, modalities="image"),
 }

@@ -146,9 +146,14 @@ def _train(
 
         training = Training(config, material, out, watcher, report)
         if warm_start is not None:
-            from .warm import warm_weights
+            from .warm import known_before, warm_weights
 
             training.warm = warm_weights(warm_start, config, joined, material)
+            if known := known_before(warm_start, joined, places_of(joined, parts.test)):
+                watcher.say(
+                    f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of {warm_start}; "
+                    "the test RMSE flatters. Use --split temporal:0.1, all, or a file of rows that it didn't train on"
+                )
         fitted = training.run()
     recommender = _served(fitted, joined, parts)
     recommender.save(out / "model.safetensors")

@@ -20,7 +20,10 @@ from .train import Material
 
 _OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
 _OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
-_MAY_DIFFER = {"preset", "seed", "epochs", "light_steps", "validation", "patience", "refit", "members", "precision"}
+_HOW_TRAINED = {
+    *("preset", "seed", "members", "epochs", "batch_films", "light_steps", "light_rate", "transformer_rate"),
+    *("weight_decay", "dropout", "token_drop", "film_drop", "precision", "compile", "validation", "patience", "refit"),
+}
 
 
 def warm_weights(run: Path, config: Config, joined: Joined, material: Material) -> tuple[Mapping[str, Tensor], ...]:
@@ -31,7 +34,7 @@ def warm_weights(run: Path, config: Config, joined: Joined, material: Material) 
     about = read_about(run)
     earlier = Config.from_dict(about["config"])
     for name, value in config.as_dict().items():
-        if name not in _MAY_DIFFER and not name.startswith("l2") and getattr(earlier, name) != value:
+        if name not in _HOW_TRAINED and not name.startswith("l2") and getattr(earlier, name) != value:
             raise FingerprintMismatch(
                 f"--warm-start {run}: its {name} is {getattr(earlier, name)!r}, here {value!r}; "
                 "use the same, or train anew"
@@ -40,6 +43,18 @@ def warm_weights(run: Path, config: Config, joined: Joined, material: Material) 
     users = old.user_numbers(joined.user_ids.tolist())
     films = old.item_numbers(joined.item_ids.tolist())
     return tuple(_moved(load_file(file), users, films) for file in _served_fits(run))
+
+
+def known_before(run: Path, joined: Joined, places: npt.NDArray[np.int64]) -> int:
+    """How many of the ratings at ``places`` (n,) of ``joined`` were training ratings of ``run``: tests of memory."""
+    old = Recommender.load(run / "model.safetensors")
+    films = len(old.item_ids)
+    seen_by = np.repeat(np.arange(len(old.user_ids)), np.diff(old.seen_offsets))
+    known = np.unique(seen_by * films + old.seen_films)
+    user = old.user_numbers(joined.user_ids.tolist())[joined.user[places]]
+    film = old.item_numbers(joined.item_ids.tolist())[joined.item[places]]
+    asked = (user * films + film)[(user >= 0) & (film >= 0)]
+    return int(np.isin(asked, known).sum())
 
 
 def _served_fits(run: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, FingerprintMismatch
+from cinefuse.data.progress import Silent
 from cinefuse.data.sample import write_sample
 from cinefuse.data.splits import split_ratings
 from cinefuse.extract.job import Settings
@@ -235,9 +236,9 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
 
     config = replace(
         preset(name),
-        **SMALL | {"modalities": "none", "plot_components": 0, "poster_components": 0, "epochs": 1, "light_steps": 90},
+        **SMALL | {"modalities": "none", "plot_components": 0, "poster_components": 0, "epochs": 1, "light_steps": 60},
     )
-    third = replace(config, light_steps=30)
+    third = replace(config, light_steps=20)
     fuse(before, None, tmp_path / "earlier", config, device="cpu", split="all")
     scratch = fuse(dataset, None, tmp_path / "scratch", config, device="cpu", split="random:0.2")
     warm = fuse(
@@ -247,3 +248,20 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
     cold = fuse(dataset, None, tmp_path / "cold", third, device="cpu", split="random:0.2")
     assert warm.summary["rmse"] <= scratch.summary["rmse"] + 0.003
     assert warm.summary["rmse"] < cold.summary["rmse"] - 0.003  # steps were short enough to tell
+
+
+def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tmp_path: Path) -> None:
+    class Said(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    config = replace(preset("mf"), **SMALL | {"modalities": "none", "epochs": 1, "light_steps": 5})
+    for earlier, flatters in (("all", True), ("random:0.2", False)):
+        fuse(own_sample, None, tmp_path / f"{earlier}-earlier", config, device="cpu", split=earlier)
+        said = Said()
+        warm = tmp_path / f"{earlier}-earlier"
+        fuse(own_sample, None, tmp_path / f"{earlier}-later", config, split="random:0.2", warm_start=warm, watcher=said)
+        assert any("the test RMSE flatters" in line for line in said.lines) == flatters
