@@ -379,7 +379,7 @@ def fuse(
     cache: CacheArgument = None,
     *,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder to make")],
-    preset: Annotated[str, typer.Option(help="paper, best, bias, mf, text or poster")] = "best",
+    preset: Annotated[str, typer.Option(help="best, best-1m, paper, bias, mf, text or poster")] = "best",
     split: Annotated[
         str | None,
         typer.Option(
@@ -629,15 +629,15 @@ def demo(
     out: Annotated[Path, typer.Option(help="folder for everything the demo makes")] = Path("demo"),
     items: Annotated[int, typer.Option(min=8, help="films to invent")] = 96,
 ) -> None:
-    """Run the whole first stage on an invented catalogue: import, extract, verify, info. Offline, in under a minute.
+    """Run both stages on an invented catalogue: import, extract, verify, train, recommend. Offline, in a minute.
 
-    The encoders are small and untrained, as no model hub is asked: look at the machinery, not at the embeddings.
+    Encoders, films and ratings are invented, and no model hub is asked: look at the machinery, not at the figures.
     """
     from .data.catalog import Catalog
     from .data.sample import write_sample
     from .extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
 
-    source, dataset, cache = out / "source", out / "dataset", out / "embeddings.h5"
+    source, dataset, cache, run = out / "source", out / "dataset", out / "embeddings.h5", out / "runs" / "paper"
     text_model, image_model = out / "models" / "untrained-bert", out / "models" / "untrained-vit"
     if not source.exists():
         write_sample(source, items=items)
@@ -648,17 +648,29 @@ def demo(
         write_untrained_image_encoder(making / image_model.name)
         making.rename(out / "models")
     tables = ("--items", source / "items.parquet", "--ratings", source / "ratings.parquet")
+    small = ("--set", "width=32", "--set", "attention_heads=2", "--set", "epochs=4", "--set", "light_steps=80")
     steps: list[tuple[Any, ...]] = [
         ("data", "import", "table", dataset, *tables, "--posters", catalogue.poster_root, "--overwrite"),
         ("extract", dataset, cache, "--text-model", text_model, "--image-model", image_model),
         ("cache", "verify", cache),
         ("cache", "info", cache),
+        ("fuse", dataset, cache, run, "--preset", "paper", "--split", "random:0.2", *small, "--resume"),
+        ("evaluate", run),
+        ("recommend", run, "--user", 1, "-k", 5),
     ]
     for step in steps:
         words = [str(word) for word in step]
         typer.secho(f"\n$ cinefuse {' '.join(words)}", bold=True)
-        app(words, standalone_mode=False)
-    typer.echo(f"\nNext: cinefuse cache info {cache} --failures, or the same commands on your own catalogue.")
+        try:
+            app(words, standalone_mode=False)
+        except Interrupted:
+            raise Interrupted("stopped: run `cinefuse demo` again to go on; nothing is left half-written") from None
+    typer.echo(
+        f"\nNext: cinefuse cache info {cache} --failures"
+        f"\n      cinefuse fuse {dataset} {cache} {out / 'runs' / 'best'} --split random:0.2"
+        f"\n      cinefuse compare {run} {out / 'runs' / 'best'}"
+        "\n      or the same commands on your own catalogue."
+    )
 
 
 def main() -> None:

@@ -674,20 +674,25 @@ def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(tmp_path:
     assert first.returncode == 0, first.stderr
     file = tmp_path / "demo" / "embeddings.h5"
     assert verify(file).complete
-    content = file.read_bytes()
+    model = tmp_path / "demo" / "runs" / "paper" / "model.safetensors"
+    content, trained = file.read_bytes(), model.read_bytes()
+    for words in ("fuse demo/dataset", "evaluate demo/runs/paper", "recommend demo/runs/paper --user 1"):
+        assert f"\n$ cinefuse {words}" in first.stdout
     second = process("demo", "--out", "demo", "--items", "12", cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("all there already, every checksum agrees") == 2
-    assert file.read_bytes() == content
+    assert "demo/runs/paper is finished already" in second.stderr
+    assert (file.read_bytes(), model.read_bytes()) == (content, trained)
     for ended in (first, second):
         assert not CONTROL.search(ended.stdout + ended.stderr), "a pipe is no terminal"
     # progress in a log: plain lines, each phase's last one tells the whole
     phases = [line for line in first.stderr.splitlines() if "items/s" in line]
-    assert [line.partition(":")[0] for line in phases] == [
+    assert [line.partition(":")[0] for line in phases[:5]] == [
         "tokenising plots",
         "probing posters",
         "encoding text",
         "encoding image",
+        "fit 1/2 epoch 1/4",
     ]
     assert phases[0].startswith("tokenising plots: 12/12 ")
     assert all(line == line.rstrip() and line for line in first.stderr.splitlines())
@@ -695,10 +700,13 @@ def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(tmp_path:
 
 def test_an_interrupted_demo_can_be_run_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cinefuse.extract import untrained
+    from cinefuse.fuse.member import Member
 
-    with monkeypatch.context() as patch:
-        patch.setattr(untrained, "write_untrained_image_encoder", interrupted)
-        assert_refused_in_one_line(run("demo", "--out", tmp_path / "demo", "--items", 8), 130)
+    for owner, name in ((untrained, "write_untrained_image_encoder"), (Member, "light_step")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            told = run("demo", "--out", tmp_path / "demo", "--items", 8)
+            assert "--resume" not in assert_refused_in_one_line(told, 130), "the demo has no such option"
     assert run("demo", "--out", tmp_path / "demo", "--items", 8).code == 0
 
 
