@@ -88,7 +88,10 @@ class Member(nn.Module):
                     token_drop=config.token_drop,
                 ).to(device)
             self.content = torch.zeros(pairs.films, config.dim + 1, device=device)
-        self.reader: Any = torch.compile(self.transformer, dynamic=True) if config.compile else self.transformer
+        # in a tuple, or the module would take it for a second Transformer and save it twice
+        self._reader: tuple[Any] = (
+            torch.compile(self.transformer, dynamic=True) if config.compile else self.transformer,
+        )
         self.light = torch.optim.Adam(
             [*self.factors.parameters(), *self.head.parameters()], lr=config.light_rate, betas=(0.9, 0.99)
         )
@@ -164,7 +167,7 @@ class Member(nn.Module):
         device = films.device.type
         low = self.config.precision == "bf16"
         with torch.autocast(device, torch.bfloat16, enabled=low):
-            vectors: Tensor = self.reader(tokens, self.side.shown[films])
+            vectors: Tensor = self._reader[0](tokens, self.side.shown[films])
         return vectors.float()
 
     def _kept_films(self, generator: torch.Generator) -> Tensor | None:
