@@ -1,7 +1,7 @@
 """RMSE of the preset `best` beside myFM's, on the same rows of the same splits.
 
     python benchmarks/accuracy.py ml-100k ml-100k.h5 --split u1 u2 u3 u4 u5 --out folds.csv
-    python benchmarks/accuracy.py ml-1m ml-1m.h5 --split random:0.1 --rank 20 --iterations 120
+    python benchmarks/accuracy.py ml-1m ml-1m.h5 --split random:0.1 --preset best-1m --rank 20 --iterations 120
 
 Needs `pip install -e '.[bench]'`. myFM (Bayesian factorisation machine, Gibbs sampling) gets ids, who rated what on
 both sides, genres, years and demographics; no dates, no plots, no posters. Both learn from all ratings that are not in
@@ -211,7 +211,7 @@ def _ours(run: Run, joined: Joined, test: Ratings) -> np.ndarray:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    return preset("best").with_settings(options.set)
+    return preset(options.preset).with_settings(options.set)
 
 
 def _lines(options: argparse.Namespace, parts: list[Predicted]) -> Iterator[Line]:
@@ -256,7 +256,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=200, help="of myFM")
     parser.add_argument("--burn-in", type=int, default=5, help="iterations that myFM leaves out, by default as it does")
     parser.add_argument("--seeds", type=int, default=1, help="how many, from 0")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of `best`")
+    parser.add_argument("--preset", default="best", help="of ours")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the preset"
+    )
     parser.add_argument("--device", default="auto", help="of ours: auto, cpu, cuda; myFM runs on the CPU")
     parser.add_argument("--out", type=Path, help="CSV to write")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the runs are written")

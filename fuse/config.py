@@ -54,7 +54,7 @@ class Config:
     batch_films: int = 128
     transformer_rate: float = 5e-4
     weight_decay: float = 0.05
-    light_steps: int = 400
+    light_steps: int = 240
     light_rate: float = 0.02
     precision: Precision = "auto"
     compile: bool = False
@@ -204,7 +204,7 @@ PRESETS: dict[str, Config] = {
         light_steps=600,
         light_rate=0.05,
     ),
-    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=4),
+    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=4, light_steps=400),
     "text": replace(_PAPER, preset="text", film_ids=False, genres=False, modalities="text"),
     "poster": replace(_PAPER, preset="poster", film_ids=False, genres=False, modalities="image"),
 }
