@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -96,7 +97,8 @@ class OrdinalHead(nn.Module):
             )
         self.scale = scale
         self.register_buffer("levels", torch.tensor(scale.levels))
-        above = torch.stack([(ratings > level).float().mean() for level in scale.levels[:-1]])
+        # between the levels, since ratings that were standardised and back may lie beside their own
+        above = torch.stack([(ratings > (a + b) / 2).float().mean() for a, b in pairwise(scale.levels)])
         # 1.2: scores spread, so the curve over all of them is flatter than the one around each
         self.thresholds = nn.Parameter(-torch.logit(above) * 1.2 / _SLOPE)  # (K - 1,)
         self.of_user = nn.Parameter(torch.zeros(users, len(scale.levels) - 1))  # (U, K - 1)

@@ -70,7 +70,10 @@ class Member(nn.Module):
         )
         ratings = scale.mean + scale.unit * pairs.rating
         self.head: SquaredHead | OrdinalHead = (
-            OrdinalHead(scale, ratings.cpu(), pairs.users) if config.head == "ordinal" else SquaredHead(scale)
+            # one and the same rating throughout has no order to learn
+            OrdinalHead(scale, ratings.cpu(), pairs.users)
+            if config.head == "ordinal" and len(scale.levels) > 1
+            else SquaredHead(scale)
         ).to(device)
         self.transformer: FusionTransformer | None = None
         self.register_buffer("content", None)

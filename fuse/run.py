@@ -140,8 +140,9 @@ def _train(
     with (out / "metrics.jsonl").open("a", encoding="utf-8") as log, _events(out, tensorboard) as event:
 
         def report(figures: dict[str, Any]) -> None:
-            log.write(json.dumps(figures) + "\n")
-            log.flush()
+            with writing(out / "metrics.jsonl"):
+                log.write(json.dumps(figures) + "\n")
+                log.flush()
             event(figures)
 
         training = Training(config, material, out, watcher, report)

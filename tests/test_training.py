@@ -549,8 +549,8 @@ def test_a_test_part_that_would_be_empty_is_refused(own_sample: Path, tmp_path: 
         fuse(own_sample, None, tmp_path / "run", small("mf"), device="cpu", split="random:0.1")
 
 
-def test_an_ordinal_head_refuses_ratings_that_are_all_the_same(own_sample: Path, tmp_path: Path) -> None:
-    with_ratings(own_sample, lambda ratings: ratings.with_columns(rating=pl.lit(4.0, pl.Float32)))
+def test_an_ordinal_head_refuses_ratings_of_very_many_levels(own_sample: Path, tmp_path: Path) -> None:
+    with_ratings(own_sample, lambda ratings: ratings.with_columns(rating=pl.int_range(pl.len()).cast(pl.Float32)))
     with pytest.raises(BadInput, match="head=squared"):
         fuse(own_sample, None, tmp_path / "run", small("mf", head="ordinal"), device="cpu")
 
@@ -580,7 +580,8 @@ def test_ratings_on_another_scale_give_the_same_predictions_on_that_scale(
 def test_training_lowers_the_error_of_ratings_told_without_themselves(
     sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
-    fuse(sample, embeddings, tmp_path / "run", small("best", epochs=6, light_steps=120), device="cpu")
+    config = small("best", members=1, epochs=6, light_steps=120)
+    fuse(sample, embeddings, tmp_path / "run", config, device="cpu")
     told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in told] == [1, 2, 3, 4, 5, 6]
     assert told[-1]["train_rmse"] < told[0]["train_rmse"]
