@@ -337,12 +337,12 @@ def test_compare_tells_each_run_and_its_difference_to_the_first(run: Run, traine
     assert f"{rmse[1]:.4f}" in run("compare", trained, factors).out
 
 
-def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, trained: Path, tmp_path: Path) -> None:
-    told = run("export", trained, tmp_path / "vectors")
+def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Path, tmp_path: Path) -> None:
+    told = run("export", factors, tmp_path / "vectors")
     assert told.code == 0
     assert "exactly" in told.out
     assert len(pl.read_parquet(tmp_path / "vectors" / "films.parquet")) == 40
-    told = run("export", trained, tmp_path / "numpy", "--format", "npy", "--json")
+    told = run("export", factors, tmp_path / "numpy", "--format", "npy", "--json")
     assert json.loads(told.out)["rates_exactly"] is True
     assert len(np.load(tmp_path / "numpy" / "users_vectors.npy", allow_pickle=False)) == 20
 
@@ -386,9 +386,10 @@ def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, trained: Pa
         ("predict {trained} {sample}/nothing.csv --out {new}.csv", 3, "no such file"),
         ("predict {trained} {sample}/items.parquet --out {new}.csv", 3, "expected columns user_id and item_id"),
         ("predict {trained} {sample}/ratings.parquet --out {new}", 2, "found 'no suffix'"),
-        ("predict {trained} {sample}/ratings.parquet --out {new}.csv --distribution", 3, "head=ordinal"),
+        ("predict {factors} {sample}/ratings.parquet --out {new}.csv --distribution", 3, "head=ordinal"),
         ("compare {trained} {empty}", 3, "is no run folder"),
-        ("export {trained} {trained}", 3, "is no empty folder"),
+        ("export {factors} {factors}", 3, "is no empty folder"),
+        ("export {trained} {new}", 3, "the mean of 2 ordinal heads"),
         ("export {trained} {new} --format faiss", 2, "parquet or npy"),
         ("study {sample} {cache} {new} --models mf,paper", 2, "no model 'paper'"),
         ("study {sample} {cache} {new} --split all", 2, "needs a test part"),

@@ -67,8 +67,9 @@ def small(name: str, **changes: Any) -> Config:
     return replace(config, **(SMALL | sizes | {"validation": 0.0} | changes))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
+    """For runs of this module's fixtures too: other threads add in another order, and other bits come out."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
