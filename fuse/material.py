@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from ..data.catalog import Catalog
 from ..data.embeddings import EmbeddingFile
@@ -64,8 +63,8 @@ def gather_material(
         user=torch.from_numpy(joined.user.astype(np.int64)).to(device),
         film=torch.from_numpy(joined.item.astype(np.int64)).to(device),
         rating=torch.from_numpy(joined.rating.copy()).to(device),
-        train=_places(joined.row, split.train).to(device),
-        validation=_places(joined.row, split.validation).to(device),
+        train=torch.from_numpy(places_of(joined, split.train)).to(device),
+        validation=torch.from_numpy(places_of(joined, split.validation)).to(device),
         side=side,
         tables=tables,
         device=device,
@@ -75,10 +74,6 @@ def gather_material(
 def places_of(joined: Joined, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Where ratings of `ratings.parquet`, given by row, stand among the joined ones."""
     return np.searchsorted(joined.row, rows)
-
-
-def _places(kept: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(np.searchsorted(kept, rows))
 
 
 def _modalities(config: Config, embeddings: EmbeddingFile | None) -> list[str]:

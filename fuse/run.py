@@ -6,6 +6,7 @@ coverage.json        what the join found
 metrics.jsonl        a line an epoch
 state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
 model.safetensors    the served vectors, ids, and who has seen what
+items.parquet        item_id, title, and how many ratings each film had in training
 predictions.parquet  user_id, item_id, rating, prediction of the test part
 summary.json         test RMSE and MAE, chosen epochs, seconds; written last: a run that has it is finished
 """
@@ -149,7 +150,7 @@ def _train(
         if warm_start is not None:
             from .warm import known_before, warm_weights
 
-            training.warm = warm_weights(warm_start, config, joined, material)
+            training.warm = warm_weights(warm_start, config, joined)
             if known := known_before(warm_start, joined, places_of(joined, parts.test)):
                 watcher.say(
                     f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of {warm_start}; "

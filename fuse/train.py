@@ -73,16 +73,14 @@ class Standing:
     best_epoch: int = 0
     best_rmse: float = math.inf
     chosen_epochs: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A finished fit: what serves, and the weights to continue from."""
+    """A finished fit: what serves."""
 
     vectors: Vectors
     head: SquaredHead | OrdinalHead
-    weights: Mapping[str, Tensor]
 
 
 @dataclass(eq=False)
@@ -141,9 +139,8 @@ class Training:
             seconds = time.perf_counter() - began
             validation = self._validation_rmse(fit, member)
             if not all(map(math.isfinite, (train_rmse, validation or 0.0, _reach(member)))):
-                return self._stopped_at_nan(member, best, standing)
+                return self._stopped_at_nan(fit, member, best)
             standing.epoch, standing.batch = standing.epoch + 1, 0
-            standing.seconds += seconds
             figures = {
                 "fit": fit.number,
                 "member": fit.member,
@@ -179,7 +176,7 @@ class Training:
         if scores is None:
             with torch.no_grad():
                 scores = member.factors.training_scores(member.content)
-        told = member.head.ratings(scores, member.pairs.user).detach() if scores.dim() else scores
+        told = member.head.ratings(scores, member.pairs.user).detach()
         scale = member.head.scale
         return float((told - (scale.mean + scale.unit * member.pairs.rating)).square().mean().sqrt())
 
@@ -252,7 +249,7 @@ class Training:
         member.learn_unrated_films()
         if fit.choosing:
             self.standing.chosen_epochs = self.standing.best_epoch
-        fitted = Fitted(member.vectors(), member.head, {k: v.cpu() for k, v in member.state_dict().items()})
+        fitted = Fitted(member.vectors(), member.head)
         if self.folder is not None:
             self.standing.fit += 1
             self.standing.epoch = self.standing.batch = 0
@@ -265,7 +262,7 @@ class Training:
             raise ValueError("expected a run folder to read a finished fit from")
         member = self._member(fit)
         load_state(self.folder / f"fit-{fit.number}.safetensors", member)
-        return Fitted(member.vectors(), member.head, {k: v.cpu() for k, v in member.state_dict().items()})
+        return Fitted(member.vectors(), member.head)
 
     def _resume(self) -> bool:
         """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
@@ -286,7 +283,8 @@ class Training:
         if self.folder is not None:
             save_state(self.folder / "state.safetensors", member, best, self.standing.__dict__)
 
-    def _stopped_at_nan(self, member: Member, best: Mapping[str, Tensor], standing: Standing) -> Fitted:
+    def _stopped_at_nan(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
+        standing = self.standing
         if not best:
             raise BadInput(
                 f"the loss is no number any more in epoch {standing.epoch + 1}, and there is no earlier epoch to keep; "
@@ -296,7 +294,6 @@ class Training:
             f"stopped: the loss is no number any more in epoch {standing.epoch + 1}, epoch {standing.best_epoch} is "
             "kept; lower --set light_rate or transformer_rate, or try --set precision=fp32"
         )
-        fit = self.fits()[standing.fit]
         return self._finish(fit, member, best)
 
 

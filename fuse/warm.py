@@ -16,7 +16,6 @@ from .config import Config
 from .join import Joined
 from .recommender import Recommender
 from .run import read_about
-from .train import Material
 
 _OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
 _OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
@@ -26,7 +25,7 @@ _HOW_TRAINED = {
 }
 
 
-def warm_weights(run: Path, config: Config, joined: Joined, material: Material) -> tuple[Mapping[str, Tensor], ...]:
+def warm_weights(run: Path, config: Config, joined: Joined) -> tuple[Mapping[str, Tensor], ...]:
     """The weights of each served fit of ``run``, a row for each user and film of ``joined``; new ones start at zero.
 
     FingerprintMismatch where the run's model is of another make; BadInput where it is no finished run.

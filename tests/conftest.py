@@ -54,6 +54,18 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Encoders
     return Encoders(folder / "bert", folder / "vit")
 
 
+@pytest.fixture(scope="session")
+def embeddings(tmp_path_factory: pytest.TempPathFactory, sample: Path, encoders: Encoders) -> Path:
+    """The finished embedding file of the sample catalogue; read it, never write into it."""
+    from cinefuse.extract.job import Settings
+    from cinefuse.extract.run import extract
+
+    out = tmp_path_factory.mktemp("embeddings") / "sample.h5"
+    models = {"text_model": str(encoders.text), "image_model": str(encoders.image)}
+    extract(sample, out, Settings(**models, device="cpu", precision="fp32", dtype="float32"))
+    return out
+
+
 @pytest.fixture
 def own_sample(sample: Path, tmp_path: Path) -> Path:
     """A dataset folder that may be changed."""

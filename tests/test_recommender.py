@@ -14,8 +14,6 @@ import pytest
 import torch
 
 from cinefuse.data.errors import BadInput
-from cinefuse.extract.job import Settings
-from cinefuse.extract.run import extract
 from cinefuse.fuse.config import PRESETS, Config, preset
 from cinefuse.fuse.factors import Vectors
 from cinefuse.fuse.heads import OrdinalHead, Scale, SquaredHead
@@ -58,15 +56,6 @@ def dataset(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     new = pl.col("user_id").is_in(NEW_USERS) | pl.col("item_id").is_in(NEW_FILMS)
     pl.read_parquet(sample / "ratings.parquet").filter(~new).write_parquet(folder / "ratings.parquet")
     return folder
-
-
-@pytest.fixture(scope="module")
-def embeddings(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished embedding file of the sample catalogue; read it, never write into it."""
-    out = tmp_path_factory.mktemp("embeddings") / "sample.h5"
-    models = {"text_model": str(encoders.text), "image_model": str(encoders.image)}
-    extract(sample, out, Settings(**models, device="cpu", precision="fp32", dtype="float32"))
-    return out
 
 
 @pytest.fixture(scope="module", params=list(CASES))

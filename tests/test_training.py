@@ -25,8 +25,6 @@ from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, Busy, CinefuseError, FingerprintMismatch, UsageError
 from cinefuse.data.progress import Silent
 from cinefuse.data.splits import split_ratings
-from cinefuse.extract.job import Settings
-from cinefuse.extract.run import extract
 from cinefuse.fuse import train
 from cinefuse.fuse.config import PRESETS, Config, preset
 from cinefuse.fuse.join import join
@@ -74,15 +72,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def embeddings(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished embedding file of the sample catalogue; read it, never write into it."""
-    out = tmp_path_factory.mktemp("embeddings") / "sample.h5"
-    models = {"text_model": str(encoders.text), "image_model": str(encoders.image)}
-    extract(sample, out, Settings(**models, device="cpu", precision="fp32", dtype="float32"))
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,6 @@ from cinefuse.data.errors import BadInput, FingerprintMismatch
 from cinefuse.data.progress import Silent
 from cinefuse.data.sample import write_sample
 from cinefuse.data.splits import split_ratings
-from cinefuse.extract.job import Settings
-from cinefuse.extract.run import extract
 from cinefuse.fuse.config import Config, preset
 from cinefuse.fuse.join import join
 from cinefuse.fuse.material import gather_material
@@ -60,15 +58,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def embeddings(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished embedding file of the sample catalogue; read it, never write into it."""
-    out = tmp_path_factory.mktemp("embeddings") / "sample.h5"
-    models = {"text_model": str(encoders.text), "image_model": str(encoders.image)}
-    extract(sample, out, Settings(**models, device="cpu", precision="fp32", dtype="float32"))
-    return out
-
-
 def without(dataset: Path, users: list[int], films: list[int], folder: Path) -> Path:
     """A copy of a dataset as it was before these users and films came."""
     shutil.copytree(dataset, folder)
@@ -100,9 +89,7 @@ def warmed(dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG) 
     """The join of a dataset, and the weights of the run moved to it."""
     with EmbeddingFile.open(embeddings) as file:
         joined = join(dataset, file)
-        split = split_ratings(dataset, "all", validation=0)
-        material = gather_material(dataset, joined, file, split, config, torch.device("cpu"))
-        return joined, [dict(weights) for weights in warm_weights(run, config, joined, material)]
+        return joined, [dict(weights) for weights in warm_weights(run, config, joined)]
 
 
 def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
