@@ -208,9 +208,9 @@ def _opened_cold(path: Path, open_file: Callable[[], Any]) -> float:
 class Draws:
     """Reads the tokens of films drawn at random into one buffer, in every way."""
 
-    def __init__(self, films: Films) -> None:
+    def __init__(self, films: Films, buffer: np.ndarray) -> None:
         self._films, self._rng = films, np.random.default_rng(2)
-        self.buffer = np.empty((GATHERED * films.tokens, films.width), np.float16)
+        self.buffer = buffer
         self._by_film = self.buffer.reshape(GATHERED, films.tokens, films.width)
         self._elsewhere = np.ones_like(self.buffer)
 
@@ -251,8 +251,7 @@ class Draws:
 
 def gathering(films: Films, path: Path, folder: Path, rounds: int, patience: int) -> None:
     """Print how fast the tokens of films drawn at random come into a buffer that is used again."""
-    draws = Draws(films)
-    size = draws.buffer.nbytes
+    size = GATHERED * films.tokens * films.row_bytes
     heading(f"The tokens of {GATHERED} films drawn at random, {size / 1e6:.0f} MB, into a reused buffer, warm")
     shape = (films.tokens, films.width)
     write_h5py(films, folder / "plain.h5", False)
@@ -265,6 +264,8 @@ def gathering(films: Films, path: Path, folder: Path, rounds: int, patience: int
         h5py.File(folder / "chunked.h5") as chunked,
         h5py.File(folder / "gzip.h5") as gzip,
     ):
+        # every way fills the buffer that an earlier `gather` returned, as a training does
+        draws = Draws(films, file.image.gather(np.arange(GATHERED))[0])
         file.image.tokens[::2].sum(dtype=np.float32)  # every page is mapped, as after the first epoch of a training
         often: dict[str, Callable[[], object]] = {
             COPY: draws.copy,
