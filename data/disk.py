@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,13 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         rest, offset = rest[written:], offset + written
 
 
+def write_all_appending(descriptor: int, data: bytes) -> None:
+    """`os.write` all of `data`, however many calls it takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def read_all(descriptor: int, buffer: memoryview, offset: int) -> None:
     """Fill `buffer` from byte `offset`. Raises EOFError where the file ends first."""
     while buffer:
@@ -67,6 +74,27 @@ def reserve(descriptor: int, length: int) -> None:
     if free.f_bavail * free.f_frsize < length:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.ftruncate(descriptor, length)
+
+
+def reserve_parts(descriptor: int, parts: Iterable[tuple[int, int]]) -> None:
+    """Room on the disk for `parts`, (offset, length) each, of a sparse file. Raises OSError (ENOSPC) if there is none.
+
+    Where the system cannot reserve, the free space is asked for instead.
+    """
+    supported, needed = hasattr(os, "posix_fallocate"), 0
+    for offset, length in parts:
+        if supported:
+            try:
+                os.posix_fallocate(descriptor, offset, length)
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                supported = False
+        if not supported:
+            needed += length
+    free = os.fstatvfs(descriptor)
+    if free.f_bavail * free.f_frsize < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def put_in_place(temporary: Path, final: Path) -> None:

@@ -22,12 +22,11 @@ import numpy.typing as npt
 
 from .disk import put_in_place, reserve, write_all, writing
 from .errors import BadInput, DamagedFile
-from .hdf5_metadata import Array, build, check_agreement
-from .header import ALIGNMENT, FIRST_LINE_LENGTH, MODALITIES, VERSION, Dataset, Header, item_size, user_block_size
+from .hdf5_metadata import Array, check_agreement
+from .header import ALIGNMENT, FIRST_LINE_LENGTH, MODALITIES, QUANTISED, Header, user_block_size
 from .ids import IdArray, as_stored, stored_ids
+from .layout import attributes, lay_out
 from .status import Status
-
-ATTRIBUTES = {"encoding-type": "cinefuse-embeddings", "encoding-version": str(VERSION)}
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
@@ -42,6 +41,23 @@ def as_float32(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
     if dtype == "bfloat16":
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)
+
+
+def dequantised(values: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(K, D) int8 times (K,) float32, as float32: what int8 embeddings mean."""
+    return np.multiply(values, scale[:, None], dtype=np.float32)
+
+
+def embedding_arrays(name: str, dtype: str, rows: int, tokens: int, width: int) -> list[Array]:
+    """The datasets that hold the embeddings of a modality; int8 comes with a scale for each embedding."""
+    if dtype != QUANTISED:
+        return [Array(f"{name}/cls", dtype, (rows, width)), Array(f"{name}/tokens", dtype, (tokens, width))]
+    return [
+        Array(f"{name}/cls", dtype, (rows, width)),
+        Array(f"{name}/cls_scale", "float32", (rows,)),
+        Array(f"{name}/tokens", dtype, (tokens, width)),
+        Array(f"{name}/tokens_scale", "float32", (tokens,)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -67,9 +83,10 @@ class ModalityLayout:
             raise ValueError(f"{name}: expected lengths of at least 0, received {self.lengths.min()}")
         rows, tokens = len(self.lengths), int(self.lengths.sum())
         offsets = np.concatenate(([0], np.cumsum(self.lengths))).astype("<i8")
-        arrays: dict[Array, npt.NDArray[Any] | None] = {
-            Array(f"{name}/cls", self.dtype, (rows, self.width)): None,
-            Array(f"{name}/tokens", self.dtype, (tokens, self.width)): None,
+        arrays: dict[Array, npt.NDArray[Any] | None] = dict.fromkeys(
+            embedding_arrays(name, self.dtype, rows, tokens, self.width)
+        )
+        arrays |= {
             Array(f"{name}/offsets", "int64", (rows + 1,)): offsets,
             Array(f"{name}/status", "uint8", (rows,)): None,
             Array(f"{name}/reason", "uint8", (rows,)): None,
@@ -98,6 +115,8 @@ class Modality:
     batch: npt.NDArray[np.int32] = field(repr=False)  # (N,)
     checksum: npt.NDArray[np.uint64] = field(repr=False)  # (N,)
     input_ids: npt.NDArray[np.int32] | None = field(default=None, repr=False)  # (T,)
+    cls_scale: npt.NDArray[np.float32] | None = field(default=None, repr=False)  # (N,), int8 alone
+    tokens_scale: npt.NDArray[np.float32] | None = field(default=None, repr=False)  # (T,), int8 alone
 
     @property
     def width(self) -> int:
@@ -128,11 +147,33 @@ class Modality:
             raise IndexError(f"expected a row from 0 to {len(self.status) - 1}, received {row}")
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
+    def read_cls(self, row: int) -> npt.NDArray[np.float32]:
+        """The item's CLS embedding, (D,) float32, whatever it is stored as."""
+        scale = None if self.cls_scale is None else self.cls_scale[row : row + 1]
+        return self._floats(self.cls[row : row + 1], scale)[0]
+
+    def read_tokens(self, row: int) -> npt.NDArray[np.float32]:
+        """The item's token embeddings, (T_i, D) float32, whatever they are stored as."""
+        start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
+        scale = None if self.tokens_scale is None else self.tokens_scale[start:stop]
+        return self._floats(self.tokens[start:stop], scale)
+
+    def scales_of(self, row: int) -> npt.NDArray[np.float32] | None:
+        """The item's scales, CLS first, (1 + T_i,) float32, where embeddings are int8; else None."""
+        if self.cls_scale is None or self.tokens_scale is None:
+            return None
+        tokens = self.tokens_scale[self.offsets[row] : self.offsets[row + 1]]
+        return np.concatenate((self.cls_scale[row : row + 1], tokens))
+
+    def _floats(self, values: npt.NDArray[Any], scale: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+        return as_float32(values, self.dtype) if scale is None else dequantised(values, scale)
+
     def gather(
         self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any] | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """The tokens of `rows` one after another, (sum T_i, D), and their offsets, (len(rows) + 1,).
 
+        They come as they are stored; int8 comes multiplied by its scales, as float32.
         With `out` (at least that many rows of width D, same dtype) its front part is filled and returned: no memory is
         taken. What an earlier call returned is the fastest `out`, for it is aligned as the file is. Raises ValueError
         where it does not fit, or where a row does not exist (-1 as `find` says it).
@@ -143,11 +184,17 @@ class Modality:
         starts, stops = self.offsets[rows], self.offsets[rows + 1]
         offsets = np.concatenate(([0], np.cumsum(stops - starts)))
         total = int(offsets[-1])
+        dtype = self.tokens.dtype if self.tokens_scale is None else np.dtype(np.float32)
         if out is None:
-            out = _aligned((total, self.width), self.tokens.dtype)
-        if len(out) < total or out.shape[1:] != (self.width,) or out.dtype != self.tokens.dtype:
-            expected = f"at least ({total}, {self.width}) {self.tokens.dtype}"
+            out = _aligned((total, self.width), dtype)
+        if len(out) < total or out.shape[1:] != (self.width,) or out.dtype != dtype:
+            expected = f"at least ({total}, {self.width}) {dtype}"
             raise ValueError(f"expected a buffer of {expected}, received {out.shape} {out.dtype}")
+        if self.tokens_scale is not None:
+            for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True):
+                scale = self.tokens_scale[start:stop, None]
+                np.multiply(self.tokens[start:stop], scale, out=out[at : at + stop - start], dtype=np.float32)
+            return out[:total], offsets
         for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True):
             out[at : at + stop - start] = self.tokens[start:stop]
         return out[:total], offsets
@@ -163,9 +210,17 @@ class EmbeddingFile:
 
     @classmethod
     def create(
-        cls, path: Path, ids: IdArray, modalities: Mapping[str, ModalityLayout], about: Mapping[str, Any]
+        cls,
+        path: Path,
+        ids: IdArray,
+        modalities: Mapping[str, ModalityLayout],
+        about: Mapping[str, Any],
+        *,
+        sparse: bool = False,
     ) -> EmbeddingFile:
         """Lay out a whole file at `path` with every row pending, its place on the disk reserved.
+
+        A `sparse` one reserves nothing and takes only what is written: for a file that will never hold all its rows.
 
         `ids` (N,) are int64, or strings that become UTF-8 of fixed length. The file appears under its name only when it
         is complete in this sense. Raises NoSpace before anything is computed if the disk cannot hold it, BadInput for
@@ -176,7 +231,10 @@ class EmbeddingFile:
         laid = path.with_name(path.name + ".layout")
         try:
             with writing(path), _descriptor(laid, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as descriptor:
-                reserve(descriptor, header.file_length)
+                if sparse:
+                    os.ftruncate(descriptor, header.file_length)
+                else:
+                    reserve(descriptor, header.file_length)
                 for offset, content in contents:
                     write_all(descriptor, content, offset)
                 write_all(descriptor, header.encode(), 0)
@@ -243,9 +301,8 @@ class EmbeddingFile:
         """The arrays of "text" or "image". Raises BadInput where the file has none."""
         if modality not in self.header.modalities:
             raise BadInput(f"{self.path}: expected {modality} embeddings, found only {', '.join(self.modalities)}")
-        views = {name: self.array(f"{modality}/{name}") for name in _VIEWS}
-        if modality == "text":
-            views["input_ids"] = self.array("text/input_ids")
+        names = [*_VIEWS, *(name for name in _SOME_VIEWS if f"{modality}/{name}" in self.header.datasets)]
+        views = {name: self.array(f"{modality}/{name}") for name in names}
         cls_dtype = self.header.datasets[f"{modality}/cls"].dtype
         return Modality(modality, self.header.modalities[modality], cls_dtype, **views)
 
@@ -321,7 +378,7 @@ class EmbeddingFile:
         """
         digest = hashlib.sha256()
         told = {name: record["fingerprint"] for name, record in self.header.modalities.items()}
-        digest.update(json.dumps([VERSION, told], sort_keys=True).encode())
+        digest.update(json.dumps([self.header.version, told], sort_keys=True).encode())
         for name, dataset in self.header.datasets.items():
             part = name.split("/")[1]
             if part in ("id", "offsets", "digest", "input_ids"):
@@ -353,6 +410,7 @@ class EmbeddingFile:
 
 
 _VIEWS = ("cls", "tokens", "offsets", "status", "reason", "digest", "batch", "checksum")
+_SOME_VIEWS = ("input_ids", "cls_scale", "tokens_scale")
 
 
 def _aligned(shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -387,7 +445,7 @@ def _read_header(descriptor: int, path: Path) -> Header:
     metadata = os.pread(descriptor, header.metadata_length, header.user_block)
     if hashlib.sha256(metadata).hexdigest() != header.metadata_sha256:
         raise DamagedFile(f"{path}: its HDF5 metadata is damaged (SHA-256 differs from the header's); fetch it again")
-    check_agreement(path, metadata, header, ATTRIBUTES)
+    check_agreement(path, metadata, header, attributes(header.version))
     return header
 
 
@@ -407,39 +465,11 @@ def _lay_out(
         if content is not None and content.shape != array.shape:
             raise ValueError(f"{array.name}: expected {array.shape} as the lengths say, received {content.shape}")
 
-    def header(user_block: int, metadata: bytes, offsets: Mapping[str, int]) -> Header:
-        datasets = {}
-        for array, content in arrays.items():
-            length = int(np.prod(array.shape, dtype=np.int64)) * item_size(array.dtype)
-            digest = None if content is None else hashlib.sha256(content.tobytes()).hexdigest()
-            place = offsets[array.name] if length else 0
-            datasets[array.name] = Dataset(array.name, array.dtype, array.shape, place, length, digest)
-        return Header(
-            about=about,
-            modalities={name: modalities[name].record for name in MODALITIES if name in modalities},
-            datasets=datasets,
-            user_block=user_block,
-            metadata_length=len(metadata),
-            metadata_sha256=hashlib.sha256(metadata).hexdigest(),
-            file_length=max(dataset.offset + dataset.length for dataset in datasets.values()),
-        )
-
-    # the offsets depend on the user block, whose size depends on how many digits the offsets have: two passes settle it
-    metadata, offsets = build(arrays, ATTRIBUTES, 8192)
-    user_block = Header.smallest_user_block(header(8192, metadata, offsets))
-    metadata, offsets = build(arrays, ATTRIBUTES, user_block)
-    final = header(user_block, metadata, offsets)
-    _check_legible(final)
-    contents: list[tuple[int, bytes | memoryview]] = [(user_block, metadata)]
+    digests = {array: None if content is None else hashlib.sha256(content).hexdigest() for array, content in arrays.items()}
+    records = {name: layout.record for name, layout in modalities.items()}
+    header, metadata = lay_out(digests, records, about)
+    contents: list[tuple[int, bytes | memoryview]] = [(header.user_block, metadata)]
     for array, content in arrays.items():
         if content is not None and content.size:
-            contents.append((offsets[array.name], content.tobytes()))
-    return final, contents
-
-
-def _check_legible(header: Header) -> None:
-    """A header must be readable to whoever writes it: a record outside the format is the caller's mistake."""
-    try:
-        Header.parse(header.encode(), header.file_length, "this layout")
-    except DamagedFile as refusal:
-        raise ValueError(str(refusal)) from None
+            contents.append((header.datasets[array.name].offset, content.tobytes()))
+    return header, contents

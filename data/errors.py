@@ -52,3 +52,9 @@ class Interrupted(CinefuseError):
     """Stopped by the user; everything finished so far is kept."""
 
     exit_code = 130
+
+
+class Terminated(Interrupted):
+    """Stopped by SIGTERM, as schedulers send it; everything finished so far is kept."""
+
+    exit_code = 143

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,6 +19,9 @@ class Watcher(Protocol):
 
     def say(self, line: str) -> None:
         """One line of information."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Something that programs want to know and people see elsewhere; `fields` are ready for JSON."""
 
     @contextmanager
     def phase(self, name: str, items: int, work: int = 0) -> Iterator[Phase]:
@@ -66,6 +69,9 @@ class Silent:
     def say(self, line: str) -> None:
         """Drop the line."""
 
+    def event(self, name: str, **fields: Any) -> None:
+        """Drop the event."""
+
     @contextmanager
     def phase(self, name: str, items: int, work: int = 0) -> Iterator[Phase]:
         """Count, and show nothing."""
@@ -81,6 +87,9 @@ class Terminal:
     def say(self, line: str) -> None:
         """Print the line."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Show nothing: events are for programs."""
 
     @contextmanager
     def phase(self, name: str, items: int, work: int = 0) -> Iterator[Phase]:
