@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -51,13 +53,40 @@ class FusionTransformer(nn.Module):
 
     def forward(self, tokens: Mapping[str, TokenBatch], film_side: Tensor) -> Tensor:
         """Content vectors (B, outputs) of B films; film_side is (B, C). Float32."""
-        x, present = self.sequence(tokens, film_side)
+        return self.fused(*self.sequence(tokens, film_side))
+
+    def fused(self, x: Tensor, present: Tensor) -> Tensor:
+        """Content vectors (B, outputs) of B sequences (B, T, W), of whose places only ``present`` (B, T) are heard."""
         mask = present[:, None, None, :]  # (B, 1, 1, T)
         for block in self.blocks[:-1]:
             x = block(x, x, mask)
         fused = self.blocks[-1](x[:, :1], x, mask)[:, 0]  # (B, W)
         result: Tensor = self.output(self.drop(self.norm(fused))).float()
         return result
+
+    def attention(self, x: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+        """How much every place hears of each, block by block: (B, H, T, T); in the last [FUSE] alone: (B, H, 1, T).
+
+        Of the same sequences as `fused` takes. Each row sums to 1 over the places that are present.
+        """
+        mask, weights = present[:, None, None, :], []
+        *before, last = (cast("Block", block) for block in self.blocks)
+        for block in before:
+            weights.append(block.attention(x, x, mask))
+            x = block(x, x, mask)
+        return (*weights, last.attention(x[:, :1], x, mask))
+
+    def places(self, lengths: Mapping[str, int]) -> dict[str, slice]:
+        """Where in the sequence everything stands, for so many tokens of each modality: "fuse", "side", "text", ...
+
+        "text.absent" and "image.absent" are the places of the absent tokens, "separator" the one between modalities.
+        """
+        parts = [("fuse", 1), *([("side", 1)] if self.side is not None else [])]
+        for name in self.modalities:
+            parts += [("separator", 1)] if name != self.modalities[0] else []
+            parts += [(f"{name}.absent", 1), (name, lengths[name])]
+        ends = list(accumulate(length for _, length in parts))
+        return {name: slice(end - length, end) for (name, length), end in zip(parts, ends, strict=True)}
 
     def sequence(self, tokens: Mapping[str, TokenBatch], film_side: Tensor) -> tuple[Tensor, Tensor]:
         """The input sequence (B, T, W) and which of its places hold something, (B, T) bool. [FUSE] is place 0."""
@@ -104,6 +133,12 @@ class Block(nn.Module):
         asking = asking + self.drop(self.merge(answer.transpose(1, 2).flatten(2)))  # (B, Q, W)
         result: Tensor = asking + self.drop(self.mlp(asking))
         return result
+
+    def attention(self, asking: Tensor, told: Tensor, mask: Tensor) -> Tensor:
+        """(B, H, Q, T): the weights with which `forward` adds up values, which its fused kernel keeps to itself."""
+        queries, keys, _ = self.project(asking, told)
+        scores: Tensor = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
+        return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
     def project(self, asking: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, Q, W / H), keys and values (B, H, T, W / H)."""
