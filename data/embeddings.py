@@ -465,7 +465,9 @@ def _lay_out(
         if content is not None and content.shape != array.shape:
             raise ValueError(f"{array.name}: expected {array.shape} as the lengths say, received {content.shape}")
 
-    digests = {array: None if content is None else hashlib.sha256(content).hexdigest() for array, content in arrays.items()}
+    digests = {
+        array: None if content is None else hashlib.sha256(content).hexdigest() for array, content in arrays.items()
+    }
     records = {name: layout.record for name, layout in modalities.items()}
     header, metadata = lay_out(digests, records, about)
     contents: list[tuple[int, bytes | memoryview]] = [(header.user_block, metadata)]

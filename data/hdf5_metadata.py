@@ -21,7 +21,9 @@ from .header import ALIGNMENT, Header, item_size
 _DESCRIPTIONS: Final = {
     "id": "the item's id in its source",
     "cls": "embedding of the CLS position; NaN where status is neither OK nor TRUNCATED",
+    "cls_scale": "float32 factor of each row of cls: the embedding is cls * cls_scale; NaN where there is none",
     "tokens": "embeddings of all other positions, items one after another without padding",
+    "tokens_scale": "float32 factor of each row of tokens: the embedding is tokens * tokens_scale",
     "offsets": "item i has tokens[offsets[i]:offsets[i + 1]]",
     "status": "0 PENDING, 1 OK, 2 TRUNCATED, 3 MISSING, 4 FAILED",
     "reason": "why an item has its status: numbers in docs/format.md, 0 none",
@@ -33,7 +35,7 @@ _DESCRIPTIONS: Final = {
 
 _SUPERBLOCK_LENGTH: Final = 96
 _UNDEFINED: Final = 2**64 - 1
-_LEAF_K: Final = 8  # a group's one symbol table node has room for 2 * 8 names; text, the largest group, has 9
+_LEAF_K: Final = 8  # a group's one symbol table node has room for 2 * 8 names; text, the largest group, has at most 11
 _INTERNAL_K: Final = 16
 _SYMBOL: Final = struct.Struct("<QQII16x")  # name's offset in the heap, object header's address, cache type, reserved
 
@@ -45,7 +47,7 @@ _CONSTANT: Final = 1  # message flag
 _FLOATS: Final = {
     "float16": (15, 10, 5, 10, 15), "bfloat16": (15, 7, 8, 7, 127), "float32": (31, 23, 8, 23, 127),
 }  # fmt: skip
-_SIGNED: Final = ("int32", "int64")
+_SIGNED: Final = ("int8", "int32", "int64")
 
 
 @dataclass(frozen=True)

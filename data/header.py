@@ -10,14 +10,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .errors import DamagedFile
 
 MAGIC: Final = b"CINEFUSE"
-VERSION: Final = 1
+VERSIONS: Final = (1, 2)  # 2 is 1 with int8 embeddings; a file has the lowest version that can say what it holds
 ALIGNMENT: Final = 64
 SMALLEST_USER_BLOCK: Final = 8192
 LARGEST_USER_BLOCK: Final = 2**20
@@ -26,9 +26,10 @@ LONGEST_ID: Final = 256
 DEEPEST_NESTING: Final = 32
 MODALITIES: Final = ("text", "image")
 STORAGE_DTYPES: Final = ("float16", "float32", "bfloat16")
+QUANTISED: Final = "int8"
 
 ITEM_SIZE: Final = {
-    "uint8": 1, "float16": 2, "bfloat16": 2, "int32": 4, "float32": 4, "int64": 8, "uint64": 8,
+    "int8": 1, "uint8": 1, "float16": 2, "bfloat16": 2, "int32": 4, "float32": 4, "int64": 8, "uint64": 8,
 }  # fmt: skip
 _STRING = re.compile(r"S([1-9][0-9]{0,2})")
 _FIRST_LINE = re.compile(rb"CINEFUSE ([0-9]{3}) ([0-9]{8}) ([0-9]{8}) ([0-9a-f]{64})\n")
@@ -36,9 +37,18 @@ FIRST_LINE_LENGTH: Final = len(MAGIC) + 1 + 3 + 1 + 8 + 1 + 8 + 1 + 64 + 1
 
 # the datasets of a modality: which dtypes, which shape in terms of N rows, T tokens, D width, and whether the bytes are
 # final once laid out (then the header holds their SHA-256) or come row by row (then the row checksum covers them)
-_MODALITY_DATASETS: Final = {
+_Part = tuple[tuple[str, ...], tuple[str | int, ...], bool]
+_FLOAT_EMBEDDINGS: Final[dict[str, _Part]] = {
     "cls": (STORAGE_DTYPES, ("N", "D"), False),
     "tokens": (STORAGE_DTYPES, ("T", "D"), False),
+}
+_INT8_EMBEDDINGS: Final[dict[str, _Part]] = {
+    "cls": ((QUANTISED,), ("N", "D"), False),
+    "cls_scale": (("float32",), ("N",), False),
+    "tokens": ((QUANTISED,), ("T", "D"), False),
+    "tokens_scale": (("float32",), ("T",), False),
+}
+_OTHER_DATASETS: Final[dict[str, _Part]] = {
     "offsets": (("int64",), ("N+1",), True),
     "status": (("uint8",), ("N",), False),
     "reason": (("uint8",), ("N",), False),
@@ -46,7 +56,7 @@ _MODALITY_DATASETS: Final = {
     "batch": (("int32",), ("N",), True),
     "checksum": (("uint64",), ("N",), False),
 }
-_INPUT_IDS: Final = (("int32",), ("T",), True)
+_INPUT_IDS: Final[dict[str, _Part]] = {"input_ids": (("int32",), ("T",), True)}
 _COLUMNS: Final = ("name", "dtype", "shape", "offset", "length", "sha256")
 
 
@@ -93,11 +103,16 @@ class Header:
         """N, the number of items."""
         return self.datasets["items/id"].shape[0]
 
+    @property
+    def version(self) -> int:
+        """The format version: 2 where embeddings of a modality are int8, else 1."""
+        return version_of(dataset.dtype for dataset in self.datasets.values())
+
     def encode(self) -> bytes:
         """The whole user block, `user_block` bytes: first line, JSON, and spaces up to a last newline."""
         text = self._json()
         line = b"%s %03d %08d %08d %s\n" % (
-            MAGIC, VERSION, self.user_block, len(text), hashlib.sha256(text).hexdigest().encode(),
+            MAGIC, self.version, self.user_block, len(text), hashlib.sha256(text).hexdigest().encode(),
         )  # fmt: skip
         padding = self.user_block - len(line) - len(text) - 1
         if padding < 0:
@@ -144,8 +159,10 @@ class Header:
 
         Raises DamagedFile naming the rule that is broken.
         """
-        user_block, text = _json_bytes(block, name)
+        version, user_block, text = _json_bytes(block, name)
         header = _header_from_json(_strict_json(text, name), user_block, name)
+        if version != header.version:
+            raise _broken(name, f"format version {header.version} for what it holds", version)
         if header.file_length != file_length:
             raise DamagedFile(
                 f"{name}: expected {header.file_length:,} bytes as its header says, found {file_length:,}: "
@@ -157,23 +174,30 @@ class Header:
 
 def user_block_size(first_line: bytes, name: str) -> int:
     """Size of the user block in bytes, from the first line of a file. Raises DamagedFile if it is not one of ours."""
-    size, _, _ = _first_line(first_line, name)
+    _, size, _, _ = _first_line(first_line, name)
     return size
 
 
-def _first_line(block: bytes, name: str) -> tuple[int, int, str]:
-    """The user block's size, the JSON's length and its SHA-256."""
+def version_of(dtypes: Iterable[str]) -> int:
+    """The lowest format version that can hold datasets of these dtypes."""
+    return 2 if QUANTISED in dtypes else 1
+
+
+def _first_line(block: bytes, name: str) -> tuple[int, int, int, str]:
+    """The version, the user block's size, the JSON's length and its SHA-256."""
     match = _FIRST_LINE.match(block)
     if match is None:
         raise DamagedFile(f"{name}: expected a cinefuse embedding file (first bytes 'CINEFUSE'), found something else")
-    if int(match[1]) != VERSION:
+    version = int(match[1])
+    if version not in VERSIONS:
+        known = " or ".join(map(str, VERSIONS))
         raise DamagedFile(
-            f"{name}: expected format version {VERSION}, found {int(match[1])}: it needs another cinefuse release"
+            f"{name}: expected format version {known}, found {version}: it needs another cinefuse release"
         )
     size = int(match[2])
     if size & (size - 1) or not SMALLEST_USER_BLOCK <= size <= LARGEST_USER_BLOCK:
         raise _broken(name, "user block of a power of two between 8192 and 1048576 bytes", size)
-    return size, int(match[3]), match[4].decode()
+    return version, size, int(match[3]), match[4].decode()
 
 
 def _broken(name: str, expected: str, found: object) -> DamagedFile:
@@ -182,8 +206,8 @@ def _broken(name: str, expected: str, found: object) -> DamagedFile:
     return DamagedFile(f"{name}: its header is damaged: expected {expected}, found {shown}; fetch the file again")
 
 
-def _json_bytes(block: bytes, name: str) -> tuple[int, bytes]:
-    user_block, length, sha256 = _first_line(block, name)
+def _json_bytes(block: bytes, name: str) -> tuple[int, int, bytes]:
+    version, user_block, length, sha256 = _first_line(block, name)
     start, stop = FIRST_LINE_LENGTH, FIRST_LINE_LENGTH + length
     text, padding = block[start:stop], block[stop:user_block]
     found = hashlib.sha256(text).hexdigest()
@@ -191,7 +215,7 @@ def _json_bytes(block: bytes, name: str) -> tuple[int, bytes]:
         raise _broken(name, "JSON with the SHA-256 of the first line", found)
     if padding != b" " * (user_block - stop - 1) + b"\n":
         raise _broken(name, "spaces up to a newline behind the JSON", padding.strip()[:40])
-    return user_block, text
+    return version, user_block, text
 
 
 def _strict_json(text: bytes, name: str) -> dict[str, Any]:
@@ -306,13 +330,19 @@ def _check_places(header: Header, name: str) -> None:
         raise _broken(name, f"datasets that end at the file's end, {header.file_length}", end)
 
 
+def _parts(header: Header, modality: str) -> dict[str, _Part]:
+    """The datasets that a modality must have, in the format's order; those of int8 come with their scales."""
+    cls = header.datasets.get(f"{modality}/cls")
+    embeddings = _INT8_EMBEDDINGS if cls is not None and cls.dtype == QUANTISED else _FLOAT_EMBEDDINGS
+    return embeddings | _OTHER_DATASETS | (_INPUT_IDS if modality == "text" else {})
+
+
 def _check_shapes(header: Header, name: str) -> None:
     datasets = header.datasets
     expected = ["items/id"]
     for modality in MODALITIES:
         if modality in header.modalities:
-            expected += [f"{modality}/{part}" for part in _MODALITY_DATASETS]
-            expected += ["text/input_ids"] if modality == "text" else []
+            expected += [f"{modality}/{part}" for part in _parts(header, modality)]
     if list(datasets) != expected:
         raise _broken(name, f"the datasets {', '.join(expected)}", list(datasets))
     ids = datasets["items/id"]
@@ -323,9 +353,7 @@ def _check_shapes(header: Header, name: str) -> None:
     if item_size(ids.dtype) > LONGEST_ID:
         raise _broken(name, f"ids of at most {LONGEST_ID} bytes", ids.dtype)
     for modality in header.modalities:
-        parts = dict(_MODALITY_DATASETS)
-        if modality == "text":
-            parts["input_ids"] = _INPUT_IDS
+        parts = _parts(header, modality)
         tokens = datasets[f"{modality}/tokens"].shape
         width = datasets[f"{modality}/cls"].shape[-1]
         sizes: dict[str | int, int] = {"N": ids.shape[0], "N+1": ids.shape[0] + 1, "T": tokens[0], "D": width, 32: 32}

@@ -20,7 +20,8 @@ from .status import Reason, Status
 def row_checksum(cls: Any, tokens: Any, status: int, reason: int, scales: Any = b"") -> int:
     """XXH3-64 over a row's cls bytes, tokens bytes, status and reason (all as they lie in the file).
 
-    The `scales` of int8, the CLS's first, come behind the tokens. Never 0, which means that the row is not written yet: a hash of 0 becomes 1.
+    The `scales` of int8, the CLS's first, come behind the tokens. Never 0, which means that the row is not written yet:
+    a hash of 0 becomes 1.
     """
     checksum = xxhash.xxh3_64(cls)
     checksum.update(tokens)

@@ -81,9 +81,13 @@ def damaged_constants(file: EmbeddingFile) -> list[str]:
         return [problem.where for problem in _constants(file, reader, lambda _: None)]
 
 
-def intact_rows(file: EmbeddingFile, modality: str) -> npt.NDArray[np.bool_]:
-    """(N,) True where the row is written and its checksum agrees with its bytes."""
+def intact_rows(
+    file: EmbeddingFile, modality: str, among: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    """(N,) True where the row is written and its checksum agrees with its bytes; False where not `among` (N,)."""
     intact = ~file[modality].pending
+    if among is not None:
+        intact &= among
     with _Reader(file) as reader:
         for row in np.flatnonzero(intact).tolist():
             intact[row] = reader.row(modality, row).checksum_agrees
@@ -94,13 +98,19 @@ def intact_rows(file: EmbeddingFile, modality: str) -> npt.NDArray[np.bool_]:
 class _Row:
     cls: memoryview
     tokens: memoryview
+    scales: npt.NDArray[np.float32] | None
     status: int
     reason: int
     checksum: int
 
     @property
     def checksum_agrees(self) -> bool:
-        return row_checksum(self.cls, self.tokens, self.status, self.reason) == self.checksum
+        return self.checksum_now == self.checksum
+
+    @property
+    def checksum_now(self) -> int:
+        scales = b"" if self.scales is None else self.scales
+        return row_checksum(self.cls, self.tokens, self.status, self.reason, scales)
 
 
 class _Reader:
@@ -141,7 +151,18 @@ class _Reader:
         cls, tokens = self._buffer[:stride], self._buffer[stride:length]
         read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + row * stride)
         read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + start * stride)
-        return _Row(cls, tokens, int(arrays.status[row]), int(arrays.reason[row]), int(arrays.checksum[row]))
+        status, reason, checksum = int(arrays.status[row]), int(arrays.reason[row]), int(arrays.checksum[row])
+        return _Row(cls, tokens, self._scales(modality, row, start, stop), status, reason, checksum)
+
+    def _scales(self, modality: str, row: int, start: int, stop: int) -> npt.NDArray[np.float32] | None:
+        datasets = self._file.header.datasets
+        if f"{modality}/cls_scale" not in datasets:
+            return None
+        raw = bytearray(4 * (1 + stop - start))
+        view = memoryview(raw)
+        read_all(self._descriptor, view[:4], datasets[f"{modality}/cls_scale"].offset + 4 * row)
+        read_all(self._descriptor, view[4:], datasets[f"{modality}/tokens_scale"].offset + 4 * start)
+        return np.frombuffer(raw, "<f4")
 
 
 def _between(file: EmbeddingFile, reader: _Reader) -> list[Problem]:
@@ -215,10 +236,23 @@ def _row_problems(row: _Row, name: str, dtype: str, embedded: bool) -> list[tupl
         return [(f"{name}/checksum", "damaged or half-written: its checksum disagrees with its bytes")]
     if row.status > max(Status) or row.reason > max(Reason):
         return [(f"{name}/status", f"unknown status {row.status} or reason {row.reason}")]
+    if row.scales is not None:
+        return _int8_problems(row, row.scales, name, embedded)
     if embedded and not (_all_finite(row.cls, dtype) and _all_finite(row.tokens, dtype)):
         return [(f"{name}/tokens", "NaN or Inf in an embedding")]
     if not embedded and not (_all_nan(row.cls, dtype) and _all_nan(row.tokens, dtype)):
         return [(f"{name}/tokens", f"expected NaN throughout for status {Status(row.status).name}")]
+    return []
+
+
+def _int8_problems(row: _Row, scales: npt.NDArray[np.float32], name: str, embedded: bool) -> list[tuple[str, str]]:
+    values = [np.frombuffer(data, np.int8) for data in (row.cls, row.tokens)]
+    if embedded and not (np.isfinite(scales) & (scales >= 0)).all():
+        return [(f"{name}/tokens_scale", "a scale that is NaN, Inf or negative in an embedding")]
+    if embedded and any((data == -128).any() for data in values):
+        return [(f"{name}/tokens", "-128 in an embedding; int8 goes from -127 to 127")]
+    if not embedded and not (np.isnan(scales).all() and not any(data.any() for data in values)):
+        return [(f"{name}/tokens_scale", f"expected 0 and scales of NaN for status {Status(row.status).name}")]
     return []
 
 
