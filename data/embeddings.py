@@ -10,7 +10,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -45,7 +45,8 @@ def as_float32(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
 
 def dequantised(values: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(K, D) int8 times (K,) float32, as float32: what int8 embeddings mean."""
-    return np.multiply(values, scale[:, None], dtype=np.float32)
+    product: npt.NDArray[np.float32] = np.multiply(values, scale[:, None], dtype=np.float32)
+    return product
 
 
 def embedding_arrays(name: str, dtype: str, rows: int, tokens: int, width: int) -> list[Array]:
@@ -376,18 +377,7 @@ class EmbeddingFile:
         Equal digests mean equal embeddings. It reads about ten bytes a row; it vouches for the embeddings themselves as
         far as the row checksums do, so run `verify` once on a file you did not make.
         """
-        digest = hashlib.sha256()
-        told = {name: record["fingerprint"] for name, record in self.header.modalities.items()}
-        digest.update(json.dumps([self.header.version, told], sort_keys=True).encode())
-        for name, dataset in self.header.datasets.items():
-            part = name.split("/")[1]
-            if part in ("id", "offsets", "digest", "input_ids"):
-                digest.update(f"{name} {dataset.dtype} {dataset.sha256}\n".encode())
-            elif part in ("cls", "tokens"):
-                digest.update(f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode())
-            elif part in ("status", "reason", "checksum"):
-                digest.update(self.array(name).tobytes())
-        return digest.hexdigest()
+        return content_digest(self.header, lambda name: self.array(name).tobytes())
 
     def _check_offsets(self) -> None:
         for name in self.modalities:
@@ -428,6 +418,22 @@ def _open_again(path: Path, header: Header) -> EmbeddingFile:
     return file
 
 
+def content_digest(header: Header, content: Callable[[str], bytes]) -> str:
+    """The content digest of a file with this header; `content` gives the bytes of a status, reason or checksum."""
+    digest = hashlib.sha256()
+    told = {name: record["fingerprint"] for name, record in header.modalities.items()}
+    digest.update(json.dumps([header.version, told], sort_keys=True).encode())
+    for name, dataset in header.datasets.items():
+        part = name.split("/")[1]
+        if part in ("id", "offsets", "digest", "input_ids"):
+            digest.update(f"{name} {dataset.dtype} {dataset.sha256}\n".encode())
+        elif part in ("cls", "tokens"):
+            digest.update(f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode())
+        elif part in ("status", "reason", "checksum"):
+            digest.update(content(name))
+    return digest.hexdigest()
+
+
 @contextmanager
 def _descriptor(path: Path, flags: int) -> Iterator[int]:
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
@@ -466,7 +472,8 @@ def _lay_out(
             raise ValueError(f"{array.name}: expected {array.shape} as the lengths say, received {content.shape}")
 
     digests = {
-        array: None if content is None else hashlib.sha256(content).hexdigest() for array, content in arrays.items()
+        array: None if content is None else hashlib.sha256(content.tobytes()).hexdigest()
+        for array, content in arrays.items()
     }
     records = {name: layout.record for name, layout in modalities.items()}
     header, metadata = lay_out(digests, records, about)
