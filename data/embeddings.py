@@ -151,7 +151,8 @@ class Modality:
     def read_cls(self, row: int) -> npt.NDArray[np.float32]:
         """The item's CLS embedding, (D,) float32, whatever it is stored as."""
         scale = None if self.cls_scale is None else self.cls_scale[row : row + 1]
-        return self._floats(self.cls[row : row + 1], scale)[0]
+        cls: npt.NDArray[np.float32] = self._floats(self.cls[row : row + 1], scale)[0]
+        return cls
 
     def read_tokens(self, row: int) -> npt.NDArray[np.float32]:
         """The item's token embeddings, (T_i, D) float32, whatever they are stored as."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,10 +88,21 @@ def intact_rows(
     intact = ~file[modality].pending
     if among is not None:
         intact &= among
-    with _Reader(file) as reader:
-        for row in np.flatnonzero(intact).tolist():
-            intact[row] = reader.row(modality, row).checksum_agrees
+    stored = file[modality].checksum
+    for row, checksum in checksums_now(file, modality, np.flatnonzero(intact)):
+        intact[row] = checksum == int(stored[row])
     return intact
+
+
+def checksums_now(
+    file: EmbeddingFile, modality: str, rows: npt.NDArray[np.intp], told: Callable[[int], None] = lambda _: None
+) -> Iterator[tuple[int, int]]:
+    """Each of `rows` with the checksum that its bytes have now; `told` is how many bytes were read for it."""
+    with _Reader(file) as reader:
+        for row in rows.tolist():
+            found = reader.row(modality, row)
+            yield row, found.checksum_now
+            told(len(found.cls) + len(found.tokens))
 
 
 @dataclass(frozen=True)
