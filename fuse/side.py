@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..data.embeddings import Modality, as_float32
+from ..data.embeddings import Modality
 from ..data.errors import BadInput
 
 Floats = npt.NDArray[np.float32]
@@ -97,7 +97,8 @@ def principal_components(
 
 
 def _mean_token(modality: Modality, row: int) -> Floats:
-    tokens = modality.tokens_of(row)
-    vectors = tokens if len(tokens) else modality.cls[row : row + 1]
-    mean: Floats = as_float32(vectors, modality.dtype).mean(0)
+    tokens = modality.read_tokens(row)
+    if not len(tokens):
+        return modality.read_cls(row)
+    mean: Floats = tokens.mean(0)
     return mean

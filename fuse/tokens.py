@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..data.embeddings import Modality, as_float32
+from ..data.embeddings import Modality
 from ..data.errors import UsageError
 
 Place = Literal["device", "host", "file"]
@@ -98,20 +98,30 @@ class TokenTable:
         for row in self._rows[films].tolist():
             if row < 0:
                 continue
-            result[at] = self._tensor(self._modality.cls[row])
+            result[at] = self._cls_of(row)
             at += 1
             if self._tokens:
-                tokens = self._tensor(self._modality.tokens_of(row))
+                tokens = self._tokens_of(row)
                 if self._pool > 1:
                     tokens = pooled(tokens, self._pool)
                 result[at : at + len(tokens)] = tokens
                 at += len(tokens)
         return result
 
-    def _tensor(self, values: npt.NDArray[np.generic]) -> Tensor:
-        if self._modality.dtype == "bfloat16":
-            return torch.from_numpy(as_float32(values, "bfloat16"))
-        return torch.from_numpy(values.copy())
+    def _cls_of(self, row: int) -> Tensor:
+        if self._torch_knows:
+            return torch.from_numpy(self._modality.cls[row].copy())
+        return torch.from_numpy(self._modality.read_cls(row))
+
+    def _tokens_of(self, row: int) -> Tensor:
+        if self._torch_knows:
+            return torch.from_numpy(self._modality.tokens_of(row).copy())
+        return torch.from_numpy(self._modality.read_tokens(row))
+
+    @property
+    def _torch_knows(self) -> bool:
+        """Whether the bytes as they are stored are a tensor: neither bfloat16's bits nor int8 that needs its scales."""
+        return self._modality.dtype in ("float16", "float32")
 
     def _read_all(self) -> Tensor:
         flat = torch.empty(int(self.lengths.sum()), self.width, dtype=self._dtype, device=self._home)
