@@ -97,10 +97,10 @@ def prepare(catalog: Catalog, settings: Settings, watcher: Watcher, *, weights: 
     sizes = DEFAULT_BATCH.get(device.type, DEFAULT_BATCH["other"])
     jobs = []
     if settings.text_model is not None:
-        source = ModelSource.resolve(settings.text_model, settings.text_revision, weights)
+        source = ModelSource.resolve(settings.text_model, settings.text_revision, weights, "text")
         jobs.append(_prepare_text(catalog, source, settings, settings.batch_tokens or sizes["text"], watcher))
     if settings.image_model is not None:
-        source = ModelSource.resolve(settings.image_model, settings.image_revision, weights)
+        source = ModelSource.resolve(settings.image_model, settings.image_revision, weights, "image")
         jobs.append(_prepare_posters(catalog, source, settings, settings.batch_posters or sizes["image"], watcher))
     if settings.strict:
         for job in jobs:

@@ -14,6 +14,7 @@ from ..data.errors import BadInput
 
 Modality = Literal["text", "image"]
 
+MINI = "mini"  # the name of the encoders that ship inside the package, one for each modality
 CONFIG = "config.json"
 PROCESSOR = "preprocessor_config.json"
 WEIGHTS = "model.safetensors"
@@ -57,14 +58,18 @@ class ModelSource:
     revision: str | None
 
     @classmethod
-    def resolve(cls, model: str, revision: str | None, weights: bool) -> ModelSource:
+    def resolve(cls, model: str, revision: str | None, weights: bool, modality: Modality | None = None) -> ModelSource:
         """Finds ``model`` as a local folder, else on the hub or in its cache (``HF_HUB_OFFLINE=1`` is honoured).
 
-        With ``weights`` false only the configuration, tokenizer and image-processor files are needed, and fetched.
-        Raises BadInput in one line where the model, its ``config.json`` or its safetensors weights cannot be had.
+        ``mini`` names the encoder of ``modality`` that ships with cinefuse, whatever lies in the working directory
+        (``./mini`` is a folder of that name). With ``weights`` false only the configuration, tokenizer and
+        image-processor files are needed, and fetched. Raises BadInput in one line where the model, its ``config.json``
+        or its safetensors weights cannot be had.
         """
         folder = Path(model).expanduser()
-        if folder.is_dir():
+        if model == MINI and modality is not None:
+            source = cls._embedded(modality, revision)
+        elif folder.is_dir():
             if revision is not None:
                 raise BadInput(
                     f"{model}: a local folder has no revisions, but {revision!r} was asked for; leave it out"
@@ -77,6 +82,20 @@ class ModelSource:
         if weights:
             source.weight_files()
         return source
+
+    @classmethod
+    def _embedded(cls, modality: Modality, revision: str | None) -> ModelSource:
+        folder = Path(__file__).resolve().parent / MINI / modality
+        if revision is not None:
+            raise BadInput(
+                f"{MINI}: ships with cinefuse and has no revisions, but {revision!r} was asked for; leave it out"
+            )
+        if not folder.is_dir():
+            raise BadInput(
+                f"{MINI}: this installation of cinefuse has no {MINI}/{modality} beside {Path(__file__).name}; "
+                "install it again, or give a model's folder or hub id"
+            )
+        return cls(name=f"cinefuse-mini-{modality}", folder=folder, revision=None)
 
     @cached_property
     def config(self) -> dict[str, Any]:
