@@ -1,0 +1,348 @@
+"""Charts as geometry: where ticks, lines, dots and bars stand in a small drawing, and the numbers they are made of.
+
+`data/templates/charts.html` draws them as SVG in the page's own colours. A drawing is 400 units wide and as many pixels
+where it has room, on a phone as in half a page, so its type has one size everywhere. Every chart brings a sentence that
+says what is to be seen, and a table of its numbers for whoever does not see it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+WIDTH = 400.0
+COLOURS = 6
+"""Colours of series, numbered from 1; `page.css` has them as --series-1 and so on, for light and dark."""
+MOST_DOTS = 30
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale from ``low`` and ``high`` to ``start`` and ``end`` in the drawing, with round ticks inside."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[float, ...]
+    places: int
+
+    @classmethod
+    def over(
+        cls, values: Iterable[float], start: float, end: float, *, about: int = 5, whole: bool = False, pad: bool = True
+    ) -> Axis:
+        """An axis that holds all finite ``values``, with ``about`` so many ticks, ``whole`` numbers where asked.
+
+        With ``pad`` it reaches to round numbers on both sides; else it ends where the values do.
+        """
+        finite = [value for value in values if math.isfinite(value)]
+        low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+        if high - low < 1e-9 * max(1.0, abs(low), abs(high)):
+            room = 0.5 if whole else max(0.05, 0.05 * abs(low))
+            low, high = low - room, high + room
+        step = round_step((high - low) / about)
+        step = max(1.0, math.ceil(step)) if whole else step
+        if pad:
+            low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        first = math.ceil(low / step - 1e-9)
+        ticks = [(first + number) * step for number in range(math.floor(high / step + 1e-9) - first + 1)]
+        places = max(0, -math.floor(math.log10(step) + 1e-9))
+        return cls(low, high, start, end, tuple(ticks), places)
+
+    def at(self, value: float) -> float:
+        """Where a value stands in the drawing, to a hundredth of a unit; those beyond the axis stand at its end."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 2)
+
+    def label(self, value: float) -> str:
+        """A tick as it is written."""
+        return f"{value + 0.0:.{self.places}f}".replace("-", "−")
+
+
+def round_step(step: float) -> float:
+    """The least of 1, 2, 5 times a power of ten that is at least ``step``."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(part * power for part in (1.0, 2.0, 5.0, 10.0) if part * power >= step * (1 - 1e-9))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a chart shows, as a table: a row's first cell is its heading."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a colour stands for. ``colour`` is 1 to `COLOURS`; ``mark`` is line, dashed, dot or bar."""
+
+    name: str
+    colour: int
+    mark: str = "line"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """What every chart has: an id of its own, a heading, what is to be seen, the key, the numbers, its height."""
+
+    slug: str
+    title: str
+    says: str
+    numbers: Numbers
+    height: float
+    keys: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points (x, y); ``whiskers`` (x, low, high) are their intervals, ``says`` tells each point in words.
+
+    More points than `MOST_DOTS` are a line without dots.
+    """
+
+    colour: int
+    points: tuple[tuple[float, float], ...]
+    whiskers: tuple[tuple[float, float, float], ...] = ()
+    says: tuple[str, ...] = ()
+    dashed: bool = False
+    joined: bool = True
+
+    @property
+    def is_dotted(self) -> bool:
+        """Whether each point gets a dot."""
+        return len(self.points) <= MOST_DOTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineChart(Chart):
+    """Lines over two axes. ``diagonal`` draws where y equals x, ``upright`` a line at an x, with what it means."""
+
+    x: Axis
+    y: Axis
+    x_name: str
+    y_name: str
+    lines: tuple[Line, ...]
+    diagonal: bool = False
+    upright: tuple[float, str] | None = None
+    kind: str = "lines"
+
+    @property
+    def diagonal_ends(self) -> tuple[float, float]:
+        """The lowest and highest value that both axes have."""
+        return max(self.x.low, self.y.low), min(self.x.high, self.y.high)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A dot with its interval, ``y`` down in the drawing; bounds are NaN where there are none."""
+
+    y: float
+    colour: int
+    value: float
+    low: float
+    high: float
+    says: str
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is an interval to draw."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a whisker chart: its label over it, a remark at the right, and where it stands."""
+
+    label: str
+    remark: str
+    y: float
+    is_part: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhiskerChart(Chart):
+    """Dots with intervals, in labelled rows; ``zero`` draws a line at a value that means no difference."""
+
+    x: Axis
+    x_name: str
+    rows: tuple[Row, ...]
+    marks: tuple[Mark, ...]
+    zero: float | None = None
+    kind: str = "whiskers"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar from the ground up to ``value``, between two x of the drawing."""
+
+    left: float
+    right: float
+    value: float
+    colour: int
+    says: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarChart(Chart):
+    """Bars over an axis; ``labels`` (x in the drawing, text) stand under them, ``upright`` as in `LineChart`."""
+
+    y: Axis
+    x_name: str
+    y_name: str
+    bars: tuple[Bar, ...]
+    labels: tuple[tuple[float, str], ...]
+    upright: tuple[float, str] | None = None
+    kind: str = "bars"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value with its interval, for one run in one row of `whisker_chart`; bounds are NaN where there are none."""
+
+    colour: int
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+_LEFT, _RIGHT = 44.0, WIDTH - 12.0
+_TOP = 30.0
+
+
+def line_chart(
+    slug: str,
+    title: str,
+    says: str,
+    lines: Sequence[Line],
+    numbers: Numbers,
+    *,
+    x_name: str,
+    y_name: str,
+    keys: Sequence[Key] = (),
+    whole_x: bool = False,
+    square: bool = False,
+    y_values: Sequence[float] = (),
+    upright: tuple[float, str] | None = None,
+) -> LineChart:
+    """Lines that share two axes. ``square`` gives both the same values and draws the diagonal.
+
+    ``y_values`` widens the y axis, so that several charts can share it.
+    """
+    height = 330.0 if square else 260.0
+    bottom = height - 42.0
+    across = [x for line in lines for x, _ in line.points]
+    up = [*y_values, *(y for line in lines for _, y in line.points)]
+    up += [bound for line in lines for _, low, high in line.whiskers for bound in (low, high)]
+    if square:
+        across = up = [*across, *up]
+    return LineChart(
+        slug=slug,
+        title=title,
+        says=says,
+        numbers=numbers,
+        keys=tuple(keys),
+        height=height,
+        x=Axis.over(across, _LEFT, _RIGHT, whole=whole_x, pad=square),
+        y=Axis.over(up, bottom, _TOP, about=5),
+        x_name=x_name,
+        y_name=y_name,
+        lines=tuple(lines),
+        diagonal=square,
+        upright=upright,
+    )
+
+
+def whisker_chart(
+    slug: str,
+    title: str,
+    says: str,
+    rows: Sequence[tuple[str, str, bool, Sequence[Measured]]],
+    numbers: Numbers,
+    *,
+    x_name: str,
+    keys: Sequence[Key] = (),
+    zero: float | None = None,
+    places: int = 3,
+) -> WhiskerChart:
+    """Rows (label, remark, whether it is a part of the row before, values) of dots with intervals on one axis."""
+    placed: list[Row] = []
+    marks: list[Mark] = []
+    y = 14.0
+    for label, remark, is_part, values in rows:
+        placed.append(Row(label, remark, y, is_part))
+        y += 16.0
+        for value in values:
+            marks.append(Mark(y, value.colour, value.value, value.low, value.high, _told(value, places)))
+            y += 14.0
+        y += 12.0
+    reach = [bound for mark in marks for bound in (mark.value, mark.low, mark.high)]
+    reach += [] if zero is None else [zero]
+    return WhiskerChart(
+        slug=slug,
+        title=title,
+        says=says,
+        numbers=numbers,
+        keys=tuple(keys),
+        height=y + 38.0,
+        x=Axis.over(reach, 8.0, WIDTH - 12.0),
+        x_name=x_name,
+        rows=tuple(placed),
+        marks=tuple(marks),
+        zero=zero,
+    )
+
+
+def _told(value: Measured, places: int) -> str:
+    told = f"{value.name}: {value.value:.{places}f}" if value.name else f"{value.value:.{places}f}"
+    return f"{told}, 95 % {value.low:.{places}f} to {value.high:.{places}f}" if math.isfinite(value.low) else told
+
+
+def bar_chart(
+    slug: str,
+    title: str,
+    says: str,
+    groups: Sequence[tuple[str, Sequence[tuple[int, float, str]]]],
+    numbers: Numbers,
+    *,
+    x_name: str,
+    y_name: str,
+    keys: Sequence[Key] = (),
+    gap: float = 0.25,
+    labels_at: float = 0.5,
+    upright: tuple[float, str] | None = None,
+) -> BarChart:
+    """Groups (label, bars of colour, value and words) side by side; ``gap`` is the share of a group left empty.
+
+    A label stands under its group, ``labels_at`` that share of its width (0: under its left edge), and nothing where it
+    is empty. ``upright`` draws a line after so many groups.
+    """
+    height = 260.0
+    wide = (_RIGHT - _LEFT) / max(1, len(groups))
+    bars: list[Bar] = []
+    labels: list[tuple[float, str]] = []
+    for number, (label, members) in enumerate(groups):
+        left = _LEFT + wide * (number + gap / 2)
+        each = wide * (1 - gap) / max(1, len(members))
+        bars += [
+            Bar(round(left + place * each, 2), round(left + (place + 1) * each, 2), value, colour, told)
+            for place, (colour, value, told) in enumerate(members)
+        ]
+        if label:
+            labels.append((round(_LEFT + wide * (number + labels_at), 2), label))
+    return BarChart(
+        slug=slug,
+        title=title,
+        says=says,
+        numbers=numbers,
+        keys=tuple(keys),
+        height=height,
+        y=Axis.over([0.0, *(bar.value for bar in bars)], height - 42.0, _TOP),
+        x_name=x_name,
+        y_name=y_name,
+        bars=tuple(bars),
+        labels=tuple(labels),
+        upright=None if upright is None else (round(_LEFT + wide * upright[0], 2), upright[1]),
+    )
