@@ -39,7 +39,7 @@ class EventLog:
             with writing(self._name):
                 self._descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """Write one event; nothing that looks like a password or token in it is told."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps(_without_secrets({"time": moment, "event": name} | fields), default=str) + "\n"

@@ -20,7 +20,7 @@ class Watcher(Protocol):
     def say(self, line: str) -> None:
         """One line of information."""
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """Something that programs want to know and people see elsewhere; `fields` are ready for JSON."""
 
     @contextmanager
@@ -69,7 +69,7 @@ class Silent:
     def say(self, line: str) -> None:
         """Drop the line."""
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """Drop the event."""
 
     @contextmanager
@@ -88,7 +88,7 @@ class Terminal:
         """Print the line."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """Show nothing: events are for programs."""
 
     @contextmanager

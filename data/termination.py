@@ -26,8 +26,8 @@ _asked = False
 def ending_on_sigterm(how_to_go_on: str) -> Iterator[None]:
     """SIGTERM inside ends the job with Terminated (exit code 143), which says `how_to_go_on`.
 
-    At once, or where a `finished_first` block is open at its end, though no later than `PATIENCE` seconds on. Outside of
-    the main thread it does nothing: only that one receives signals.
+    At once, or where a `finished_first` block is open at its end, though no later than `PATIENCE` seconds on. Outside
+    of the main thread it does nothing: only that one receives signals.
     """
     global _asked
     if threading.current_thread() is not threading.main_thread():

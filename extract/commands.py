@@ -20,10 +20,10 @@ def extract(
     dataset: Annotated[Path, typer.Argument(help="dataset folder")],
     out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="embedding file to make, continue or mend")],
     text_model: Annotated[
-        str, typer.Option(help="hub id or folder of a BERT-like model", rich_help_panel="Models")
+        str, typer.Option(help="hub id or folder of a BERT-like model, or mini (built in)", rich_help_panel="Models")
     ] = "google-bert/bert-base-uncased",
     image_model: Annotated[
-        str, typer.Option(help="hub id or folder of a ViT-like model", rich_help_panel="Models")
+        str, typer.Option(help="hub id or folder of a ViT-like model, or mini (built in)", rich_help_panel="Models")
     ] = "google/vit-base-patch16-224-in21k",
     no_text: Annotated[bool, typer.Option("--no-text", help="leave plots out", rich_help_panel="Models")] = False,
     no_image: Annotated[bool, typer.Option("--no-image", help="leave posters out", rich_help_panel="Models")] = False,
@@ -65,6 +65,37 @@ def extract(
         int | None, typer.Option(help="tokens in a text batch, padding included", rich_help_panel="Speed")
     ] = None,
     batch_posters: Annotated[int | None, typer.Option(help="posters in a batch", rich_help_panel="Speed")] = None,
+    engine: Annotated[
+        str, typer.Option(help="local: this process; ray: workers on a Ray cluster", rich_help_panel="Many machines")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="of a Ray cluster (else $RAY_ADDRESS, else one on this machine)", rich_help_panel="Many machines"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Ray workers (one a GPU, else one a core)", rich_help_panel="Many machines"),
+    ] = None,
+    send_rows: Annotated[
+        bool,
+        typer.Option(
+            "--send-rows",
+            help="Ray workers send rows here rather than write them (they do where they do not see the file)",
+            rich_help_panel="Many machines",
+        ),
+    ] = False,
+    slice_: Annotated[
+        str | None,
+        typer.Option(
+            "--slice", metavar="K/N", help="only this share, into a part file", rich_help_panel="Many machines"
+        ),
+    ] = None,
+    log_json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="also write events, one JSON object a line; - is standard output"),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="show what would be done, and stop")] = False,
     reuse: Annotated[
         list[Path] | None, typer.Option(help="embedding file whose equal rows are copied; may be repeated")
@@ -82,6 +113,15 @@ def extract(
     from ..data.progress import Terminal
     from .job import Settings, prepare
     from .poster import PosterLimits
+    from .slice import Slice
+
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine: expected local or ray, found {engine}")
+    if engine != "ray" and (address is not None or workers is not None or send_rows):
+        raise UsageError("--address, --workers and --send-rows: expected --engine ray with them")
+    if engine == "ray" and slice_ is not None:
+        raise UsageError("--slice and --engine ray: expected one of them, found both")
+    share = None if slice_ is None else Slice.parse(slice_)
 
     if not 0 < max_megapixels < float("inf"):
         raise UsageError(f"--max-megapixels: expected a number above 0, found {max_megapixels}")
@@ -113,7 +153,7 @@ def extract(
 
         show_plan(prepare(Catalog.open(dataset), settings, Terminal(), weights=False), settings)
         return
-    from .run import extract as run
-    from .screen import show_summary
+    from .batch import Cluster, run_batch
 
-    show_summary(run(dataset, out, settings, Terminal()))
+    cluster = Cluster(address, workers, send_rows) if engine == "ray" else None
+    run_batch(dataset, out, settings, share, cluster, log_json)

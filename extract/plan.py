@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,30 @@ class ModalityPlan:
         ids = self.input_ids if self.keeps_tokens or self.input_ids is None else self.input_ids[:0]
         return ModalityLayout(record, self.width, dtype, self.stored_lengths, self.digest, self.batch, ids)
 
-    def stored_bytes(self, dtype: str) -> int:
-        """Bytes of cls and tokens in the file."""
-        return int(len(self.lengths) + self.stored_lengths.sum()) * self.width * item_size(dtype)
+    def stored_bytes(self, dtype: str, rows: npt.NDArray[np.bool_] | None = None) -> int:
+        """Bytes of cls and tokens in the file, of all items or of `rows` (N,)."""
+        lengths = self.stored_lengths if rows is None else self.stored_lengths[rows]
+        return int(len(lengths) + lengths.sum()) * self.width * item_size(dtype)
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """(N + 1,) Where the token ids of each item begin in `input_ids`, and where the last ones end."""
+        return np.concatenate(([0], np.cumsum(self.lengths)))
+
+    def taking(self, rows: npt.NDArray[np.int64]) -> ModalityPlan:
+        """The plan of these `rows` (K,) alone, in their order."""
+        ids = self.input_ids
+        if ids is not None:
+            ids = np.concatenate([ids[self.starts[row] : self.starts[row + 1]] for row in rows.tolist()])
+        return replace(
+            self,
+            status=self.status[rows],
+            reason=self.reason[rows],
+            lengths=self.lengths[rows],
+            digest=self.digest[rows],
+            batch=self.batch[rows],
+            input_ids=ids,
+        )
 
     def without(self, rows: npt.NDArray[np.bool_], cut: Callable[[ModalityPlan], ModalityPlan]) -> ModalityPlan:
         """This plan with batches, made by `cut`, only for those encodable items that are not among `rows` (N,)."""

@@ -20,10 +20,17 @@ from ..data.verify import damaged_constants, intact_rows
 from .job import ModalityJob, Settings
 from .plan import ModalityPlan
 from .reuse import Reusable, differences, find_reusable
+from .slice import Slice
 
 
 def open_or_lay_out(
-    catalog: Catalog, dataset: Path, out: Path, jobs: list[ModalityJob], settings: Settings, watcher: Watcher
+    catalog: Catalog,
+    dataset: Path,
+    out: Path,
+    jobs: list[ModalityJob],
+    settings: Settings,
+    watcher: Watcher,
+    share: Slice | None = None,
 ) -> tuple[EmbeddingFile, list[ModalityJob], dict[str, list[Reusable]]]:
     """The file to fill, the jobs with the batches that it was laid out for, and what can be copied into it."""
     growing = out.with_name(out.name + ".partial")
@@ -37,7 +44,7 @@ def open_or_lay_out(
         file = EmbeddingFile.open(found, pending=True)
         _check_same(file, catalog, jobs, records)
         jobs = [replace(job, plan=replace(job.plan, batch=file[job.name].batch)) for job in jobs]
-        if found == out and not all(intact_rows(file, job.name).all() for job in jobs):
+        if found == out and not all(_has_all_rows(file, job, share) for job in jobs):
             # a file under its final name is whole: while it is mended, it goes back to being a partial one
             with writing(out):
                 out.rename(growing)
@@ -46,7 +53,13 @@ def open_or_lay_out(
     jobs = [replace(job, plan=_without_copies(job, sources[job.name])) for job in jobs]
     layouts = {job.name: job.plan.layout(records[job.name], settings.dtype) for job in jobs}
     about = _about(dataset, settings)
-    return EmbeddingFile.create(growing, catalog.ids, layouts, about), jobs, sources
+    file = EmbeddingFile.create(growing, catalog.ids, layouts, about, sparse=share is not None)
+    return file, jobs, sources
+
+
+def _has_all_rows(file: EmbeddingFile, job: ModalityJob, share: Slice | None) -> bool:
+    intact = intact_rows(file, job.name)
+    return bool((intact if share is None else intact | ~share.rows(job.plan.batch)).all())
 
 
 def _without_copies(job: ModalityJob, sources: list[Reusable]) -> ModalityPlan:

@@ -13,6 +13,7 @@ from ..data.printable import printable
 from ..data.status import Reason, Status
 from .job import ModalityJob, Settings
 from .run import Summary
+from .slice import Slice
 
 # share of its matrix-product speed that an encoder reaches, from docs/benchmarks.md
 _EFFICIENCY = 0.7
@@ -91,9 +92,10 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def show_summary(summary: Summary) -> None:
-    """What became of every input, how long it took, and where to look further."""
+def show_summary(summary: Summary, share: Slice | None = None, *, aside: bool = False) -> None:
+    """What became of every input, how long it took, and where to look further; `aside`: on standard error."""
     console = screen()
+    console.stderr = aside
     for outcome in summary.outcomes:
         embedded = sum(n for (status, _), n in outcome.counts.items() if status.has_embedding)
         did = f"{outcome.encoded:,} encoded" + (f", {outcome.copied:,} copied" if outcome.copied else "")
@@ -106,5 +108,7 @@ def show_summary(summary: Summary) -> None:
                 console.print(f"  {count:,} {status.name.lower()}: {reason.sentence}")
     file = printable(summary.path)
     console.print(f"{file}: {size(summary.bytes)}, digest {summary.content_digest[:16]}", soft_wrap=True)
+    if share is not None:
+        console.print(f"slice {share}: when all are there, cinefuse cache merge {share.count} part files OUT.h5")
     if summary.failures:
         console.print(f"see which: cinefuse cache info {shlex.quote(file)} --failures", soft_wrap=True)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,13 @@ import torch
 
 from ..data.embeddings import EmbeddingFile
 from ..data.errors import BadInput
+from ..data.ids import IdArray
 from ..data.rows import RowWriter
 from ..data.status import Reason, Status
+from ..data.termination import finished_first
 from .encoders import ImageEncoder, TextEncoder, is_out_of_memory
 from .images import poster_pixels
+from .job import ModalityJob
 from .plan import ModalityPlan
 from .poster import PosterLimits, PosterProblem, read_poster
 from .recipe import PixelRecipe
@@ -45,11 +49,10 @@ class TextFeed:
         if plan.input_ids is None:
             raise ValueError("a text plan has input_ids")
         self._ids, self._plan, self._encoder = plan.input_ids, plan, encoder
-        self._offsets = np.concatenate(([0], np.cumsum(plan.lengths)))
 
     def load(self, row: int) -> npt.NDArray[np.int32]:
         """(1 + T_i,) token ids, CLS first."""
-        ids = self._ids[self._offsets[row] : self._offsets[row + 1]]
+        ids = self._ids[self._plan.starts[row] : self._plan.starts[row + 1]]
         return np.concatenate((np.array([self._plan.cls_id], np.int32), ids))
 
     def encode(self, inputs: list[npt.NDArray[Any]]) -> torch.Tensor:
@@ -91,6 +94,91 @@ class PosterFeed:
         return self._encoder.encode(np.stack(inputs))
 
 
+def load_encoder(job: ModalityJob, device: str, precision: str, compile_: bool) -> TextEncoder | ImageEncoder:
+    """The frozen encoder of one modality, on its device."""
+    how: dict[str, Any] = {"device": device, "precision": precision, "layer": job.layer, "compile": compile_}
+    if job.recipe is None:
+        return TextEncoder.load(job.source, **how)
+    recipe = job.recipe
+    return ImageEncoder.load(
+        job.source,
+        mean=recipe.mean,
+        std=recipe.std,
+        rescale_factor=recipe.rescale_factor,
+        pixels=recipe.output,
+        **how,
+    )
+
+
+def feed_for(
+    job: ModalityJob,
+    plan: ModalityPlan,
+    encoder: TextEncoder | ImageEncoder,
+    posters: list[str | None],
+    root: Path,
+    limits: PosterLimits,
+) -> Feed:
+    """The inputs of `plan` for `encoder`; `posters` are as long as the plan, for posters alone."""
+    if isinstance(encoder, TextEncoder) or job.recipe is None:
+        return TextFeed(plan, cast("TextEncoder", encoder))
+    return PosterFeed(plan, encoder, posters, root, job.recipe, limits)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs that are encoded together: where they stand in `plan` and `feed`, and their `rows` in the file, (K,) each.
+
+    `wanted` (K,) tells which of the rows are to be written. A plan of a whole catalogue has equal `places` and `rows`.
+    Where `items` (K,) are given, the first input that fails ends the job, and is named.
+    """
+
+    plan: ModalityPlan
+    feed: Feed
+    places: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    wanted: npt.NDArray[np.bool_]
+    items: IdArray | None = None
+
+    def load(self, pool: ThreadPoolExecutor) -> Loading:
+        """Begin to load each distinct input among them."""
+        _, first = np.unique(self.plan.digest[self.places], axis=0, return_index=True)
+        return {place: pool.submit(self.feed.load, place) for place in self.places[np.sort(first)].tolist()}
+
+    def encode(self, loading: Loading, dtype: str) -> Encoded:
+        """Wait for the inputs and encode them, for storage as `dtype`. Raises BadInput where `items` says so."""
+        good: dict[int, npt.NDArray[Any]] = {}
+        failed: dict[int, PosterProblem] = {}
+        for place, future in loading.items():
+            try:
+                good[place] = future.result()
+            except PosterProblem as problem:
+                failed[place] = problem
+        if self.items is not None and failed:
+            place, first = next(iter(failed.items()))
+            item = self.items[self.places == place][0]
+            raise BadInput(f"{self.plan.name} of item {item}: {first.reason.sentence} (--strict)")
+        return Encoded(self, list(good), _encode(self.feed, list(good.values()), dtype), failed)
+
+
+Loading = dict[int, "Future[npt.NDArray[Any]]"]
+
+
+class Sink(Protocol):
+    """Where rows go: a `RowWriter`, or whatever takes them to one."""
+
+    def write(
+        self,
+        modality: str,
+        row: int,
+        cls: npt.NDArray[Any],
+        tokens: npt.NDArray[Any],
+        status: Status,
+        reason: Reason = ...,
+    ) -> None: ...
+
+    def write_absent(self, modality: str, row: int, status: Status, reason: Reason) -> None: ...
+
+
 def encode_rows(
     file: EmbeddingFile,
     plan: ModalityPlan,
@@ -107,21 +195,23 @@ def encode_rows(
     whenever it is computed. `advance` is told the items, encoder positions and bytes of each batch. With `strict` the
     first input that fails ends the job with BadInput.
     """
-    ids, dtype = file.ids, file[plan.name].dtype
+    ids = file.ids if strict else None
+    dtype = file[plan.name].dtype
     with RowWriter(file) as writer, _write_behind() as submit:
-        loading = _one_step_ahead(batches, plan, feed.load)
+        loading = _one_step_ahead(
+            Batch(plan, feed, rows, rows, wanted[rows], None if ids is None else ids[rows]) for rows in batches
+        )
         try:
-            for rows, loaded in loading:
-                failed = {row: error for row, error in loaded.items() if isinstance(error, PosterProblem)}
-                if strict and failed:
-                    row, problem = next(iter(failed.items()))
-                    raise BadInput(f"{plan.name} of item {ids[row]}: {problem.reason.sentence} (--strict)")
-                good = {row: value for row, value in loaded.items() if not isinstance(value, PosterProblem)}
-                stored = _encode(feed, list(good.values()), dtype)
-                submit(_Write(plan, writer, rows, list(good), stored, failed, wanted, advance))
+            for batch, inputs in loading:
+                with finished_first():
+                    submit(partial(_write, batch.encode(inputs, dtype), writer, advance))
         finally:
             loading.close()
         submit(writer.sync)
+
+
+def _write(encoded: Encoded, writer: RowWriter, advance: Callable[[int, int, int], None]) -> None:
+    advance(*encoded.write(writer))
 
 
 @dataclass(frozen=True)
@@ -134,39 +224,37 @@ class _Stored:
 
 
 @dataclass(frozen=True)
-class _Write:
-    """Writes the wanted rows of one batch. Runs in the writing thread."""
+class Encoded:
+    """A batch behind its encoder: `encoded` are the places whose inputs it read, `failed` those it could not."""
 
-    plan: ModalityPlan
-    writer: RowWriter
-    rows: npt.NDArray[np.int64]
+    batch: Batch
     encoded: list[int]
     stored: _Stored | None
     failed: dict[int, PosterProblem]
-    wanted: npt.NDArray[np.bool_]
-    advance: Callable[[int, int, int], None]
 
-    def __call__(self) -> None:
+    def write(self, sink: Sink) -> tuple[int, int, int]:
+        """Put the wanted rows into `sink`. Gives the items written, encoder positions and bytes."""
+        plan, batch = self.batch.plan, self.batch
         values, finite = self._on_host()
-        place = {self.plan.digest[row].tobytes(): index for index, row in enumerate(self.encoded)}
-        problems = {self.plan.digest[row].tobytes(): problem.reason for row, problem in self.failed.items()}
+        index = {plan.digest[place].tobytes(): number for number, place in enumerate(self.encoded)}
+        problems = {plan.digest[place].tobytes(): problem.reason for place, problem in self.failed.items()}
         written = 0
-        for row in self.rows[self.wanted[self.rows]].tolist():
-            digest = self.plan.digest[row].tobytes()
+        for place, row in zip(batch.places[batch.wanted].tolist(), batch.rows[batch.wanted].tolist(), strict=True):
+            digest = plan.digest[place].tobytes()
             if digest in problems:
-                self.writer.write_absent(self.plan.name, row, Status.FAILED, problems[digest])
+                sink.write_absent(plan.name, row, Status.FAILED, problems[digest])
                 continue
-            length = 1 + int(self.plan.lengths[row])
-            embedding = values[place[digest], :length]  # (1 + T_i, D)
-            if not finite[place[digest], :length].all():
-                self.writer.write_absent(self.plan.name, row, Status.FAILED, Reason.NOT_FINITE)
+            length = 1 + int(plan.lengths[place])
+            embedding = values[index[digest], :length]  # (1 + T_i, D)
+            if not finite[index[digest], :length].all():
+                sink.write_absent(plan.name, row, Status.FAILED, Reason.NOT_FINITE)
                 continue
-            status, reason = Status(self.plan.status[row]), Reason(self.plan.reason[row])
-            tokens = embedding[1 : 1 + int(self.plan.stored_lengths[row])]  # (T_i, D), or none
-            self.writer.write(self.plan.name, row, embedding[0], tokens, status, reason)
+            status, reason = Status(plan.status[place]), Reason(plan.reason[place])
+            tokens = embedding[1 : 1 + int(plan.stored_lengths[place])]  # (T_i, D), or none
+            sink.write(plan.name, row, embedding[0], tokens, status, reason)
             written += embedding[0].nbytes + tokens.nbytes
-        positions = int((self.plan.lengths[self.encoded] + 1).sum()) if self.encoded else 0
-        self.advance(int(self.wanted[self.rows].sum()), positions, written)
+        positions = int((plan.lengths[self.encoded] + 1).sum()) if self.encoded else 0
+        return int(batch.wanted.sum()), positions, written
 
     def _on_host(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         if self.stored is None:
@@ -233,34 +321,24 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return _copy_streams[device]
 
 
-def _one_step_ahead(
-    batches: Iterable[npt.NDArray[np.int64]], plan: ModalityPlan, load: Callable[[int], npt.NDArray[Any]]
-) -> Generator[tuple[npt.NDArray[np.int64], dict[int, npt.NDArray[Any] | PosterProblem]], None, None]:
-    """Each batch's rows, and what was loaded for each distinct input among them."""
-    waiting: deque[tuple[npt.NDArray[np.int64], dict[int, Future[npt.NDArray[Any]]]]] = deque()
-    pool = ThreadPoolExecutor(max(2, (os.cpu_count() or 1) - 1), "load")
+def _one_step_ahead(batches: Iterable[Batch]) -> Generator[tuple[Batch, Loading], None, None]:
+    """Each batch, the inputs of the next ones loading meanwhile."""
+    waiting: deque[tuple[Batch, Loading]] = deque()
+    pool = ThreadPoolExecutor(loading_threads(), "load")
     try:
-        for rows in batches:
-            _, first = np.unique(plan.digest[rows], axis=0, return_index=True)
-            waiting.append((rows, {row: pool.submit(load, row) for row in rows[np.sort(first)].tolist()}))
+        for batch in batches:
+            waiting.append((batch, batch.load(pool)))
             if len(waiting) > _BATCHES_AHEAD:
-                yield _loaded(*waiting.popleft())
+                yield waiting.popleft()
         while waiting:
-            yield _loaded(*waiting.popleft())
+            yield waiting.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _loaded(
-    rows: npt.NDArray[np.int64], futures: dict[int, Future[npt.NDArray[Any]]]
-) -> tuple[npt.NDArray[np.int64], dict[int, npt.NDArray[Any] | PosterProblem]]:
-    loaded: dict[int, npt.NDArray[Any] | PosterProblem] = {}
-    for row, future in futures.items():
-        try:
-            loaded[row] = future.result()
-        except PosterProblem as problem:
-            loaded[row] = problem
-    return rows, loaded
+def loading_threads() -> int:
+    """How many threads load inputs: one a core, but for the one that feeds the encoder."""
+    return max(2, (os.cpu_count() or 1) - 1)
 
 
 @contextmanager
