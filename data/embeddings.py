@@ -37,7 +37,12 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 
 
 def as_float32(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
-    """`values` as read from an array stored as `dtype`, converted to float32 (exact for all three storage dtypes)."""
+    """`values` as read from an array stored as `dtype`, converted to float32 (exact for all three float dtypes).
+
+    Raises ValueError for int8, which means nothing without its scales: `Modality.read_cls`, `read_tokens`, `gather`.
+    """
+    if dtype == QUANTISED:
+        raise ValueError("int8 embeddings need their scales: read them with read_cls, read_tokens or gather")
     if dtype == "bfloat16":
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32)
@@ -148,11 +153,12 @@ class Modality:
             raise IndexError(f"expected a row from 0 to {len(self.status) - 1}, received {row}")
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
-    def read_cls(self, row: int) -> npt.NDArray[np.float32]:
-        """The item's CLS embedding, (D,) float32, whatever it is stored as."""
-        scale = None if self.cls_scale is None else self.cls_scale[row : row + 1]
-        cls: npt.NDArray[np.float32] = self._floats(self.cls[row : row + 1], scale)[0]
-        return cls
+    def read_cls(self, rows: int | npt.NDArray[Any] | slice) -> npt.NDArray[np.float32]:
+        """The CLS embeddings of `rows`, (K, D) float32 whatever they are stored as; (D,) of one row."""
+        if isinstance(rows, int):
+            one: npt.NDArray[np.float32] = self.read_cls(slice(rows, rows + 1))[0]
+            return one
+        return self._floats(self.cls[rows], None if self.cls_scale is None else self.cls_scale[rows])
 
     def read_tokens(self, row: int) -> npt.NDArray[np.float32]:
         """The item's token embeddings, (T_i, D) float32, whatever they are stored as."""

@@ -287,18 +287,29 @@ def select(index: Index, selection: Selection, about: Mapping[str, Any]) -> Plan
 
 
 def assemble(
-    sources: Sequence[Index], ids: IdArray, origins: Mapping[str, Origin], level: Level, about: Mapping[str, Any]
+    sources: Sequence[Index],
+    ids: IdArray,
+    origins: Mapping[str, Origin],
+    level: Level,
+    about: Mapping[str, Any],
+    *,
+    dtype: str | None = None,
+    records: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """The plan of the file of these `ids` (K,) whose rows of each modality come from where `origins` says.
 
     The sources agree in dtype, width and record of a modality; the record told is that of the first row's source.
-    Pending rows stay pending, and none of their bytes are copied. With level "cls" no tokens are. Raises BadInput for
-    ids that the format cannot hold, ValueError for what else it cannot.
+    Pending rows stay pending, and none of their bytes are copied. With level "cls" no tokens are. Where `dtype` is
+    another than the sources', embeddings are not copied either: whoever converts them writes them, and their checksums
+    are renewed; `records` are told then. Raises BadInput for ids that the format cannot hold, ValueError for what else
+    it cannot.
     """
     stored = stored_ids(ids)
     known: dict[Array, npt.NDArray[Any] | None] = {}
     known[Array("items/id", "int64" if stored.dtype.kind == "i" else f"S{stored.itemsize}", stored.shape)] = stored
-    parts = {name: _Part.of(sources, name, origins[name], level, stored) for name in MODALITIES if name in origins}
+    parts = {
+        name: _Part.of(sources, name, origins[name], level, stored, dtype) for name in MODALITIES if name in origins
+    }
     for part in parts.values():
         known |= part.arrays()
     later = {"text/input_ids": UNKNOWN_SHA256}
@@ -306,7 +317,7 @@ def assemble(
         array: later.get(array.name) if content is None or not _is_constant(array) else _sha256(content)
         for array, content in known.items()
     }
-    header, metadata = lay_out(digests, {name: part.record for name, part in parts.items()}, about)
+    header, metadata = lay_out(digests, records or {name: part.record for name, part in parts.items()}, about)
     contents = [(header.user_block, metadata)]
     for array, content in known.items():
         if content is not None and content.size:
@@ -348,7 +359,15 @@ class _Part:
     renewed: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, sources: Sequence[Index], name: str, origin: Origin, level: Level, ids: npt.NDArray[Any]) -> _Part:
+    def of(
+        cls,
+        sources: Sequence[Index],
+        name: str,
+        origin: Origin,
+        level: Level,
+        ids: npt.NDArray[Any],
+        dtype: str | None,
+    ) -> _Part:
         given = sources[int(origin.source[0])].modalities[name]
         rows = {part: np.empty((len(origin.row), *getattr(given, part).shape[1:]), getattr(given, part).dtype)
                 for part in ("lengths", *_PER_ROW[1:])}  # fmt: skip
@@ -365,11 +384,12 @@ class _Part:
         lengths = rows.pop("lengths")
         stored_lengths = np.zeros_like(lengths) if level == "cls" else lengths
         checksum = rows.pop("checksum")
-        renewed = ~pending & (stored_lengths != lengths)
+        stored_as = dtype or given.dtype
+        renewed = ~pending & ((stored_lengths != lengths) | (stored_as != given.dtype))
         record = dict(given.record)
         if level == "cls" and "level" in record:
             record["level"] = "cls"
-        return cls(name, record, given.dtype, given.width, origin, stored_lengths, rows, checksum, renewed)
+        return cls(name, record, stored_as, given.width, origin, stored_lengths, rows, checksum, renewed)
 
     def arrays(self) -> dict[Array, npt.NDArray[Any] | None]:
         """Each dataset in the format's order, with its content where that is small."""
@@ -405,6 +425,8 @@ class _Part:
             modality, part = dataset.name.split("/")
             if modality != self.name or part in _PER_ROW or dataset.length == 0:
                 continue
+            if part != "input_ids" and self.dtype != source.modalities[self.name].dtype:
+                continue  # written by whoever converts
             old = source.header.datasets[dataset.name]
             stride = dataset.length // dataset.shape[0]
             # token ids are final once a file is laid out, so those of a pending row count too

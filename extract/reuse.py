@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..data.embeddings import EmbeddingFile, Modality
+from ..data.fingerprints import differences as differences
 from ..data.rows import RowWriter, row_checksum
 from ..data.status import Reason, Status
 from .plan import ModalityPlan
@@ -71,17 +71,3 @@ def _intact(modality: Modality, row: int) -> bool:
         modality.cls[row], modality.tokens_of(row), int(modality.status[row]), int(modality.reason[row])
     )
     return checksum == int(modality.checksum[row])
-
-
-def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """The fields in which two fingerprints differ, each as "field: expected ..., found ..."."""
-    return [
-        f"{field}: expected {_short(wanted.get(field))}, found {_short(found.get(field))}"
-        for field in sorted({*wanted, *found})
-        if wanted.get(field) != found.get(field)
-    ]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return f"{text[:13]}...'" if len(text) == 66 else text

@@ -1,0 +1,63 @@
+"""Embeddings in another number format: float32, float16, bfloat16, and int8 with a scale for each embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .header import QUANTISED, STORAGE_DTYPES
+
+DTYPES: Final = (*STORAGE_DTYPES, QUANTISED)
+_LARGEST = 127  # of int8: symmetric, so that a vector and its negative have the same length
+
+
+def rounded(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+    """(…) float32 to the nearest values of float `dtype`, ties to even; bfloat16 as its uint16 bits.
+
+    What is too large becomes infinite, as IEEE 754 has it.
+    """
+    if dtype == "bfloat16":
+        bits = values.view(np.uint32)
+        nearest = ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype(np.uint16)
+        return np.where(np.isnan(values), np.uint16(0x7FC0), nearest)
+    with np.errstate(over="ignore"):
+        return values.astype(np.dtype(dtype).newbyteorder("<"))
+
+
+def infinite(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.bool_]:
+    """Where an array as `rounded` gives it is infinite."""
+    found: npt.NDArray[np.bool_] = (stored & 0x7FFF) == 0x7F80 if dtype == "bfloat16" else np.isinf(stored)
+    return found
+
+
+def quantised(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """(K, D) float32 to (K, D) int8 from -127 to 127 and (K,) float32 scales: largest magnitude / 127.
+
+    The error of a value is at most half its row's scale. A row of zeros has scale 0; one of NaN is 0 with scale NaN.
+    """
+    scale = (np.abs(values).max(axis=1, initial=0) / np.float32(_LARGEST)).astype("<f4")
+    divisor = np.where((scale > 0) & np.isfinite(scale), scale, np.float32(1))
+    steps = np.rint(values / divisor[:, None])
+    steps[np.isnan(scale)] = 0
+    return np.clip(steps, -_LARGEST, _LARGEST).astype(np.int8), scale
+
+
+def converted_fingerprint(fingerprint: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """The fingerprint of embeddings now stored as `dtype`.
+
+    Where that is what an extraction with this dtype gives (the values were rounded to it and to nothing else), it is
+    that extraction's; else `rounded` lists the other dtypes that they went through: float16 made float32 is no float32.
+    """
+    earlier = fingerprint.get("rounded")
+    path = [*(earlier if isinstance(earlier, list) else []), fingerprint.get("dtype"), dtype]
+    lossy: list[Any] = []
+    for step in path:
+        if step != "float32" and step not in lossy[-1:]:
+            lossy.append(step)
+    before = lossy if dtype == "float32" else lossy[:-1]
+    told = {key: value for key, value in fingerprint.items() if key not in ("dtype", "rounded")}
+    order = {key: told.get(key, dtype) for key in fingerprint if key != "rounded"} | {"dtype": dtype}
+    return order | ({"rounded": before} if before else {})
