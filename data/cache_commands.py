@@ -66,3 +66,100 @@ def cache_verify(
         show_report(report)
     if not report.complete:
         raise DamagedFile(f"{file}: {len(report.problems):,} problems, {sum(report.pending.values()):,} rows pending")
+
+
+@app.command("browse")
+def cache_browse(
+    file: Annotated[Path, typer.Argument(help="embedding file, finished or not")],
+    dataset: Annotated[Path | None, typer.Option(help="its dataset folder: titles, plots, genres, posters")] = None,
+    out: Annotated[Path | None, typer.Option(help="where the page goes [default: FILE.html]")] = None,
+    limit: Annotated[int, typer.Option(help="films on the page; of more, so many are drawn at random")] = 5_000,
+    vector: Annotated[
+        str | None, typer.Option(help="what stands for a film: cls, or mean (of its tokens) [default: mean]")
+    ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
+) -> None:
+    """Make one HTML page to walk an embedding file: a map of posters, nearest neighbours, search.
+
+    The page holds everything it shows and asks nothing of any network.
+    """
+    from .browse import browse_page, vector_kind
+    from .embeddings import EmbeddingFile
+    from .overview_screen import size
+    from .page import write_page
+    from .printable import printable
+    from .progress import Terminal
+
+    page = out or file.with_suffix(".html")
+    with EmbeddingFile.open(file, pending=True) as opened:
+        write_page(page, browse_page(opened, dataset, limit=limit, vector=vector_kind(vector), watch=Terminal()))
+    typer.echo(f"{printable(page)}: {size(page.stat().st_size)}")
+    if open_it:
+        typer.launch(str(page.resolve()))
+
+
+@app.command("push")
+def cache_push(
+    file: Annotated[Path, typer.Argument(help="embedding file, finished")],
+    destination: Annotated[
+        str,
+        typer.Argument(metavar="DEST", help="s3://, gs://, hf://datasets/OWNER/NAME (or OWNER/NAME), a folder"),
+    ],
+    card: Annotated[Path | None, typer.Option(help="a data card in Markdown to put beside it")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another file that is there")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="share a file although rows are pending")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="make a new Hub repository public, not private")
+    ] = False,
+) -> None:
+    """Put an embedding file where others can pull it: checked before it leaves, proven once it is there.
+
+    Beside it goes FILE.sha256. Credentials are those of each store's own programs; none is ever shown or written.
+    """
+    from .push import push
+    from .transfer_screen import pushed_line, transfer_bar
+
+    with transfer_bar("pushing") as watched:
+        pushed = push(
+            file, destination, card=card, overwrite=overwrite, partial=partial, public=public, watched=watched
+        )
+    typer.echo(pushed_line(pushed))
+
+
+@app.command("pull")
+def cache_pull(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="hf://datasets/OWNER/NAME[@REV]/FILE.h5, http(s)://, s3://, gs://, a path"),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="where the file goes")],
+    only: Annotated[
+        list[str] | None, typer.Option(help="text, image, text/cls, image/cls or cls; may be given twice")
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="text file with the ids wanted, one a line")] = None,
+    sha256: Annotated[str | None, typer.Option(help="what the whole file's SHA-256 must be")] = None,
+    digest: Annotated[str | None, typer.Option(help="what the content digest must be")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="of a server without ranges, download all for a part")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="accept rows that are pending")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT.h5")] = False,
+) -> None:
+    """Bring an embedding file, or just a part of it, from elsewhere; it gets its name only once it is proven.
+
+    With --only or --items just those byte ranges cross the network. Killed or torn, the same command continues.
+    """
+    from .pull import Expected, ids_in, pull, selected
+    from .transfer_screen import pulled_line, transfer_bar
+
+    selection = selected(only or [], None if items is None else ids_in(items))
+    with transfer_bar("pulling") as watched:
+        pulled = pull(
+            source,
+            out,
+            selection,
+            expected=Expected(sha256, digest),
+            whole=whole,
+            partial=partial,
+            overwrite=overwrite,
+            watched=watched,
+        )
+    typer.echo(pulled_line(pulled))
