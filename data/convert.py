@@ -121,7 +121,7 @@ def _convert_run(
     if target.dtype == QUANTISED:
         steps, scales = quantised(exact)
         write_all(descriptor, scales.tobytes(), header.datasets[f"{dataset}_scale"].offset + 4 * start)
-        bad: npt.NDArray[np.bool_] = np.isinf(scales)
+        bad = infinite(scales, "float32")
         stored: npt.NDArray[np.generic] = steps
     else:
         stored = rounded(exact, target.dtype)
