@@ -278,8 +278,11 @@ def whisker_chart(
             marks.append(Mark(y, value.colour, value.value, value.low, value.high, _told(value, places)))
             y += 14.0
         y += 12.0
-    reach = [bound for mark in marks for bound in (mark.value, mark.low, mark.high)]
+    reach = [bound for mark in marks for bound in (mark.value, mark.low, mark.high) if math.isfinite(bound)]
     reach += [] if zero is None else [zero]
+    if reach:  # so that no dot is cut at the edge
+        margin = 0.03 * (max(reach) - min(reach))
+        reach += [min(reach) - margin, max(reach) + margin]
     return WhiskerChart(
         slug=slug,
         title=title,
@@ -287,7 +290,7 @@ def whisker_chart(
         numbers=numbers,
         keys=tuple(keys),
         height=y + 38.0,
-        x=Axis.over(reach, 8.0, WIDTH - 12.0),
+        x=Axis.over(reach, 8.0, WIDTH - 12.0, pad=False),
         x_name=x_name,
         rows=tuple(placed),
         marks=tuple(marks),

@@ -37,7 +37,7 @@ def picture_uri(image: Image.Image, width: int, quality: int = 80) -> str:
     small = image.convert("RGB")
     small.thumbnail((width, 3 * width), Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    small.save(content, "WEBP", quality=quality, method=5)
+    small.save(content, "WEBP", quality=quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode("ascii")
 
 

@@ -241,6 +241,32 @@ def compare(
     typer.echo(json.dumps(table.to_dicts(), indent=1, ensure_ascii=False)) if as_json else show_comparison(table)
 
 
+@app.command("report")
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="folders of finished runs; the page is about the first")
+    ],
+    out: Annotated[Path | None, typer.Option(help="page to write  [default: report.html in the first run]")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="where the dataset is now  [default: where it was in training]")
+    ] = None,
+    posters: Annotated[
+        bool, typer.Option("--posters/--no-posters", help="without them the page can be shown to anybody")
+    ] = True,
+) -> None:
+    """Write one page about a run that needs no network: figures, films, users, and what was trained on what.
+
+    More runs, tested on the same ratings, stand beside the first one, with the differences and their intervals.
+    """
+    from .report import write_report
+    from .run import Run
+
+    page = out or runs[0] / "report.html"
+    done = write_report([Run.open(run) for run in runs], page, dataset=dataset, posters=posters)
+    lacking = f", {done.without_poster:,} films have none" if posters and done.without_poster else ""
+    typer.echo(f"{printable(page)}: {done.bytes / 1e6:.2f} MB, {done.posters:,} posters{lacking}; open it in a browser")
+
+
 @app.command("export")
 def export(
     run: RunArgument,

@@ -6,12 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+
+import polars as pl
 
 from ..data.dataset import Description
 from ..data.embeddings import EmbeddingFile
 from ..data.errors import CinefuseError
+from ..data.splits import PARTS
 from .config import PRESETS, Config
+from .recommend import read_run_table
 from .run import Run
 
 
@@ -41,8 +44,8 @@ def provenance(runs: Sequence[Run]) -> list[Fact]:
 
 
 def _facts(run: Run) -> dict[str, str]:
-    about, split, summary = run.about, run.split, run.summary
-    parts = (f"{len(rows):,} {part}" for part, rows in _parts(split).items())
+    about, summary = run.about, run.summary
+    parts = (f"{rows:,} {part}" for part, rows in _parts(run).items())
     facts = {
         "Dataset": dataset_name(run),
         "Ratings, SHA-256": about["dataset_sha256"].get("ratings", "unknown"),
@@ -75,9 +78,11 @@ def dataset_name(run: Run) -> str:
         return folder.name
 
 
-def _parts(split: Any) -> dict[str, Any]:
-    named = {"train": split.train, "validation": split.validation, "test": split.test}
-    return {name: rows for name, rows in named.items() if len(rows)}
+def _parts(run: Run) -> dict[str, int]:
+    """How many ratings each part has, without reading which."""
+    counts = read_run_table(run, "split.parquet", ("part",))["part"].cast(pl.String).value_counts()
+    found = dict(counts.iter_rows())
+    return {part: found[part] for part in PARTS if part in found}
 
 
 def _coverage(run: Run) -> dict[str, str]:

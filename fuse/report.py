@@ -157,17 +157,15 @@ def _calibration_charts(run: Run, tested: Tested, found: Evaluation) -> list[Cha
     scale = run.recommender.scale
     bins = calibration(tested.prediction, tested.rating, tested.user)
     charts: list[Chart] = [calibration_chart(bins, slope(tested.prediction, tested.rating))]
-    step = (scale.levels[-1] - scale.levels[0]) / _STEPS_OF_SCALE or 0.25
-    charts.append(error_chart(tested, step))
+    errors = error_chart(tested, (scale.levels[-1] - scale.levels[0]) / _STEPS_OF_SCALE or 0.25)
     distribution = run.recommender.distribution(tested.user, tested.film)
-    if distribution is not None:
-        said, came = level_shares(distribution, tested.rating, scale.levels)
-        charts.append(level_chart(scale.levels, said.tolist(), came.tolist()))
-        enough = np.array(scale.levels) >= np.float32(found.liked)
-        chance = distribution[:, enough].sum(1)
-        happened = tested.rating >= np.float32(found.liked)
-        charts.append(chance_chart(calibration(chance, happened, tested.user), found.liked))
-    return charts
+    if distribution is None:
+        return [*charts, errors]
+    liked = np.float32(found.liked)
+    chance = distribution[:, np.array(scale.levels) >= liked].sum(1)
+    charts.append(chance_chart(calibration(chance, tested.rating >= liked, tested.user), found.liked))
+    said, came = level_shares(distribution, tested.rating, scale.levels)
+    return [*charts, level_chart(scale.levels, said.tolist(), came.tolist()), errors]
 
 
 def _film_groups(tested: Tested, run: Run, pictures: FilmPictures, least: int) -> list[FilmGroup]:

@@ -36,7 +36,7 @@ def rmse_chart(table: pl.DataFrame) -> WhiskerChart:
     return whisker_chart(
         "comparison-rmse",
         "RMSE of each run",
-        f"The lowest is {best['name']} with {best['rmse']:.4f}; lower is better. Lines span 95 % intervals.",
+        f"The lowest is {best['name']} with {best['rmse']:.4f}; lower is better. Lines span 95 % intervals.",
         [
             (row["name"], f"{row['rmse']:.4f}", False, [_measured(number, "", row, "rmse")])
             for number, row in enumerate(table.to_dicts(), 1)
@@ -92,7 +92,7 @@ def popularity_chart(side: str, names: Sequence[str], of_run: Sequence[list[Band
     """RMSE by popularity of films or users (``side``), for each run; rows without a test rating are left out."""
     shown = [band for band in of_run[0] if band.errors]
     absent = [_band_name(band) for band in of_run[0] if not band.errors and not band.is_part]
-    says = f"By how many training ratings the {side} has. Lines span 95 % intervals."
+    says = f"By how many training ratings the {side} has. Lines span 95 % intervals."
     if absent:
         says += f" No test rating is of a {side} with {' or '.join(absent)}."
     rows = []
@@ -271,7 +271,7 @@ def error_chart(tested: Tested, step: float) -> BarChart:
         f"are {abs(mean):.3f} too {side}.",
         [
             (
-                signed(left, places) if (number - reach) % every == 0 else "",
+                _tick(left, places) if (number - reach) % every == 0 else "",
                 [(1, share, f"{left:+g} to {left + step:+g}: {share:.1%}")],
             )
             for number, (left, share) in enumerate(zip(edges[:-1], shares.tolist(), strict=True))
@@ -289,6 +289,10 @@ def error_chart(tested: Tested, step: float) -> BarChart:
         labels_at=0.0,
         upright=(reach, "exact"),
     )
+
+
+def _tick(value: float, places: int) -> str:
+    return "0" if value == 0 else signed(value, places)
 
 
 def learning_chart(

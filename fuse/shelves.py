@@ -14,7 +14,7 @@ from .metrics import rmse
 from .recommend import recommend
 from .run import Run
 
-_LEAST_RATED = 5
+_LEAST_RATED = 5  # training ratings, and test ratings
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ def shelves(
 ) -> list[Shelf]:
     """Shelves of a few users who stand evenly among all by how many films they rated, whatever the error they have.
 
-    Users without a test rating, or with fewer than 5 in training, are passed over where others are left.
+    Users with fewer than 5 ratings in training or in test are passed over where enough others are left.
     """
     chosen = evenly_chosen(run, tested, users)
     history = None if dataset is None else _history(run, dataset, [run.recommender.user_ids[user] for user in chosen])
@@ -49,8 +49,9 @@ def shelves(
 def evenly_chosen(run: Run, tested: Tested, users: int) -> list[int]:
     """The numbers of so many users (fewer where there are fewer), at even steps of the count of training ratings."""
     counts = np.diff(run.recommender.seen_offsets)
-    shown = np.unique(tested.user)
-    candidates = shown[counts[shown] >= _LEAST_RATED] if (counts[shown] >= _LEAST_RATED).any() else shown
+    shown, tests = np.unique(tested.user, return_counts=True)
+    telling = shown[(counts[shown] >= _LEAST_RATED) & (tests >= _LEAST_RATED)]
+    candidates = telling if len(telling) >= users else shown
     candidates = candidates[np.argsort(counts[candidates], kind="stable")]
     places = (np.arange(users) + 0.5) / users * len(candidates)
     return [int(user) for user in candidates[np.unique(places.astype(np.int64))]]
