@@ -128,3 +128,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def file_system(path: Path) -> str:
+    """The kind of file system that `path` lies on, as Linux calls it (ext4, nfs4, lustre); "" where that is unknown."""
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    mounts = [(Path(fields[1].encode().decode("unicode_escape")), fields[2]) for fields in map(str.split, lines)]
+    above = [(len(folder.parts), kind) for folder, kind in mounts if path.resolve().is_relative_to(folder)]
+    return max(above, default=(0, ""), key=lambda mount: mount[0])[1]

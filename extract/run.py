@@ -215,9 +215,9 @@ class ThisProcess:
 
         job, settings = work.job, work.settings
         watcher.say(f"{job.name}: {job.source.name}, {work.precision} on {resolve_device(settings.device)}")
-        encoder = load_encoder(job, settings.device, work.precision, settings.compile)
+        encoder = load_encoder(job.source, job.recipe, job.layer, settings.device, work.precision, settings.compile)
         posters = work.catalog.posters() if job.recipe is not None else []
-        feed = feed_for(job, work.plan, encoder, posters, work.catalog.poster_root, settings.limits)
+        feed = feed_for(work.plan, encoder, job.recipe, posters, work.catalog.poster_root, settings.limits)
         with watcher.phase(f"encoding {job.name}", int(work.wanted.sum()), work.positions) as phase:
             encode_rows(
                 work.file,

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +26,10 @@ from ..data.status import Reason, Status
 from ..data.termination import finished_first
 from .encoders import ImageEncoder, TextEncoder, is_out_of_memory
 from .images import poster_pixels
-from .job import ModalityJob
 from .plan import ModalityPlan
 from .poster import PosterLimits, PosterProblem, read_poster
 from .recipe import PixelRecipe
+from .source import ModelSource
 
 _BATCHES_AHEAD = 2
 _BATCHES_BEHIND = 2
@@ -78,30 +79,41 @@ class PosterFeed:
     ) -> None:
         self._plan, self._encoder, self._posters, self._root = plan, encoder, posters, root
         self._recipe, self._limits = recipe, limits
+        self._read: Callable[[int], bytes] = self._from_file
+
+    def reading(self, read: Callable[[int], bytes]) -> PosterFeed:
+        """The same feed with posters as `read` gives them, in place of files."""
+        other = copy(self)
+        other._read = read
+        return other
 
     def load(self, row: int) -> npt.NDArray[np.uint8]:
         """(H, W, 3) pixels. Raises PosterProblem, also where the file is no longer the one the plan saw."""
-        path = self._posters[row]
-        if path is None:
-            raise PosterProblem(Reason.NOT_GIVEN)
-        raw = read_poster(path, self._root, self._limits)
+        raw = self._read(row)
         if hashlib.sha256(raw).digest() != self._plan.digest[row].tobytes():
             raise PosterProblem(Reason.CHANGED)
         return poster_pixels(raw, self._recipe, self._limits)
+
+    def _from_file(self, row: int) -> bytes:
+        path = self._posters[row]
+        if path is None:
+            raise PosterProblem(Reason.NOT_GIVEN)
+        return read_poster(path, self._root, self._limits)
 
     def encode(self, inputs: list[npt.NDArray[Any]]) -> torch.Tensor:
         """(B, 1 + P, D): CLS, then the patches."""
         return self._encoder.encode(np.stack(inputs))
 
 
-def load_encoder(job: ModalityJob, device: str, precision: str, compile_: bool) -> TextEncoder | ImageEncoder:
-    """The frozen encoder of one modality, on its device."""
-    how: dict[str, Any] = {"device": device, "precision": precision, "layer": job.layer, "compile": compile_}
-    if job.recipe is None:
-        return TextEncoder.load(job.source, **how)
-    recipe = job.recipe
+def load_encoder(
+    source: ModelSource, recipe: PixelRecipe | None, layer: int | None, device: str, precision: str, compile_: bool
+) -> TextEncoder | ImageEncoder:
+    """The frozen encoder on its device: of posters where there is a `recipe` for their pixels, else of text."""
+    how: dict[str, Any] = {"device": device, "precision": precision, "layer": layer, "compile": compile_}
+    if recipe is None:
+        return TextEncoder.load(source, **how)
     return ImageEncoder.load(
-        job.source,
+        source,
         mean=recipe.mean,
         std=recipe.std,
         rescale_factor=recipe.rescale_factor,
@@ -111,17 +123,19 @@ def load_encoder(job: ModalityJob, device: str, precision: str, compile_: bool) 
 
 
 def feed_for(
-    job: ModalityJob,
     plan: ModalityPlan,
     encoder: TextEncoder | ImageEncoder,
+    recipe: PixelRecipe | None,
     posters: list[str | None],
     root: Path,
     limits: PosterLimits,
 ) -> Feed:
     """The inputs of `plan` for `encoder`; `posters` are as long as the plan, for posters alone."""
-    if isinstance(encoder, TextEncoder) or job.recipe is None:
-        return TextFeed(plan, cast("TextEncoder", encoder))
-    return PosterFeed(plan, encoder, posters, root, job.recipe, limits)
+    if isinstance(encoder, TextEncoder):
+        return TextFeed(plan, encoder)
+    if recipe is None:
+        raise ValueError("an image encoder needs the recipe of its pixels")
+    return PosterFeed(plan, encoder, posters, root, recipe, limits)
 
 
 @dataclass(frozen=True)
