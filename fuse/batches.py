@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .pairs import TrainingPairs
+from .ranks import ALONE, Ranks
 from .tokens import TokenBatch, TokenTable
 
 _BATCHES_OF_LIKE_LENGTH = 8
@@ -26,12 +27,15 @@ class FilmBatch:
     """B films with their tokens, and the K training ratings they have.
 
     films: (B,) int64. pair: (K,) int64 into `TrainingPairs`, film by film. place: (K,) int64, which of the B films.
+    ratings: K of all ranks together; films_of_all: their B.
     """
 
     films: Tensor
     tokens: Mapping[str, TokenBatch]
     pair: Tensor
     place: Tensor
+    ratings: int
+    films_of_all: int
 
 
 @dataclass
@@ -49,12 +53,16 @@ class Waiting:
 
 @dataclass(eq=False)
 class FilmBatches:
-    """Cuts the films into batches and reads the next one's tokens while the present one is computed."""
+    """Cuts the films into batches and reads the next one's tokens while the present one is computed.
+
+    Of every batch this process reads its rank's share: all of it, where it trains alone.
+    """
 
     tables: Mapping[str, TokenTable]
     films: int
     size: int
     device: torch.device
+    ranks: Ranks = ALONE
     waiting: Waiting = field(default_factory=Waiting)
 
     def epoch(self, pairs: TrainingPairs, *, seed: int, epoch: int, start: int = 0) -> Iterator[FilmBatch]:
@@ -62,18 +70,19 @@ class FilmBatches:
 
         Order and cuts depend on seed and epoch alone, so an interrupted epoch goes on where it stopped.
         """
-        rated = np.flatnonzero(pairs.film_counts.cpu().numpy() > 0)
-        order = np.random.default_rng((seed, epoch)).permutation(rated)
-        for films, tokens in self._prefetched(self._cut(order, shuffle=(seed, epoch))[start:]):
+        counts = pairs.film_counts.cpu().numpy()
+        order = np.random.default_rng((seed, epoch)).permutation(np.flatnonzero(counts > 0))
+        cuts = self._cut(order, shuffle=(seed, epoch))[start:]
+        for cut, (films, tokens) in zip(cuts, self._prefetched(cuts), strict=True):
             pair, place = _pairs_of(films, pairs)
-            yield FilmBatch(films, tokens, pair, place)
+            yield FilmBatch(films, tokens, pair, place, ratings=int(counts[cut].sum()), films_of_all=len(cut))
 
     def count(self, pairs: TrainingPairs) -> int:
         """Batches in an epoch."""
         return -(-int((pairs.film_counts > 0).sum()) // self.size)
 
     def everything(self) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
-        """All films once, those of like length together."""
+        """All films of this rank's shares once, those of like length together."""
         yield from self._prefetched(self._cut(np.arange(self.films)))
 
     def _cut(self, order: npt.NDArray[np.int64], shuffle: tuple[int, int] | None = None) -> list[npt.NDArray[np.int64]]:
@@ -89,7 +98,8 @@ class FilmBatches:
             cuts = [cuts[place] for place in np.random.default_rng((*shuffle, 1)).permutation(len(cuts))]
         return cuts
 
-    def _prefetched(self, cuts: list[npt.NDArray[np.int64]]) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
+    def _prefetched(self, whole: list[npt.NDArray[np.int64]]) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
+        cuts = [self.ranks.share(films) for films in whole]
         with ThreadPoolExecutor(1, thread_name_prefix="tokens") as reader:
             coming: list[Future[dict[str, TokenBatch]]] = [reader.submit(self._read, films) for films in cuts[:1]]
             for place, films in enumerate(cuts):

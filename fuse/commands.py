@@ -1,4 +1,4 @@
-"""The commands of stage two: `cinefuse fuse`, `evaluate`, `predict`, `recommend`, `compare`, `export`, `study`.
+"""The commands of stage two: train, measure, predict, recommend, compare, export, explain, study.
 
 Everything heavy is imported inside the commands, so that ``cinefuse --help`` answers at once.
 """
@@ -111,7 +111,8 @@ def fuse(
     """Train a fusion model against the embeddings, test it once at the end, and keep everything in a run folder.
 
     Whatever stops it, the same command with --resume goes on from the last checkpoint. With --seeds or --folds RUN
-    holds a run folder each: RUN/seed-0, RUN/u1, or RUN/u1/seed-0.
+    holds a run folder each: RUN/seed-0, RUN/u1, or RUN/u1/seed-0. On several GPUs, or machines with a common disk:
+    `torchrun --nproc-per-node 8 -m cinefuse.cli fuse ...`
     """
     embeddings = _one_at_most(cache)
     if run.is_file():
@@ -142,8 +143,11 @@ def fuse(
             splits = folds_named(folds) if folds else [split or "random:0.1"]
             cases = cases_of(splits, range(config.seed, config.seed + seeds))
             repeated = repeat(dataset, embeddings, run, config, cases, **options).as_dict()
+    from .ranks import told_to_speak
     from .result_screen import show_repeated, show_run
 
+    if not told_to_speak():
+        return
     if seeds > 1 or folds is not None:
         typer.echo(json.dumps(repeated, indent=2)) if as_json else show_repeated(repeated)
     elif as_json:
@@ -288,6 +292,49 @@ def export(
     exact = "the run's ratings and ranking" if done.rates_exactly else "the run's ranking" if done.ranks_exactly else ""
     says = f"a score gives {exact} exactly" if exact else "a score ranks only nearly as the run does"
     typer.echo(f"{printable(out)}: {done.users:,} users and {done.films:,} films, {done.dim} numbers each; {says}")
+
+
+@app.command("explain")
+def explain(
+    run: RunArgument,
+    item: Annotated[list[str], typer.Option("--item", metavar="ID", help="film to explain; may be repeated")],
+    user: Annotated[str | None, typer.Option(help="id of a user whose prediction is explained too")] = None,
+    out: Annotated[
+        list[Path] | None, typer.Option(help="picture or page to write: .png or .html; may be repeated")
+    ] = None,
+    rollout: Annotated[
+        bool, typer.Option("--rollout", help="attention through all blocks, not the last alone")
+    ] = False,
+    dataset: Annotated[Path | None, typer.Option(help="where the run's dataset lies now")] = None,
+    cache: Annotated[Path | None, typer.Option(help="where the run's embedding file lies now")] = None,
+    text_model: Annotated[
+        str | None, typer.Option(help="folder of the text model, for the words of plots: its tokenizer.json; or mini")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where a run's model looks in a film's poster and plot, and what it predicts without them.
+
+    Hiding is done through the model itself, and a check says whether its attention tells what hiding does.
+    """
+    from .explain import explain as explained
+    from .explain_files import refuse_unknown_picture, write_explanation
+    from .run import Run
+
+    for file in out or []:
+        refuse_unknown_picture(file)
+    opened = Run.open(run)
+    options: dict[str, Any] = {"dataset": dataset, "cache": cache, "text_model": text_model, "rollout": rollout}
+    found = explained(opened, item, user, **options)
+    for file in out or []:
+        write_explanation(file, found, opened)
+    if as_json:
+        typer.echo(json.dumps([each.as_dict() for each in found], indent=1, ensure_ascii=False))
+        return
+    from .explain_screen import show_explanations
+
+    show_explanations(found)
+    for file in out or []:
+        typer.echo(f"\nwritten to {printable(file)}")
 
 
 @app.command("study")

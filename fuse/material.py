@@ -24,9 +24,19 @@ _COMPONENTS = {"text": ("plot_components", 1 / 4), "image": ("poster_components"
 
 
 def gather_material(
-    dataset: Path, joined: Joined, embeddings: EmbeddingFile | None, split: Split, config: Config, device: torch.device
+    dataset: Path,
+    joined: Joined,
+    embeddings: EmbeddingFile | None,
+    split: Split,
+    config: Config,
+    device: torch.device,
+    *,
+    sharing: int = 1,
 ) -> Material:
-    """Put everything where training reads it. BadInput or UsageError where the config asks for what isn't there."""
+    """Put everything where training reads it; ``sharing`` processes do so on this machine.
+
+    BadInput or UsageError where the config asks for what isn't there.
+    """
     modalities = _modalities(config, embeddings)
     films, users = len(joined.item_ids), len(joined.user_ids)
     rows = joined.embedding_row if joined.embedding_row is not None else np.full(films, -1, np.int64)
@@ -46,6 +56,7 @@ def gather_material(
                 dtype=precision,
                 device=device,
                 pool=config.pool_patches,
+                sharing=sharing,
             )
         components, deviation = _COMPONENTS[name]
         if embeddings is not None and (count := getattr(config, components)):

@@ -22,6 +22,7 @@ from .factors import Factors, Vectors
 from .heads import OrdinalHead, Scale, SquaredHead
 from .model import FusionTransformer
 from .pairs import TrainingPairs
+from .ranks import ALONE, Ranks
 
 _LEAST_RATE = 0.02  # of the full learning rate, at the end
 
@@ -52,9 +53,10 @@ class Member(nn.Module):
         widths: Mapping[str, int],
         *,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
-        self.config, self.pairs, self.side = config, pairs, side
+        self.config, self.pairs, self.side, self.ranks = config, pairs, side, ranks
         device = pairs.user.device
         self.factors = Factors(
             pairs,
@@ -137,20 +139,28 @@ class Member(nn.Module):
         return self.factors.training_scores(None, keep), self.factors.vectors(None, keep).user
 
     def heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float) -> Tensor:
-        """One step of the Transformer on a batch of films; gives its loss for each rating. progress: 0 to 1."""
-        if self.heavy is None:
+        """One step of the Transformer on a batch of films; gives its loss for each rating. progress: 0 to 1.
+
+        With several ranks the step is that of all their films together, and the loss this rank's part of it.
+        """
+        if self.heavy is None or self.transformer is None:
             raise ValueError("expected a model with a Transformer")
         scores, users = frozen
         _set_rate(self.heavy, self.config.transformer_rate * _cosine(progress))
-        content = self._read(batch.tokens, batch.films)  # (B, D + 1)
-        asking = self.factors.user_vectors_at(users, batch.pair)[:, :-1]  # (K, D)
-        answer = content[batch.place]  # (K, D + 1)
-        told = scores[batch.pair] + (asking * answer[:, :-1]).sum(1) + answer[:, -1]  # (K,)
-        losses = self.head.losses(told, self.pairs.rating[batch.pair], self.pairs.user[batch.pair])
-        loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(len(batch.pair), 1)
         self.heavy.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_([p for g in self.heavy.param_groups for p in g["params"]], 1.0)
+        loss = torch.zeros((), device=batch.films.device)
+        if len(batch.films):  # the last batch may have fewer films than there are ranks
+            content = self._read(batch.tokens, batch.films)  # (B, D + 1)
+            asking = self.factors.user_vectors_at(users, batch.pair)[:, :-1]  # (K, D)
+            answer = content[batch.place]  # (K, D + 1)
+            told = scores[batch.pair] + (asking * answer[:, :-1]).sum(1) + answer[:, -1]  # (K,)
+            losses = self.head.losses(told, self.pairs.rating[batch.pair], self.pairs.user[batch.pair])
+            loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(batch.ratings, 1)
+            loss.backward()  # type: ignore[no-untyped-call]
+        parameters = list(self.transformer.parameters())
+        if self.ranks.count > 1:
+            self.ranks.add_up(_gradients(parameters))
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         self.heavy.step()
         return loss.detach()
 
@@ -160,9 +170,11 @@ class Member(nn.Module):
         if self.transformer is None or self.content is None:
             return
         self.eval()
-        content = torch.empty_like(self.content)
+        content = torch.zeros_like(self.content)
         for films, tokens in batches.everything():
-            content[films] = self._read(tokens, films)
+            if len(films):
+                content[films] = self._read(tokens, films)
+        self.ranks.add_up([content])
         self.content = content
         self.train()
 
@@ -178,6 +190,14 @@ class Member(nn.Module):
             return None
         drawn = torch.rand(self.pairs.films, generator=generator) >= self.config.film_drop
         return drawn.float().to(self.pairs.user.device)
+
+
+def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Every parameter's gradient; nothing where this rank's films did not ask for it."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -15,6 +15,7 @@ from ..data.errors import UsageError
 from ..data.progress import Silent, Watcher
 from ..data.splits import split_ratings
 from .config import Config
+from .ranks import ranks_of_launcher
 from .run import fuse
 
 
@@ -131,11 +132,13 @@ def repeat(
     Writes `repeats.json` at the end. With ``resume`` finished runs are kept, and a begun one goes on. Raises what
     `fuse` and `split_ratings` raise, and UsageError, before anything is trained, where ``out`` holds runs already.
     """
-    watcher = watcher or Silent()
+    ranks, _ = ranks_of_launcher(options.get("device", "auto"))
+    watcher = watcher if watcher and ranks.first else Silent()
     refuse_unknown_splits(dataset, cases, config.validation)
     begun = [out / case.folder for case in cases if (out / case.folder / "config.json").exists()]
     if begun and not resume:
         raise UsageError(f"{begun[0]} holds a run already: go on with --resume, or choose another folder")
+    ranks.wait()  # all have looked before the first begins
     runs: list[tuple[Case, dict[str, Any]]] = []
     for number, case in enumerate(cases):
         watcher.say(f"run {number + 1} of {len(cases)}: {case}")
@@ -152,5 +155,6 @@ def repeat(
         )
         runs.append((case, run.summary))
     repeated = Repeated(out, tuple(runs))
-    write_atomically(out / "repeats.json", (json.dumps(repeated.as_dict(), indent=2) + "\n").encode())
+    if ranks.first:
+        write_atomically(out / "repeats.json", (json.dumps(repeated.as_dict(), indent=2) + "\n").encode())
     return repeated

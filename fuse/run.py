@@ -17,6 +17,7 @@ import io
 import json
 import platform
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -38,8 +39,9 @@ from .config import Config
 from .join import Joined, join
 from .material import gather_material, places_of
 from .metrics import mae, rmse
+from .ranks import ranks_of_launcher
 from .recommender import Recommender
-from .train import Fitted, Material, Training
+from .train import Fitted, Training
 
 FORMAT = "cinefuse-run"
 VERSION = 1
@@ -102,43 +104,45 @@ def fuse(
     UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where ``resume`` finds another
     config, dataset, split or embedding file than the run was begun with; Busy where another process trains it.
     """
-    watcher = watcher or Silent()
+    ranks, device = ranks_of_launcher(device)
+    watcher = watcher if watcher and ranks.first else Silent()
     config = replace(config, precision=_precision(config, _device(device))).checked()
+    file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
+    about = _about(dataset, file, config, split, missing, duplicates)
+    if warm_start is not None:
+        about["warm_start"] = str(warm_start)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    with sole_writer(out / "run"):
-        file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
-        about = _about(dataset, file, config, split, missing, duplicates)
-        if warm_start is not None:
-            about["warm_start"] = str(warm_start)
-        _begin(out, about, resume=resume)
+    with sole_writer(out / "run") if ranks.first else nullcontext():
+        if ranks.first:
+            _begin(out, about, resume=resume)
+        ranks.wait()  # the first has seen what is there, and written what it begins with
         if resume and (out / "summary.json").exists():
             watcher.say(f"{out} is finished already")
+            ranks.wait()
             return Run.open(out)
         joined = join(dataset, file, missing=missing, duplicates=duplicates)
-        parts = _split(dataset, joined, out, split, config)
-        write_atomically(out / "coverage.json", _json(joined.coverage.as_dict()))
+        if ranks.first:
+            _split(dataset, joined, out, split, config)
+            write_atomically(out / "coverage.json", _json(joined.coverage.as_dict()))
+        ranks.wait()
+        parts = Split.load(out / "split.parquet")
         for line in joined.coverage.lines():
             watcher.say(line)
-        material = gather_material(dataset, joined, file, parts, config, _device(device))
-        _train(out, dataset, config, material, joined, parts, watcher, warm_start=warm_start, tensorboard=tensorboard)
+        material = gather_material(dataset, joined, file, parts, config, _device(device), sharing=ranks.on_this_machine)
+        training = Training(config, material, out, watcher, ranks=ranks)
+        _train(training, dataset, joined, parts, warm_start=warm_start, tensorboard=tensorboard)
+        ranks.wait()
         return Run.open(out)
 
 
 def _train(
-    out: Path,
-    dataset: Path,
-    config: Config,
-    material: Material,
-    joined: Joined,
-    parts: Split,
-    watcher: Watcher,
-    *,
-    warm_start: Path | None,
-    tensorboard: bool,
+    training: Training, dataset: Path, joined: Joined, parts: Split, *, warm_start: Path | None, tensorboard: bool
 ) -> None:
-    began = time.perf_counter()
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as log, _events(out, tensorboard) as event:
+    if training.folder is None:
+        raise ValueError("expected a run folder to train into")
+    began, out, first = time.perf_counter(), training.folder, training.ranks.first
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as log, _events(out, tensorboard and first) as event:
 
         def report(figures: dict[str, Any]) -> None:
             with writing(out / "metrics.jsonl"):
@@ -146,24 +150,35 @@ def _train(
                 log.flush()
             event(figures)
 
-        training = Training(config, material, out, watcher, report)
+        training.report = report
         if warm_start is not None:
             from .warm import known_before, warm_weights
 
-            training.warm = warm_weights(warm_start, config, joined)
+            training.warm = warm_weights(warm_start, training.config, joined)
             if known := known_before(warm_start, joined, places_of(joined, parts.test)):
-                watcher.say(
+                training.watcher.say(
                     f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of {warm_start}; "
                     "the test RMSE flatters. Use --split temporal:0.1, all, or a file of rows that it didn't train on"
                 )
         fitted = training.run()
+    if first:
+        _conclude(training, fitted, dataset, joined, parts, seconds=time.perf_counter() - began)
+
+
+def _conclude(
+    training: Training, fitted: list[Fitted], dataset: Path, joined: Joined, parts: Split, *, seconds: float
+) -> None:
+    """Write what serves, test it once, and last say that the run is finished."""
+    if training.folder is None:
+        raise ValueError("expected a run folder to conclude")
+    out = training.folder
     recommender = _served(fitted, joined, parts)
     recommender.save(out / "model.safetensors")
     _write_table(out / "items.parquet", _films(dataset, joined, recommender))
     summary: dict[str, Any] = {
         "chosen_epochs": training.standing.chosen_epochs or training.standing.best_epoch,
         "fits": len(training.fits()),
-        "seconds": time.perf_counter() - began,
+        "seconds": seconds,
     }
     if len(parts.test):
         summary |= _tested(out, recommender, joined, parts)

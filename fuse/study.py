@@ -22,6 +22,7 @@ from ..data.progress import Silent, Watcher
 from ..data.splits import Split
 from .config import Config, preset
 from .metrics import Interval, bootstrap_interval, paired_difference, rmse
+from .ranks import ranks_of_launcher
 from .repeat import Case, Spread, cases_of, folder_name, refuse_unknown_splits
 from .run import Run, fuse
 from .study_tables import write_tables
@@ -169,6 +170,8 @@ def study(
     FingerprintMismatch where a run in ``out`` was made with other settings, ratings or embeddings.
     """
     watcher = watcher or Silent()
+    if ranks_of_launcher(device)[0].count > 1:
+        raise UsageError("study: expected one process; torchrun is for `cinefuse fuse`")
     groups = [list(group) for group in groups or [default_splits(dataset)]]
     if any("all" in group for group in groups):
         raise UsageError("split all: a study needs a test part; use random:0.1, kfold:5/1 or an official fold")

@@ -38,6 +38,7 @@ class TokenTable:
 
     ``place`` is where they lie: "device" (all of them in the GPU's memory), "host" (converted once, pinned for a GPU)
     or "file" (the mapped embedding file, shared by all processes of the machine and converted a batch at a time).
+    ``sharing`` processes share this machine's memory, each of which would hold a table of its own.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class TokenTable:
         dtype: torch.dtype,
         device: torch.device,
         pool: int = 1,
+        sharing: int = 1,
     ) -> None:
-        self._modality, self._dtype, self._device = modality, dtype, device
+        self._modality, self._dtype, self._device, self._sharing = modality, dtype, device, sharing
         self.width = modality.width
         present = (rows >= 0) & modality.has_embedding[rows]
         self._rows = np.where(present, rows, -1)
@@ -137,9 +139,9 @@ class TokenTable:
     def _choose_place(self) -> Place:
         if self._device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self._device)
-            return "device" if self.size < SHARE_OF_MEMORY * free else _host_or_file(self.size)
+            return "device" if self.size < SHARE_OF_MEMORY * free else _host_or_file(self.size * self._sharing)
         # without a GPU the mapped file is as near as a copy would be; pooled and CLS tables are small, and read once
-        return _host_or_file(self.size) if self._pool > 1 or not self._tokens else "file"
+        return _host_or_file(self.size * self._sharing) if self._pool > 1 or not self._tokens else "file"
 
 
 def pooled(patches: Tensor, side: int) -> Tensor:

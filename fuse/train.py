@@ -26,6 +26,7 @@ from .factors import Vectors
 from .heads import OrdinalHead, Scale, SquaredHead
 from .member import Member, SideInformation
 from .pairs import TrainingPairs
+from .ranks import ALONE, Ranks
 from .tokens import TokenTable
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -85,7 +86,7 @@ class Fitted:
 
 @dataclass(eq=False)
 class Training:
-    """One run's fits. ``folder`` receives the checkpoints, ``report`` each epoch's figures."""
+    """One run's fits. ``folder`` receives the checkpoints and ``report`` each epoch's figures, from the first rank."""
 
     config: Config
     material: Material
@@ -93,6 +94,7 @@ class Training:
     watcher: Watcher = field(default_factory=Silent)
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     warm: tuple[Mapping[str, Tensor], ...] = ()
+    ranks: Ranks = ALONE
     standing: Standing = field(default_factory=Standing)
 
     def fits(self) -> list[Fit]:
@@ -137,8 +139,11 @@ class Training:
             member.refresh_content(batches)
             train_rmse = self._light(fit, member, _share(config, standing.epoch))
             seconds = time.perf_counter() - began
-            validation = self._validation_rmse(fit, member)
-            if not all(map(math.isfinite, (train_rmse, validation or 0.0, _reach(member)))):
+            device = self.material.device
+            train_rmse = self.ranks.word_of_first(train_rmse, device)
+            validation = self.ranks.word_of_first(self._validation_rmse(fit, member), device)
+            reach = self.ranks.word_of_first(_reach(member), device)
+            if not all(map(math.isfinite, (train_rmse, validation or 0.0, reach))):
                 return self._stopped_at_nan(fit, member, best)
             standing.epoch, standing.batch = standing.epoch + 1, 0
             figures = {
@@ -153,7 +158,8 @@ class Training:
                 "seconds": seconds,
                 "waiting_share": batches.waiting.share,
             }
-            self.report(figures)
+            if self.ranks.first:
+                self.report(figures)
             self.watcher.say(_line(name, figures))
             if validation is None or validation < standing.best_rmse:
                 standing.best_rmse = math.inf if validation is None else validation
@@ -173,6 +179,7 @@ class Training:
             generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.standing.light_steps))
             scores = member.light_step(self.standing.light_steps, self.config.light_steps, generator)
             self.standing.light_steps += 1
+        self.ranks.follow_first(value.data for value in (*member.factors.parameters(), *member.head.parameters()))
         if scores is None:
             with torch.no_grad():
                 scores = member.factors.training_scores(member.content)
@@ -199,15 +206,19 @@ class Training:
             seed = _seed(config, fit, 3, 0)
             for batch in batches.epoch(member.pairs, seed=seed, epoch=standing.epoch, start=standing.batch):
                 # each batch has randomness of its own, so that a resumed run draws what an uninterrupted one draws
-                torch.manual_seed(_seed(config, fit, 4, standing.epoch * count + standing.batch))
+                torch.manual_seed(_seed(config, fit, 4, standing.epoch * count + standing.batch) + self.ranks.rank)
                 progress = (standing.epoch + standing.batch / count) / config.epochs
                 losses.append(member.heavy_step(batch, frozen, progress))
                 standing.batch += 1
-                phase.advance(len(batch.films))
+                phase.advance(batch.films_of_all)
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     self._save(member, best)
                     saved = time.monotonic()
-        return float(torch.stack(losses).mean()) if losses else None
+        if not losses:
+            return None
+        total = torch.stack(losses).mean()
+        self.ranks.add_up([total])
+        return float(total)
 
     @torch.no_grad()
     def _validation_rmse(self, fit: Fit, member: Member) -> float | None:
@@ -229,7 +240,7 @@ class Training:
         )
         widths = {name: table.width for name, table in m.tables.items()}
         config = replace(self.config, seed=self.config.seed + fit.member)
-        member = Member(config, pairs, scale, m.side, widths, seed=config.seed)
+        member = Member(config, pairs, scale, m.side, widths, seed=config.seed, ranks=self.ranks)
         if self.warm:
             try:
                 member.load_state_dict(self.warm[fit.member % len(self.warm)])
@@ -242,7 +253,7 @@ class Training:
 
     def _batches(self) -> FilmBatches:
         m = self.material
-        return FilmBatches(m.tables, m.films, self.config.batch_films, m.device)
+        return FilmBatches(m.tables, m.films, self.config.batch_films, m.device, self.ranks)
 
     def _finish(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
         member.load_state_dict(best)
@@ -253,7 +264,8 @@ class Training:
         if self.folder is not None:
             self.standing.fit += 1
             self.standing.epoch = self.standing.batch = 0
-            save_state(self.folder / f"fit-{fit.number}.safetensors", member, {}, self.standing.__dict__)
+            if self.ranks.first:
+                save_state(self.folder / f"fit-{fit.number}.safetensors", member, {}, self.standing.__dict__)
         return fitted
 
     def _finished(self, fit: Fit) -> Fitted:
@@ -280,7 +292,7 @@ class Training:
         return False
 
     def _save(self, member: Member, best: Mapping[str, Tensor]) -> None:
-        if self.folder is not None:
+        if self.folder is not None and self.ranks.first:
             save_state(self.folder / "state.safetensors", member, best, self.standing.__dict__)
 
     def _stopped_at_nan(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
