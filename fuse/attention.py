@@ -75,7 +75,8 @@ class FilmAttention:
     def word_lift(self) -> Floats:
         """(W,): the same of each word, by its pieces: a word in many pieces is not heard the more for it."""
         pieces = np.array([len(word.positions) for word in self.words], np.float32)
-        return self.word_weights * np.float32(self._pieces) / np.maximum(pieces, 1)
+        lift: Floats = (self.word_weights * self._pieces / np.maximum(pieces, 1)).astype(np.float32)
+        return lift
 
     @property
     def _pieces(self) -> int:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ..data.errors import BadInput, FingerprintMismatch
 
 _JOINING = ("'", "’", "-", "‐")  # inside a word, as in "don't" and "sci-fi"
-_EMBEDDED = Path(__file__).parent.parent / "extract"
+_SHIPPED = {"cinefuse-mini-text": Path(__file__).parent.parent / "extract" / "mini" / "text"}
+_MINI = "mini"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def numbered_pieces(text: str, count: int, note: str) -> Plot:
 
 
 def find_tokenizer(record: Mapping[str, Any], given: str | None = None) -> Any | None:
-    """The tokenizer of the text model that a file's header names, or the one in the folder ``given``; None without.
+    """The tokenizer of the text model that a header names, or of the folder ``given`` ("mini": built in); None without.
 
     Looked for among the encoders that ship with cinefuse and in the hub's cache on this machine; the network is not
     asked. BadInput where a folder was given that has none.
@@ -120,7 +121,7 @@ def _goes_on(text: str, span: tuple[int, int, list[int]], start: int) -> bool:
 
 
 def _given(given: str) -> Path:
-    folder = Path(given).expanduser()
+    folder = _SHIPPED["cinefuse-mini-text"] if given == _MINI else Path(given).expanduser()
     file = folder if folder.is_file() else folder / "tokenizer.json"
     if not file.is_file():
         raise BadInput(f"--text-model {given}: expected a model folder with a tokenizer.json, found none")
@@ -128,9 +129,9 @@ def _given(given: str) -> Path:
 
 
 def _shipped(record: Mapping[str, Any]) -> Path | None:
-    """The tokenizer of an encoder inside this package: the one whose folder is called as the header says."""
-    name = str(record.get("model", ""))
-    return next((file for file in sorted(_EMBEDDED.rglob("tokenizer.json")) if file.parent.name == name), None)
+    """The tokenizer of the encoder inside this package, where that is the one that the header names."""
+    folder = _SHIPPED.get(str(record.get("model")))
+    return folder / "tokenizer.json" if folder is not None and (folder / "tokenizer.json").is_file() else None
 
 
 def _cached(record: Mapping[str, Any]) -> Path | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +13,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..data.catalog import Catalog
-from ..data.dataset import sha256_of
 from ..data.embeddings import EmbeddingFile
 from ..data.errors import BadInput, FingerprintMismatch
 from .config import Config
 from .model import FusionTransformer
 from .run import Run
+from .run_dataset import dataset_of
 from .side import film_side
 from .tokens import TokenBatch, TokenTable
 
@@ -53,7 +52,7 @@ class Reading:
 
         BadInput where one of them is not there any more; FingerprintMismatch where it is another one than the run's.
         """
-        folder = _dataset_of(run, dataset)
+        folder = dataset_of(run, dataset)
         catalog = Catalog.open(folder)
         embeddings = _embeddings_of(run, cache)
         rows = np.full(len(catalog), -1, np.int64) if embeddings is None else embeddings.find(catalog.ids)
@@ -147,20 +146,6 @@ def _served_fits(run: Run) -> list[Path]:
             "train the run again"
         )
     return files[-run.config.members :]
-
-
-def _dataset_of(run: Run, given: Path | None) -> Path:
-    folder = given or Path(run.about["dataset"])
-    if given is None and not folder.is_dir():
-        raise BadInput(f"{run.folder}: its dataset is not at {folder} any more: give its new place with --dataset DIR")
-    expected: Any = run.about["dataset_sha256"].get("items")
-    file = folder / "items.parquet"
-    if file.is_file() and (found := sha256_of(file)) != expected:
-        raise FingerprintMismatch(
-            f"{file}: expected the films that {run.folder} was trained on (SHA-256 {str(expected)[:12]}...), "
-            f"found others ({found[:12]}...); give its dataset with --dataset DIR, or train again"
-        )
-    return folder
 
 
 def _embeddings_of(run: Run, given: Path | None) -> EmbeddingFile | None:
