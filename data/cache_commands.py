@@ -13,7 +13,7 @@ import typer
 
 from .errors import DamagedFile
 
-app = typer.Typer(no_args_is_help=True, help="Look at embedding files and check them.")
+app = typer.Typer(no_args_is_help=True, help="Look at embedding files, check, cut, merge, convert and share them.")
 
 
 @app.command("info")
@@ -66,6 +66,91 @@ def cache_verify(
         show_report(report)
     if not report.complete:
         raise DamagedFile(f"{file}: {len(report.problems):,} problems, {sum(report.pending.values()):,} rows pending")
+
+
+@app.command("subset")
+def cache_subset(
+    file: Annotated[Path, typer.Argument(help="embedding file, finished or not")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="where the smaller file goes")],
+    ids: Annotated[str | None, typer.Option(help="ids wanted, with commas between, in the order wanted")] = None,
+    items: Annotated[Path | None, typer.Option(help="text file with the ids wanted, one a line")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="text or image [default: all]")] = None,
+    level: Annotated[str, typer.Option(help="tokens, or cls to leave the tokens behind")] = "tokens",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT.h5")] = False,
+) -> None:
+    """Cut a smaller file out of a large one: some items, in any order, some modalities, the CLS alone."""
+    from .overview_screen import bytes_bar, show_made
+    from .subset import subset, wanted
+
+    selection = wanted(ids, items, modality or [], level)
+    with bytes_bar("copying", None) as told:
+        subset(file, out, selection, overwrite=overwrite, told=told)
+    show_made(out)
+
+
+@app.command("merge")
+def cache_merge(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE... OUT.h5", help="files to merge, then where to")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT.h5")] = False,
+) -> None:
+    """Make one file of several: parts of a job, slices of a catalogue, text and posters of the same films.
+
+    Rows in several files must be the same; a pending row gives way to a written one, and stays pending without one.
+    """
+    from .merge import merge
+    from .overview_screen import bytes_bar, show_made
+
+    *sources, out = files
+    with bytes_bar("copying", None) as told:
+        merge(sources, out, overwrite=overwrite, told=told)
+    show_made(out)
+
+
+@app.command("convert")
+def cache_convert(
+    file: Annotated[Path, typer.Argument(help="embedding file, flat or compressed")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="where the converted file or folder goes")],
+    dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16, or int8 (a scale each)")] = None,
+    compression: Annotated[str | None, typer.Option(help="gzip or zstd for the way; none: back to flat")] = None,
+    to: Annotated[str | None, typer.Option(help="parquet, arrow, safetensors or npy")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT")] = False,
+) -> None:
+    """Write the same embeddings in another number format, compressed for the way, or for another program.
+
+    One of --dtype, --compression and --to at a time.
+    """
+    from .conversion import perform
+    from .overview_screen import bytes_bar, show_made, size
+    from .printable import printable
+
+    total = file.stat().st_size if file.is_file() else None
+    with bytes_bar("converting", total) as told:
+        made = perform(file, out, dtype=dtype, compression=compression, to=to, overwrite=overwrite, told=told)
+    if made.embedding_file:
+        show_made(out)
+    typer.echo(f"{printable(out)}: {made.bytes / max(total or 1, 1):.3f} times the bytes, {size(made.bytes)}")
+
+
+@app.command("diff")
+def cache_diff(
+    first: Annotated[Path, typer.Argument(help="embedding file")],
+    second: Annotated[Path, typer.Argument(help="another one")],
+    most: Annotated[int, typer.Option(min=1, help="rows to show")] = 20,
+    strict: Annotated[bool, typer.Option("--strict", help="exit code 5 where they differ")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Tell which rows of two files differ and by how much, and which items are in one alone."""
+    from .diff import diff
+    from .errors import FingerprintMismatch
+    from .overview_screen import show_difference
+
+    found = diff(first, second)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        show_difference(found, most)
+    if strict and not found.equal:
+        raise FingerprintMismatch(f"{first} and {second} differ")
 
 
 @app.command("browse")

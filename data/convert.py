@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .copying import begin, copy_locally, finish, new_file, refuse_damaged
 from .disk import write_all, writing
-from .embeddings import EmbeddingFile, Modality, as_float32, dequantised
+from .embeddings import EmbeddingFile, Modality
 from .errors import BadInput, UsageError
 from .header import QUANTISED, Header
 from .lineage import descended
@@ -114,9 +114,7 @@ def _convert_run(
 ) -> npt.NDArray[np.bool_]:
     """Convert embeddings `start` to `stop` of one dataset; (K,) True where one was finite and is no more."""
     part = dataset.split("/")[1]
-    values = getattr(modality, part)[start:stop]
-    scale = getattr(modality, f"{part}_scale")
-    exact = as_float32(values, modality.dtype) if scale is None else dequantised(values, scale[start:stop])
+    exact = modality.read(part, start, stop)
     target = header.datasets[dataset]
     if target.dtype == QUANTISED:
         steps, scales = quantised(exact)
@@ -125,6 +123,6 @@ def _convert_run(
         stored: npt.NDArray[np.generic] = steps
     else:
         stored = rounded(exact, target.dtype)
-        bad = infinite(stored, target.dtype).any(axis=1)
+        bad = np.asarray(infinite(stored, target.dtype).any(axis=1))
     write_all(descriptor, stored.data.cast("B"), target.offset + start * modality.width * stored.itemsize)
     return bad

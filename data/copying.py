@@ -68,14 +68,17 @@ def copy_locally(plan: Plan, descriptor: int, sources: Sequence[Path], told: Cal
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for offset, length, place in copies.tolist():
-                _copy_run(source, descriptor, offset, length, place, path, told)
+                copy_run(source, descriptor, (offset, length, place), path, told)
         finally:
             os.close(source)
 
 
-def _copy_run(
-    source: int, target: int, offset: int, length: int, place: int, path: Path, told: Callable[[int], None]
-) -> None:
+def copy_run(source: int, target: int, run: tuple[int, int, int], path: Path, told: Callable[[int], None]) -> None:
+    """Copy one run (source offset, length, target offset) between two descriptors. Raises DamagedFile at an early end.
+
+    `path` is the source's name.
+    """
+    offset, length, place = run
     while length:
         count = _copy_some(source, target, offset, min(length, _BLOCK), place)
         if count == 0:

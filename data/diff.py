@@ -152,7 +152,7 @@ def _state(modality: Modality, row: int) -> str:
 
 def _apart(a: Modality, b: Modality, row: int, their: int) -> tuple[float, float]:
     """The largest absolute difference of the values of two rows, and the smallest cosine of their embeddings."""
-    max_abs, cosine = _of_pairs(a.read_cls(slice(row, row + 1)), b.read_cls(slice(their, their + 1)))
+    max_abs, cosine = _of_pairs(a.read("cls", row, row + 1), b.read("cls", their, their + 1))
     ours, others = a.read_tokens(row), b.read_tokens(their)
     at_once = max(1, _VALUES // a.width)
     for start in range(0, len(ours), at_once):

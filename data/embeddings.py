@@ -153,18 +153,21 @@ class Modality:
             raise IndexError(f"expected a row from 0 to {len(self.status) - 1}, received {row}")
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
-    def read_cls(self, rows: int | npt.NDArray[Any] | slice) -> npt.NDArray[np.float32]:
-        """The CLS embeddings of `rows`, (K, D) float32 whatever they are stored as; (D,) of one row."""
-        if isinstance(rows, int):
-            one: npt.NDArray[np.float32] = self.read_cls(slice(rows, rows + 1))[0]
-            return one
-        return self._floats(self.cls[rows], None if self.cls_scale is None else self.cls_scale[rows])
+    def read_cls(self, row: int) -> npt.NDArray[np.float32]:
+        """The item's CLS embedding, (D,) float32, whatever it is stored as."""
+        one: npt.NDArray[np.float32] = self.read("cls", row, row + 1)[0]
+        return one
 
     def read_tokens(self, row: int) -> npt.NDArray[np.float32]:
         """The item's token embeddings, (T_i, D) float32, whatever they are stored as."""
-        start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
-        scale = None if self.tokens_scale is None else self.tokens_scale[start:stop]
-        return self._floats(self.tokens[start:stop], scale)
+        return self.read("tokens", int(self.offsets[row]), int(self.offsets[row + 1]))
+
+    def read(self, part: str, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Embeddings `start` to `stop` of "cls" or "tokens", (K, D) float32, whatever they are stored as."""
+        values, scale = (self.cls, self.cls_scale) if part == "cls" else (self.tokens, self.tokens_scale)
+        if scale is None:
+            return as_float32(values[start:stop], self.dtype)
+        return dequantised(values[start:stop], scale[start:stop])
 
     def scales_of(self, row: int) -> npt.NDArray[np.float32] | None:
         """The item's scales, CLS first, (1 + T_i,) float32, where embeddings are int8; else None."""
@@ -172,9 +175,6 @@ class Modality:
             return None
         tokens = self.tokens_scale[self.offsets[row] : self.offsets[row + 1]]
         return np.concatenate((self.cls_scale[row : row + 1], tokens))
-
-    def _floats(self, values: npt.NDArray[Any], scale: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
-        return as_float32(values, self.dtype) if scale is None else dequantised(values, scale)
 
     def gather(
         self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any] | None = None

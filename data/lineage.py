@@ -66,3 +66,22 @@ def steps_of(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The steps that a header tells, whatever its writer claims; those that are no objects are left out."""
     steps = about.get("lineage")
     return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+
+
+def told_in_lines(about: Mapping[str, Any]) -> list[str]:
+    """Each step as a line that a person reads: what was done, how, from what."""
+    return [_line(step) for step in steps_of(about)]
+
+
+def _line(step: Mapping[str, Any]) -> str:
+    asked, sources = step.get("with"), step.get("from")
+    how = f" ({', '.join(f'{key} {_short(value)}' for key, value in asked.items())})" if isinstance(asked, dict) else ""
+    names = [str(source)[:16] for source in sources] if isinstance(sources, list) else []
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    of = f" of {', '.join(names[:3])}{more}" if names else ""
+    return f"{step.get('operation')}{how}{of}, by {step.get('made_by')}"
+
+
+def _short(value: Any) -> str:
+    text = " + ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""`cache info` and `cache verify` on a terminal."""
+"""What the commands of `cinefuse cache` say on a terminal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from .diff import Difference, RowDifference
+from .embeddings import EmbeddingFile
+from .lineage import told_in_lines
 from .overview import Failure
 from .printable import printable
 from .verify import Report
@@ -51,6 +54,8 @@ def show_overview(told: dict[str, Any]) -> None:
     if isinstance(about.get("libraries"), dict):
         libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
         console.print(f"libraries   {printable(libraries)}", soft_wrap=True)
+    for number, step in enumerate(told_in_lines(about)):
+        console.print(f"{'lineage' if number == 0 else '':<11} {printable(step)}", soft_wrap=True)
     console.print(f"digest      {told['content_digest']}", soft_wrap=True)
 
 
@@ -108,11 +113,72 @@ def show_report(report: Report) -> None:
 @contextmanager
 def verify_bar(path: Path) -> Iterator[Callable[[int], None]]:
     """A bar over the bytes of `path`, gone when done, nothing at all in a log; yields what is told of bytes read."""
-    columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with bytes_bar("verifying", path.stat().st_size if path.is_file() else None) as advance:
+        yield advance
+
+
+@contextmanager
+def bytes_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar over so many bytes, gone when done, nothing at all in a log; yields what is told of bytes done."""
+    columns = (TextColumn(verb), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=path.stat().st_size if path.is_file() else None)
+        task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def show_made(path: Path) -> None:
+    """One line about an embedding file that was just made, and what it waits for."""
+    with EmbeddingFile.open(path, pending=True) as file:
+        what = " + ".join(f"{name} {file[name].dtype}" for name in file.modalities)
+        waiting = " and ".join(f"{count:,} {name}" for name, count in file.pending.items() if count)
+        line = f"{printable(path)}: {len(file):,} items, {what}, {size(file.header.file_length)}"
+        screen().print(f"{line}, digest {file.content_digest}", soft_wrap=True)
+        if waiting:
+            screen().print(f"{waiting} rows are pending as they were: `cinefuse extract` into this file finishes them")
+
+
+def show_difference(found: Difference, most: int) -> None:
+    """What `diff` found: what is in one file alone, then the rows that differ, at most so many."""
+    console = screen()
+    for path, items, modalities in zip(found.files, found.only_in, found.modalities_only_in, strict=True):
+        if items:
+            some = ", ".join(printable(item) for item in items[:most]) + (", ..." if len(items) > most else "")
+            console.print(f"only in {printable(path)}: {len(items):,} items: {some}", soft_wrap=True)
+        if modalities:
+            console.print(f"only in {printable(path)}: {' and '.join(modalities)}", soft_wrap=True)
+    for name, told in found.fingerprints.items():
+        for line in told:
+            console.print(f"{name} was made differently: {printable(line)}", soft_wrap=True)
+    if not found.same_order:
+        console.print("the items lie in another order")
+    for name, count in found.compared.items():
+        rows = [row for row in found.rows if row.modality == name]
+        apart = [row.max_abs for row in rows if row.max_abs is not None]
+        cosines = [row.cosine for row in rows if row.cosine is not None]
+        by = f"; by at most {max(apart):.3g}, cosine at least {min(cosines):.6f}" if apart else ""
+        console.print(f"{name}: {len(rows):,} of {count:,} items differ{by}")
+    if found.rows:
+        _show_rows(found.rows, most)
+    if found.equal:
+        console.print("equal: same items, same order, same embeddings")
+
+
+def _show_rows(rows: list[RowDifference], most: int) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("item", overflow="fold")
+    for column in ("modality", "what", "largest difference", "smallest cosine"):
+        table.add_column(column)
+    worst = sorted(rows, key=lambda row: (not row.what, -(row.max_abs or 0.0)))[:most]
+    for row in worst:
+        values = (
+            "" if row.max_abs is None else f"{row.max_abs:.4g}",
+            "" if row.cosine is None else f"{row.cosine:.7f}",
+        )
+        table.add_row(printable(row.item), row.modality, printable(row.what), *values)
+    screen().print(table)
+    if len(rows) > most:
+        screen().print(f"... and {len(rows) - most:,} more (--json has them all)")
 
 
 def size(count: int) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from .status import Status
 Level = Literal["tokens", "cls"]
 LEVELS: Final = ("tokens", "cls")
 _FIRST_READ: Final = 32 * 1024  # user block and HDF5 metadata of nearly every file
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _PER_ROW: Final = ("offsets", "status", "reason", "digest", "batch", "checksum")
 
 
@@ -237,6 +239,25 @@ class Selection:
     modalities: tuple[str, ...] | None = None
     level: Level = "tokens"
     ids: Sequence[Any] | npt.NDArray[Any] | None = None
+
+    def of_kind(self, index: Index) -> Selection:
+        """The same with ids that were read as text made numbers, where those of `index` are. Raises BadInput."""
+        if self.ids is None or index.stored.dtype.kind != "i":
+            return self
+        given = np.asarray(self.ids, dtype=object).tolist()
+        wrong = [value for value in given if isinstance(value, str) and not _NUMBER.fullmatch(value)]
+        if wrong:
+            raise BadInput(f"{index.name}: its ids are numbers, wanted is {wrong[0]!r}")
+        return replace(self, ids=[int(value) if isinstance(value, str) else value for value in given])
+
+    def asked(self, items: int) -> dict[str, object]:
+        """What is told of it in a lineage; `items` are those of the source."""
+        asked: dict[str, object] = {}
+        if self.modalities is not None:
+            asked["modalities"] = list(self.modalities)
+        if self.level == "cls":
+            asked["level"] = "cls"
+        return asked | {"items": items if self.ids is None else len(self.ids)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,39 @@ from pathlib import Path
 from .copying import begin, copy_locally, finish, new_file, refuse_damaged
 from .disk import writing
 from .embeddings import EmbeddingFile
+from .errors import BadInput, UsageError
+from .header import MODALITIES
 from .lineage import descended
-from .selection import Index, LocalBytes, Plan, Selection, select
+from .selection import LEVELS, Index, LocalBytes, Plan, Selection, select
+
+
+def wanted(ids: str | None, items: Path | None, modalities: list[str], level: str) -> Selection:
+    """What the options --ids, --items, --modality and --level ask for. Raises UsageError, or BadInput for the file."""
+    if ids is not None and items is not None:
+        raise UsageError("--ids and --items: expected one of them, found both")
+    for modality in modalities:
+        if modality not in MODALITIES:
+            raise UsageError(f"--modality: expected {' or '.join(MODALITIES)}, found {modality}")
+    if level not in ("tokens", "cls"):
+        raise UsageError(f"--level: expected {' or '.join(LEVELS)}, found {level}")
+    chosen = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
+    if items is not None:
+        chosen = ids_of(items)
+    if chosen is not None and not chosen:
+        raise UsageError("--ids: expected at least one id, found none")
+    return Selection(tuple(modalities) or None, "cls" if level == "cls" else "tokens", chosen)
+
+
+def ids_of(file: Path) -> list[str]:
+    """The ids in a text file, one a line; empty lines are left out. Raises BadInput."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise BadInput(f"{file}: expected a text file with one id a line ({fault})") from None
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise BadInput(f"{file}: expected one id a line, found none")
+    return ids
 
 
 def subset(
@@ -29,7 +60,8 @@ def subset(
     """
     with EmbeddingFile.open(source, pending=True) as file, LocalBytes(source) as content:
         index = Index.read(content, str(source), selection.modalities)
-        asked = _asked(selection, len(index))
+        selection = selection.of_kind(index)
+        asked = selection.asked(len(index))
         plan = select(index, selection, descended([index.header.about], [file.content_digest], "subset", asked))
         with new_file(out, overwrite=overwrite) as working:
             make(plan, working, [source], told, lambda: _check_before(file, index, selection, plan))
@@ -61,13 +93,3 @@ def _check_before(file: EmbeddingFile, index: Index, selection: Selection, plan:
         if renewed.any():
             rows = index.rows(selection.ids) if selection.ids is not None else renewed.nonzero()[0]
             refuse_damaged(file, name, rows[renewed] if selection.ids is not None else rows)
-
-
-def _asked(selection: Selection, items: int) -> dict[str, object]:
-    asked: dict[str, object] = {}
-    if selection.modalities is not None:
-        asked["modalities"] = list(selection.modalities)
-    if selection.level == "cls":
-        asked["level"] = "cls"
-    asked["items"] = items if selection.ids is None else len(selection.ids)
-    return asked
