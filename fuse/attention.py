@@ -68,20 +68,16 @@ class FilmAttention:
 
     @property
     def patch_lift(self) -> Floats | None:
-        """(gh, gw): how many times what an even attention over words and patches gives it each patch gets."""
-        return None if self.patches is None else self.patches * np.float32(self._pieces)
+        """(gh, gw): how many times an even share of what all patches get each of them gets."""
+        return None if self.patches is None else self.patches / max(float(self.patches.mean()), 1e-30)
 
     @property
     def word_lift(self) -> Floats:
-        """(W,): the same of each word, by its pieces: a word in many pieces is not heard the more for it."""
-        pieces = np.array([len(word.positions) for word in self.words], np.float32)
-        lift: Floats = (self.word_weights * self._pieces / np.maximum(pieces, 1)).astype(np.float32)
+        """(W,): the same of words, by their pieces: a word in many pieces is not heard the more for it."""
+        pieces = np.array([max(len(word.positions), 1) for word in self.words], np.float32)
+        even = float(self.word_weights.sum()) / max(float(pieces.sum()), 1.0)
+        lift: Floats = (self.word_weights / pieces / max(even, 1e-30)).astype(np.float32)
         return lift
-
-    @property
-    def _pieces(self) -> int:
-        patches = 0 if self.patches is None else self.patches.size
-        return patches + sum(len(word.positions) for word in self.words)
 
 
 def film_attention(

@@ -300,7 +300,7 @@ class _Page:
                         self._draw.text((x, y + line * 29), "…", fill=_MUTED, font=font)
                         return y + (line + 1) * 29
                 top = y + line * 29
-                if piece.mark > 0.02 and word.strip():
+                if piece.mark > 0.08 and word.strip():
                     self._mark(at, top, self._draw.textlength(word.rstrip(), font=font), size, piece.mark)
                 self._draw.text((round(at), top), word, fill=_INK if piece.read else _REST, font=font)
                 at += length

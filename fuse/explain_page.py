@@ -30,7 +30,7 @@ class ShownPicture:
 
 @dataclass(frozen=True)
 class PredictionRow:
-    """A prediction with something hidden; changes are None where nothing is."""
+    """A prediction with something hidden, and its changes for everybody and for one user; None where nothing is."""
 
     name: str
     everybody: Rated
@@ -63,7 +63,7 @@ def explanations_page(explanations: Sequence[Explanation], about: str) -> str:
                 "e": e,
                 "pictures": _pictures(e),
                 "predictions": _predictions(e),
-                "most": 1.02 * max(max(row.everybody.average, row.everybody.user or 0.0) for row in _predictions(e)),
+                "largest": max(max(abs(row.change or 0.0), abs(row.of_user or 0.0)) for row in _predictions(e)),
                 "shares": _shares(e),
                 "plot": e.marked_plot(),
                 "words": e.words_by_lift(),
@@ -113,8 +113,8 @@ def _pictures(e: Explanation) -> list[ShownPicture]:
 def _predictions(e: Explanation) -> list[PredictionRow]:
     a = e.ablation
     rows = []
-    told = (("Everything", a.everything), ("No poster", a.without_image), ("No plot", a.without_text))
-    for name, rated in (*told, ("Neither", a.without_both)):
+    told = (("Nothing", a.everything), ("Poster", a.without_image), ("Plot", a.without_text))
+    for name, rated in (*told, ("Both", a.without_both)):
         whole = rated is a.everything
         of_user = None if rated.user is None or a.everything.user is None or whole else rated.user - a.everything.user
         rows.append(PredictionRow(name, rated, None if whole else rated.average - a.everything.average, of_user))
