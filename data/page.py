@@ -63,7 +63,7 @@ def signed(number: float | None, places: int = 4) -> str:
 
 def percent(share: float | None, places: int = 0) -> str:
     """A share as per cent; an en dash for None."""
-    return "–" if share is None else f"{100 * share:.{places}f} %"
+    return "–" if share is None else f"{100 * share:.{places}f}\N{NO-BREAK SPACE}%"
 
 
 @cache

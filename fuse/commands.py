@@ -254,6 +254,9 @@ def report(
     dataset: Annotated[
         Path | None, typer.Option(help="where the dataset is now  [default: where it was in training]")
     ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5", help="where the embedding file is now  [default: as in training]")
+    ] = None,
     posters: Annotated[
         bool, typer.Option("--posters/--no-posters", help="without them the page can be shown to anybody")
     ] = True,
@@ -266,7 +269,7 @@ def report(
     from .run import Run
 
     page = out or runs[0] / "report.html"
-    done = write_report([Run.open(run) for run in runs], page, dataset=dataset, posters=posters)
+    done = write_report([Run.open(run) for run in runs], page, dataset=dataset, cache=cache, posters=posters)
     lacking = f", {done.without_poster:,} films have none" if posters and done.without_poster else ""
     typer.echo(f"{printable(page)}: {done.bytes / 1e6:.2f} MB, {done.posters:,} posters{lacking}; open it in a browser")
 
@@ -366,7 +369,7 @@ def study(
         from .repeat import folds_named
         from .study import study as run_study
 
-        run_study(
+        done = run_study(
             dataset,
             embeddings,
             out,
@@ -377,5 +380,6 @@ def study(
             device=device,
             watcher=Terminal(),
         )
-    typer.echo((out / "results.md").read_text("utf-8"))
-    typer.echo(f"written to {out / 'results.md'}, results.csv and runs.csv")
+    from .study_screen import show_study
+
+    show_study(done)

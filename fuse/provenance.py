@@ -26,24 +26,20 @@ class Fact:
     values: tuple[str, ...]
     is_code: bool = False
 
-    @property
-    def is_common(self) -> bool:
-        """Whether it is the same for all runs."""
-        return len(set(self.values)) == 1
 
-
-def provenance(runs: Sequence[Run]) -> list[Fact]:
+def provenance(runs: Sequence[Run], cache: Path | None = None) -> list[Fact]:
     """The facts of each run, in an order from the data to the machine.
 
-    Folders are named, not their paths: a page is shown to strangers.
+    ``cache`` says where the first run's embedding file is now. Folders are named, not their paths: a page is shown to
+    strangers.
     """
-    told = [_facts(run) for run in runs]
+    told = [_facts(run, cache if number == 0 else None) for number, run in enumerate(runs)]
     names = list(dict.fromkeys(name for facts in told for name in facts))
     codes = {name for name in names if "SHA-256" in name or "digest" in name}
-    return [Fact(name, tuple(facts.get(name, "none") for facts in told), name in codes) for name in names]
+    return [Fact(name, tuple(facts.get(name, "–") for facts in told), name in codes) for name in names]
 
 
-def _facts(run: Run) -> dict[str, str]:
+def _facts(run: Run, cache: Path | None) -> dict[str, str]:
     about, summary = run.about, run.summary
     parts = (f"{rows:,} {part}" for part, rows in _parts(run).items())
     facts = {
@@ -52,7 +48,7 @@ def _facts(run: Run) -> dict[str, str]:
         "Items, SHA-256": about["dataset_sha256"].get("items", "unknown"),
         "Split": f"{about['split']}: {', '.join(parts)}",
     }
-    facts |= _coverage(run) | _embeddings(run)
+    facts |= _coverage(run) | _embeddings(run, cache)
     chosen = f"{summary['chosen_epochs']} of {run.config.epochs}"
     facts |= {
         "Model": model_in_words(run.config),
@@ -103,11 +99,11 @@ def _coverage(run: Run) -> dict[str, str]:
         return {}
 
 
-def _embeddings(run: Run) -> dict[str, str]:
+def _embeddings(run: Run, cache: Path | None) -> dict[str, str]:
     digest = run.about["embeddings_digest"]
     if digest is None:
         return {"Embedding file": "none read"}
-    path = Path(run.about["embeddings"])
+    path = cache or Path(run.about["embeddings"])
     told = {"Embedding file": path.name, "Embeddings, content digest": digest}
     try:
         file = EmbeddingFile.open(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .learning_curves import Curve, learning_curves
 from .metrics import rmse
 from .popularity import bands
 from .provenance import Fact, dataset_name, duration, model_in_words, provenance
+from .report_attention import looking
 from .report_charts import (
     calibration_chart,
     chance_chart,
@@ -62,6 +64,14 @@ class FilmGroup:
     films: tuple[ShownFilm, ...]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A value of a fact, and the names of the runs it is of."""
+
+    value: str
+    runs: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ShownShelf:
     """A user's shelf with its films ready to be shown."""
@@ -76,14 +86,15 @@ def write_report(
     out: Path,
     *,
     dataset: Path | None = None,
+    cache: Path | None = None,
     posters: bool = True,
     draws: int = 2000,
     seed: int = 0,
 ) -> Written:
     """Write the report of the first run, beside further ones, as one HTML file that needs nothing else.
 
-    ``dataset`` says where the first run's dataset is now, if it has moved; without ``posters`` no dataset is opened and
-    titles stand for films. The same runs give the same page. BadInput where a run has no test part, where runs were not
+    ``dataset`` and ``cache`` say where the first run's dataset and embedding file are now, if they have moved; without
+    ``posters`` no dataset is opened and titles stand for films. The same runs give the same page. BadInput where a run has no test part, where runs were not
     tested on the same ratings, or the dataset is gone; FingerprintMismatch where it is another; UsageError for no run
     or more than six; NoSpace or BadInput where the page cannot be written.
     """
@@ -116,8 +127,9 @@ def write_report(
         least=least,
         film_groups=_film_groups(tested[0], run, pictures, least),
         shelves=[_shown(shelf, pictures) for shelf in shelves(run, tested[0], folder)],
+        looking=looking(run, tested[0], folder, cache),
         learning_charts=_learning_charts(runs, names),
-        facts=_told_once(provenance(runs)),
+        facts=_told_once(provenance(runs, cache), names),
         posters=posters,
     )
     write_page(out, html)
@@ -134,10 +146,10 @@ def _verdict(row: dict[str, Any]) -> str:
     """What a row of the comparison says of its run, in words."""
     low, high = row["difference_low"], row["difference_high"]
     if row["difference"] is None:
-        return "the measure of the others"
+        return "what the others are measured by"
     if low is None:
         return "one user only: no interval"
-    return "better" if high < 0 else "worse" if low > 0 else "no difference to be told"
+    return "better" if high < 0 else "worse" if low > 0 else "cannot be told apart"
 
 
 def _popularity_charts(
@@ -212,7 +224,7 @@ def _learning_charts(runs: Sequence[Run], names: list[str]) -> list[Chart]:
     shown = [(name, run, each) for name, run, each in zip(names, runs, curves, strict=True) if each]
     reach = [value for _, _, each in shown for value in _seen(each)]
     return [
-        learning_chart(number, name, each, run.summary["chosen_epochs"], reach)
+        learning_chart(number, name if len(runs) > 1 else "RMSE by epoch", each, run.summary["chosen_epochs"], reach)
         for number, (name, run, each) in enumerate(shown, 1)
     ]
 
@@ -221,6 +233,10 @@ def _seen(curves: Sequence[Curve]) -> list[float]:
     return [*curves[0].train, *(curves[0].validation or ())]
 
 
-def _told_once(facts: list[Fact]) -> list[tuple[Fact, int]]:
-    """Each fact with the number of columns its first value spans: one that all runs share is told once."""
-    return [(fact, len(fact.values) if fact.is_common else 1) for fact in facts]
+def _told_once(facts: list[Fact], names: list[str]) -> list[tuple[Fact, list[Cell]]]:
+    """Each fact with its cells: runs that stand side by side and share a value share a cell."""
+    told = []
+    for fact in facts:
+        runs = groupby(zip(fact.values, names, strict=True), key=lambda pair: pair[0])
+        told.append((fact, [Cell(value, tuple(name for _, name in pairs)) for value, pairs in runs]))
+    return told

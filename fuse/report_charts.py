@@ -36,7 +36,8 @@ def rmse_chart(table: pl.DataFrame) -> WhiskerChart:
     return whisker_chart(
         "comparison-rmse",
         "RMSE of each run",
-        f"The lowest is {best['name']} with {best['rmse']:.4f}; lower is better. Lines span 95 % intervals.",
+        f"The lowest is {best['name']} with {best['rmse']:.4f}; lower is better. "
+        "Lines span 95\N{NO-BREAK SPACE}% intervals.",
         [
             (row["name"], f"{row['rmse']:.4f}", False, [_measured(number, "", row, "rmse")])
             for number, row in enumerate(table.to_dicts(), 1)
@@ -92,9 +93,9 @@ def popularity_chart(side: str, names: Sequence[str], of_run: Sequence[list[Band
     """RMSE by popularity of films or users (``side``), for each run; rows without a test rating are left out."""
     shown = [band for band in of_run[0] if band.errors]
     absent = [_band_name(band) for band in of_run[0] if not band.errors and not band.is_part]
-    says = f"By how many training ratings the {side} has. Lines span 95 % intervals."
+    says = f"By how many training ratings the {side} has. Lines span 95\N{NO-BREAK SPACE}% intervals."
     if absent:
-        says += f" No test rating is of a {side} with {' or '.join(absent)}."
+        says += f" Without a test rating: {', '.join(absent)}."
     rows = []
     for place, band in enumerate(of_run[0]):
         if band.errors:
@@ -127,7 +128,8 @@ def popularity_chart(side: str, names: Sequence[str], of_run: Sequence[list[Band
 
 
 def _band_name(band: Band) -> str:
-    return "none" if band.fewest == 0 else band.name.replace("-", "–").replace("+", " or more")
+    # a word joiner on both sides keeps "1–4" on one line
+    return band.name.replace("-", "\N{WORD JOINER}–\N{WORD JOINER}").replace("+", " or more")
 
 
 def _ratings(count: int) -> str:
@@ -296,7 +298,7 @@ def _tick(value: float, places: int) -> str:
 
 
 def learning_chart(
-    number: int, name: str, curves: Sequence[Curve], chosen: int | None, y_values: Sequence[float]
+    number: int, title: str, curves: Sequence[Curve], chosen: int | None, y_values: Sequence[float]
 ) -> LineChart:
     """RMSE by epoch of a run's first fit, which is the one that looks at validation ratings."""
     first = curves[0]
@@ -312,7 +314,7 @@ def learning_chart(
         says += f" Then trained afresh {'once' if refits == 1 else f'{refits} times'} on both parts together."
     return line_chart(
         f"learning-{number}",
-        name,
+        title,
         says,
         lines,
         Numbers(
