@@ -63,7 +63,6 @@ def explanations_page(explanations: Sequence[Explanation], about: str) -> str:
                 "e": e,
                 "pictures": _pictures(e),
                 "predictions": _predictions(e),
-                "largest": max(max(abs(row.change or 0.0), abs(row.of_user or 0.0)) for row in _predictions(e)),
                 "shares": _shares(e),
                 "plot": e.marked_plot(),
                 "words": e.words_by_lift(),
