@@ -84,6 +84,7 @@ def _convert_modality(
                 ) - 1  # fmt: skip
                 too_large[rows[bad] - start] = True
             told((ends - begins) * modality.width * modality.cls.itemsize)
+        file.forget()
         too_large &= modality.has_embedding[start:stop]
         overflow += [f"{name} of item {file.ids[start + row]}" for row in np.flatnonzero(too_large).tolist()]
         if len(overflow) > _MOST_NAMED:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMATS: Final = ("parquet", "arrow", "safetensors", "npy")
-_VALUES = 2**22  # in one batch of rows
+_VALUES = 2**23  # in one part of a table, in one block of an array
 # safetensors' names of dtypes; the order is that of their alignment, largest first, as tensors lie without gaps
 _SAFETENSORS: Final = {
     "int64": "I64", "float32": "F32", "int32": "I32", "float16": "F16", "bfloat16": "BF16", "int8": "I8", "uint8": "U8",
@@ -39,8 +39,9 @@ Told = Callable[[int], None]
 def write_as(source: Path, out: Path, to: str, *, overwrite: bool = False, told: Told = lambda _: None) -> int:
     """Write the finished embedding file `source` to `out` as one of `FORMATS`; returns the bytes written.
 
-    - parquet, arrow: a row for each item: item_id; of each modality its status, reason, cls (D values) and tokens (a
-      list of D values each), both null where there is no embedding. float16 stays, bfloat16 and int8 become float32.
+    - parquet, arrow: a folder of parts, with a row for each item: item_id; of each modality its status, reason, cls (D
+      values) and tokens (a list of D values each), both null where there is no embedding. float16 stays, bfloat16 and
+      int8 become float32.
     - safetensors: the datasets under their names, without copying through memory; text ids as bytes (N, longest).
     - npy: a folder: items.parquet (item_id; of each modality status, reason, start and stop of its tokens), and
       MODALITY_cls.npy, MODALITY_tokens.npy; bfloat16 becomes float32, int8 comes with its MODALITY_*_scale.npy.
@@ -51,16 +52,16 @@ def write_as(source: Path, out: Path, to: str, *, overwrite: bool = False, told:
     with EmbeddingFile.open(source) as file:
         for name in file.modalities:
             refuse_damaged(file, name, np.arange(len(file)))
-        if to == "npy":
-            with _new_folder(out) as working, writing(out):
-                _write_npy(file, working, told)
-            return sum(part.stat().st_size for part in out.iterdir())
-        with new_file(out, overwrite=overwrite) as working, writing(out):
-            if to == "safetensors":
+        if to == "safetensors":
+            with new_file(out, overwrite=overwrite) as working, writing(out):
                 _write_safetensors(file, working, told)
+            return out.stat().st_size
+        with _new_folder(out) as folder, writing(out):
+            if to == "npy":
+                _write_npy(file, folder, told)
             else:
-                _write_table(file, working, to, told)
-    return out.stat().st_size
+                _write_table(file, folder, to, told)
+    return sum(part.stat().st_size for part in out.iterdir())
 
 
 @contextmanager
@@ -80,25 +81,20 @@ def _new_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(working, ignore_errors=True)
 
 
-def _write_table(file: EmbeddingFile, working: Path, to: str, told: Told) -> None:
+def _write_table(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None:
     import polars as pl
-    from polars.io.plugins import register_io_source
 
-    schema = _frame(file, 0, 0).schema
-
-    def frames(columns: Any, predicate: Any, rows: int | None, batch: int | None) -> Iterator[pl.DataFrame]:
-        for start, stop in _batches(file):
-            yield _frame(file, start, stop)
-            told(_bytes_of(file, start, stop))
-
-    lazy = register_io_source(frames, schema=schema)
-    try:
-        if to == "parquet":
-            lazy.sink_parquet(working, maintain_order=True, row_group_size=2048, compression="zstd")
-        else:
-            lazy.sink_ipc(working, maintain_order=True, compression="uncompressed")
-    except pl.exceptions.PolarsError as fault:
-        raise BadInput(f"{working}: cannot be written ({str(fault).splitlines()[0]})") from None
+    for number, (start, stop) in enumerate(_batches(file)):
+        part = folder / f"part-{number:05}.{to}"
+        try:
+            if to == "parquet":
+                _frame(file, start, stop).write_parquet(part)
+            else:
+                _frame(file, start, stop).write_ipc(part)
+        except pl.exceptions.PolarsError as fault:
+            raise BadInput(f"{folder}: cannot be written ({str(fault).splitlines()[0]})") from None
+        told(_bytes_of(file, start, stop))
+        file.forget()
 
 
 def _batches(file: EmbeddingFile) -> Iterator[tuple[int, int]]:
@@ -255,3 +251,4 @@ def _write_array(modality: Modality, part: str, path: Path, told: Told) -> None:
             values = stored[start:stop] if exact else modality.read(part, start, stop)
             array.write(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
             told(values.size * stored.itemsize)
+            del values
