@@ -16,7 +16,7 @@ HIDDEN: Final = "[hidden]"
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'\"<>]*)")
 # what stands in front of a host: up to the last @ of the authority; a password with a slash in it is no authority any
 # more, yet must not be shown either, so a colon that no port follows counts as the sign of one
-_LOGIN = re.compile(r"[^/?#]*@|[^/?#@]*:(?!\d*(?:[/?#]|$))[^?#]*@")
+_LOGIN = re.compile(r"\A(?:[^/?#]*@|[^/?#@]*:(?!\d*(?:[/?#]|$))[^?#]*@)")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _TOKEN = re.compile(
     r"\bhf_[A-Za-z0-9]{8,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|(?<=\b[Bb]earer )\S+|(?<=\b[Bb]asic )\S+"

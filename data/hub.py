@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .address import HubPlace, redacted
 from .errors import BadInput, CinefuseError, UsageError
@@ -18,7 +20,6 @@ def open_hub_file(place: HubPlace, patience: Patience) -> WebFile:
 
     Where `place` names no file, the repository's one .h5 file. Raises BadInput, UsageError.
     """
-    from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     with _told(place.shown):
@@ -28,7 +29,7 @@ def open_hub_file(place: HubPlace, patience: Patience) -> WebFile:
     found = _described(pinned)
     if found is None:
         raise BadInput(f"{HubPlace(place.repo, place.revision, path).shown}: there is no such file; check the address")
-    address = hf_hub_url(place.repo, path, repo_type="dataset", revision=info.sha, endpoint=_api().endpoint)
+    address = f"{_api().endpoint}/datasets/{place.repo}/resolve/{info.sha}/{quote(path)}"
     sha256 = found.lfs.sha256 if found.lfs else None
     return WebFile(address, patience, build_hf_headers(), pinned.shown, sha256)
 
@@ -57,7 +58,10 @@ def push_to_hub(place: HubPlace, contents: dict[str, Path | bytes], *, public: b
     that the Hub has already.
     """
     from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     api = _api()
     with _told(place.shown):
         if not api.repo_exists(place.repo, repo_type="dataset"):
@@ -118,5 +122,5 @@ def _told(shown: str, *through: type[Exception]) -> Iterator[None]:
             "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids the Hub: unset it",
             "BadRequestError": "the Hub did not accept it",
         }.get(kind)
-        reason = next((line for line in redacted(fault).splitlines() if line.strip()), kind)[:300]
+        reason = next((line for line in redacted(fault.__cause__ or fault).splitlines() if line.strip()), kind)[:300]
         raise BadInput(f"{shown}: {advice or 'the Hub could not be used'} ({reason})") from None

@@ -73,11 +73,9 @@ def selected(only: Sequence[str], ids: Sequence[str] | None) -> Selection | None
     modalities: list[str] = []
     levels: set[Level] = set()
     for word in only:
-        modality, _, level = word.partition("/")
-        if word == "cls":
-            modality, level = "", "cls"
-        if modality not in ("text", "image", "") or level not in ("", "cls"):
+        if word not in ("text", "image", "text/cls", "image/cls", "cls"):
             raise UsageError(f"--only {word}: expected text, image, text/cls, image/cls or cls")
+        modality, _, level = ("", "", "cls") if word == "cls" else word.partition("/")
         modalities += [modality] if modality else []
         levels.add("cls" if level else "tokens")
     if len(levels) > 1:
