@@ -271,6 +271,8 @@ def report(
     page = out or runs[0] / "report.html"
     done = write_report([Run.open(run) for run in runs], page, dataset=dataset, cache=cache, posters=posters)
     lacking = f", {done.without_poster:,} films have none" if posters and done.without_poster else ""
+    if done.left_out:
+        typer.echo(f"left out where it looks: {printable(done.left_out)}", err=True)
     typer.echo(f"{printable(page)}: {done.bytes / 1e6:.2f} MB, {done.posters:,} posters{lacking}; open it in a browser")
 
 

@@ -48,12 +48,13 @@ _STEPS_OF_SCALE = 16  # bins of the histogram of errors from the lowest rating t
 
 @dataclass(frozen=True)
 class Written:
-    """A page that was written: where, how many bytes, how many posters it shows and how many are placeholders."""
+    """A page that was written: where, its bytes, posters shown, films shown without one, what it had to leave out."""
 
     file: Path
     bytes: int
     posters: int
     without_poster: int
+    left_out: str | None
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,11 @@ def write_report(
     """Write the report of the first run, beside further ones, as one HTML file that needs nothing else.
 
     ``dataset`` and ``cache`` say where the first run's dataset and embedding file are now, if they have moved; without
-    ``posters`` no dataset is opened and titles stand for films. The same runs give the same page. BadInput where a run has no test part, where runs were not
-    tested on the same ratings, or the dataset is gone; FingerprintMismatch where it is another; UsageError for no run
-    or more than six; NoSpace or BadInput where the page cannot be written.
+    ``posters`` no dataset is opened and titles stand for films. The same runs give the same page.
+
+    BadInput where a run has no test part, where runs were not tested on the same ratings, or the dataset is gone;
+    FingerprintMismatch where it is another; UsageError for no run or more than six; NoSpace or BadInput where the page
+    cannot be written.
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise UsageError(f"a report shows 1 to {MOST_RUNS} runs, found {len(runs)}: leave some out")
@@ -107,6 +110,7 @@ def write_report(
     found = [evaluate(each, draws=draws, seed=seed) for each in runs]
     pictures = FilmPictures(run, folder)
     least = fair_least(tested[0])
+    looked = looking(run, tested[0], folder, cache)
     html = render(
         "report.html",
         name=names[0],
@@ -127,14 +131,14 @@ def write_report(
         least=least,
         film_groups=_film_groups(tested[0], run, pictures, least),
         shelves=[_shown(shelf, pictures) for shelf in shelves(run, tested[0], folder)],
-        looking=looking(run, tested[0], folder, cache),
+        looking=looked,
         learning_charts=_learning_charts(runs, names),
         facts=_told_once(provenance(runs, cache), names),
         posters=posters,
     )
     write_page(out, html)
     shown = html.count("<img ")
-    return Written(out, out.stat().st_size, shown, pictures.missing)
+    return Written(out, out.stat().st_size, shown, pictures.missing, looked.refusal)
 
 
 def _guess(run: Run, tested: Tested) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from ..data.catalog import Catalog
 from ..data.errors import CinefuseError
-from ..data.page import picture_uri, signed
+from ..data.page import percent, picture_uri, signed
 from ..data.picture import poster_picture
 from .evaluate import Tested
 from .explain import Explanation, explain
@@ -36,50 +35,43 @@ class LookedAt:
 
 @dataclass(frozen=True)
 class Looking:
-    """What is said of a run's looking, in a sentence or two, and the films that show it."""
+    """What is said of a run's looking, in a sentence or two, and the films that show it.
+
+    ``refusal`` is why nothing could be shown that should be: for the terminal, as it may name folders.
+    """
 
     says: str
     films: tuple[LookedAt, ...] = ()
+    refusal: str | None = None
+
+
+_NO_TRANSFORMER = "This run has no Transformer that reads tokens, so there is no attention to be shown."
+_NO_PATCHES = "This run’s Transformer reads no patches of posters, so there is no attention over them to be shown."
+_NO_POSTERS = "Without posters there is nothing to show attention on."
+_NOT_AT_HAND = "Attention could not be shown: what it reads was not at hand when this page was made."
+_INTRO = (
+    "The attention of [FUSE] over the patches of a poster, in the last layer: bright patches get more than an even "
+    "share of it, dark ones less. Below each pair, what hiding poster or plot does to the prediction. The films are "
+    "those tested most."
+)
 
 
 def looking(run: Run, tested: Tested, dataset: Path | None, cache: Path | None = None) -> Looking:
-    """Where a run looks on the posters of the films with most test ratings, or the sentence that says why none is shown.
+    """Where a run looks on the posters of the films with most test ratings, or the sentence why none is shown.
 
     ``dataset`` None: nothing is shown without posters. ``cache`` says where the embedding file is now, if it moved.
     """
-    if not run.config.reads_embeddings:
-        return Looking("This run reads neither plots nor posters, so there is nothing that it looks at.")
-    if dataset is None:
-        return Looking("Left out, as posters are.")
-    intro = (
-        "The attention of [FUSE] over the patches of the poster, in the last layer: bright patches get more than an even "
-        "share of it, dark ones less. Below stands what the prediction loses without the poster or the plot."
-    )
     if not run.config.fuses:
-        intro = (
-            "This run has no Transformer that reads tokens, so there is no attention to be shown. It reads principal "
-            "components of posters and plots; bright squares are those whose hiding changes predictions most."
-        )
-    items = _well_known(run, tested, dataset)
+        return Looking(_NO_TRANSFORMER)
+    if run.config.level == "cls" or run.config.modalities == "text":
+        return Looking(_NO_PATCHES)
+    items = [] if dataset is None else _well_known(run, tested, dataset)
     if not items:
-        return Looking("None of the films tested has a poster to look at.")
+        return Looking(_NO_POSTERS)
     try:
-        explained = explain(run, items, dataset=dataset, cache=cache)
+        return Looking(_INTRO, tuple(map(_shown, explain(run, items, dataset=dataset, cache=cache))))
     except CinefuseError as refusal:
-        return Looking(f"What it looks at cannot be shown: {refusal}.")
-    return Looking(intro, tuple(map(_shown, explained))) if _tells(explained) else Looking(_untold(run))
-
-
-def _untold(run: Run) -> str:
-    if run.config.fuses:
-        return (
-            "This run’s Transformer reads one embedding a poster, not its patches: there is no attention to be shown."
-        )
-    return "This run has no Transformer that reads tokens, so there is no attention to be shown."
-
-
-def _tells(explained: Sequence[Explanation]) -> bool:
-    return any(each.patch_lift is not None for each in explained)
+        return Looking(_NOT_AT_HAND, refusal=str(refusal))
 
 
 def _well_known(run: Run, tested: Tested, dataset: Path) -> list[int | str]:
@@ -87,7 +79,7 @@ def _well_known(run: Run, tested: Tested, dataset: Path) -> list[int | str]:
     catalog = Catalog.open(dataset)
     counts = np.bincount(tested.film, minlength=len(run.recommender.item_ids))
     ids, posters = run.recommender.item_ids.tolist(), catalog.posters()
-    found = []
+    found: list[int | str] = []
     for film in np.argsort(-counts, kind="stable")[:_TRIED].tolist():
         if len(found) < _FILMS and counts[film] and poster_picture(catalog.poster_root, posters[film]) is not None:
             found.append(ids[film])
@@ -96,8 +88,7 @@ def _well_known(run: Run, tested: Tested, dataset: Path) -> list[int | str]:
 
 def _shown(e: Explanation) -> LookedAt:
     pictures = film_pictures(e)
-    what = "Attention over the poster" if e.shown == "attention" else "What hiding changes on the poster"
-    said = {"poster": f"Poster of {e.title}", "attention": f"{what} of {e.title}", "hiding": f"{what} of {e.title}"}
+    said = {"poster": f"Poster of {e.title}", "attention": f"Attention over the poster of {e.title}"}
     return LookedAt(
         title=e.title,
         pictures=tuple((picture_uri(pictures[name], _WIDTH), says) for name, says in said.items() if name in pictures),
@@ -109,17 +100,19 @@ def _shown(e: Explanation) -> LookedAt:
 def _told(e: Explanation) -> list[str]:
     whole = e.ablation.everything.average
     lines = [f"Predicted {whole:.2f} for all users on average"]
-    for name, hidden in (("poster", e.ablation.without_image), ("plot", e.ablation.without_text)):
-        if {"poster": "image", "plot": "text"}[name] in e.ablation.has:
-            lines.append(
-                f"Without its {name} {signed(hidden.average - whole, 3)}, typically {hidden.change:.3f} a user"
-            )
+    for name, modality, hidden in (
+        ("poster", "image", e.ablation.without_image),
+        ("plot", "text", e.ablation.without_text),
+    ):
+        if modality in e.ablation.has:
+            lost = signed(hidden.average - whole, 3)
+            lines.append(f"Without its {name} {lost}, typically {hidden.change:.3f} a user")
     if e.attention is not None:
         shares = e.attention.shares
-        lines.append(f"Attention: poster {shares['image']:.0%}, plot {shares['text']:.0%}")
+        lines.append(f"Attention: poster {percent(shares['image'])}, plot {percent(shares['text'])}")
     words = [word for word, _ in e.words_by_lift(_WORDS)]
     if words and e.plot is not None and not e.plot.note:
-        lines.append(f"Words most {'heard' if e.shown == 'attention' else 'missed'}: {', '.join(words)}")
+        lines.append(f"Words most heard: {', '.join(words)}")
     if "image" in e.agreement:
-        lines.append(f"Does the picture tell what hiding does? {e.agreement['image'].verdict}")
+        lines.append(f"Can the picture be believed? {e.agreement['image'].verdict}")
     return lines
