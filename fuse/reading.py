@@ -116,11 +116,11 @@ class Reading:
     def _transformer(self, tensors: dict[str, Tensor]) -> FusionTransformer:
         if self.embeddings is None:
             raise KeyError("a Transformer without an embedding file")
-        config = self.config
+        config, side = self.config, self.shown.shape[1]
         with torch.device("meta"):  # takes neither time nor a number from anybody's random generator
             transformer = FusionTransformer(
                 {name: self.embeddings[name].width for name in self.modalities},
-                self.shown.shape[1],
+                side,
                 outputs=config.dim + 1,
                 width=config.width,
                 layers=config.layers,
