@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 Numbers = npt.NDArray[np.float64]
 
 # standard deviations, in stars, of what a rating is made of
-HABIT, QUALITY, NOISE = 0.35, 0.3, 0.5
-TASTES = {"genre": 0.42, "mood": 0.42, "manner": 0.42, "theme": 0.42}
-_LEANINGS = 6
-_MEAN = 3.4
+HABIT, QUALITY, NOISE = 0.35, 0.25, 0.5
+TASTES = {"genre": 0.48, "mood": 0.48, "manner": 0.48, "theme": 0.48}
+_LEANINGS = 3
+_MEAN = 3.3
 _JOBS = ("baker", "nurse", "student", "teacher", "engineer", "retired", "farmer", "musician")
 
 
@@ -78,7 +78,7 @@ def _seen(liking: Numbers, unrated: Sequence[int], draw: np.random.Generator) ->
     wish = popularity + 0.35 * (liking - liking.mean(1, keepdims=True)) + draw.gumbel(0, 1, liking.shape)
     wish[:, list(unrated)] = -np.inf
     there = films - len(unrated)
-    usual = min(there / 3, 14 + there / 10)
+    usual = min(there / 3, 18 + there / 7)
     number = np.clip(np.rint(usual * np.exp(draw.normal(-0.1, 0.45, users))), min(1, there), 0.8 * there + 0.2)
     place = np.argsort(np.argsort(-wish, axis=1), axis=1)
     return place < number[:, None]
