@@ -153,6 +153,51 @@ def cache_diff(
         raise FingerprintMismatch(f"{first} and {second} differ")
 
 
+@app.command("import")
+def cache_import(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help=".npy, .parquet, .h5, or a folder of .h5 files")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="where the embedding file goes")],
+    modality: Annotated[str, typer.Option(help="text or image")],
+    model: Annotated[str, typer.Option(help="what made the embeddings, as others shall know it")],
+    ids: Annotated[Path | None, typer.Option(help="of an .npy: its ids (.txt one a line, .npy, .parquet)")] = None,
+    offsets: Annotated[Path | None, typer.Option(help="of an .npy of all tokens: where each item starts")] = None,
+    id_column: Annotated[str | None, typer.Option(help="of a .parquet: the column of ids")] = None,
+    column: Annotated[str | None, typer.Option(help="of a .parquet: the column of vectors")] = None,
+    dataset: Annotated[str | None, typer.Option(help="of .h5 with a group for each id: the dataset in it")] = None,
+    cls: Annotated[str | None, typer.Option(help="of a matrix: its CLS is the first row, or the mean")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16 [default: as it is]")] = None,
+    licence: Annotated[str | None, typer.Option(help="the licence, told in the header")] = None,
+    origin: Annotated[str | None, typer.Option("--source", help="where they come from, told in the header")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT.h5")] = False,
+) -> None:
+    """Make an embedding file of what another program wrote: NumPy arrays, Parquet, HDF5 as UniProt and TRIDENT do."""
+    from .foreign import Claim, Where, import_embeddings
+    from .overview_screen import bytes_bar, show_made
+
+    claim = Claim(modality, model, cls=cls, dtype=dtype, licence=licence, source=origin)
+    where = Where(ids=ids, offsets=offsets, id_column=id_column, column=column, dataset=dataset)
+    with bytes_bar("importing", None) as told:
+        import_embeddings(source, out, claim, where, overwrite=overwrite, told=told)
+    show_made(out)
+
+
+@app.command("card")
+def cache_card(
+    file: Annotated[Path, typer.Argument(help="embedding file, finished")],
+    out: Annotated[Path, typer.Option(help="where the card goes")] = Path("README.md"),
+    name: Annotated[str | None, typer.Option(help="what the data is called [default: the file's name]")] = None,
+    repo: Annotated[str | None, typer.Option(help="OWNER/NAME on the Hub, for the lines that load it")] = None,
+    licence: Annotated[str | None, typer.Option(help="SPDX name, such as cc-by-4.0 [default: the header's]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the card")] = False,
+) -> None:
+    """Write the data card that goes beside a shared file: what it is, coverage, how to load it, licence, digest."""
+    from .card import write_card
+    from .printable import printable
+
+    write_card(file, out, name=name, repo=repo, licence=licence, overwrite=overwrite)
+    typer.echo(printable(out))
+
+
 @app.command("browse")
 def cache_browse(
     file: Annotated[Path, typer.Argument(help="embedding file, finished or not")],
