@@ -64,6 +64,8 @@ def merge(
         }
         digests = [stack.enter_context(EmbeddingFile.open(path, pending=True)).content_digest for path in sources]
         about = descended([index.header.about for index in indexes], digests, "merge", {"items": len(ids)})
+        if all(index.header == indexes[0].header for index in indexes):
+            about = dict(indexes[0].header.about)  # parts of one layout: together they are its file, to the last byte
         plan = assemble(indexes, ids, origins, "tokens", about)
         with new_file(out, overwrite=overwrite) as working:
             make(plan, working, list(sources), told)
