@@ -302,7 +302,7 @@ class _Proof:
         rows = _sample(index, selection)
         count = sum(map(len, rows.values()))
         spans = [span for name, some in rows.items() for row in some.tolist() for span in _row_spans(index, name, row)]
-        return cls(f"{count} rows of a sample", f"only {count:,} rows were sampled and agree", {}, rows, spans)
+        return cls(f"{count} rows of a sample", f"only a sample agrees, rows: {count:,}", {}, rows, spans)
 
     def check(self, spool: Spool, index: Index) -> None:
         """Raise DamagedFile where the bytes in `spool` are not what they must be."""

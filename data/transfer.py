@@ -16,6 +16,7 @@ REQUEST: Final = 8 * 2**20  # bytes asked for at once: large against a round tri
 IN_FLIGHT: Final = 6
 WIDEST_GAP: Final = 2**18  # about what a connection brings during one round trip
 WASTE: Final = 0.05  # bytes that may be read for nothing, as a share of those that are needed
+LEAST_WASTE: Final = 2**16  # of a small part a little more: fewer round trips
 
 _Result = TypeVar("_Result")
 
@@ -122,10 +123,13 @@ class Span:
             yield Span(start, min(start + largest, self.stop))
 
 
-def coalesced(spans: Sequence[Span], widest_gap: int = WIDEST_GAP, waste: float = WASTE) -> list[Span]:
+def coalesced(
+    spans: Sequence[Span], widest_gap: int = WIDEST_GAP, waste: float = WASTE, least: int = LEAST_WASTE
+) -> list[Span]:
     """The spans in order, overlaps joined, and gaps read over where that saves a request for few bytes.
 
-    The narrowest gaps are closed first, as long as the bytes read for nothing stay below `waste` of those needed.
+    The narrowest gaps are closed first, as long as the bytes read for nothing stay below `waste` of those needed (or
+    `least`, if that is more).
     """
     joined: list[Span] = []
     for span in sorted(span for span in spans if len(span)):
@@ -133,7 +137,7 @@ def coalesced(spans: Sequence[Span], widest_gap: int = WIDEST_GAP, waste: float 
             joined[-1] = Span(joined[-1].start, max(joined[-1].stop, span.stop))
         else:
             joined.append(span)
-    left = waste * sum(map(len, joined))
+    left = max(waste * sum(map(len, joined)), least)
     closed = set()
     for gap, index in sorted((b.start - a.stop, i) for i, (a, b) in enumerate(pairwise(joined))):
         left -= gap
