@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.core import TyperGroup
 
 from .data import cache_commands
 from .data import commands as data_commands
-from .data.errors import CinefuseError, Interrupted
+from .data.errors import CinefuseError, Interrupted, UsageError
 from .data.printable import printable
 from .extract import commands as extract_commands
 from .fuse import commands as fuse_commands
@@ -55,50 +56,83 @@ def cinefuse() -> None:
 @app.command("demo")
 def demo(
     out: Annotated[Path, typer.Option(help="folder for everything the demo makes")] = Path("demo"),
-    items: Annotated[int, typer.Option(min=8, help="films to invent")] = 96,
+    items: Annotated[int, typer.Option(min=20, help="films to invent")] = 300,
+    users: Annotated[int, typer.Option(min=10, help="users to invent")] = 600,
 ) -> None:
-    """Run both stages on an invented catalogue: import, extract, verify, train, recommend. Offline, in a minute.
+    """Run both stages on an invented catalogue: import, extract, verify, train, compare, report. Offline, in minutes.
 
-    Encoders, films and ratings are invented, and no model hub is asked: look at the machinery, not at the figures.
+    Films, plots, posters, users and ratings are made up; the encoders are small, trained, and part of this package. Run
+    it again to go on where it stopped.
     """
-    from .data.catalog import Catalog
-    from .data.sample import write_sample
-    from .extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
+    from .data.sample import NOTE
 
-    source, dataset, cache, run = out / "source", out / "dataset", out / "embeddings.h5", out / "runs" / "paper"
-    text_model, image_model = out / "models" / "untrained-bert", out / "models" / "untrained-vit"
-    if not source.exists():
-        write_sample(source, items=items)
-    catalogue = Catalog.open(source)
-    if not text_model.exists():
-        making = out / "models.new"  # gets its name when whole, so that an interrupted demo can be run again
-        write_untrained_text_encoder(making / text_model.name, (text for text in catalogue.texts() if text))
-        write_untrained_image_encoder(making / image_model.name)
-        making.rename(out / "models")
-    tables = ("--items", source / "items.parquet", "--ratings", source / "ratings.parquet")
-    small = ("--set", "width=32", "--set", "attention_heads=2", "--set", "epochs=4", "--set", "light_steps=80")
-    steps: list[tuple[Any, ...]] = [
-        ("data", "import", "table", dataset, *tables, "--posters", catalogue.poster_root, "--overwrite"),
-        ("extract", dataset, cache, "--text-model", text_model, "--image-model", image_model),
-        ("cache", "verify", cache),
-        ("cache", "info", cache),
-        ("fuse", dataset, cache, run, "--preset", "paper", "--split", "random:0.2", *small, "--resume"),
-        ("evaluate", run),
-        ("recommend", run, "--user", 1, "-k", 5),
-    ]
-    for step in steps:
-        words = [str(word) for word in step]
-        typer.secho(f"\n$ cinefuse {' '.join(words)}", bold=True)
-        try:
-            app(words, standalone_mode=False)
-        except Interrupted:
-            raise Interrupted("stopped: run `cinefuse demo` again to go on; nothing is left half-written") from None
+    typer.echo(f"{NOTE} Everything goes to {printable(out)}.")
+    _invent(out / "source", items, users)
+    warm, unseen = (out / "study" / "both-tokens" / split / "seed-0" for split in ("random-0.1", "cold-items-0.1"))
+    for words in _demo_steps(out, warm, unseen):
+        _run_as_typed(words)
     typer.echo(
-        f"\nNext: cinefuse cache info {cache} --failures"
-        f"\n      cinefuse fuse {dataset} {cache} {out / 'runs' / 'best'} --split random:0.2"
-        f"\n      cinefuse compare {run} {out / 'runs' / 'best'}"
-        "\n      or the same commands on your own catalogue."
+        f"\nLook at {out / 'report.html'} and {out / 'unseen.html'} in a browser. Then type:"
+        f"\n      cinefuse explain {warm} --item 1 --out {out / 'film-1.html'}"
+        f"\n      cinefuse cache info {out / 'embeddings.h5'} --failures"
+        f"\n      cinefuse recommend {unseen} --user 2 -k 10"
+        "\n      or the same commands on your own catalogue: docs/your-own-catalogue.md"
     )
+
+
+def _invent(source: Path, items: int, users: int) -> None:
+    """Write the sample, unless it is there already; UsageError where one of another size is there."""
+    from .data.dataset import Description
+    from .data.sample import write_sample
+
+    if not source.exists():
+        return write_sample(source, items=items, users=users)
+    counts = Description.read(source).counts
+    if (found := (counts.get("items"), counts.get("users"))) != (items, users):
+        raise UsageError(
+            f"{source} holds {found[0]} films and {found[1]} users, expected {items} and {users}: choose another "
+            f"--out, or delete {source.parent}"
+        )
+    return None
+
+
+def _demo_steps(out: Path, warm: Path, unseen: Path) -> list[list[str]]:
+    """The commands of the demo, each as a user would type it."""
+    source, dataset, cache, study = (str(out / name) for name in ("source", "dataset", "embeddings.h5", "study"))
+    others = ("best", "text", "poster", "mf", "bias")
+    reports = [
+        ["report", str(run), *(str(out / "study" / name / run.parent.name / run.name) for name in others)]
+        for run in (warm, unseen)
+    ]
+    tables = ["--items", f"{source}/items.parquet", "--ratings", f"{source}/ratings.parquet", "--posters", source]
+    return [
+        ["data", "import", "table", dataset, *tables, "--overwrite"],
+        ["extract", dataset, cache, "--text-model", "mini", "--image-model", "mini"],
+        ["cache", "verify", cache],
+        ["study", dataset, cache, study, *_DEMO_STUDY],
+        ["evaluate", str(warm)],
+        ["recommend", str(warm), "--user", "1", "-k", "5"],
+        [*reports[0], "--out", str(out / "report.html")],
+        [*reports[1], "--out", str(out / "unseen.html")],
+    ]
+
+
+# test parts: a tenth of the ratings; a tenth of the films. Settings: small models for a small catalogue
+_DEMO_STUDY = shlex.split(
+    "--split random:0.1 --split cold-items:0.1 --models bias,mf,text,poster,both-tokens,best "
+    "--set dim=16 --set width=64 --set layers=1 --set batch_films=32 --set transformer_rate=0.001 --set l2_content=5 "
+    "--set plot_components=32 --set poster_components=24 --set l2_film_side=100 --set members=1 --set refit=false "
+    "--set epochs=8 --set light_steps=200"
+)
+
+
+def _run_as_typed(words: list[str]) -> None:
+    """Print a command and run it in this process. Ctrl-C names the demo, which has no --resume."""
+    typer.secho(f"\n$ cinefuse {shlex.join(words)}", bold=True)
+    try:
+        app(words, standalone_mode=False)
+    except Interrupted:
+        raise Interrupted("stopped: run `cinefuse demo` again to go on; nothing is left half-written") from None
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ _JOBS = ("baker", "nurse", "student", "teacher", "engineer", "retired", "farmer"
 def draw_audience(
     kinds: Sequence[dict[str, str]], unrated: Sequence[int], users: int, draw: np.random.Generator
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ratings (user_id, item_id, rating, timestamp) of the films, and the users (user_id, age, gender, occupation, zip).
+    """Ratings (user_id, item_id, rating, timestamp), and users (user_id, age, gender, occupation, zip).
 
     ``kinds`` says of each film, in the order of their ids from 1, its genre, mood, manner and theme. Films at the
     places ``unrated`` get no rating. Few films are rated often and many seldom; users see more of what they like.
@@ -81,4 +81,5 @@ def _seen(liking: Numbers, unrated: Sequence[int], draw: np.random.Generator) ->
     usual = min(there / 3, 18 + there / 7)
     number = np.clip(np.rint(usual * np.exp(draw.normal(-0.1, 0.45, users))), min(1, there), 0.8 * there + 0.2)
     place = np.argsort(np.argsort(-wish, axis=1), axis=1)
-    return place < number[:, None]
+    seen: npt.NDArray[np.bool_] = place < number[:, None]
+    return seen

@@ -172,7 +172,9 @@ def lettering(words: str, *, bold: int = 0, tracking: float = 0.0, slant: float 
         draw.text((x, 20), letter, font=font, fill=255, stroke_width=bold)
         x += step
     if slant:
-        mask = mask.transform(mask.size, Image.Transform.AFFINE, (1, slant, -slant * 90, 0, 1, 0), Image.Resampling.BILINEAR)
+        mask = mask.transform(
+            mask.size, Image.Transform.AFFINE, (1, slant, -slant * 90, 0, 1, 0), Image.Resampling.BILINEAR
+        )
     return mask.crop(mask.getbbox())
 
 

@@ -96,7 +96,8 @@ GENRES = (
             "Gravity fails in one district after another.", "A cloned crew wakes beside the first one.",
         ),
         (
-            "Oxygen is left for eleven days, and Earth does not answer.", "Between the stars nobody hears a distress call.",
+            "Oxygen is left for eleven days, and Earth does not answer.",
+            "Between the stars nobody hears a distress call.",
             "The reactor counts down while the robots vote.", "Every jump through hyperspace costs a memory.",
             "The colony's machines no longer take orders.", "What lives under the ice has learned their language.",
         ),
@@ -259,7 +260,7 @@ GENRES = (
         ),
         ("Chorus", "Melody", "Encore", "Overture", "Refrain", "Cabaret", "Rhapsody", "Ballad", "Footlights", "Duet"),
     ),
-)
+)  # fmt: skip
 
 MOODS = (
     Mood(
@@ -269,12 +270,16 @@ MOODS = (
             "Even the quarrels are merry.", "Everybody is in high spirits, and the wine is good.",
         ),
         (
-            "By the end everyone dances, and nobody is left out.", "Laughter and a shared breakfast set all of it right.",
+            "By the end everyone dances, and nobody is left out.",
+            "Laughter and a shared breakfast set all of it right.",
             "It ends happily, with a feast in the open air.", "Joy wins, and the bells are rung for all of them.",
             "Friends are made, debts are forgiven, and the sun comes out.",
         ),
         ("Golden", "Merry", "Sunlit", "Lucky", "Shining", "Glorious"),
-        ("Come as you are.", "The happiest trouble of the year.", "There is room for one more.", "Bring your own sunshine."),
+        (
+            "Come as you are.", "The happiest trouble of the year.", "There is room for one more.",
+            "Bring your own sunshine.",
+        ),
     ),
     Mood(
         "dark",
@@ -283,12 +288,16 @@ MOODS = (
             "Cruelty is common there, and pity is dear.", "Nobody in it is innocent, and all of them know.",
         ),
         (
-            "Nobody gets away clean, and the debt is paid in grief.", "Fear keeps the last word, and the lamp goes out.",
+            "Nobody gets away clean, and the debt is paid in grief.",
+            "Fear keeps the last word, and the lamp goes out.",
             "It ends in ashes, with nobody left to mourn.", "Death collects what was promised.",
             "The guilty live, and the good are buried in silence.",
         ),
         ("Black", "Silent", "Last", "Rotten", "Bitter", "Buried"),
-        ("Nobody comes back.", "Some debts are paid in the dark.", "Do not look behind you.", "It was always too late."),
+        (
+            "Nobody comes back.", "Some debts are paid in the dark.", "Do not look behind you.",
+            "It was always too late.",
+        ),
     ),
     Mood(
         "dreamy",
@@ -297,12 +306,16 @@ MOODS = (
             "Everything is seen as if through mist or sleep.", "Memories and wonders mingle, softly and strangely.",
         ),
         (
-            "What was real and what was dreamt is left to drift.", "The tide takes the question away, softly, as in sleep.",
+            "What was real and what was dreamt is left to drift.",
+            "The tide takes the question away, softly, as in sleep.",
             "It ends as a dream ends, in the middle of a wonder.", "They wake, and the moon is still in the room.",
             "The vision fades, and something of its magic stays.",
         ),
         ("Blue", "Distant", "Sleeping", "Floating", "Moonlit", "Whispering"),
-        ("Close your eyes.", "Somewhere between tonight and tomorrow.", "You have dreamt this before.", "Stay asleep a while."),
+        (
+            "Close your eyes.", "Somewhere between tonight and tomorrow.", "You have dreamt this before.",
+            "Stay asleep a while.",
+        ),
     ),
     Mood(
         "tense",
@@ -321,16 +334,21 @@ MOODS = (
     Mood(
         "wistful",
         (
-            "It is a quiet story of autumn, regret and things unsaid.", "The years have gone by, and so have the friends.",
+            "It is a quiet story of autumn, regret and things unsaid.",
+            "The years have gone by, and so have the friends.",
             "Old photographs say more than anyone there will.", "Rain falls on what used to be a happy place.",
         ),
         (
             "They part at the station and do not look back.", "What is lost stays lost, and is remembered kindly.",
-            "It ends with an empty chair and an old song.", "Years later one of them comes back, alone, to say goodbye.",
+            "It ends with an empty chair and an old song.",
+            "Years later one of them comes back, alone, to say goodbye.",
             "The house is sold, and the leaves go on falling.",
         ),
         ("Faded", "Forgotten", "Lonely", "Autumn", "Paper", "Vanished"),
-        ("What was, and what remained.", "Some goodbyes take a lifetime.", "The year the leaves fell early.", "Remember me kindly."),
+        (
+            "What was, and what remained.", "Some goodbyes take a lifetime.", "The year the leaves fell early.",
+            "Remember me kindly.",
+        ),
     ),
 )  # fmt: skip
 
@@ -393,7 +411,8 @@ _WOMEN = (
 )  # fmt: skip
 _MEN = (
     "Anselm", "Bertil", "Casimir", "Dario", "Emeric", "Florin", "Gustav", "Henrik", "Ivo", "Jasper", "Konrad", "Lorenz",
-    "Marek", "Nestor", "Oskar", "Piet", "Quentin", "Rasmus", "Silvan", "Tobias", "Ulrich", "Viktor", "Wendel", "Yannick",
+    "Marek", "Nestor", "Oskar", "Piet", "Quentin", "Rasmus", "Silvan", "Tobias", "Ulrich", "Viktor", "Wendel",
+    "Yannick",
 )  # fmt: skip
 _FAMILIES = (
     "Abendroth", "Birkholm", "Castellane", "Dornbusch", "Estermann", "Falkenrath", "Grimsby", "Hallorane", "Iverfeld",

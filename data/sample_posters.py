@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from .sample_easel import Colour, Easel, Palette, grain, lettering, luminance, mixed
-from .sample_scenes import EMBLEMS, SCENES
+from .sample_emblems import EMBLEMS
+from .sample_scenes import SCENES
 
 POSTER_SIZE = (240, 360)
 MANNERS = ("epic", "intimate", "classical", "modernist")
@@ -122,7 +123,12 @@ def _classical(e: Easel, genre: str, title: str, tagline: str) -> None:
             shape.block(0, 0, 1, 1, (255, 255, 255))
     e.image.paste(inner.image, (round(window[0] * e.width), round(window[1] * e.height)), shape.image.convert("L"))
     for inset, thick in ((0.03, 0.012), (0.05, 0.004)):
-        corners = ((inset, inset / e.tall), (1 - inset, inset / e.tall), (1 - inset, 1 - inset / e.tall), (inset, 1 - inset / e.tall))
+        corners = (
+            (inset, inset / e.tall),
+            (1 - inset, inset / e.tall),
+            (1 - inset, 1 - inset / e.tall),
+            (inset, 1 - inset / e.tall),
+        )
         e.stroke((*corners, corners[0], corners[1]), thick, line)
     _set_title(e, title, (0.12, 0.74, 0.88, 0.87), lines=2, bold=1, tracking=0.08, stretch=1)
     _set_line(e, tagline, (0.15, 0.885, 0.85, 0.905))
@@ -138,8 +144,11 @@ def _modernist(e: Easel, genre: str, title: str, _: str) -> None:
     if abs(luminance(first) - luminance(second)) < 40:
         second = _readable(first, tuple(grounds))
     e.block(0, 0, 1, 1, first)
-    low = e.chance.random() < 0.6  # the title stands on one field alone, or its ends could not be read
-    cut, lean = e.between(0.34, 0.46) if low else e.between(0.54, 0.64), e.between(0.08, 0.15) * e.chance.choice((-1, 1))
+    low = e.chance.random() < 0.6  # either way the title stands on one field
+    cut, lean = (
+        e.between(0.34, 0.46) if low else e.between(0.54, 0.64),
+        e.between(0.08, 0.15) * e.chance.choice((-1, 1)),
+    )
     e.shape(((0, cut + lean), (1, cut - lean), (1, 1), (0, 1)), second)
     x, y = e.chance.choice((0.22, 0.5, 0.78)), 0.3 if low else 0.66
     beneath = _rgb(e.image.getpixel((round(x * e.width), round(y * e.height))))
@@ -169,7 +178,7 @@ _LAYOUTS: dict[str, Callable[[Easel, str, str, str], None]] = {
 def _set_title(
     e: Easel, title: str, box: Box, *, lines: int, bold: int, tracking: float = 0.02, stretch: float = 1.4
 ) -> None:
-    """Fill the box with the title in so many lines at most; where letters ``stretch``, they are capitals with a shadow."""
+    """Fill the box with the title in so many lines at most; letters that ``stretch`` are capitals with a shadow."""
     capitals = stretch > 1 or e.chance.random() < 0.7
     rows = _broken(title.upper() if capitals else title, lines)
     high = (box[3] - box[1]) / len(rows)
@@ -187,9 +196,7 @@ def _broken(title: str, lines: int) -> list[str]:
     return min(ways, key=lambda rows: (min(map(len, rows)) < 4, max(map(len, rows))))
 
 
-def _set_line(
-    e: Easel, words: str, box: Box, *, bold: int = 0, tracking: float = 0.12, stretch: float = 1
-) -> None:
+def _set_line(e: Easel, words: str, box: Box, *, bold: int = 0, tracking: float = 0.12, stretch: float = 1) -> None:
     """One line of letters in the middle of a box, in the colour that reads best there."""
     if not words:
         return
@@ -212,14 +219,20 @@ def _set_line(
 def _fade_to(e: Easel, top: float, colour: Colour) -> None:
     """Let the picture sink into a colour from ``top`` on, so that letters stand on quiet ground."""
     first = round(top * e.height)
-    share = Image.linear_gradient("L").resize((e.width, e.height - first)).point([min(255, 2 * value) for value in range(256)])
+    share = (
+        Image.linear_gradient("L")
+        .resize((e.width, e.height - first))
+        .point([min(255, 2 * value) for value in range(256)])
+    )
     e.image.paste(colour, (0, first, e.width, e.height), share)
 
 
 def _readable(ground: Colour, colours: tuple[Colour, ...], enough: float = 95) -> Colour:
     """The first of the colours that stands out well, else the one that does best."""
     far = [abs(luminance(colour) - luminance(ground)) for colour in colours]
-    return next((colour for colour, away in zip(colours, far, strict=True) if away > enough), colours[far.index(max(far))])
+    return next(
+        (colour for colour, away in zip(colours, far, strict=True) if away > enough), colours[far.index(max(far))]
+    )
 
 
 def _mean(image: Image.Image) -> Colour:

@@ -46,7 +46,7 @@ class StudyModel:
 
 _NO_COMPONENTS = ("plot_components=0", "poster_components=0")
 MODELS: tuple[StudyModel, ...] = (
-    StudyModel("bias", "user and film biases", "bias", ("modalities=none",)),
+    StudyModel("bias", "user and film biases", "bias", ("modalities=none", "dim=0")),
     StudyModel("mf", "biased matrix factorisation", "mf", ("modalities=none",)),
     StudyModel("text", "text only", "text", ("modalities=text",)),
     StudyModel("poster", "poster only", "poster", ("modalities=image",)),
