@@ -96,7 +96,8 @@ def card(path: Path, *, name: str | None = None, repo: str | None = None, licenc
 def _column(file: EmbeddingFile, name: str, facts: dict[str, Any]) -> dict[str, Any]:
     fingerprint, status = facts["fingerprint"], facts["status"]
     spread = facts["tokens_per_item"]
-    tokens = "" if not spread or not spread[2] else f"{spread[0]} to {spread[2]}, half have {spread[1]} or more"
+    tokens = f"{spread[0]} to {spread[2]}, half have {spread[1]} or more" if spread and spread[2] else ""
+    tokens = str(spread[0]) if tokens and spread[0] == spread[2] else tokens
     rounded = fingerprint.get("rounded")
     through = f", rounded to {', '.join(map(str, rounded))} before" if isinstance(rounded, list) and rounded else ""
     reasons, counts = np.unique(file[name].reason[~file[name].has_embedding], return_counts=True)
@@ -147,7 +148,7 @@ def _plain(text: object) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # noqa: S701  Markdown and YAML, each with its own escape below
+        autoescape=False,  # Markdown and YAML, each with its own escape below
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
