@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -123,16 +124,15 @@ class RayEngine:
             self._folder = tempfile.mkdtemp(prefix="cinefuse-ray-", dir=_folder_for_sockets())
             options |= {"include_dashboard": False, "num_cpus": cores, "object_store_memory": _OBJECT_STORE}
             options |= {"_node_ip_address": "127.0.0.1", "_temp_dir": self._folder}
+        else:
+            _refuse_a_silent(self._address)
         with _own_sigterm():
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
                 self.__exit__()
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise BadInput(
-                    f"no Ray cluster at {self._address}: {reason}; start one with `ray start --head`, or leave "
-                    "--address out to use this machine alone"
-                ) from None
+                raise _no_cluster(self._address, reason) from None
         try:
             self._measure()
             for _ in range(self._workers):
@@ -389,6 +389,23 @@ class RayEngine:
             return read_poster(path or "", work.catalog.poster_root, work.settings.limits)
         except PosterProblem as problem:
             return problem.reason
+
+
+def _no_cluster(address: str, reason: str) -> BadInput:
+    return BadInput(
+        f"no Ray cluster at {address}: {reason}; start one with `ray start --head`, or leave --address out to use this "
+        "machine alone"
+    )
+
+
+def _refuse_a_silent(address: str) -> None:
+    """Ray itself tries for a quarter of an hour to reach an address where nobody listens."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _no_cluster(address, error.strerror or str(error)) from None
 
 
 def _folder_for_sockets() -> str:

@@ -1,0 +1,238 @@
+"""Laws of extraction on Ray: the file of a local run, byte for byte, whatever happens to the workers. Real processes.
+
+Ray runs in the processes of the command alone, never in this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.errors import BadInput, UsageError
+from cinefuse.data.progress import Silent
+from cinefuse.data.sample import write_sample
+from cinefuse.data.verify import verify
+from cinefuse.extract.batch import Cluster
+from cinefuse.extract.job import Settings
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'cinefuse[ray]'")
+
+# put in front of every Python process of a command, workers included: a batch with the item FATAL kills its process
+FATAL = """
+import os, signal
+if "CINEFUSE_TEST_FATAL" in os.environ:
+    from cinefuse.extract import cluster_worker
+    encode = cluster_worker.Worker.encode
+    def encode_or_die(self, task):
+        if task.plan.name == "text" and int(os.environ["CINEFUSE_TEST_FATAL"]) in task.rows.tolist():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode(self, task)
+    cluster_worker.Worker.encode = encode_or_die
+"""
+
+
+class Job:
+    """One `cinefuse extract` in a process of its own, watched through its events."""
+
+    def __init__(self, folder: Path, arguments: list[Any], *more: str, **environment: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.out, self.log = folder / "out.h5", folder / "events.jsonl"
+        self.mark = f"{folder}-{time.monotonic_ns()}"
+        program = Path(sys.executable).with_name("cinefuse")
+        self.process = subprocess.Popen(
+            [program, "extract", *arguments[:1], self.out, *arguments[1:], *more, "--log-json", self.log],
+            env=os.environ | {"CINEFUSE_TEST_MARK": self.mark} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What the command has told so far."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 240) -> Any:
+        """The first true value of `condition`."""
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < deadline, "it takes too long"
+            time.sleep(0.005)
+        return found
+
+    def end(self) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        out, err = self.process.communicate(timeout=240)
+        return self.process.returncode, out, err
+
+    def processes(self) -> list[int]:
+        """Every process that still runs and was started by the command, however far down."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdecimal() and f"CINEFUSE_TEST_MARK={self.mark}".encode() in (
+                    (folder / "environ").read_bytes().split(b"\0")
+                ):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def leaves_no_process(self) -> bool:
+        """Whether all of them are gone within a few seconds."""
+        deadline = time.monotonic() + 20
+        while self.processes() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return not self.processes()
+
+    def rows_written(self, modality: str) -> int:
+        growing = self.out.with_name("out.h5.partial")
+        if not growing.exists():
+            return 0
+        with EmbeddingFile.open(growing, pending=True) as file:
+            return len(file) - file.pending[modality]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Workers have a thread each; the local run that they are compared with has one too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """A catalogue and encoders large enough that a run lasts a second or two."""
+    from cinefuse.data.catalog import Catalog
+    from cinefuse.extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
+
+    folder = tmp_path_factory.mktemp("job")
+    write_sample(folder / "dataset", items=120, users=20)
+    texts = (text for text in Catalog.open(folder / "dataset").texts() if text)
+    write_untrained_text_encoder(folder / "bert", texts, width=128, layers=4)
+    write_untrained_image_encoder(folder / "vit", width=64, size=32)
+    models = ["--text-model", folder / "bert", "--image-model", folder / "vit"]
+    how = ["--device", "cpu", "--precision", "fp32", "--batch-tokens", "128", "--batch-posters", "2"]
+    return [folder / "dataset", *models, *how]
+
+
+@pytest.fixture(scope="module")
+def local(arguments: list[Any], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a run in one process."""
+    job = Job(tmp_path_factory.mktemp("local"), arguments)
+    code, _, errors = job.end()
+    assert code == 0, errors
+    return job.out.read_bytes()
+
+
+RAY = ("--engine", "ray", "--workers", "2")
+
+
+def test_workers_that_are_killed_lose_no_row_and_change_no_byte(
+    arguments: list[Any], local: bytes, tmp_path: Path
+) -> None:
+    job = Job(tmp_path / "killed", arguments, *RAY)
+    job.wait_for(lambda: job.rows_written("text") >= 10)
+    first = job.events("worker")[0]
+    os.kill(first["process"], signal.SIGKILL)
+    job.wait_for(lambda: any(event["state"] == "lost" for event in job.events("worker")))
+    other = next(event for event in job.events("worker") if event["process"] != first["process"])
+    os.kill(other["process"], signal.SIGKILL)
+    code, out, errors = job.end()
+    assert code == 0, errors
+    assert job.out.read_bytes() == local
+    assert verify(job.out).complete
+    lost = [event for event in job.events("worker") if event["state"] == "lost"]
+    assert {first["process"], other["process"]} <= {event.get("process") for event in lost}
+    assert "113 encoded" in out or "encoded in" in out
+    assert not [line for line in errors.splitlines() if "ray" in line.lower() and "Ray workers" not in line]
+    assert sorted(path.name for path in job.out.parent.iterdir()) == ["events.jsonl", "out.h5"]
+    assert job.leaves_no_process()
+
+
+def test_sigterm_leaves_a_file_that_workers_who_only_send_rows_finish_to_the_same_bytes(
+    arguments: list[Any], local: bytes, tmp_path: Path
+) -> None:
+    job = Job(tmp_path / "stopped", arguments, *RAY)
+    job.wait_for(lambda: job.rows_written("text") >= 4)
+    asked = time.monotonic()
+    job.process.send_signal(signal.SIGTERM)
+    code, _, errors = job.end()
+    assert code == 143, errors
+    assert time.monotonic() - asked < 60, "a scheduler would have killed it by now"
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    assert job.events("end")[-1]["exit_code"] == 143
+    assert job.leaves_no_process()
+    assert not job.out.exists()
+    written = job.rows_written("text")
+    job = Job(tmp_path / "stopped", arguments, *RAY, "--send-rows")
+    code, _, errors = job.end()
+    assert code == 0, errors
+    assert job.out.read_bytes() == local
+    assert {event["writes"] for event in job.events("worker")[-2:]} == {False}
+    assert job.events("done")[0]["encoded"] <= 120 - written
+
+
+def test_a_batch_that_kills_its_workers_is_named_and_innocent_ones_are_finished(
+    arguments: list[Any], local: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(FATAL)
+    from cinefuse.data.catalog import Catalog
+
+    row = next(row for row, text in enumerate(Catalog.open(arguments[0]).texts()) if text)
+    fatal = {"PYTHONPATH": str(tmp_path / "site"), "CINEFUSE_TEST_FATAL": str(row)}
+    job = Job(tmp_path / "poisoned", arguments, *RAY, "--no-image", **fatal)
+    code, _, errors = job.end()
+    assert code == 3, errors
+    with EmbeddingFile.open(job.out.with_name("out.h5.partial"), pending=True) as file:
+        item = file.ids[row]
+        assert f"items {item}" in errors or f", {item}" in errors
+        assert "3 workers died while encoding it" in errors.splitlines()[-1]
+    assert len([event for event in job.events("worker") if event["state"] == "lost"]) == 3
+    assert job.leaves_no_process()
+
+
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **told: Any) -> Any:
+    from cinefuse.extract import cluster
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return cluster.RayEngine(Cluster(**told), Settings(), tmp_path / "out.h5", Silent())
+
+
+def test_a_missing_ray_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cinefuse.extract import cluster
+
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+    with pytest.raises(BadInput, match=r"pip install 'cinefuse\[ray\]'"):
+        engine(monkeypatch, tmp_path)
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cinefuse.extract.cluster import _refuse_a_silent
+
+    with pytest.raises(BadInput, match=r"no Ray cluster at 127.0.0.1:1: Connection refused"):
+        _refuse_a_silent("127.0.0.1:1")
+    with pytest.raises(UsageError, match="ray job submit"):
+        engine(monkeypatch, tmp_path, address="ray://127.0.0.1:10001")
+
+
+@pytest.mark.parametrize("words", [["--workers", "2"], ["--address", "auto"], ["--send-rows"]])
+def test_options_of_ray_are_refused_without_it(words: list[str], tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("cinefuse"), "extract", tmp_path, tmp_path / "out.h5", *words]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--engine ray" in refused.stderr
