@@ -182,13 +182,14 @@ def plot_of(reading: Reading, film: int, text_model: str | None = None) -> Plot 
         return None
     ids = modality.input_ids[modality.offsets[row] : modality.offsets[row + 1]]
     text = _text(reading, film, modality)
-    tokenizer = _tokenizer(modality.record.get("model"), modality.record.get("revision"), text_model)
+    model = modality.record.get("model")
+    tokenizer = _tokenizer(model, modality.record.get("revision"), text_model)
     if tokenizer is None:
-        why = f"the tokenizer of {modality.record.get('model')} is not at hand: give its folder with --text-model"
+        why = f"the tokenizer of the text model {model!r} is not at hand: give its folder with --text-model"
         return numbered_pieces(text, len(ids), f"positions instead of words, since {why}")
     found = plot_words(text, ids, tokenizer, modality.fingerprint.get("max_length"))
     if text_model is not None:
-        return refuse_other_tokenizer(text_model, found, modality.record.get("model"))
+        return refuse_other_tokenizer(text_model, found, model)
     if found is None:
         return numbered_pieces(
             text, len(ids), "positions instead of words: the tokenizer at hand gives other pieces than were embedded"

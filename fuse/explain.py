@@ -108,8 +108,8 @@ class Explanation:
 
     @property
     def span(self) -> float:
-        """What the lightest colour stands for, in even shares, where the film's pictures show what is `shown`."""
-        return span_of(self.patch_lift, self.word_lift)
+        """What the lightest colour stands for, in even shares, on pictures of what is `shown`."""
+        return span_of(self.patch_lift)
 
     @property
     def hiding_span(self) -> float:
@@ -133,7 +133,7 @@ class Explanation:
         """The plot in pieces, words and what stands between them; joined they are the plot again."""
         if self.plot is None:
             return []
-        marks = np.maximum(2 * strength(self.word_lift, self.span) - 1, 0).tolist()
+        marks = np.maximum(2 * strength(self.word_lift, span_of(self.word_lift)) - 1, 0).tolist()
         words = zip(self.plot.words, marks, self.word_lift.tolist(), strict=True)
         if self.plot.note:
             return [Marked(word.text + " ", mark, lift) for word, mark, lift in words]

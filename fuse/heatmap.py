@@ -70,9 +70,9 @@ def covered_box(record: Mapping[str, Any], width: int, height: int) -> Box | Non
     return Box(left * across, top * down, (left + crop[1]) * across, (top + crop[0]) * down)
 
 
-def span_of(*lifts: Floats | None) -> float:
+def span_of(lift: Floats | None) -> float:
     """How many times an even share the lightest colour stands for: the largest that is met, from 1.5 to 16."""
-    largest = max((float(lift.max()) for lift in lifts if lift is not None and lift.size), default=0.0)
+    largest = float(lift.max()) if lift is not None and lift.size else 0.0
     return min(max(largest, _LEAST_SPAN), _MOST_SPAN)
 
 
