@@ -24,9 +24,9 @@ NONE = Numbers(("x",), ())
 
 def themes() -> dict[str, dict[str, str]]:
     """The colours of the base page by name, as the light and the dark theme have them."""
-    css = render("page.html")
-    light = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", css.split("@media (prefers-color-scheme: dark)")[0]))
-    dark = css.split("@media (prefers-color-scheme: dark)")[1].split("box-sizing")[0]
+    css, dark = render("page.html").split("@media screen and (prefers-color-scheme: dark)")
+    light = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", css))
+    dark = dark.split("box-sizing")[0]
     return {"light": light, "dark": light | dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", dark))}
 
 
