@@ -20,7 +20,7 @@ Numbers = npt.NDArray[np.float64]
 
 # standard deviations, in stars, of what a rating is made of
 HABIT, QUALITY, NOISE = 0.35, 0.25, 0.5
-TASTES = {"genre": 0.48, "mood": 0.48, "manner": 0.48, "theme": 0.48}
+TASTES = {"genre": 0.42, "mood": 0.55, "manner": 0.6, "theme": 0.5}
 _LEANINGS = 3
 _MEAN = 3.3
 _JOBS = ("baker", "nurse", "student", "teacher", "engineer", "retired", "farmer", "musician")
