@@ -24,7 +24,7 @@ _FEWEST_FILMS = 8
 _EXAGGERATION = 12.0
 _EXAGGERATED_STEPS, _STEPS = 150, 400
 _SPACING = 0.5  # of the grid, where the kernel 1 / (1 + d^2) is 1 wide: forces are then right to 5 %
-_MOST_NODES = 700
+_FEW = 500
 
 
 def principal_plane(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -54,7 +54,7 @@ def neighbour_map(near: Neighbours, start: npt.NDArray[np.float64]) -> npt.NDArr
     spread = start.std(axis=0).max()
     places = start / (spread if spread > 0 else 1.0) * 1e-4
     moved, gains = np.zeros_like(places), np.ones_like(places)
-    rate = max(count / _EXAGGERATION, 50.0)
+    rate = count / _EXAGGERATION / 4  # with more, few films under exaggeration fly apart: attraction grows as 1 / count
     for step in range(_STEPS):
         early = step < _EXAGGERATED_STEPS
         gradient = 4 * ((_EXAGGERATION if early else 1.0) * attraction(places, ends, weights) - repulsion(places))
@@ -112,14 +112,15 @@ def attraction(
 def repulsion(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(N, 2) sum over all others of (y_i - y_j) / (1 + |y_i - y_j|^2)^2, over the sum of 1 / (1 + d^2) of all pairs.
 
-    Interpolated: each film is spread over the 4 x 4 nodes of the grid around it, the nodes are convolved with the
-    kernel, and the result is read back with the same weights.
+    Few films, or films far apart, are compared pair by pair. Else interpolated: each film is spread over
+    the 4 x 4 nodes of the grid around it, the nodes are convolved with the kernel, and the result is read back with the
+    same weights.
     """
     low = places.min(axis=0)
-    span = float((places.max(axis=0) - low).max())
-    nodes = min(int(np.ceil(span / _SPACING)) + 4, _MOST_NODES)
-    spacing = max(_SPACING, span / (nodes - 4))
-    columns, weights = _node_weights((places - low) / spacing, nodes)
+    nodes = int(float((places.max(axis=0) - low).max()) / _SPACING) + 5
+    if len(places) <= _FEW or nodes * nodes > 100 * len(places):
+        return repulsion_of_pairs(places)
+    columns, weights = _node_weights((places - low) / _SPACING, nodes)
     centred = places - places.mean(axis=0)
     side = _fast_length(2 * nodes)
     charges = np.stack(
@@ -129,13 +130,28 @@ def repulsion(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         ]
     )
     spectra = np.fft.rfft2(charges, (side, side))
-    plain, squared = _kernel_spectra(side, spacing)
+    plain, squared = _kernel_spectra(side, _SPACING)
     fields = np.fft.irfft2(np.concatenate((spectra * squared, spectra[:1] * plain)), (side, side))
     fields = fields[:, :nodes, :nodes].reshape(4, -1)
     pushing, across, down, nearness = (fields[:, columns] * weights).sum(axis=2)
     total = float(nearness.sum()) - len(places)  # each film meets itself with 1
     force: npt.NDArray[np.float64] = centred * pushing[:, None] - np.stack((across, down), axis=1)
-    return force / max(total, 1e-12)
+    return force / total
+
+
+def repulsion_of_pairs(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What `repulsion` approximates, (N, 2), in time N * N and memory 256 * N."""
+    centred = places - places.mean(axis=0)
+    square = (centred**2).sum(axis=1)
+    force, total = np.zeros_like(places), 0.0
+    for start in range(0, len(places), 256):
+        some = centred[start : start + 256]
+        apart = square[start : start + 256, None] + square - 2 * some @ centred.T
+        near = 1 / (1 + np.maximum(apart, 0))
+        total += float(near.sum())
+        near *= near
+        force[start : start + 256] = some * near.sum(axis=1, keepdims=True) - near @ centred
+    return force / max(total - len(places), 1e-12)
 
 
 def _node_weights(scaled: npt.NDArray[np.float64], nodes: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
