@@ -155,8 +155,35 @@ def _unzstd(packed: BinaryIO, source: Path) -> Iterator[bytes]:
             except zstandard.ZstdError as error:
                 raise DamagedFile(f"{source}: damaged zstd ({error}); fetch it again") from None
             if not block:
-                return
+                break
             yield block
+    # the reader says nothing of a last frame that lacks its end, where the checksum of its content is
+    if not _frames_end(packed, zstandard):
+        raise DamagedFile(f"{source}: cut short in the middle of a zstd frame; fetch it again")
+
+
+def _frames_end(packed: BinaryIO, zstandard: Any) -> bool:
+    """Whether the file ends where its last frame does (RFC 8878: headers tell each block's length)."""
+    at, size = 0, os.fstat(packed.fileno()).st_size
+    while at < size:
+        head = os.pread(packed.fileno(), 18, at)
+        if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:  # to be skipped: its length follows
+            at += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        try:
+            at += int(zstandard.frame_header_size(head))
+            checksum = 4 * bool(zstandard.get_frame_parameters(head).has_checksum)
+        except zstandard.ZstdError:
+            return False
+        last = False
+        while not last and at < size:
+            block = int.from_bytes(os.pread(packed.fileno(), 3, at), "little")
+            last, kind = bool(block & 1), block >> 1 & 3
+            at += 3 + (1 if kind == 1 else block >> 3)  # kind 1: one byte, repeated
+        if not last:
+            return False
+        at += checksum
+    return at == size
 
 
 def _head(blocks: Iterator[bytes], source: Path) -> bytes:

@@ -31,17 +31,17 @@ def make(folder: Path) -> None:
     ids = np.array([1, -5, 2**62, 31])
     text = VERSION1["layout"]("toy-bert", "int8", 4, [3, 2, 0, 1], STATES, text=True)
     image = VERSION1["layout"]("toy-vit", "float16", 3, [4, 4, 4, 4], STATES, text=False)
-    with EmbeddingFile.create(folder / "text_int8.h5", ids, {"text": text, "image": image}, about) as file:
-        with RowWriter(file) as writer:
-            for row, (status, reason) in enumerate(STATES):
-                if not status.has_embedding:
-                    writer.write_absent("text", row, status, reason)
-                    writer.write_absent("image", row, status, reason)
-                    continue
-                values, scales = steps(1 + len(file.text.tokens_of(row)), 4, row)
-                writer.write("text", row, values[0], values[1:], status, reason, scales)
-                content = VERSION1["values"](5, 3, "float16", 10 * row)
-                writer.write("image", row, content[0], content[1:], status, reason)
+    file = EmbeddingFile.create(folder / "text_int8.h5", ids, {"text": text, "image": image}, about)
+    with file, RowWriter(file) as writer:
+        for row, (status, reason) in enumerate(STATES):
+            if not status.has_embedding:
+                writer.write_absent("text", row, status, reason)
+                writer.write_absent("image", row, status, reason)
+                continue
+            values, scales = steps(1 + len(file.text.tokens_of(row)), 4, row)
+            writer.write("text", row, values[0], values[1:], status, reason, scales)
+            content = VERSION1["values"](5, 3, "float16", 10 * row)
+            writer.write("image", row, content[0], content[1:], status, reason)
 
 
 if __name__ == "__main__":
