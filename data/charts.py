@@ -290,7 +290,7 @@ def whisker_chart(
         numbers=numbers,
         keys=tuple(keys),
         height=y + 38.0,
-        x=Axis.over(reach, 8.0, WIDTH - 12.0, pad=False),
+        x=Axis.over(reach, 8.0, WIDTH - 12.0, about=7, pad=False),
         x_name=x_name,
         rows=tuple(placed),
         marks=tuple(marks),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from PIL import Image
 
+from cinefuse.data import page
 from cinefuse.data.charts import COLOURS, Axis, Line, Measured, Numbers, bar_chart, line_chart, whisker_chart
 from cinefuse.data.errors import BadInput
 from cinefuse.data.page import decimals, percent, picture_uri, render, signed, write_page
@@ -79,9 +80,19 @@ def test_a_page_refers_to_nothing_outside_itself() -> None:
     assert "url(" not in html
 
 
-def test_a_value_that_nobody_gave_is_an_error_and_no_empty_place() -> None:
-    with pytest.raises(UndefinedError):
-        render("report.html")
+def test_a_value_that_nobody_gave_is_an_error_and_no_empty_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "templates").mkdir(parents=True)
+    (tmp_path / "data" / "templates" / "plain.html").write_text("<p>{{ title }}</p>")
+    monkeypatch.setattr(page, "_ROOT", tmp_path)
+    page._environment.cache_clear()
+    try:
+        assert render("plain.html", title="<b>") == "<p>&lt;b&gt;</p>"
+        with pytest.raises(UndefinedError, match="title"):
+            render("plain.html")
+    finally:
+        page._environment.cache_clear()
 
 
 @given(st.floats(-1e6, 1e6), st.integers(0, 6))
@@ -114,17 +125,17 @@ def test_pictures_of_every_kind_can_be_shown(mode: str) -> None:
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "page.html"
-    write_page(page, "<p>Amélie</p>")
+    out = tmp_path / "page.html"
+    write_page(out, "<p>Amélie</p>")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(Exception, match="the disk is full"):
-        write_page(page, "<p>other</p>")
+        write_page(out, "<p>other</p>")
     monkeypatch.undo()
-    assert page.read_text("utf-8") == "<p>Amélie</p>"
+    assert out.read_text("utf-8") == "<p>Amélie</p>"
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
     with pytest.raises(BadInput, match="cannot be written"):
         write_page(tmp_path / "absent" / "page.html", "")
@@ -182,7 +193,8 @@ def test_ticks_are_round_and_inside_and_every_value_stands_in_the_drawing(
 ) -> None:
     axis = Axis.over(values, 10, 90, about=about, whole=whole, pad=pad)
     assert axis.low < axis.high
-    assert all(axis.low - 1e-6 <= tick <= axis.high + 1e-6 for tick in axis.ticks)
+    slack = 1e-6 * (axis.high - axis.low)
+    assert all(axis.low - slack <= tick <= axis.high + slack for tick in axis.ticks)
     assert len({axis.label(tick) for tick in axis.ticks}) == len(axis.ticks) <= 2 * about + 2
     assert all(10 <= axis.at(value) <= 90 for value in values)
     assert axis.at(axis.low) == 10
