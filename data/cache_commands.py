@@ -277,10 +277,11 @@ def cache_pull(
 
     With --only or --items just those byte ranges cross the network. Killed or torn, the same command continues.
     """
-    from .pull import Expected, ids_in, pull, selected
+    from .pull import Expected, pull, selected
+    from .subset import ids_of
     from .transfer_screen import pulled_line, transfer_bar
 
-    selection = selected(only or [], None if items is None else ids_in(items))
+    selection = selected(only or [], None if items is None else ids_of(items))
     with transfer_bar("pulling") as watched:
         pulled = pull(
             source,

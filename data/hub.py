@@ -47,8 +47,13 @@ def find_hub_file(place: HubPlace, patience: Patience) -> WebFile | None:
 
 
 def has_card(place: HubPlace) -> bool:
-    """Whether the repository has a README.md."""
-    return _described(HubPlace(place.repo, place.revision, "README.md")) is not None
+    """Whether the repository is there and has a README.md."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return _described(HubPlace(place.repo, place.revision, "README.md")) is not None
+    except RepositoryNotFoundError:
+        return False
 
 
 def push_to_hub(place: HubPlace, contents: dict[str, Path | bytes], *, public: bool) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from .copying import begin, finish, new_file
 from .dataset import sha256_of
 from .disk import write_all, writing
 from .embeddings import EmbeddingFile, content_digest
-from .errors import BadInput, DamagedFile, UsageError
+from .errors import DamagedFile, UsageError
 from .header import Header, user_block_size
 from .lineage import descended
 from .remote import HEAD, checked_head, first_bytes, open_remote
@@ -186,12 +186,12 @@ class _Transfer:
         header = self._header()
         self.spool.fetch(_small_spans(header, selection))
         index = Index.read(self.spool, self.remote.shown, selection.modalities)
-        selection = _typed(selection, index)
+        selection = selection.of_kind(index)
         digest = content_digest(header, lambda name: self._dataset(header, name))
         sidecar = Sidecar.parse(self.remote.sidecar(SUFFIX))
         vouching = self._hold_against(digest, {} if sidecar is None else {f"FILE{SUFFIX}": sidecar.content})
         proof = _Proof.choose(index, selection, sidecar, whole=not self.remote.ranges)
-        asked = {"source": self.remote.shown, **_asked(selection, len(index)), "proven_by": proof.method}
+        asked = {"source": self.remote.shown, **selection.asked(len(index)), "proven_by": proof.method}
         plan = select(index, selection, descended([index.header.about], [digest], "pull", asked))
         if plan.pending and not self.partial:
             raise DamagedFile(
@@ -377,37 +377,6 @@ def _told_sha256(remote: RemoteFile, expected: Expected) -> dict[str, str]:
     sidecar = Sidecar.parse(remote.sidecar(SUFFIX))
     told = {f"FILE{SUFFIX}": sidecar.sha256} if sidecar else {}
     return told | ({"the store": remote.sha256} if remote.sha256 else {})
-
-
-def ids_in(file: Path) -> list[str]:
-    """The ids in a text file, one a line; empty lines are left out. Raises BadInput."""
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise BadInput(f"{file}: expected a text file with one id a line ({fault})") from None
-    ids = [line.strip() for line in lines if line.strip()]
-    if not ids:
-        raise BadInput(f"{file}: expected one id a line, found none")
-    return ids
-
-
-def _typed(selection: Selection, index: Index) -> Selection:
-    """Ids read from text as numbers, where the file's are numbers."""
-    if selection.ids is None or index.stored.dtype.kind != "i":
-        return selection
-    wrong = [given for given in selection.ids if not str(given).lstrip("-").isdecimal()]
-    if wrong:
-        raise BadInput(f"{index.name}: its ids are numbers, wanted is {wrong[0]!r}")
-    return replace(selection, ids=[int(given) for given in selection.ids])
-
-
-def _asked(selection: Selection, items: int) -> dict[str, object]:
-    asked: dict[str, object] = {}
-    if selection.modalities is not None:
-        asked["modalities"] = list(selection.modalities)
-    if selection.level == "cls":
-        asked["level"] = "cls"
-    return asked | {"items": items if selection.ids is None else len(selection.ids)}
 
 
 def _label(selection: Selection) -> list[object]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from .address import HubPlace, holds_credentials, hub_place, is_web
+from .embeddings import EmbeddingFile
 from .errors import BadInput, DamagedFile, UsageError
 from .remote import HEAD, first_bytes
 from .sidecar import SUFFIX, Sidecar
 from .store import Store, StoreFile, agrees
-from .transfer import Patience, RemoteFile, Watched, patiently
+from .transfer import Patience, RemoteFile, Torn, Watched, patiently
 from .verify import verify
 
 _CARD = "README.md"
@@ -55,8 +56,9 @@ def push(
     """Put the embedding file `file` at `destination`: hf://datasets/OWNER/NAME[/FILE.h5], OWNER/NAME, a store, a path.
 
     It is checked whole first, must be finished unless `partial`, and replaces another file only with `overwrite`.
-    Beside it goes FILE.sha256 and, where given, `card`. A new Hub repository is private unless `public`. Raises
-    DamagedFile for a file that is not sound or did not arrive as it left, BadInput, UsageError.
+    Beside it goes FILE.sha256 and, where given, `card`; a Hub repository without a card gets one that is made here. A
+    new one is private unless `public`. Raises DamagedFile for a file that is not sound or did not arrive as it left,
+    BadInput, UsageError.
     """
     patience, watched = patience or Patience(), watched or Watched()
     place = _destination(destination, file.name, patience, watched, public)
@@ -107,11 +109,20 @@ class _InStore:
         if there is None or not _is_same(there, file, Sidecar.parse(sidecar)):
             # a sidecar that speaks of the old bytes must not outlive them
             patiently(self._patience, self.shown, lambda: self._store.remove(SUFFIX))
-            patiently(self._patience, self.shown, lambda: self._store.upload(file, self._watched.advance))
+            patiently(self._patience, self.shown, lambda: self._upload(file))
         beside = {SUFFIX: sidecar} | ({} if card is None else {".md": card})
         for suffix, content in beside.items():
             self._put_beside(suffix, content)
         return tuple(self.shown + suffix for suffix in beside)
+
+    def _upload(self, file: Path) -> None:
+        """Put the file there; where the answer got lost on the way, see first whether the file did not."""
+        try:
+            self._store.upload(file, self._watched.advance)
+        except Torn:
+            info = self._store.info()
+            if info is None or int(info["size"]) != file.stat().st_size or not agrees(info, file):
+                raise
 
     def _put_beside(self, suffix: str, content: bytes) -> None:
         patiently(self._patience, self.shown + suffix, lambda: self._store.write(content, suffix))
@@ -144,13 +155,25 @@ class _OnHub:
         return find_hub_file(self._place, self._patience)
 
     def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
-        from .hub import push_to_hub
+        from .hub import has_card, push_to_hub
 
         contents: dict[str, Path | bytes] = {self._place.path: file, self._place.path + SUFFIX: sidecar}
+        if card is None and not has_card(self._place):
+            card = self._made_card(file)
         if card is not None:
             contents[_CARD] = card
         push_to_hub(self._place, contents, public=self._public)
         return tuple(list(contents)[1:])
+
+    def _made_card(self, file: Path) -> bytes | None:
+        """A repository without a card gets one; a card tells nothing of an unfinished file."""
+        from .card import card
+
+        with EmbeddingFile.open(file, pending=True) as opened:
+            if any(opened.pending.values()):
+                return None
+        text = card(file, repo=self._place.repo)
+        return None if holds_credentials(text) else text.encode()
 
     def proof(self, file: Path, sidecar: Sidecar) -> str:
         there = self.found()

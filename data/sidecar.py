@@ -17,7 +17,7 @@ from .embeddings import EmbeddingFile
 SUFFIX = ".sha256"
 _BLOCK = 2**20
 _WHOLE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-_PART = re.compile(r"# (content|text/cls|image/cls) ([0-9a-f]{64})")
+_PART = re.compile(r"# (content|(?:text|image)/cls(?:_scale)?) ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Sidecar:
             parts = {
                 name: (dataset, hashlib.sha256())
                 for name, dataset in file.header.datasets.items()
-                if name.endswith("/cls")
+                if name.endswith(("/cls", "/cls_scale"))
             }
             while block := stream.read(_BLOCK):
                 whole.update(block)

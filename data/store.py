@@ -16,6 +16,7 @@ from .transfer import REQUEST, Patience, Torn, patiently
 
 PART: Final = 64 * 2**20  # bytes of one part of an upload in parts; a store's digest of such a file depends on it
 _MOST_PARTS: Final = 10_000
+_PATIENT_TIMEOUT: Final = 600
 _APPEAR_WHOLE: Final = {"s3", "s3a", "gs", "gcs", "abfs", "az", "oss", "oci", "tos"}
 _PACKAGES: Final = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "sftp": "paramiko",
@@ -37,8 +38,10 @@ class Store:
             from fsspec.core import url_to_fs
         except ImportError:
             raise _missing(self.shown, "fsspec") from None
+        # the end of an upload in parts is answered only when the store has put them together
+        options = {"config_kwargs": {"read_timeout": _PATIENT_TIMEOUT}} if self.scheme in ("s3", "s3a") else {}
         try:
-            self.fs, self.path = url_to_fs(address, use_listings_cache=False)
+            self.fs, self.path = url_to_fs(address, use_listings_cache=False, **options)
         except ImportError:
             raise _missing(self.shown, _PACKAGES.get(self.scheme, f"fsspec's package for {self.scheme}://")) from None
         except ValueError:
@@ -118,6 +121,8 @@ class Store:
         try:
             yield
         except FileNotFoundError as fault:
+            if "upload" in str(fault).lower():  # one in parts was ended, and the answer to that got lost
+                raise Torn(_line(fault)) from None
             raise BadInput(f"{self.shown}: there is no such bucket or folder ({_line(fault)}); make it first") from None
 
     @contextmanager

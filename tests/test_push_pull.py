@@ -29,7 +29,7 @@ from cinefuse.data.selection import Selection
 from cinefuse.data.sidecar import Sidecar
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.subset import subset
-from cinefuse.data.transfer import Patience, Span, coalesced
+from cinefuse.data.transfer import Patience, Span, Torn, coalesced
 from cinefuse.data.verify import verify
 from cinefuse.data.web_file import WebFile
 
@@ -37,7 +37,9 @@ ITEMS = 120
 TEXT = Selection(("text",), "cls")
 
 
-def drawn(path: Path, finished: int = ITEMS, about: dict[str, object] | None = None, seed: int = 0) -> Path:
+def drawn(
+    path: Path, finished: int = ITEMS, about: dict[str, object] | None = None, seed: int = 0, width: int = 48
+) -> Path:
     """An embedding file of drawn values: plots of 1 to 40 tokens, posters of 16, one of each missing."""
     rng = np.random.default_rng(seed)
     lengths = {"text": rng.integers(1, 40, ITEMS), "image": np.full(ITEMS, 16)}
@@ -45,7 +47,7 @@ def drawn(path: Path, finished: int = ITEMS, about: dict[str, object] | None = N
     layouts = {
         name: ModalityLayout(
             {"model": name, "fingerprint": {"weights": name}},
-            48,
+            width,
             "float16",
             count.astype(np.int64),
             digest,
@@ -58,7 +60,9 @@ def drawn(path: Path, finished: int = ITEMS, about: dict[str, object] | None = N
         for name, count in lengths.items():
             to.write_absent(name, 0, Status.MISSING, Reason.NOT_GIVEN)
             for row in range(1, finished):
-                cls, tokens = (rng.standard_normal(shape).astype(np.float16) for shape in ((48,), (count[row], 48)))
+                cls, tokens = (
+                    rng.standard_normal(shape).astype(np.float16) for shape in ((width,), (count[row], width))
+                )
                 to.write(name, row, cls, tokens, Status.OK)
     return path
 
@@ -682,6 +686,50 @@ def test_the_same_file_is_not_pushed_twice_and_another_one_not_over_it(file: Pat
     assert bring(store, tmp_path / "back.h5").digest == Sidecar.of(file).content
     push(other, store, overwrite=True)
     assert bring(store, tmp_path / "other_back.h5").digest == Sidecar.of(other).content
+
+
+def test_a_file_that_went_in_parts_is_proven_by_the_digest_of_its_parts(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cinefuse.data import store
+
+    monkeypatch.setattr(store, "PART", 5 * 2**20)
+    large = drawn(tmp_path / "large.h5", width=2048)
+    assert large.stat().st_size > 10 * 2**20
+    assert "the store's own digest" in push(large, f"{bucket}/large.h5").proof
+    bring(f"{bucket}/large.h5", tmp_path / "back.h5")
+    assert (tmp_path / "back.h5").read_bytes() == large.read_bytes()
+
+
+def test_an_upload_whose_answer_got_lost_is_not_made_twice(
+    bucket: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cinefuse.data.store import Store
+
+    upload, uploads = Store.upload, []
+
+    def answer_lost(self: Store, file: Path, progress: Callable[[int], None]) -> None:
+        uploads.append(file)
+        upload(self, file, progress)
+        raise Torn("the answer got lost")
+
+    monkeypatch.setattr(Store, "upload", answer_lost)
+    push(file, f"{bucket}/{tmp_path.name}.h5", patience=Patience(2, 0))
+    assert len(uploads) == 1
+
+
+def test_a_part_of_an_int8_file_is_proven_too(file: Path, web: Web, tmp_path: Path) -> None:
+    from cinefuse.data.convert import convert
+
+    convert(file, tmp_path / "films.h5", "int8")
+    url = web.serve((tmp_path / "films.h5").read_bytes())
+    assert "only a sample" in bring(url, tmp_path / "sampled.h5", TEXT).proof
+    web.serve(Sidecar.of(tmp_path / "films.h5").encode(), "films.h5.sha256")
+    assert "text/cls and text/cls_scale" in bring(url, tmp_path / "proven.h5", TEXT).proof
+    bring(url, tmp_path / "tokens.h5", Selection(("text",), ids=["500", "20"]))
+    web.serve(damaged(tmp_path / "films.h5", "text/cls_scale", at=41))
+    with pytest.raises(DamagedFile, match="expected text/cls_scale with SHA-256"):
+        bring(url, tmp_path / "out.h5", TEXT)
 
 
 def test_a_card_lies_beside_the_file(file: Path, store: str, tmp_path: Path) -> None:

@@ -258,6 +258,18 @@ def test_a_file_pushed_to_the_hub_comes_back_whole_and_in_part(hub: Hub, file: P
     assert part.received < file.stat().st_size / 3
 
 
+def test_a_repository_without_a_card_gets_one_and_a_card_that_is_there_stays(
+    hub: Hub, file: Path, tmp_path: Path
+) -> None:
+    push(file, REPO)
+    [files] = hub.repos[REPO].values()
+    assert files["README.md"].startswith(b"---\n")
+    assert REPO.encode() in files["README.md"]
+    files["README.md"] = b"# Written by hand\n"
+    push(drawn(tmp_path / "films.h5", seed=1), REPO, overwrite=True)
+    assert list(hub.repos[REPO].values())[-1]["README.md"] == b"# Written by hand\n"
+
+
 def test_what_is_recorded_names_the_commit_and_no_token_nor_signature(hub: Hub, file: Path, tmp_path: Path) -> None:
     push(file, REPO)
     [commit] = hub.repos[REPO]
