@@ -230,6 +230,7 @@ class RayEngine:
         return intact_rows(work.file, work.job.name)
 
     def _deal_out(self, work: Work, phase: Phase) -> None:
+        self._hinted = time.monotonic()
         self._posters = work.catalog.posters() if work.job.recipe is not None else []
         waiting = deque(_Deal(rows) for rows in work.batches())
         assignment = self._assignment(work)
@@ -428,7 +429,7 @@ def _own_sigterm() -> Iterator[None]:
 def _reason(death: Exception) -> str:
     """Why a worker died, in one line without Ray's explanations."""
     words = str(death)
-    if "memory" in words.lower() and "OOM" in words:
+    if "running low on memory" in words:  # Ray's own monitor did it
         return "out of memory"
     if getattr(death, "preempted", False):
         return "its machine was taken away"

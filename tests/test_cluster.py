@@ -119,7 +119,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     from cinefuse.extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
 
     folder = tmp_path_factory.mktemp("job")
-    write_sample(folder / "dataset", items=120, users=20)
+    write_sample(folder / "dataset", items=160, users=20)
     texts = (text for text in Catalog.open(folder / "dataset").texts() if text)
     write_untrained_text_encoder(folder / "bert", texts, width=128, layers=4)
     write_untrained_image_encoder(folder / "vit", width=64, size=32)
@@ -148,7 +148,10 @@ def test_workers_that_are_killed_lose_no_row_and_change_no_byte(
     first = job.events("worker")[0]
     os.kill(first["process"], signal.SIGKILL)
     job.wait_for(lambda: any(event["state"] == "lost" for event in job.events("worker")))
-    other = next(event for event in job.events("worker") if event["process"] != first["process"])
+    # the other one of the first two, or the one that took the place of the dead
+    other = job.wait_for(
+        lambda: next((e for e in job.events("worker") if e.get("process", first["process"]) != first["process"]), None)
+    )
     os.kill(other["process"], signal.SIGKILL)
     code, out, errors = job.end()
     assert code == 0, errors
@@ -156,7 +159,7 @@ def test_workers_that_are_killed_lose_no_row_and_change_no_byte(
     assert verify(job.out).complete
     lost = [event for event in job.events("worker") if event["state"] == "lost"]
     assert {first["process"], other["process"]} <= {event.get("process") for event in lost}
-    assert "113 encoded" in out or "encoded in" in out
+    assert "encoded in" in out
     assert not [line for line in errors.splitlines() if "ray" in line.lower() and "Ray workers" not in line]
     assert sorted(path.name for path in job.out.parent.iterdir()) == ["events.jsonl", "out.h5"]
     assert job.leaves_no_process()
@@ -183,7 +186,7 @@ def test_sigterm_leaves_a_file_that_workers_who_only_send_rows_finish_to_the_sam
     assert code == 0, errors
     assert job.out.read_bytes() == local
     assert {event["writes"] for event in job.events("worker")[-2:]} == {False}
-    assert job.events("done")[0]["encoded"] <= 120 - written
+    assert job.events("done")[0]["encoded"] <= 160 - written
 
 
 def test_a_batch_that_kills_its_workers_is_named_and_innocent_ones_are_finished(
