@@ -49,7 +49,7 @@ def redacted(text: object) -> str:
 
 def without_query(address: str) -> str:
     """An address as it may be recorded: redacted, and nothing in place of its query."""
-    return redacted(address).partition("?")[0]
+    return redacted(address).partition(f"?{HIDDEN}")[0]
 
 
 def holds_credentials(text: str) -> bool:

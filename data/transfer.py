@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from threading import Event
 from typing import Final, Protocol, TypeVar
 
 from .address import redacted
@@ -73,14 +73,18 @@ class Watched:
 
 
 class Patience:
-    """Counts attempts in a row that brought nothing, and waits longer before each next one."""
+    """Counts attempts in a row that brought nothing, and waits longer before each next one.
 
-    def __init__(self, tries: int = 5, pause: float = 1.0) -> None:
+    `given_up` is shared by all requests of a transfer: set, none of them waits or reads any longer.
+    """
+
+    def __init__(self, tries: int = 5, pause: float = 1.0, given_up: Event | None = None) -> None:
         self.tries, self.pause, self.failed = tries, pause, 0
+        self.given_up = given_up or Event()
 
     def another(self) -> Patience:
         """The same patience for another request."""
-        return Patience(self.tries, self.pause)
+        return Patience(self.tries, self.pause, self.given_up)
 
     def progress_was_made(self) -> None:
         """Something arrived: the count starts again."""
@@ -94,7 +98,8 @@ class Patience:
                 f"{where}: {self.tries} attempts in a row failed (last: {redacted(fault)}); what arrived is kept, "
                 "the same command continues it"
             ) from None
-        time.sleep(min(60.0, self.pause * 2 ** (self.failed - 1)))
+        if self.given_up.wait(min(60.0, self.pause * 2 ** (self.failed - 1))):
+            raise BadInput(f"{where}: given up; what arrived is kept, the same command continues it") from None
 
 
 def patiently(patience: Patience, where: str, work: Callable[[], _Result]) -> _Result:
@@ -162,6 +167,8 @@ def read_span(remote: RemoteFile, span: Span, patience: Patience) -> bytes:
         try:
             for block in remote.stream(span.start + before, span.stop):
                 content += block
+                if patience.given_up.is_set():
+                    break
         except Torn as torn:
             fault = torn
         if len(content) > before:
@@ -176,6 +183,7 @@ def read_in_order(
 ) -> None:
     """Read `spans`, several requests in flight, and hand over their bytes in order."""
     pieces = (piece for span in spans for piece in span.pieces())
+    patience.given_up.clear()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="transfer") as pool:
         waiting: list[Future[bytes]] = []
         try:
@@ -186,6 +194,9 @@ def read_in_order(
                 if following := next(pieces, None):
                     waiting.append(pool.submit(read_span, remote, following, patience))
                 arrived(content)
+        except BaseException:
+            patience.given_up.set()
+            raise
         finally:
             for future in waiting:
                 future.cancel()

@@ -349,6 +349,21 @@ def test_a_killed_pull_goes_on_where_it_was(web: Web, tmp_path: Path, options: l
     assert not part.exists()
 
 
+def test_a_pull_that_is_interrupted_says_so_and_keeps_what_arrived(file: Path, web: Web, tmp_path: Path) -> None:
+    url = web.serve(file.read_bytes())
+    command = [sys.executable, "-m", "cinefuse.cli", "cache", "pull", url, str(tmp_path / "out.h5")]
+    web.spoil = unavailable  # so the next attempt is waited for
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(web.asked) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(told.splitlines()) == 1
+    assert names(tmp_path) == ["out.h5.part", "out.h5.part.json"]
+
+
 def test_bytes_of_another_pull_are_not_continued(file: Path, web: Web, tmp_path: Path) -> None:
     url = web.serve(file.read_bytes())
     (tmp_path / "out.h5.part").write_bytes(b"x" * 5000)
