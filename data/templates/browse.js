@@ -313,17 +313,16 @@ function fly(x, y, zoom) {
 }
 function comeTo(film) {
   if (!onMap(film)) return;
-  // all that is nearest by what this map shows, or as much of it as lies together
-  const by = current.space === "both" ? modalities : [current.space];
-  const [x, y] = worldAt(film), far = [];
-  for (const name of by) {
-    for (const [other] of neighbours(name, film)) {
-      if (onMap(other)) far.push(Math.max(Math.abs(worldAt(other)[0] - x), Math.abs(worldAt(other)[1] - y)));
-    }
-  }
-  far.sort((a, b) => a - b);
-  const reach = far.length ? far[Math.floor(0.75 * (far.length - 1))] : 0.1;
-  fly(x, y, Math.min(9, Math.max(1, 0.46 / Math.max(reach, 0.02))));
+  // the nearest by what this map shows: three quarters of them, lest one far away shrink the others
+  const by = current.space === "both" ? modalities : [current.space], here = worldAt(film);
+  const others = by.flatMap(name => neighbours(name, film)).map(([other]) => other).filter(onMap).map(worldAt);
+  others.sort((a, b) => Math.hypot(a[0] - here[0], a[1] - here[1]) - Math.hypot(b[0] - here[0], b[1] - here[1]));
+  const kept = [here, ...others.slice(0, Math.ceil(0.75 * others.length))], side = Math.min(width, height) * 0.92;
+  const [xs, ys] = [0, 1].map(axis => kept.map(at => at[axis]));
+  const range = all => Math.max(...all) - Math.min(...all) || 0.01;
+  const middleOf = all => (Math.max(...all) + Math.min(...all)) / 2;
+  const zoom = Math.min((width * 0.84) / (range(xs) * side), (height * 0.8) / (range(ys) * side));
+  fly(middleOf(xs), middleOf(ys), Math.min(9, Math.max(1, zoom)));
 }
 function glide(before) {
   cancelAnimationFrame(flight);
