@@ -63,12 +63,6 @@ def asked_to_stop() -> bool:
     return _asked
 
 
-def take_signals() -> None:
-    """Take SIGTERM back from a library that has set a handler of its own meanwhile."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
-
-
 def _stop(number: int, frame: FrameType | None) -> None:
     global _asked
     if _asked or not _unfinished:
