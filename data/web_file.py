@@ -43,7 +43,7 @@ class WebFile:
         self._patience = patience
         self._address, login = _without_login(address)
         self._headers = {"User-Agent": "cinefuse", **login, **(headers or {})}
-        self._opener = urllib.request.build_opener(_Redirects)
+        self._opener = urllib.request.build_opener(Redirects)
         self.size: int | None = None
         self.ranges = False
         self.identity: Mapping[str, str] = {}
@@ -173,14 +173,14 @@ class WebFile:
         return DamagedFile(f"{self.shown}: the file changed while it was read: now it is {found}; pull it again")
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects within the web, never from https to http; a token goes along on the same server alone."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
+        if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
             fp.close()
             raise BadInput(f"{without_query(req.full_url)}: redirects to {without_query(newurl)}: not followed")
         again = super().redirect_request(req, fp, code, msg, headers, newurl)
