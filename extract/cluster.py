@@ -54,6 +54,7 @@ _QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_raylet_start_wait_time_s": "180",
 }
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "TOKENIZERS_PARALLELISM")
 
@@ -129,7 +130,7 @@ class RayEngine:
         with _own_sigterm():
             try:
                 ray.init(**options)
-            except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+            except Exception as error:  # a node that does not come up in time is a plain one
                 self.__exit__()
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise _no_cluster(self._address, reason) from None

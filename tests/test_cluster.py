@@ -41,6 +41,9 @@ if "CINEFUSE_TEST_FATAL" in os.environ:
 """
 
 
+BEGUN: list[subprocess.Popen[str]] = []
+
+
 class Job:
     """One `cinefuse extract` in a process of its own, watched through its events."""
 
@@ -56,24 +59,25 @@ class Job:
             stderr=subprocess.PIPE,
             text=True,
         )
+        BEGUN.append(self.process)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What the command has told so far."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 240) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 600) -> Any:
         """The first true value of `condition`."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < deadline, "it takes too long"
-            time.sleep(0.005)
+            time.sleep(0.05)
         return found
 
     def end(self) -> tuple[int, str, str]:
         """Exit code, standard output and standard error."""
-        out, err = self.process.communicate(timeout=240)
+        out, err = self.process.communicate(timeout=600)
         return self.process.returncode, out, err
 
     def processes(self) -> list[int]:
@@ -102,6 +106,17 @@ class Job:
             return 0
         with EmbeddingFile.open(growing, pending=True) as file:
             return len(file) - file.pending[modality]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """A command whose test failed is killed; what it started dies with it."""
+    yield
+    for process in BEGUN:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    BEGUN.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
