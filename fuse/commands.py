@@ -1,4 +1,4 @@
-"""The commands of stage two: train, measure, predict, recommend, compare, export, explain, study.
+"""The commands of stage two: train, measure, predict, recommend, compare, report, export, explain, study.
 
 Everything heavy is imported inside the commands, so that ``cinefuse --help`` answers at once.
 """

@@ -114,5 +114,6 @@ def _told(e: Explanation) -> list[str]:
     if words and e.plot is not None and not e.plot.note:
         lines.append(f"Words most heard: {', '.join(words)}")
     if "image" in e.agreement:
-        lines.append(f"Can the picture be believed? {e.agreement['image'].verdict}")
+        verdict = e.agreement["image"].verdict
+        lines.append(f"Can the picture be believed? {verdict[:1].upper()}{verdict[1:]}")
     return lines

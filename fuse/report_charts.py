@@ -96,6 +96,8 @@ def popularity_chart(side: str, names: Sequence[str], of_run: Sequence[list[Band
     says = f"By how many training ratings the {side} has. Lines span 95\N{NO-BREAK SPACE}% intervals."
     if absent:
         says += f" Without a test rating: {', '.join(absent)}."
+    if any(math.isnan(band.errors.rmse.low) for band in of_run[0] if band.errors):
+        says += " A dot without a line is of one user alone."
     rows = []
     for place, band in enumerate(of_run[0]):
         if band.errors:
