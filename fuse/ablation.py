@@ -7,6 +7,7 @@ float32, as a change to the film's served vector, so that with nothing hidden th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,9 +105,13 @@ class Agreement:
 
         More than chance: beyond 1.96 / sqrt(G - 1), the normal approximation to a rank correlation's deviation.
         """
-        if self.correlation is None or self.parts < 4 or self.correlation <= 1.96 / (self.parts - 1) ** 0.5:
+        if self.correlation is None or self.parts < 4 or self.correlation <= self._chance:
             return False
         return True if self.correlation >= 0.5 else None
+
+    @property
+    def _chance(self) -> float:
+        return 1.96 / math.sqrt(self.parts - 1)
 
     @property
     def verdict(self) -> str:
@@ -114,6 +119,8 @@ class Agreement:
         if self.correlation is None:
             return "every part weighs the same: nothing to compare"
         says = {True: "attention predicts", None: "attention only hints at", False: "attention does not predict"}
+        if self.parts >= 4 and self.correlation < -self._chance:
+            says[False] = "attention runs against"
         times = f"{self.top / self.random:.1f} times" if self.random > 1e-9 else "as"
         return (
             f"{says[self.predicts]} what hiding does: rank correlation {self.correlation:+.2f} over {self.parts}; "
