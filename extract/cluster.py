@@ -134,6 +134,9 @@ class RayEngine:
                 self.__exit__()
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise _no_cluster(self._address, reason) from None
+            except BaseException:  # Ctrl-C, or SIGTERM
+                self.__exit__()
+                raise
         try:
             self._measure()
             for _ in range(self._workers):
@@ -394,6 +397,8 @@ class RayEngine:
 
 
 def _no_cluster(address: str, reason: str) -> BadInput:
+    if address == "local":
+        return BadInput(f"Ray did not start on this machine: {reason}; leave out --engine ray, or run it again")
     return BadInput(
         f"no Ray cluster at {address}: {reason}; start one with `ray start --head`, or leave --address out to use this "
         "machine alone"
