@@ -433,12 +433,12 @@ _OPENINGS = (
 
 
 def compose_plot(genre: Genre, mood: Mood, theme: Theme, chance: random.Random) -> str:
-    """A plot of three to seven sentences: people and place, events of the genre, the theme, the mood, an ending."""
+    """A plot of five to seven sentences: people and place, events of the genre, the theme, the mood, an ending."""
     words = _cast(genre, chance)
-    events, turns = chance.choice(((0, 1), (1, 1), (1, 1), (2, 1), (1, 2)))
+    events, turns = chance.choice(((0, 2), (1, 1), (1, 2), (1, 2), (2, 1)))
     middle = [*chance.sample(genre.events, events), *chance.sample(theme.turns, turns)]
     chance.shuffle(middle)
-    feeling = chance.choice(([], [chance.choice(mood.airs)], [chance.choice(genre.troubles), chance.choice(mood.airs)]))
+    feeling = [*chance.sample(genre.troubles, chance.randint(0, 1)), chance.choice(mood.airs)]
     told = [chance.choice(_OPENINGS), *middle, *feeling, chance.choice(mood.endings)]
     return " ".join(sentence.format_map(words) for sentence in told)
 

@@ -669,45 +669,54 @@ def test_looking_at_a_file_imports_no_model_library(made: Path) -> None:
 # --- whole runs in processes of their own -----------------------------------------------------------------------------
 
 
+TINY_DEMO = ("--items", "20", "--users", "12")
+
+
 def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(tmp_path: Path) -> None:
-    first = process("demo", "--out", "demo", "--items", "12", cwd=tmp_path)
+    first = process("demo", "--out", "demo", *TINY_DEMO, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     file = tmp_path / "demo" / "embeddings.h5"
     assert verify(file).complete
-    model = tmp_path / "demo" / "runs" / "paper" / "model.safetensors"
-    content, trained = file.read_bytes(), model.read_bytes()
-    for words in ("fuse demo/dataset", "evaluate demo/runs/paper", "recommend demo/runs/paper --user 1"):
+    models = sorted((tmp_path / "demo" / "study").rglob("model.safetensors"))
+    assert len(models) == 2 * 6, "six models on ratings held out at random, and on films held out"
+    content, trained = file.read_bytes(), [model.stat().st_mtime_ns for model in models]
+    run = "demo/study/both-tokens/random-0.1/seed-0"
+    for words in ("extract demo/dataset", "study demo/dataset", f"evaluate {run}", f"recommend {run} --user 1"):
         assert f"\n$ cinefuse {words}" in first.stdout
-    second = process("demo", "--out", "demo", "--items", "12", cwd=tmp_path)
+    assert "made up" in first.stdout.splitlines()[0]
+    for page in ("report.html", "unseen.html"):
+        assert "<html" in (tmp_path / "demo" / page).read_text("utf-8")
+    second = process("demo", "--out", "demo", *TINY_DEMO, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("all there already, every checksum agrees") == 2
-    assert "demo/runs/paper is finished already" in second.stderr
-    assert (file.read_bytes(), model.read_bytes()) == (content, trained)
+    assert second.stderr.count("is finished already") == len(models)
+    assert (file.read_bytes(), [model.stat().st_mtime_ns for model in models]) == (content, trained)
     for ended in (first, second):
         assert not CONTROL.search(ended.stdout + ended.stderr), "a pipe is no terminal"
     # progress in a log: plain lines, each phase's last one tells the whole
     phases = [line for line in first.stderr.splitlines() if "items/s" in line]
-    assert [line.partition(":")[0] for line in phases[:5]] == [
+    assert [line.partition(":")[0] for line in phases[:4]] == [
         "tokenising plots",
         "probing posters",
         "encoding text",
         "encoding image",
-        "fit 1/2 epoch 1/4",
     ]
-    assert phases[0].startswith("tokenising plots: 12/12 ")
+    assert phases[0].startswith("tokenising plots: 20/20 ")
     assert all(line == line.rstrip() and line for line in first.stderr.splitlines())
 
 
 def test_an_interrupted_demo_can_be_run_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cinefuse.extract import untrained
+    from cinefuse.data import verify
     from cinefuse.fuse.member import Member
 
-    for owner, name in ((untrained, "write_untrained_image_encoder"), (Member, "light_step")):
+    words = ("demo", "--out", tmp_path / "demo", *TINY_DEMO)
+    for owner, name in ((verify, "verify"), (Member, "heavy_step")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupted)
-            told = run("demo", "--out", tmp_path / "demo", "--items", 8)
+            told = run(*words)
             assert "--resume" not in assert_refused_in_one_line(told, 130), "the demo has no such option"
-    assert run("demo", "--out", tmp_path / "demo", "--items", 8).code == 0
+    other = run(*words[:-1], 13)
+    assert_refused_in_one_line(other, 2, "20 films and 12 users", "--out")
 
 
 def test_a_reader_that_hangs_up_is_no_defect(made: Path) -> None:
