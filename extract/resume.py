@@ -106,6 +106,9 @@ def _record(job: ModalityJob, settings: Settings, precision: str) -> dict[str, A
             "tokens": "patches, row by row",
             "grid": list(source.grid(job.recipe.output if job.recipe else None)),
         }
+        if job.recipe is not None:
+            # where on the poster a patch lies: `explain` lays attention over it
+            record["pixels"] = {"size": job.recipe.size, "crop": job.recipe.crop}
     return record
 
 
