@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .copying import begin, copy_locally, finish, new_file, refuse_damaged
+from .copying import begin, copy_locally, damage_refused, finish, new_file
 from .disk import write_all, writing
 from .embeddings import EmbeddingFile, Modality
 from .errors import BadInput, UsageError
@@ -18,8 +18,9 @@ from .lineage import descended
 from .precision import DTYPES, converted_fingerprint, infinite, quantised, rounded
 from .selection import Index, LocalBytes, Origin, Plan, assemble
 
-_VALUES = 2**21  # converted at once
+_VALUES = 2**18  # converted at once: what fits a processor's cache
 _MOST_NAMED = 5
+_ROWS_REMEMBERED = 64
 
 
 def convert(
@@ -71,20 +72,23 @@ def _convert_modality(
 ) -> None:
     modality = file[name]
     overflow: list[str] = []
+    read = 0
+    refuse = damage_refused(file, name)
     for start, stop in _stretches(modality):
-        refuse_damaged(file, name, start + np.flatnonzero(~modality.pending[start:stop]))
+        refuse(start + np.flatnonzero(~modality.pending[start:stop]))
         first, last = int(modality.offsets[start]), int(modality.offsets[stop])
         too_large = np.zeros(stop - start, np.bool_)
         for part, begins, ends in (("cls", start, stop), ("tokens", first, last)):
             for at in range(begins, ends, _at_once(modality)):
                 until = min(at + _at_once(modality), ends)
-                bad = _convert_run(modality, f"{name}/{part}", at, until, header, descriptor)
-                rows = np.arange(at, until) if part == "cls" else np.searchsorted(
-                    modality.offsets, np.arange(at, until), "right"
-                ) - 1  # fmt: skip
-                too_large[rows[bad] - start] = True
+                bad = at + np.flatnonzero(_convert_run(modality, f"{name}/{part}", at, until, header, descriptor))
+                rows = bad if part == "cls" else np.searchsorted(modality.offsets, bad, "right") - 1
+                too_large[rows - start] = True
             told((ends - begins) * modality.width * modality.cls.itemsize)
-        file.forget()
+        read += stop - start
+        if read >= _ROWS_REMEMBERED:
+            read = 0
+            file.forget()
         too_large &= modality.has_embedding[start:stop]
         overflow += [f"{name} of item {file.ids[start + row]}" for row in np.flatnonzero(too_large).tolist()]
         if len(overflow) > _MOST_NAMED:
@@ -124,6 +128,7 @@ def _convert_run(
         stored: npt.NDArray[np.generic] = steps
     else:
         stored = rounded(exact, target.dtype)
-        bad = np.asarray(infinite(stored, target.dtype).any(axis=1))
+        widened = target.dtype == "float32"  # holds whatever the others hold
+        bad = np.zeros(len(stored), np.bool_) if widened else np.asarray(infinite(stored, target.dtype).any(axis=1))
     write_all(descriptor, stored.data.cast("B"), target.offset + start * modality.width * stored.itemsize)
     return bad

@@ -23,7 +23,7 @@ from .layout import UNKNOWN_SHA256
 from .lineage import with_digest
 from .lock import sole_writer
 from .selection import Plan, with_input_ids
-from .verify import checksums_now
+from .verify import checksums_now, row_checker
 
 _BLOCK = 8 * 2**20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
@@ -172,3 +172,16 @@ def refuse_damaged(file: EmbeddingFile, name: str, rows: npt.NDArray[np.int64]) 
     if damaged:
         named = [f"{name} of item {_item(file, row)}" for row in damaged[:_MOST_NAMED]]
         raise damaged_rows([str(file.path)], named, len(damaged))
+
+
+def damage_refused(file: EmbeddingFile, name: str) -> Callable[[npt.NDArray[np.intp]], None]:
+    """What `refuse_damaged` does, for callers that go through a file a few rows at a time: it keeps one reader."""
+    check, stored = row_checker(file, name), file[name].checksum
+
+    def refuse(rows: npt.NDArray[np.intp]) -> None:
+        damaged = [row for row in rows.tolist() if check(row) != int(stored[row])]
+        if damaged:
+            named = [f"{name} of item {_item(file, row)}" for row in damaged[:_MOST_NAMED]]
+            raise damaged_rows([str(file.path)], named, len(damaged))
+
+    return refuse

@@ -28,7 +28,9 @@ def descended(
     steps: list[Any] = []
     for about in abouts:
         earlier = about.get("lineage")
-        steps += [step for step in earlier if step not in steps] if isinstance(earlier, list) else []
+        # a stranger's list may be as long as a header
+        recent = earlier[-_MOST_STEPS:] if isinstance(earlier, list) else []
+        steps += [step for step in recent if step not in steps[-_MOST_STEPS:]]
     step: dict[str, Any] = {"operation": operation}
     step |= {"with": dict(asked)} if asked else {}
     step |= {

@@ -24,7 +24,7 @@ def rounded(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
         nearest = ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype(np.uint16)
         return np.where(np.isnan(values), np.uint16(0x7FC0), nearest)
     with np.errstate(over="ignore"):
-        return values.astype(np.dtype(dtype).newbyteorder("<"))
+        return values.astype(np.dtype(dtype).newbyteorder("<"), copy=False)
 
 
 def infinite(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.bool_]:

@@ -322,8 +322,7 @@ def assemble(
     The sources agree in dtype, width and record of a modality; the record told is that of the first row's source.
     Pending rows stay pending, and none of their bytes are copied. With level "cls" no tokens are. Where `dtype` is
     another than the sources', embeddings are not copied either: whoever converts them writes them, and their checksums
-    are renewed; `records` are told then. Raises BadInput for ids that the format cannot hold, ValueError for what else
-    it cannot.
+    are renewed; `records` are told then. Raises BadInput for ids, or a header, that the format cannot hold.
     """
     stored = stored_ids(ids)
     known: dict[Array, npt.NDArray[Any] | None] = {}
@@ -338,7 +337,10 @@ def assemble(
         array: later.get(array.name) if content is None or not _is_constant(array) else _sha256(content)
         for array, content in known.items()
     }
-    header, metadata = lay_out(digests, records or {name: part.record for name, part in parts.items()}, about)
+    try:
+        header, metadata = lay_out(digests, records or {name: part.record for name, part in parts.items()}, about)
+    except ValueError as error:  # what sources tell of themselves does not fit one header
+        raise BadInput(f"{', '.join(source.name for source in sources[:5])}: {error}") from None
     contents = [(header.user_block, metadata)]
     for array, content in known.items():
         if content is not None and content.size:

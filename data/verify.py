@@ -105,6 +105,23 @@ def checksums_now(
             told(len(found.cls) + len(found.tokens))
 
 
+def row_checker(file: EmbeddingFile, modality: str) -> Callable[[int], int]:
+    """The checksum that a row's bytes have now, asked row by row; the mapped file is read, not the disk's own way."""
+    arrays = file[modality]
+
+    def check(row: int) -> int:
+        scales = arrays.scales_of(row)
+        return row_checksum(
+            arrays.cls[row],
+            arrays.tokens_of(row),
+            int(arrays.status[row]),
+            int(arrays.reason[row]),
+            b"" if scales is None else scales,
+        )
+
+    return check
+
+
 @dataclass(frozen=True)
 class _Row:
     cls: memoryview

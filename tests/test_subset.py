@@ -359,3 +359,14 @@ def test_the_command_says_what_it_made_and_refuses_in_one_line(tmp_path: Path) -
     assert isinstance(refused.exception, CinefuseError)
     assert refused.exception.exit_code == 3
     assert "\n" not in str(refused.exception)
+
+
+def test_a_header_full_of_a_strangers_lineage_is_cut_or_refused_never_a_defect(tmp_path: Path) -> None:
+    layout = OTHERS["LAYOUT"]("toy", "float16", 2, [1], [OTHERS["OK"]], text=False)
+    rows = [(np.ones((2, 2), np.float16), *OTHERS["OK"])]
+    write(tmp_path / "long.h5", [7], {"image": (layout, rows)}, {"lineage": list(range(100_000))}).close()
+    subset(tmp_path / "long.h5", tmp_path / "out.h5", Selection())
+    assert len(EmbeddingFile.open(tmp_path / "out.h5").header.about["lineage"]) <= 64
+    write(tmp_path / "full.h5", [7], {"image": (layout, rows)}, {"note": "x" * (2**20 - 2000)}).close()
+    with pytest.raises(BadInput, match="exceeds the format's limit"):
+        subset(tmp_path / "full.h5", tmp_path / "other.h5", Selection())
