@@ -1,0 +1,145 @@
+"""A large rating table through the front of stage two: join, split, sorted pairs, an epoch of film batches.
+
+    python benchmarks/ratings.py [--quick] [--ratings N]
+
+The shape is MovieLens 32M's: 32,000,204 ratings, 200,948 users, 87,585 films, some films far more popular than others.
+Every part runs in a process of its own, so that its peak of memory is its own; the goal is under 4 GB for the largest.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from measure import arguments, describe_machine, heading, most_resident, table
+
+from cinefuse.data.dataset import Description
+from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.rows import RowWriter
+from cinefuse.data.status import Reason, Status
+
+RATINGS, USERS, FILMS = 32_000_204, 200_948, 87_585
+TOKENS, WIDTH = 9, 64
+
+
+def draw_dataset(folder: Path, ratings: int) -> None:
+    """A dataset folder of that many ratings, some films rated twice by a user; the shape shrinks with their number."""
+    scale = ratings / RATINGS
+    users, films = max(int(USERS * scale), 100), max(int(FILMS * scale**0.5), 100)
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    told = {
+        "user_id": rng.integers(1, users + 1, ratings),
+        "item_id": (films * rng.random(ratings) ** 3).astype(np.int64) + 1,
+        "rating": rng.integers(1, 11, ratings).astype(np.float32) / 2,
+        "timestamp": rng.integers(800_000_000, 1_700_000_000, ratings),
+    }
+    pl.DataFrame(told).write_parquet(folder / "ratings.parquet")
+    items = {"item_id": np.arange(1, films + 1), "title": [f"Film {film}" for film in range(films)]}
+    empty = {"year": pl.Int32, "genres": pl.List(pl.String), "text": pl.String, "poster": pl.String}
+    nothing = [pl.lit(None, dtype).alias(name) for name, dtype in empty.items()]
+    pl.DataFrame(items).with_columns(nothing).write_parquet(folder / "items.parquet")
+    Description("drawn", note="Drawn at random for a benchmark.").write(folder)
+    lengths = np.full(films, TOKENS, np.int64)
+    digest, batch = rng.integers(0, 256, (films, 32), np.uint8), np.arange(films, dtype=np.int32) // 64
+    layout = ModalityLayout({"model": "drawn", "fingerprint": {}}, WIDTH, "float16", lengths, digest, batch)
+    drawn = rng.standard_normal((1 + TOKENS, WIDTH), np.float32).astype(np.float16)
+    path = folder / "embeddings.h5"
+    with EmbeddingFile.create(path, np.arange(1, films + 1), {"image": layout}, {}) as file, RowWriter(file) as writer:
+        for row in range(films):
+            writer.write("image", row, drawn[0], drawn[1:], Status.OK, Reason.NONE)
+
+
+def joining(folder: Path) -> None:
+    """Ratings, films and rows of the embedding file, joined by number."""
+    from cinefuse.fuse.join import join
+
+    with EmbeddingFile.open(folder / "embeddings.h5") as file:
+        join(folder, file)
+
+
+def batching(folder: Path) -> None:
+    """The same, cut into parts, sorted from both sides, and one epoch of film batches with their tokens and ratings."""
+    import torch
+
+    from cinefuse.data.splits import split_ratings
+    from cinefuse.fuse.batches import FilmBatches
+    from cinefuse.fuse.config import preset
+    from cinefuse.fuse.join import join
+    from cinefuse.fuse.material import gather_material
+    from cinefuse.fuse.pairs import TrainingPairs
+
+    settings = ["modalities=image", "genres=false", "demographics=false", "precision=fp32"]
+    config = preset("paper").with_settings(settings)
+    with EmbeddingFile.open(folder / "embeddings.h5") as file:
+        joined = join(folder, file)
+        kept = np.zeros(joined.coverage.ratings, bool)
+        kept[joined.row] = True
+        parts = split_ratings(folder, "random:0.1", seed=0, validation=0.05).within(kept)
+        material = gather_material(folder, joined, file, parts, config, torch.device("cpu"))
+        del joined, parts, kept
+        m, rows = material, material.train
+        pairs = TrainingPairs.sorted(m.user[rows], m.film[rows], m.rating[rows], users=m.users, films=m.films)
+        read = 0
+        for batch in FilmBatches(m.tables, m.films, config.batch_films, m.device).epoch(pairs, seed=0, epoch=0):
+            read += len(batch.pair)
+    if read != len(rows):
+        raise SystemExit(f"expected {len(rows):,} ratings in an epoch, met {read:,}")
+
+
+def training(folder: Path) -> None:
+    """A whole small training of matrix factorisation: 16 factors, 5 full-batch steps."""
+    from cinefuse.fuse.config import preset
+    from cinefuse.fuse.run import fuse
+
+    settings = ["dim=16", "light_steps=5", "epochs=1", "validation=0", "histories=false", "precision=fp32"]
+    fuse(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")
+
+
+def measured(part: Any, folder: Path) -> tuple[float, float]:
+    """Seconds and peak bytes of ``part`` in a process of its own."""
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_measure, args=(part, folder, there))
+    process.start()
+    there.close()
+    seconds, peak = here.recv()
+    process.join()
+    return seconds, peak
+
+
+def _measure(part: Any, folder: Path, told: Any) -> None:
+    began = time.perf_counter()
+    part(folder)
+    told.send((time.perf_counter() - began, most_resident()))
+
+
+def main() -> None:
+    """Run all of it."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--ratings", type=int, help="how many ratings")
+    options = parser.parse_args()
+    ratings = options.ratings or (1_000_000 if options.quick else RATINGS)
+    describe_machine(["polars", "numpy", "torch"])
+    folder = Path(tempfile.mkdtemp(prefix="cinefuse-benchmark-", dir=options.folder))
+    try:
+        drawing = multiprocessing.get_context("spawn").Process(target=draw_dataset, args=(folder / "drawn", ratings))
+        drawing.start()
+        drawing.join()
+        heading(f"{ratings:,} ratings")
+        rows = []
+        for part, name in ((joining, "join"), (batching, "join, split, pairs, an epoch of batches"), (training, "mf")):
+            seconds, peak = measured(part, folder / "drawn")
+            rows.append((name, f"{seconds:.1f}", f"{peak / 1e9:.2f}"))
+        table(["", "seconds", "peak GB"], rows)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
