@@ -499,7 +499,7 @@ def damaged(path: Path, dataset: str, at: int = 500) -> bytes:
 def test_a_flipped_bit_in_what_is_pulled_is_found(
     file: Path, web: Web, tmp_path: Path, dataset: str, selection: Selection | None
 ) -> None:
-    with pytest.raises(DamagedFile):
+    with pytest.raises(DamagedFile, match="damaged"):
         bring(web.serve(damaged(file, dataset)), tmp_path / "out.h5", selection)
     assert names(tmp_path) == []
 
