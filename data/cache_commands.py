@@ -238,9 +238,7 @@ def cache_push(
     card: Annotated[Path | None, typer.Option(help="a data card in Markdown to put beside it")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another file that is there")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="share a file although rows are pending")] = False,
-    public: Annotated[
-        bool, typer.Option("--public", help="make a new Hub repository public, not private")
-    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="make a new Hub repository public, not private")] = False,
 ) -> None:
     """Put an embedding file where others can pull it: checked before it leaves, proven once it is there.
 
