@@ -74,7 +74,7 @@ def demo(
     typer.echo(
         f"\nLook at {out / 'report.html'} and {out / 'unseen.html'} in a browser. Then type:"
         f"\n      cinefuse explain {warm} --item 1 --out {out / 'film-1.html'}"
-        f"\n      cinefuse cache info {out / 'embeddings.h5'} --failures"
+        f"\n      cinefuse cache browse {out / 'embeddings.h5'} --dataset {out / 'dataset'}"
         f"\n      cinefuse recommend {unseen} --user 2 -k 10"
         "\n      or the same commands on your own catalogue: docs/your-own-catalogue.md"
     )
