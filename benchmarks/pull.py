@@ -24,9 +24,9 @@ import numpy as np
 from measure import arguments, describe_machine, heading, table
 
 from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
-from cinefuse.data.pull import pull, selected
 from cinefuse.data.rows import RowWriter
-from cinefuse.data.sidecar import SUFFIX, Sidecar
+from cinefuse.data.sharing.pull import pull, selected
+from cinefuse.data.sharing.sidecar import SUFFIX, Sidecar
 from cinefuse.data.status import Status
 from cinefuse.data.verify import verify
 

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from measure import arguments, describe_machine, goal, heading, interleaved, table
 
-from cinefuse.data.convert import convert
-from cinefuse.data.diff import diff
 from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
-from cinefuse.data.interchange import write_as
-from cinefuse.data.merge import merge
 from cinefuse.data.rows import RowWriter
-from cinefuse.data.selection import Selection
+from cinefuse.data.sharing.convert import convert
+from cinefuse.data.sharing.diff import diff
+from cinefuse.data.sharing.interchange import write_as
+from cinefuse.data.sharing.merge import merge
+from cinefuse.data.sharing.selection import Selection
+from cinefuse.data.sharing.subset import subset
+from cinefuse.data.sharing.transport import compress, decompress
 from cinefuse.data.status import Status
-from cinefuse.data.subset import subset
-from cinefuse.data.transport import compress, decompress
 from cinefuse.data.verify import verify
 
 LEAST = 0.5

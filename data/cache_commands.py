@@ -80,7 +80,7 @@ def cache_subset(
 ) -> None:
     """Cut a smaller file out of a large one: some items, in any order, some modalities, the CLS alone."""
     from .overview_screen import bytes_bar, show_made
-    from .subset import subset, wanted
+    from .sharing.subset import subset, wanted
 
     selection = wanted(ids, items, modality or [], level)
     with bytes_bar("copying", None) as told:
@@ -97,8 +97,8 @@ def cache_merge(
 
     Rows in several files must be the same; a pending row gives way to a written one, and stays pending without one.
     """
-    from .merge import merge
     from .overview_screen import bytes_bar, show_made
+    from .sharing.merge import merge
 
     *sources, out = files
     with bytes_bar("copying", None) as told:
@@ -119,9 +119,9 @@ def cache_convert(
 
     One of --dtype, --compression and --to at a time.
     """
-    from .conversion import perform
     from .overview_screen import bytes_bar, show_made, size
     from .printable import printable
+    from .sharing.conversion import perform
 
     total = file.stat().st_size if file.is_file() else None
     with bytes_bar("converting", total) as told:
@@ -140,9 +140,9 @@ def cache_diff(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Tell which rows of two files differ and by how much, and which items are in one alone."""
-    from .diff import diff
     from .errors import FingerprintMismatch
     from .overview_screen import show_difference
+    from .sharing.diff import diff
 
     found = diff(first, second)
     if as_json:
@@ -171,8 +171,8 @@ def cache_import(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT.h5")] = False,
 ) -> None:
     """Make an embedding file of what another program wrote: NumPy arrays, Parquet, HDF5 as UniProt and TRIDENT do."""
-    from .foreign import Claim, Where, import_embeddings
     from .overview_screen import bytes_bar, show_made
+    from .sharing.foreign import Claim, Where, import_embeddings
 
     claim = Claim(modality, model, cls=cls, dtype=dtype, licence=licence, source=origin)
     where = Where(ids=ids, offsets=offsets, id_column=id_column, column=column, dataset=dataset)
@@ -191,8 +191,8 @@ def cache_card(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the card")] = False,
 ) -> None:
     """Write the data card that goes beside a shared file: what it is, coverage, how to load it, licence, digest."""
-    from .card import write_card
     from .printable import printable
+    from .sharing.card import write_card
 
     write_card(file, out, name=name, repo=repo, licence=licence, overwrite=overwrite)
     typer.echo(printable(out))
@@ -213,10 +213,10 @@ def cache_browse(
 
     The page holds everything it shows and asks nothing of any network.
     """
-    from .browse import browse_page, vector_kind
     from .embeddings import EmbeddingFile
     from .overview_screen import size
-    from .page import write_page
+    from .pages.browse import browse_page, vector_kind
+    from .pages.page import write_page
     from .printable import printable
     from .progress import Terminal
 
@@ -244,8 +244,8 @@ def cache_push(
 
     Beside it goes FILE.sha256. Credentials are those of each store's own programs; none is ever shown or written.
     """
-    from .push import push
-    from .transfer_screen import pushed_line, transfer_bar
+    from .sharing.push import push
+    from .sharing.transfer_screen import pushed_line, transfer_bar
 
     with transfer_bar("pushing") as watched:
         pushed = push(
@@ -275,9 +275,9 @@ def cache_pull(
 
     With --only or --items just those byte ranges cross the network. Killed or torn, the same command continues.
     """
-    from .pull import Expected, pull, selected
-    from .subset import ids_of
-    from .transfer_screen import pulled_line, transfer_bar
+    from .sharing.pull import Expected, pull, selected
+    from .sharing.subset import ids_of
+    from .sharing.transfer_screen import pulled_line, transfer_bar
 
     selection = selected(only or [], None if items is None else ids_of(items))
     with transfer_bar("pulling") as watched:

@@ -12,11 +12,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from .diff import Difference, RowDifference
 from .embeddings import EmbeddingFile
-from .lineage import told_in_lines
 from .overview import Failure
 from .printable import printable
+from .sharing.diff import Difference, RowDifference
+from .sharing.lineage import told_in_lines
 from .verify import Report
 
 _MOST_PROBLEMS = 20

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from .dataset import ITEM_COLUMNS, Description, new_folder
-from .sample_audience import draw_audience
-from .sample_plots import GENRES, MOODS, THEMES, Genre, Mood, Theme, compose_plot, compose_title
-from .sample_posters import MANNERS, draw_poster
+from .invented.audience import draw_audience
+from .invented.plots import GENRES, MOODS, THEMES, Genre, Mood, Theme, compose_plot, compose_title
+from .invented.posters import MANNERS, draw_poster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -265,7 +265,7 @@ def report(
 
     More runs, tested on the same ratings, stand beside the first one, with the differences and their intervals.
     """
-    from .report import write_report
+    from .reporting.report import write_report
     from .run import Run
 
     page = out or runs[0] / "report.html"
@@ -321,8 +321,8 @@ def explain(
 
     Hiding is done through the model itself, and a check says whether its attention tells what hiding does.
     """
-    from .explain import explain as explained
-    from .explain_files import refuse_unknown_picture, write_explanation
+    from .explaining.explain import explain as explained
+    from .explaining.files import refuse_unknown_picture, write_explanation
     from .run import Run
 
     for file in out or []:
@@ -335,7 +335,7 @@ def explain(
     if as_json:
         typer.echo(json.dumps([each.as_dict() for each in found], indent=1, ensure_ascii=False))
         return
-    from .explain_screen import show_explanations
+    from .explaining.screen import show_explanations
 
     show_explanations(found)
     for file in out or []:

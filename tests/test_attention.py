@@ -23,12 +23,12 @@ from cinefuse.data.status import Status
 from cinefuse.extract.images import poster_pixels
 from cinefuse.extract.poster import PosterLimits
 from cinefuse.extract.recipe import PixelRecipe
-from cinefuse.fuse.attention import film_attention
 from cinefuse.fuse.config import preset
-from cinefuse.fuse.heatmap import Box, colours, covered_box, grid_picture, overlay, strength
+from cinefuse.fuse.explaining.attention import film_attention
+from cinefuse.fuse.explaining.heatmap import Box, colours, covered_box, grid_picture, overlay, strength
+from cinefuse.fuse.explaining.plot_words import find_tokenizer, plot_words
+from cinefuse.fuse.explaining.reading import Reading
 from cinefuse.fuse.model import FusionTransformer
-from cinefuse.fuse.plot_words import find_tokenizer, plot_words
-from cinefuse.fuse.reading import Reading
 from cinefuse.fuse.run import Run, fuse
 from cinefuse.fuse.tokens import TokenBatch
 

@@ -26,14 +26,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.browse import both_vectors, browse_page, chosen_rows
 from cinefuse.data.dataset import ITEM_COLUMNS, Description
 from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
 from cinefuse.data.errors import BadInput, UsageError
-from cinefuse.data.film_vectors import film_vectors, has_vector
-from cinefuse.data.neighbours import nearest
-from cinefuse.data.posters_sheet import SHEET, TILE, open_poster
-from cinefuse.data.projection import affinities, attraction, neighbour_map, principal_plane, repulsion
+from cinefuse.data.pages.browse import both_vectors, browse_page, chosen_rows
+from cinefuse.data.pages.film_vectors import film_vectors, has_vector
+from cinefuse.data.pages.neighbours import nearest
+from cinefuse.data.pages.posters_sheet import SHEET, TILE, open_poster
+from cinefuse.data.pages.projection import affinities, attraction, neighbour_map, principal_plane, repulsion
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Reason, Status
 

@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.card import card, write_card
-from cinefuse.data.convert import convert
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, DamagedFile, UsageError
-from cinefuse.data.selection import Selection
-from cinefuse.data.subset import subset
+from cinefuse.data.sharing.card import card, write_card
+from cinefuse.data.sharing.convert import convert
+from cinefuse.data.sharing.selection import Selection
+from cinefuse.data.sharing.subset import subset
 
 TESTS = Path(__file__).parent
 OTHERS = runpy.run_path(str(TESTS / "test_embedding_file.py"))

@@ -25,13 +25,13 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.convert import convert
 from cinefuse.data.embeddings import EmbeddingFile, as_float32
 from cinefuse.data.errors import BadInput, CinefuseError, DamagedFile, NoSpace, UsageError
-from cinefuse.data.interchange import FORMATS, write_as
-from cinefuse.data.lineage import steps_of
 from cinefuse.data.precision import converted_fingerprint, infinite, quantised, rounded
-from cinefuse.data.transport import compress, compression_of, decompress
+from cinefuse.data.sharing.convert import convert
+from cinefuse.data.sharing.interchange import FORMATS, write_as
+from cinefuse.data.sharing.lineage import steps_of
+from cinefuse.data.sharing.transport import compress, compression_of, decompress
 from cinefuse.data.verify import verify
 
 TESTS = Path(__file__).parent
@@ -211,7 +211,7 @@ def test_everybodys_programs_undo_it_and_equal_files_pack_to_equal_bytes(tmp_pat
 def test_files_of_many_blocks_and_other_writers_frames_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cinefuse.data.transport._BLOCK", 1000)
+    monkeypatch.setattr("cinefuse.data.sharing.transport._BLOCK", 1000)
     content = BOTH.read_bytes()
     for compression in ("gzip", "zstd"):
         compress(BOTH, tmp_path / compression, compression)
@@ -228,7 +228,7 @@ BOMB = """
 import resource, sys
 from pathlib import Path
 from cinefuse.data.errors import DamagedFile
-from cinefuse.data.transport import decompress
+from cinefuse.data.sharing.transport import decompress
 import zstandard, polars
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.convert import convert
-from cinefuse.data.diff import diff
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, FingerprintMismatch
-from cinefuse.data.selection import Selection
+from cinefuse.data.sharing.convert import convert
+from cinefuse.data.sharing.diff import diff
+from cinefuse.data.sharing.selection import Selection
+from cinefuse.data.sharing.subset import subset
 from cinefuse.data.status import Reason, Status
-from cinefuse.data.subset import subset
 
 TESTS = Path(__file__).parent
 OTHERS = runpy.run_path(str(TESTS / "test_embedding_file.py"))

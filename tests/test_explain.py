@@ -24,7 +24,9 @@ from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, FingerprintMismatch, UsageError
 from cinefuse.extract.job import Settings
 from cinefuse.extract.run import extract
-from cinefuse.fuse.ablation import (
+from cinefuse.fuse.checkpoint import load_state
+from cinefuse.fuse.config import preset
+from cinefuse.fuse.explaining.ablation import (
     Agreement,
     Hiding,
     Parts,
@@ -34,17 +36,15 @@ from cinefuse.fuse.ablation import (
     occlude,
     rank_correlation,
 )
-from cinefuse.fuse.checkpoint import load_state
-from cinefuse.fuse.config import preset
-from cinefuse.fuse.explain import Explanation, explain
-from cinefuse.fuse.explain_card import card, film_pictures
-from cinefuse.fuse.explain_files import write_explanation
-from cinefuse.fuse.explain_page import explanations_page, where_most
-from cinefuse.fuse.explain_screen import show_explanations
+from cinefuse.fuse.explaining.card import card, film_pictures
+from cinefuse.fuse.explaining.explain import Explanation, explain
+from cinefuse.fuse.explaining.files import write_explanation
+from cinefuse.fuse.explaining.page import explanations_page, where_most
+from cinefuse.fuse.explaining.plot_words import Plot, Word
+from cinefuse.fuse.explaining.reading import Reading
+from cinefuse.fuse.explaining.screen import show_explanations
 from cinefuse.fuse.join import join
 from cinefuse.fuse.material import gather_material
-from cinefuse.fuse.plot_words import Plot, Word
-from cinefuse.fuse.reading import Reading
 from cinefuse.fuse.run import Run, fuse
 from cinefuse.fuse.train import Training
 
@@ -477,7 +477,7 @@ def test_the_command_writes_what_it_is_asked_for(
 
 
 def test_parts_of_a_long_plot_are_stretches_and_of_a_large_poster_squares() -> None:
-    from cinefuse.fuse.ablation import _squares
+    from cinefuse.fuse.explaining.ablation import _squares
 
     squares, grid = _squares((14, 14))
     assert grid == (7, 7)

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from cinefuse.cli import app
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, CinefuseError, UsageError
-from cinefuse.data.foreign import Claim, Where, import_embeddings
-from cinefuse.data.merge import merge
+from cinefuse.data.sharing.foreign import Claim, Where, import_embeddings
+from cinefuse.data.sharing.merge import merge
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify
 

@@ -13,15 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.convert import convert
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, CinefuseError, DamagedFile, FingerprintMismatch, UsageError
-from cinefuse.data.lineage import steps_of
-from cinefuse.data.merge import merge
 from cinefuse.data.rows import RowWriter
-from cinefuse.data.selection import Selection
+from cinefuse.data.sharing.convert import convert
+from cinefuse.data.sharing.lineage import steps_of
+from cinefuse.data.sharing.merge import merge
+from cinefuse.data.sharing.selection import Selection
+from cinefuse.data.sharing.subset import subset
 from cinefuse.data.status import Reason, Status
-from cinefuse.data.subset import subset
 from cinefuse.data.verify import verify
 
 TESTS = Path(__file__).parent

@@ -57,6 +57,14 @@ PLOTS = {
     ],
 }
 
+# the first six numbers of each vector
+GOLDEN = {
+    "plot CLS": [0.652, -3.019, 2.263, 0.356, -1.451, -0.383],
+    "plot mean": [0.422, -0.608, 0.314, -0.373, -0.249, -0.485],
+    "poster CLS": [-1.660, -0.056, -0.756, -0.486, 2.139, -0.509],
+    "poster mean": [-0.754, -0.362, -0.319, 0.328, 0.540, -0.239],
+}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Any:
@@ -215,6 +223,17 @@ def test_a_mirrored_darker_poster_stays_closest_to_itself(image_encoder: ImageEn
     vectors = image_encoder.encode(np.stack([np.asarray(p) for p in [*posters, *changed]]))[:, 0].numpy()
     near = cosines(vectors)[:12, 12:]
     assert (near.argmax(1) == np.arange(12)).mean() >= 0.75  # by chance 1 in 12
+
+
+def test_the_weights_that_ship_give_the_vectors_that_were_measured(
+    plot_vectors: tuple[np.ndarray, np.ndarray, np.ndarray], image_encoder: ImageEncoder
+) -> None:
+    """The figures of docs/mini-encoders.md belong to these weights; retrained ones need their own."""
+    _, cls, mean = plot_vectors
+    poster = image_encoder.encode(np.asarray(_drawn(np.random.default_rng(7)))[None])[0].numpy()
+    found = {"plot CLS": cls[0], "plot mean": mean[0], "poster CLS": poster[0], "poster mean": poster.mean(0)}
+    for name, vector in found.items():
+        assert vector[:6] == pytest.approx(GOLDEN[name], abs=0.02), name
 
 
 def _drawn(chance: np.random.Generator) -> Image.Image:

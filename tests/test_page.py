@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from PIL import Image
 
-from cinefuse.data import page
-from cinefuse.data.charts import COLOURS, Axis, Line, Measured, Numbers, bar_chart, line_chart, whisker_chart
 from cinefuse.data.errors import BadInput
-from cinefuse.data.page import decimals, percent, picture_uri, render, signed, write_page
-from cinefuse.data.picture import poster_picture
+from cinefuse.data.pages import page
+from cinefuse.data.pages.charts import COLOURS, Axis, Line, Measured, Numbers, bar_chart, line_chart, whisker_chart
+from cinefuse.data.pages.page import decimals, percent, picture_uri, render, signed, write_page
+from cinefuse.data.pages.picture import poster_picture
 
 NONE = Numbers(("x",), ())
 

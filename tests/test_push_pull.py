@@ -20,20 +20,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinefuse.data.address import hub_place, redacted
 from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
 from cinefuse.data.errors import BadInput, Busy, CinefuseError, DamagedFile, UsageError
 from cinefuse.data.lock import sole_writer
-from cinefuse.data.pull import Expected, Pulled, pull, selected
-from cinefuse.data.push import push
 from cinefuse.data.rows import RowWriter
-from cinefuse.data.selection import Selection
-from cinefuse.data.sidecar import Sidecar
+from cinefuse.data.sharing.address import hub_place, redacted
+from cinefuse.data.sharing.pull import Expected, Pulled, pull, selected
+from cinefuse.data.sharing.push import push
+from cinefuse.data.sharing.selection import Selection
+from cinefuse.data.sharing.sidecar import Sidecar
+from cinefuse.data.sharing.subset import subset
+from cinefuse.data.sharing.transfer import Patience, Span, Torn, coalesced
+from cinefuse.data.sharing.web_file import Redirects, WebFile
 from cinefuse.data.status import Reason, Status
-from cinefuse.data.subset import subset
-from cinefuse.data.transfer import Patience, Span, Torn, coalesced
 from cinefuse.data.verify import verify
-from cinefuse.data.web_file import Redirects, WebFile
 
 ITEMS = 120
 TEXT = Selection(("text",), "cls")
@@ -745,7 +745,7 @@ def test_the_same_file_is_not_pushed_twice_and_another_one_not_over_it(file: Pat
 def test_a_file_that_went_in_parts_is_proven_by_the_digest_of_its_parts(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cinefuse.data import store
+    from cinefuse.data.sharing import store
 
     monkeypatch.setattr(store, "PART", 5 * 2**20)
     large = drawn(tmp_path / "large.h5", width=2048)
@@ -758,7 +758,7 @@ def test_a_file_that_went_in_parts_is_proven_by_the_digest_of_its_parts(
 def test_an_upload_whose_answer_got_lost_is_not_made_twice(
     bucket: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cinefuse.data.store import Store
+    from cinefuse.data.sharing.store import Store
 
     upload, uploads = Store.upload, []
 
@@ -773,7 +773,7 @@ def test_an_upload_whose_answer_got_lost_is_not_made_twice(
 
 
 def test_a_part_of_an_int8_file_is_proven_too(file: Path, web: Web, tmp_path: Path) -> None:
-    from cinefuse.data.convert import convert
+    from cinefuse.data.sharing.convert import convert
 
     convert(file, tmp_path / "films.h5", "int8")
     url = web.serve((tmp_path / "films.h5").read_bytes())
@@ -855,7 +855,7 @@ def test_bytes_that_did_not_arrive_as_they_left_are_found(
 def test_a_file_replaced_in_its_store_while_it_is_read_is_refused(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cinefuse.data.store import StoreFile
+    from cinefuse.data.sharing.store import StoreFile
 
     shutil.copy(file, tmp_path / "shared.h5")
     shutil.copy(file, tmp_path / "other.h5")  # no byte tells, only what the store says of it

@@ -22,18 +22,18 @@ import pytest
 
 from cinefuse.data.dataset import Description
 from cinefuse.data.errors import BadInput, FingerprintMismatch, UsageError
-from cinefuse.fuse.calibration import calibration, level_shares, slope
 from cinefuse.fuse.compare import compare
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.evaluate import Tested as Predicted  # pytest takes what is called Test... for tests
 from cinefuse.fuse.evaluate import evaluate
-from cinefuse.fuse.film_errors import fair_least, film_errors
-from cinefuse.fuse.learning_curves import learning_curves
-from cinefuse.fuse.popularity import bands
-from cinefuse.fuse.provenance import changed_settings, provenance
-from cinefuse.fuse.report import MOST_RUNS, Written, write_report
+from cinefuse.fuse.reporting.calibration import calibration, level_shares, slope
+from cinefuse.fuse.reporting.film_errors import fair_least, film_errors
+from cinefuse.fuse.reporting.learning_curves import learning_curves
+from cinefuse.fuse.reporting.popularity import bands
+from cinefuse.fuse.reporting.provenance import changed_settings, provenance
+from cinefuse.fuse.reporting.report import MOST_RUNS, Written, write_report
+from cinefuse.fuse.reporting.shelves import shelves
 from cinefuse.fuse.run import Run, fuse
-from cinefuse.fuse.shelves import shelves
 
 HOSTILE = '<script>alert("x")</script> & \u202eevil" onload=\'x'
 QUICK = ["light_steps=30", "epochs=2"]

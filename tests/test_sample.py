@@ -15,9 +15,9 @@ from cinefuse.data.catalog import Catalog
 from cinefuse.data.dataset import Description
 from cinefuse.data.errors import BadInput
 from cinefuse.data.info import dataset_info
+from cinefuse.data.invented.plots import GENRES, MOODS, THEMES
+from cinefuse.data.invented.posters import MANNERS, POSTER_SIZE, draw_poster
 from cinefuse.data.sample import invent_films, write_sample
-from cinefuse.data.sample_plots import GENRES, MOODS, THEMES
-from cinefuse.data.sample_posters import MANNERS, POSTER_SIZE, draw_poster
 
 
 @pytest.fixture(scope="module")

@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.copying import begin, finish, new_file
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, Busy, CinefuseError, DamagedFile, NoSpace, UsageError
-from cinefuse.data.lineage import steps_of
 from cinefuse.data.lock import sole_writer
-from cinefuse.data.merge import merge
-from cinefuse.data.selection import Index, LocalBytes, Selection, select
+from cinefuse.data.sharing.copying import begin, finish, new_file
+from cinefuse.data.sharing.lineage import steps_of
+from cinefuse.data.sharing.merge import merge
+from cinefuse.data.sharing.selection import Index, LocalBytes, Selection, select
+from cinefuse.data.sharing.subset import subset, wanted
 from cinefuse.data.status import Status
-from cinefuse.data.subset import subset, wanted
 from cinefuse.data.verify import verify
 
 TESTS = Path(__file__).parent
@@ -297,8 +297,8 @@ def test_a_disk_too_small_is_told_before_a_byte_is_copied(tmp_path: Path, disk: 
 ENDLESS = """
 import sys, time
 from pathlib import Path
-from cinefuse.data.selection import Selection
-from cinefuse.data.subset import subset
+from cinefuse.data.sharing.selection import Selection
+from cinefuse.data.sharing.subset import subset
 def slowly(count):
     print(count, flush=True)
     time.sleep(60)

@@ -1,0 +1,320 @@
+"""The page that walks an embedding file: films on a map, their neighbours by plot and by poster, and what is missing.
+
+Everything the page shows is computed here and lies inside it. Films of a file too large for a page are drawn at random,
+with a fixed seed; only their rows are ever read.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ..dataset import ITEM_COLUMNS, Description
+from ..errors import BadInput, UsageError
+from ..progress import Silent, Watcher
+from ..status import Reason, Status
+from .film_vectors import VectorKind, film_vectors, has_vector
+from .neighbours import Neighbours, nearest, unit_length
+from .page import render
+from .posters_sheet import POSTER, SHEET, TILE, Posters, small_posters
+from .projection import NEIGHBOURS_FOR_MAP, neighbour_map, principal_plane
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from ..embeddings import EmbeddingFile, Modality
+
+NEIGHBOURS_SHOWN = 12
+FILMS_SHOWN = 5_000
+MOST_FILMS = 20_000  # beyond, the page would be some 120 MB and its map no longer smooth
+_PLOT_CHARACTERS = 320
+_NOBODY = 0xFFFF
+_POSTERS_TOGETHER = 64
+NAMES = {"text": "plot", "image": "poster", "both": "both"}
+
+
+@dataclass(frozen=True)
+class Films:
+    """What is known of the films on the page, in their order; `dataset` is None where only ids are known."""
+
+    rows: npt.NDArray[np.int64]
+    ids: list[str]
+    table: pl.DataFrame | None
+    poster_root: Path | None
+    dataset: str | None
+
+    @property
+    def posters(self) -> list[str | None]:
+        """The poster path of each film, None where it has none."""
+        return [None] * len(self.ids) if self.table is None else self.table["poster"].to_list()
+
+
+def browse_page(
+    file: EmbeddingFile,
+    dataset: Path | None = None,
+    *,
+    limit: int = FILMS_SHOWN,
+    vector: VectorKind | None = None,
+    watch: Watcher | None = None,
+) -> str:
+    """The whole page as HTML, self-contained; equal input gives equal pages.
+
+    `vector` is what stands for a film: the CLS or the mean of its tokens; None takes the mean where the file has
+    tokens. Of more films than `limit` that many are drawn at random. Raises UsageError for a limit beyond 20,000 or a
+    mean where there are no tokens, BadInput where the dataset is none or has not one of the file's films.
+    """
+    watch = watch or Silent()
+    if not 1 <= limit <= MOST_FILMS:
+        raise UsageError(f"--limit {limit}: expected 1 to {MOST_FILMS:,} films; a page of more would not open well")
+    rows = chosen_rows(len(file), limit)
+    if len(rows) < len(file):
+        watch.say(f"{file.path}: {len(file):,} films, of which {len(rows):,} drawn at random are shown (see --limit)")
+    films = films_of(file, rows, dataset)
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
+    kinds: dict[str, VectorKind] = {}
+    for name in file.modalities:
+        kinds[name] = _kind(file, name, vector)
+        with watch.phase(f"reading {NAMES[name]}s", len(rows)) as phase:
+            vectors[name] = film_vectors(file[name], rows, kinds[name])
+            phase.advance(len(rows))
+    with watch.phase("neighbours, maps", 3 * len(vectors) - (len(vectors) == 1)) as phase:
+        near = {}
+        for name, values in vectors.items():
+            near[name] = nearest(values, NEIGHBOURS_FOR_MAP)
+            phase.advance(1)
+        maps = []
+        for name, values, close in _spaces(vectors, near):
+            maps += film_maps(name, values, close)
+            phase.advance(1)
+    with watch.phase("posters", len(rows)) as phase:
+        paths, root = films.posters, films.poster_root
+        posters = Posters([], [])
+        if root is not None:
+            posters = small_posters(root, paths, phase.advance)
+    states = {name: _states(file[name], rows, vectors[name]) for name in file.modalities}
+    page = {
+        "films": _film_columns(films),
+        "pictured": "".join("1" if picture else "0" for picture in posters.pictures),
+        "sheet": {"tile": TILE, "across": SHEET[0], "down": SHEET[1], "poster": POSTER, "together": _POSTERS_TOGETHER},
+        "maps": maps,
+        "states": states,
+        "near": {name: _encoded_neighbours(found.first(NEIGHBOURS_SHOWN)) for name, found in near.items()},
+        "names": NAMES,
+    }
+    return render(
+        "browse.html",
+        page=page,
+        about=_about(file, films, kinds, states),
+        sheets=posters.sheets,
+        pictures=_together(posters.pictures),
+    )
+
+
+def vector_kind(asked: str | None) -> VectorKind | None:
+    """`asked` as a kind of vector, None where nothing is asked. Raises UsageError for any other word."""
+    kinds: dict[str | None, VectorKind | None] = {None: None, "cls": "cls", "mean": "mean"}
+    if asked not in kinds:
+        raise UsageError(f"--vector {asked}: expected cls or mean")
+    return kinds[asked]
+
+
+def chosen_rows(count: int, limit: int) -> npt.NDArray[np.int64]:
+    """All rows of a file of `count`, or `limit` of them drawn at random with a fixed seed; ascending, int64."""
+    if count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False, shuffle=False)).astype(np.int64)
+
+
+def films_of(file: EmbeddingFile, rows: npt.NDArray[np.int64], dataset: Path | None) -> Films:
+    """The films in `rows` with what `dataset` says of them; films it does not have keep their id alone.
+
+    Reads no other films' plots. Raises BadInput where it is no dataset, or has none of these films.
+    """
+    stored = file.array("items/id")[rows]
+    integers = stored.dtype.kind == "i"
+    ids = [value if integers else value.decode("utf-8", "replace") for value in stored.tolist()]
+    names = [str(value) for value in ids]
+    if dataset is None:
+        return Films(rows, names, None, None, None)
+    description = Description.read(dataset)
+    wanted = pl.DataFrame({"item_id": ids}, schema={"item_id": pl.Int64 if integers else pl.String})
+    items = dataset / "items.parquet"
+    try:
+        told = (
+            pl.scan_parquet(items)
+            .select(list(ITEM_COLUMNS))
+            .with_columns(pl.col("text").str.slice(0, 4 * _PLOT_CHARACTERS))
+            .join(wanted.lazy(), on="item_id", how="semi")
+            .unique("item_id", keep="first", maintain_order=True)
+            .collect(engine="streaming")
+        )
+    except (pl.exceptions.PolarsError, OSError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise BadInput(
+            f"{items} does not fit {file.path} ({reason}): give the dataset that the file was made from"
+        ) from None
+    if told.is_empty():
+        raise BadInput(
+            f"{dataset}: expected the dataset of {file.path}, found none of its films (id {names[0]!r}, for one); "
+            "give the dataset that the file was made from"
+        )
+    table = wanted.join(told, on="item_id", how="left", maintain_order="left")
+    return Films(rows, names, table, dataset / description.posters, description.name)
+
+
+def film_maps(name: str, vectors: npt.NDArray[np.float32], near: Neighbours) -> list[dict[str, Any]]:
+    """The maps of one space: "near" (t-SNE of the neighbours) and "main" (principal components), ready for the page."""
+    there = np.flatnonzero(has_vector(vectors))
+    plane = principal_plane(unit_length(vectors[there]))
+    row_of = np.full(len(vectors) + 1, -1)
+    row_of[there] = np.arange(len(there))
+    among = Neighbours(row_of[near.place[there]], near.cosine[there])
+    layouts = {"near": neighbour_map(among, plane), "main": plane}
+    return [
+        {"space": name, "layout": layout, "placed": len(there), "at": _encoded_places(places, there, len(vectors))}
+        for layout, places in layouts.items()
+    ]
+
+
+def _together(pictures: list[str]) -> list[str]:
+    """Pictures joined a line each, so many in a part that a browser takes one apart in no time."""
+    return ["\n".join(pictures[at : at + _POSTERS_TOGETHER]) for at in range(0, len(pictures), _POSTERS_TOGETHER)]
+
+
+def _spaces(
+    vectors: dict[str, npt.NDArray[np.float32]], near: dict[str, Neighbours]
+) -> list[tuple[str, npt.NDArray[np.float32], Neighbours]]:
+    spaces = [(name, values, near[name]) for name, values in vectors.items()]
+    if len(vectors) == 2:
+        both = both_vectors(*vectors.values())
+        spaces.append(("both", both, nearest(both, NEIGHBOURS_FOR_MAP)))
+    return spaces
+
+
+def both_vectors(*parts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Parts side by side with an equal say: each of length 1, centred, brought to variance 1. NaN where one is."""
+    there = np.logical_and.reduce([has_vector(part) for part in parts])
+    both = np.full((len(there), sum(part.shape[1] for part in parts)), np.nan, np.float32)
+    if there.any():
+        both[there] = np.concatenate([_standard(unit_length(part[there])) for part in parts], axis=1)
+    return both
+
+
+def _standard(unit: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    centred = unit - unit.mean(axis=0)
+    spread = float(np.sqrt((centred**2).sum(axis=1).mean()))
+    standard: npt.NDArray[np.float32] = centred / np.float32(spread if spread > 0 else 1)
+    return standard
+
+
+def _kind(file: EmbeddingFile, name: str, asked: VectorKind | None) -> VectorKind:
+    has_tokens = file.header.datasets[f"{name}/tokens"].shape[0] > 0
+    if asked == "mean" and not has_tokens:
+        raise UsageError(f"--vector mean: {file.path} holds no tokens of {NAMES[name]}s; use --vector cls")
+    return asked or ("mean" if has_tokens else "cls")
+
+
+def _states(modality: Modality, rows: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Each film's state as a number into `kinds`, which are (status, sentence) pairs."""
+    kinds: dict[tuple[str, str], int] = {}
+    numbers = []
+    pending, there = modality.pending[rows], has_vector(vectors)
+    for status, reason, waits, has in zip(
+        modality.status[rows].tolist(), modality.reason[rows].tolist(), pending.tolist(), there.tolist(), strict=True
+    ):
+        numbers.append(kinds.setdefault(_state(status, reason, waits, has), len(kinds)))
+    return {"of": numbers, "kinds": list(kinds)}
+
+
+def _state(status: int, reason: int, waits: bool, has_vector: bool) -> tuple[str, str]:
+    if waits:
+        return "pending", "not computed yet; run the same extract again"
+    try:
+        kind, why = Status(status), Reason(reason).sentence
+    except ValueError:
+        return "damaged", "its status is unknown; run cinefuse cache verify"
+    if kind.has_embedding and not has_vector:
+        return "damaged", "its embedding holds NaN or Inf; run cinefuse cache verify"
+    return kind.name.lower(), why
+
+
+def _film_columns(films: Films) -> dict[str, Any]:
+    if films.table is None:
+        return {"id": films.ids}
+    table = films.table
+    genres: dict[str, int] = {}
+    kinds = [[genres.setdefault(one, len(genres)) for one in some or [] if one] for some in table["genres"].to_list()]
+    return {
+        "id": films.ids,
+        "title": table["title"].to_list(),
+        "year": table["year"].to_list(),
+        "genres": kinds,
+        "genre": list(genres),
+        "plot": [_beginning(text) for text in table["text"].to_list()],
+    }
+
+
+def _beginning(text: str | None) -> str | None:
+    words = " ".join((text or "").split())
+    if len(words) <= _PLOT_CHARACTERS:
+        return words or None
+    return words[:_PLOT_CHARACTERS].rsplit(" ", 1)[0].rstrip(",;:.-") + " …"
+
+
+def _encoded_places(places: npt.NDArray[np.float64], there: npt.NDArray[np.int64], count: int) -> str:
+    """Base64 of (count, 2) uint16: places scaled alike in both directions to 0 ... 65,534 about the middle."""
+    grid = np.full((count, 2), _NOBODY, "<u2")
+    if len(there):
+        low, high = places.min(axis=0), places.max(axis=0)
+        reach = float((high - low).max()) or 1.0
+        grid[there] = np.rint(((places - (low + high) / 2) / reach + 0.5) * (_NOBODY - 1))
+    return base64.b64encode(grid.tobytes()).decode("ascii")
+
+
+def _encoded_neighbours(near: Neighbours) -> dict[str, Any]:
+    """Base64 of (N, K) uint16 places (65,535: nobody) and of (N, K) int16 cosines in ten thousandths."""
+    place = np.where(near.place < 0, _NOBODY, near.place).astype("<u2")
+    cosine = np.rint(near.cosine * 10_000).astype("<i2")
+    return {
+        "count": place.shape[1],
+        "place": base64.b64encode(place.tobytes()).decode("ascii"),
+        "cosine": base64.b64encode(cosine.tobytes()).decode("ascii"),
+    }
+
+
+def _about(
+    file: EmbeddingFile, films: Films, kinds: dict[str, VectorKind], states: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What the page says of the file in words."""
+    modalities = []
+    for name in file.modalities:
+        modality = file[name]
+        counted: dict[str, int] = {}
+        for number in states[name]["of"]:
+            status = states[name]["kinds"][number][0]
+            counted[status] = counted.get(status, 0) + 1
+        modalities.append(
+            {
+                "name": NAMES[name],
+                "model": str(modality.record.get("model")),
+                "revision": str(modality.record.get("revision") or ""),
+                "weights": str(modality.fingerprint.get("weights"))[:16],
+                "width": modality.width,
+                "vector": {"cls": "its CLS embedding", "mean": "the mean of its token embeddings"}[kinds[name]],
+                "counted": sorted(counted.items()),
+            }
+        )
+    return {
+        "name": file.path.name,
+        "dataset": films.dataset,
+        "films": len(file),
+        "shown": len(films.rows),
+        "unknown": 0 if films.table is None else int(films.table["title"].null_count()),
+        "modalities": modalities,
+    }

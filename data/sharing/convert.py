@@ -1,0 +1,134 @@
+"""The same embeddings in another number format: a file of its own, checked row by row on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..disk import write_all, writing
+from ..embeddings import EmbeddingFile, Modality
+from ..errors import BadInput, UsageError
+from ..header import QUANTISED, Header
+from ..precision import DTYPES, converted_fingerprint, infinite, quantised, rounded
+from .copying import begin, copy_locally, damage_refused, finish, new_file
+from .lineage import descended
+from .selection import Index, LocalBytes, Origin, Plan, assemble
+
+_VALUES = 2**18  # converted at once: what fits a processor's cache
+_MOST_NAMED = 5
+_ROWS_REMEMBERED = 64
+
+
+def convert(
+    source: Path,
+    out: Path,
+    dtype: str,
+    *,
+    overwrite: bool = False,
+    told: Callable[[int], None] = lambda _: None,
+) -> Plan:
+    """Write to `out` the embeddings of `source` as `dtype`: float32, float16, bfloat16 or int8; pending rows stay so.
+
+    `told` is the number of bytes of `source` converted each time. Raises BadInput naming items with a value that
+    `dtype` cannot hold, UsageError where nothing would change, DamagedFile naming damaged rows, and what `new_file`
+    raises.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"--dtype: expected one of {', '.join(DTYPES)}, found {dtype}")
+    with EmbeddingFile.open(source, pending=True) as file, LocalBytes(source) as content:
+        if all(file[name].dtype == dtype for name in file.modalities):
+            raise UsageError(f"{source}: its embeddings are {dtype} already")
+        index = Index.read(content, str(source))
+        about = descended([index.header.about], [file.content_digest], "convert", {"dtype": dtype})
+        rows = np.arange(len(index))
+        origin = Origin(np.zeros(len(rows), np.int64), rows)
+        records = {
+            name: {**record, "fingerprint": converted_fingerprint(record["fingerprint"], dtype)}
+            for name, record in index.header.modalities.items()
+        }
+        plan = assemble(
+            [index], index.ids, dict.fromkeys(file.modalities, origin), "tokens", about, dtype=dtype, records=records
+        )
+        with new_file(out, overwrite=overwrite) as working, writing(out):
+            descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                begin(plan, descriptor)
+                copy_locally(plan, descriptor, [source], lambda _: None)
+                for name in file.modalities:
+                    if file[name].dtype != dtype:
+                        _convert_modality(file, name, plan.header, descriptor, told)
+            finally:
+                os.close(descriptor)
+            finish(plan, working)
+        return plan
+
+
+def _convert_modality(
+    file: EmbeddingFile, name: str, header: Header, descriptor: int, told: Callable[[int], None]
+) -> None:
+    modality = file[name]
+    overflow: list[str] = []
+    read = 0
+    refuse = damage_refused(file, name)
+    for start, stop in _stretches(modality):
+        refuse(start + np.flatnonzero(~modality.pending[start:stop]))
+        first, last = int(modality.offsets[start]), int(modality.offsets[stop])
+        too_large = np.zeros(stop - start, np.bool_)
+        for part, begins, ends in (("cls", start, stop), ("tokens", first, last)):
+            for at in range(begins, ends, _at_once(modality)):
+                until = min(at + _at_once(modality), ends)
+                bad = at + np.flatnonzero(_convert_run(modality, f"{name}/{part}", at, until, header, descriptor))
+                rows = bad if part == "cls" else np.searchsorted(modality.offsets, bad, "right") - 1
+                too_large[rows - start] = True
+            told((ends - begins) * modality.width * modality.cls.itemsize)
+        read += stop - start
+        if read >= _ROWS_REMEMBERED:
+            read = 0
+            file.forget()
+        too_large &= modality.has_embedding[start:stop]
+        overflow += [f"{name} of item {file.ids[start + row]}" for row in np.flatnonzero(too_large).tolist()]
+        if len(overflow) > _MOST_NAMED:
+            break
+    if overflow:
+        dtype = header.datasets[f"{name}/cls"].dtype
+        shown = ", ".join(overflow[:_MOST_NAMED]) + (", ..." if len(overflow) > _MOST_NAMED else "")
+        raise BadInput(f"{file.path}: {shown}: a value is too large for {dtype}; convert to bfloat16, or keep float32")
+
+
+def _at_once(modality: Modality) -> int:
+    return max(1, _VALUES // modality.width)
+
+
+def _stretches(modality: Modality) -> Iterator[tuple[int, int]]:
+    """Runs of whole rows of about `_VALUES` values, a single longer row on its own."""
+    ends = modality.offsets[1:] + np.arange(1, len(modality.offsets))  # embeddings up to and with each row
+    start = 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + _at_once(modality), "right")))
+        yield start, stop
+        start = stop
+
+
+def _convert_run(
+    modality: Modality, dataset: str, start: int, stop: int, header: Header, descriptor: int
+) -> npt.NDArray[np.bool_]:
+    """Convert embeddings `start` to `stop` of one dataset; (K,) True where one was finite and is no more."""
+    part = dataset.split("/")[1]
+    exact = modality.read(part, start, stop)
+    target = header.datasets[dataset]
+    if target.dtype == QUANTISED:
+        steps, scales = quantised(exact)
+        write_all(descriptor, scales.tobytes(), header.datasets[f"{dataset}_scale"].offset + 4 * start)
+        bad = infinite(scales, "float32")
+        stored: npt.NDArray[np.generic] = steps
+    else:
+        stored = rounded(exact, target.dtype)
+        widened = target.dtype == "float32"  # holds whatever the others hold
+        bad = np.zeros(len(stored), np.bool_) if widened else np.asarray(infinite(stored, target.dtype).any(axis=1))
+    write_all(descriptor, stored.data.cast("B"), target.offset + start * modality.width * stored.itemsize)
+    return bad

@@ -1,0 +1,187 @@
+"""Carrying out a plan: bytes copied from local files, every row checked, the header last of all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..disk import put_in_place, read_all, reserve, write_all, writing
+from ..embeddings import EmbeddingFile
+from ..errors import BadInput, DamagedFile
+from ..header import Header
+from ..layout import UNKNOWN_SHA256
+from ..lock import sole_writer
+from ..verify import checksums_now, row_checker
+from .lineage import with_digest
+from .selection import Plan, with_input_ids
+
+_BLOCK = 8 * 2**20
+_NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
+_MOST_NAMED = 5
+
+
+@contextmanager
+def new_file(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """The right to make `out`, and the name under which to make it; it gets its own when the block ends well.
+
+    An error or Ctrl-C leaves nothing behind; what a killed job left under the working name, the next one replaces.
+    Raises BadInput where `out` is there already or its folder is not, Busy where another process makes it.
+    """
+    if out.is_dir() or not out.parent.is_dir():
+        raise BadInput(f"{out}: expected the path of a file to write in a folder that exists")
+    with sole_writer(out):
+        if out.exists() and not overwrite:
+            raise BadInput(f"{out}: is there already; choose another name, or say --overwrite")
+        working = out.with_name(f".{out.name}.new")
+        try:
+            yield working
+            with writing(out):
+                put_in_place(working, out)
+        finally:
+            with suppress(OSError):
+                working.unlink(missing_ok=True)
+
+
+def begin(plan: Plan, descriptor: int) -> None:
+    """Reserve the place of the whole file and write what is known of it by now. Raises OSError (ENOSPC) if it cannot.
+
+    No header is written, so the file is no embedding file before `finish`.
+    """
+    reserve(descriptor, plan.header.file_length)
+    for offset, content in plan.known:
+        write_all(descriptor, content, offset)
+
+
+def copy_locally(plan: Plan, descriptor: int, sources: Sequence[Path], told: Callable[[int], None]) -> None:
+    """Copy every run of bytes of `plan` from local files, by the kernel where it can; `told` is how many each time."""
+    for path, copies in zip(sources, plan.copies, strict=True):
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for offset, length, place in copies.tolist():
+                copy_run(source, descriptor, (offset, length, place), path, told)
+        finally:
+            os.close(source)
+
+
+def copy_run(source: int, target: int, run: tuple[int, int, int], path: Path, told: Callable[[int], None]) -> None:
+    """Copy one run (source offset, length, target offset) between two descriptors. Raises DamagedFile at an early end.
+
+    `path` is the source's name.
+    """
+    offset, length, place = run
+    while length:
+        count = _copy_some(source, target, offset, min(length, _BLOCK), place)
+        if count == 0:
+            raise DamagedFile(f"{path}: it became shorter while it was read")
+        offset, length, place = offset + count, length - count, place + count
+        told(count)
+
+
+def _copy_some(source: int, target: int, offset: int, length: int, place: int) -> int:
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, length, offset, place)
+        except OSError as error:
+            if error.errno not in _NO_KERNEL_COPY:
+                raise
+    block = os.pread(source, length, offset)
+    write_all(target, block, place)
+    return len(block)
+
+
+def finish(plan: Plan, path: Path, *, told: Callable[[int], None] = lambda _: None) -> Header:
+    """Check every row that was copied to `path`, write the checksums, then the header; the file is whole.
+
+    `told` is the number of bytes checked each time. Returns the header as written. Raises DamagedFile naming the rows
+    whose bytes are not what their checksum says; then there is no header.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for name, checksums in plan.checksums.items():
+            write_all(descriptor, checksums.astype("<u8").tobytes(), plan.header.datasets[f"{name}/checksum"].offset)
+        header = with_input_ids(plan, _sha256_of(descriptor, plan.header, "text/input_ids"))
+        write_all(descriptor, header.encode(), 0)
+        try:
+            _check_rows(plan, path, descriptor, told)
+        except BaseException:
+            write_all(descriptor, bytes(header.user_block), 0)
+            raise
+        with EmbeddingFile.open(path, pending=True) as file:
+            header = replace(header, about=with_digest(header.about, file.content_digest))
+        write_all(descriptor, header.encode(), 0)
+    finally:
+        os.close(descriptor)
+    return header
+
+
+def _sha256_of(descriptor: int, header: Header, name: str) -> str:
+    dataset = header.datasets.get(name)
+    if dataset is None:
+        return UNKNOWN_SHA256
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_BLOCK, max(dataset.length, 1))))
+    for start in range(0, dataset.length, len(buffer)):
+        block = buffer[: min(len(buffer), dataset.length - start)]
+        read_all(descriptor, block, dataset.offset + start)
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_rows(plan: Plan, path: Path, descriptor: int, told: Callable[[int], None]) -> None:
+    damaged: list[str] = []
+    count = 0
+    with EmbeddingFile.open(path, pending=True) as file:
+        for name, expected in plan.checksums.items():
+            renewed, place = plan.renewed[name], plan.header.datasets[f"{name}/checksum"].offset
+            for row, checksum in checksums_now(file, name, np.flatnonzero(expected), told):
+                if renewed[row]:
+                    write_all(descriptor, struct.pack("<Q", checksum), place + 8 * row)
+                elif checksum != int(expected[row]):
+                    count += 1
+                    damaged += [f"{name} of item {_item(file, row)}"] if count <= _MOST_NAMED else []
+    if count:
+        raise damaged_rows(plan.sources, damaged, count)
+
+
+def damaged_rows(sources: Sequence[str], damaged: Sequence[str], count: int) -> DamagedFile:
+    """The refusal to copy rows that are not what they were."""
+    more = f" and {count - len(damaged):,} more" if count > len(damaged) else ""
+    return DamagedFile(
+        f"{', '.join(sources)}: {count:,} rows are damaged ({', '.join(damaged)}{more}): nothing was written; "
+        "`cinefuse extract` computes them again, `cinefuse cache verify` names them all"
+    )
+
+
+def _item(file: EmbeddingFile, row: int) -> Any:
+    return file.ids[row].item()
+
+
+def refuse_damaged(file: EmbeddingFile, name: str, rows: npt.NDArray[np.int64]) -> None:
+    """Check `rows` of a file against their checksums. Raises DamagedFile naming those that are damaged."""
+    stored = file[name].checksum
+    damaged = [row for row, checksum in checksums_now(file, name, rows) if checksum != int(stored[row])]
+    if damaged:
+        named = [f"{name} of item {_item(file, row)}" for row in damaged[:_MOST_NAMED]]
+        raise damaged_rows([str(file.path)], named, len(damaged))
+
+
+def damage_refused(file: EmbeddingFile, name: str) -> Callable[[npt.NDArray[np.intp]], None]:
+    """What `refuse_damaged` does, for callers that go through a file a few rows at a time: it keeps one reader."""
+    check, stored = row_checker(file, name), file[name].checksum
+
+    def refuse(rows: npt.NDArray[np.intp]) -> None:
+        damaged = [row for row in rows.tolist() if check(row) != int(stored[row])]
+        if damaged:
+            named = [f"{name} of item {_item(file, row)}" for row in damaged[:_MOST_NAMED]]
+            raise damaged_rows([str(file.path)], named, len(damaged))
+
+    return refuse

@@ -1,0 +1,389 @@
+"""Bringing an embedding file, or a part of it, from elsewhere; nothing gets its name before it is proven.
+
+All bytes gather in OUT.h5.part, which a later call continues. A part is cut by the plan of data/selection.py: the same
+bytes that `cinefuse cache subset` would copy, read as byte ranges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..dataset import sha256_of
+from ..disk import write_all, writing
+from ..embeddings import EmbeddingFile, content_digest
+from ..errors import DamagedFile, UsageError
+from ..header import Header, user_block_size
+from ..rows import row_checksum
+from ..verify import verify
+from .copying import begin, finish, new_file
+from .lineage import descended
+from .remote import HEAD, checked_head, first_bytes, open_remote
+from .selection import Index, Level, Plan, Selection, select
+from .sidecar import SUFFIX, Sidecar
+from .spool import Spool
+from .transfer import Patience, RemoteFile, Span, Watched, coalesced
+
+_BLOCK = 8 * 2**20
+_SAMPLE = 0.02  # rows read whole to prove a part, as a share of the bytes that are needed
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the one who pulls knows of the file from elsewhere: SHA-256 of the bytes, content digest."""
+
+    sha256: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What was brought: `received` bytes of which `needed` are the file's, and what proves them."""
+
+    path: Path
+    source: str
+    received: int
+    needed: int
+    resumed: int
+    digest: str
+    proof: str
+    already: bool = False
+
+    @classmethod
+    def already_there(cls, path: Path, remote: RemoteFile) -> Pulled:
+        """Nothing was to be done."""
+        with EmbeddingFile.open(path, pending=True) as file:
+            return cls(path, remote.shown, 0, 0, 0, file.content_digest, "its SHA-256 is the one told", already=True)
+
+
+def selected(only: Sequence[str], ids: Sequence[str] | None) -> Selection | None:
+    """What `--only` and `--items` ask for; None where they ask for all. Raises UsageError.
+
+    >>> selected(["text/cls"], None)
+    Selection(modalities=('text',), level='cls', ids=None)
+    """
+    if not only and ids is None:
+        return None
+    modalities: list[str] = []
+    levels: set[Level] = set()
+    for word in only:
+        if word not in ("text", "image", "text/cls", "image/cls", "cls"):
+            raise UsageError(f"--only {word}: expected text, image, text/cls, image/cls or cls")
+        modality, _, level = ("", "", "cls") if word == "cls" else word.partition("/")
+        modalities += [modality] if modality else []
+        levels.add("cls" if level else "tokens")
+    if len(levels) > 1:
+        raise UsageError(f"--only {' --only '.join(only)}: expected one level: the CLS of all of them, or of none")
+    return Selection(tuple(dict.fromkeys(modalities)) or None, levels.pop() if levels else "tokens", ids)
+
+
+def pull(
+    source: str,
+    out: Path,
+    selection: Selection | None = None,
+    *,
+    expected: Expected | None = None,
+    whole: bool = False,
+    partial: bool = False,
+    overwrite: bool = False,
+    patience: Patience | None = None,
+    watched: Watched | None = None,
+) -> Pulled:
+    """Write to `out` the file at `source`, or what `selection` wants of it.
+
+    `whole` allows to download everything for a selection where the server sends no ranges; `partial` accepts rows that
+    are pending. Raises DamagedFile where what arrives is not what it must be (then nothing of it is kept), BadInput
+    where it cannot be had (then what arrived waits for the next call), and what `new_file` raises.
+    """
+    patience, expected = patience or Patience(), expected or Expected()
+    if selection is not None and expected.sha256:
+        raise UsageError("--sha256 is that of the whole file; a part is held against --digest, the content digest")
+    if out.is_file() and not overwrite and selection is None:
+        remote = open_remote(source, patience)
+        if sha256_of(out) in _told_sha256(remote, expected).values():
+            return Pulled.already_there(out, remote)
+    with new_file(out, overwrite=overwrite) as working:
+        remote = open_remote(source, patience)
+        if selection is not None and not remote.ranges and not whole:
+            raise UsageError(
+                f"{remote.shown}: its server sends no parts of a file, so this would cost all of it "
+                f"({_size(remote.size)}); say --whole to download everything and keep the part"
+            )
+        wanted = None if selection is None else _label(selection)
+        with Spool(out.with_name(out.name + ".part"), remote, wanted, patience, watched or Watched()) as spool:
+            transfer = _Transfer(remote, spool, patience, expected, partial)
+            try:
+                pulled = _twice(spool, lambda: transfer.bring(selection, out, working))
+            except DamagedFile:
+                spool.discard()
+                raise
+    spool.discard()
+    return pulled
+
+
+def _twice(spool: Spool, work: Callable[[], Pulled]) -> Pulled:
+    """Bytes of an earlier call may be those of another file; only a fresh transfer can tell."""
+    try:
+        return work()
+    except DamagedFile:
+        if not spool.resumed:
+            raise
+        spool.truncate()
+        return work()
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    remote: RemoteFile
+    spool: Spool
+    patience: Patience
+    expected: Expected
+    partial: bool
+
+    def bring(self, selection: Selection | None, out: Path, working: Path) -> Pulled:
+        """Fetch, prove and write under the name `working` what becomes `out`."""
+        if self.remote.ranges and self.remote.size is not None:
+            self.spool.fetch([Span(0, min(HEAD, self.remote.size))])
+            checked_head(self.spool.read(0, min(HEAD, self.remote.size)), self.remote)
+        else:
+            checked_head(first_bytes(self.remote, self.patience), self.remote)
+        if selection is None:
+            return self._whole(out, working)
+        return self._part(selection, out, working)
+
+    def _whole(self, out: Path, working: Path) -> Pulled:
+        if self.remote.size is not None:
+            self.spool.watch(self.remote.size)
+        self.spool.fetch_whole()
+        self.remote.check_unchanged()
+        told = _told_sha256(self.remote, self.expected)
+        found = sha256_of(self.spool.path) if told else ""
+        for who, sha256 in told.items():
+            if found != sha256:
+                raise DamagedFile(
+                    f"{self.remote.shown}: expected SHA-256 {sha256} ({who}), found {found}: "
+                    "another file or damaged bytes; they were thrown away"
+                )
+        self._verify(self.spool.path)
+        with EmbeddingFile.open(self.spool.path, pending=True) as file:
+            digest = file.content_digest
+        self._hold_against(digest, {})
+        with writing(out):
+            self.spool.path.replace(working)
+        vouching = ", ".join(told) if told else "nobody told its SHA-256"
+        return self._pulled(out, self.spool.size, digest, f"every row's checksum agrees; SHA-256: {vouching}")
+
+    def _part(self, selection: Selection, out: Path, working: Path) -> Pulled:
+        if not self.remote.ranges:
+            self.spool.fetch_whole()
+            self._verify(self.spool.path)
+        header = self._header()
+        self.spool.fetch(_small_spans(header, selection))
+        index = Index.read(self.spool, self.remote.shown, selection.modalities)
+        selection = selection.of_kind(index)
+        digest = content_digest(header, lambda name: self._dataset(header, name))
+        sidecar = Sidecar.parse(self.remote.sidecar(SUFFIX))
+        vouching = self._hold_against(digest, {} if sidecar is None else {f"FILE{SUFFIX}": sidecar.content})
+        proof = _Proof.choose(index, selection, sidecar, whole=not self.remote.ranges)
+        asked = {"source": self.remote.shown, **selection.asked(len(index)), "proven_by": proof.method}
+        plan = select(index, selection, descended([index.header.about], [digest], "pull", asked))
+        if plan.pending and not self.partial:
+            raise DamagedFile(
+                f"{self.remote.shown}: expected a finished file, found {plan.pending:,} rows pending; "
+                "ask its owner to finish it, or say --partial"
+            )
+        self._fetch(plan, proof)
+        self.remote.check_unchanged()
+        proof.check(self.spool, index)
+        with writing(working):
+            self._write(plan, working)
+        self._verify(working)
+        return self._pulled(out, plan.header.file_length, digest, f"{proof.sentence}; content digest: {vouching}")
+
+    def _header(self) -> Header:
+        """The header, and all bytes up to the first dataset in the spool."""
+        first = self.spool.read(0, min(HEAD, self.spool.size))
+        block = user_block_size(first, self.remote.shown)
+        self.spool.fetch([Span(0, min(block, self.spool.size))])
+        header = Header.parse(self.spool.read(0, min(block, self.spool.size)), self.spool.size, self.remote.shown)
+        self.spool.fetch([Span(0, block + header.metadata_length)])
+        return header
+
+    def _dataset(self, header: Header, name: str) -> bytes:
+        dataset = header.datasets[name]
+        return self.spool.read(dataset.offset, dataset.length)
+
+    def _fetch(self, plan: Plan, proof: _Proof) -> None:
+        runs = plan.copies[0]
+        spans = [Span(start, start + length) for start, length in runs[:, :2].tolist()]
+        spans = coalesced([*spans, *proof.spans])
+        self.spool.watch(sum(map(len, spans)))
+        self.spool.fetch(spans)
+
+    def _write(self, plan: Plan, working: Path) -> None:
+        descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            begin(plan, descriptor)
+            for start, length, place in plan.copies[0].tolist():
+                for done in range(0, length, _BLOCK):
+                    content = self.spool.read(start + done, min(_BLOCK, length - done))
+                    write_all(descriptor, content, place + done)
+        finally:
+            os.close(descriptor)
+        finish(plan, working)
+
+    def _verify(self, path: Path) -> None:
+        """Refuse what `cinefuse cache verify` would not pass."""
+        report = verify(path)
+        if not report.sound:
+            more = f" and {len(report.problems) - 1:,} problems more" if len(report.problems) > 1 else ""
+            raise DamagedFile(
+                f"{self.remote.shown}: what arrived is damaged: {report.problems[0]}{more}; it was thrown away; "
+                "pull again, or from another place"
+            )
+        if not report.complete and not self.partial:
+            waiting = sum(report.pending.values())
+            raise DamagedFile(
+                f"{self.remote.shown}: expected a finished file, found {waiting:,} rows pending; "
+                "ask its owner to finish it, or say --partial"
+            )
+
+    def _hold_against(self, digest: str, others: Mapping[str, str | None]) -> str:
+        """Who says that `digest` is the content digest. Raises DamagedFile where one says another."""
+        told = {"--digest": self.expected.digest} if self.expected.digest else others
+        named = {who: value for who, value in told.items() if value}
+        for who, value in named.items():
+            if value != digest:
+                raise DamagedFile(
+                    f"{self.remote.shown}: expected content digest {value} ({who}), found {digest}: another file; "
+                    "nothing was kept"
+                )
+        return ", ".join(named) or "nobody told it"
+
+    def _pulled(self, out: Path, needed: int, digest: str, proof: str) -> Pulled:
+        return Pulled(out, self.remote.shown, self.spool.received, needed, self.spool.resumed, digest, proof)
+
+
+@dataclass(frozen=True, eq=False)
+class _Proof:
+    """What stands for the row checksums where only a part of a row is taken.
+
+    A row's checksum covers cls and tokens together, so cls alone is proven by the SHA-256 of the whole cls dataset
+    that the sidecar tells; failing that, some rows are read whole: they show that the bytes are where they should be,
+    not that each is right.
+    """
+
+    method: str
+    sentence: str
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    spans: Sequence[Span] = ()
+
+    @classmethod
+    def choose(cls, index: Index, selection: Selection, sidecar: Sidecar | None, *, whole: bool) -> _Proof:
+        """The strongest proof that can be had."""
+        if selection.level == "tokens" or whole:
+            return cls("row checksums", "every row's checksum agrees")
+        names = [
+            name
+            for name in index.header.datasets
+            if name.partition("/")[0] in index.modalities and name.endswith(("/cls", "/cls_scale"))
+        ]
+        finished = not any(modality.pending.any() for modality in index.modalities.values())
+        if selection.ids is None and finished and sidecar and set(names) <= set(sidecar.datasets):
+            told = {name: sidecar.datasets[name] for name in names}
+            return cls("SHA-256 of each dataset", f"the SHA-256 of {' and '.join(names)} is that of FILE{SUFFIX}", told)
+        rows = _sample(index, selection)
+        count = sum(map(len, rows.values()))
+        spans = [span for name, some in rows.items() for row in some.tolist() for span in _row_spans(index, name, row)]
+        return cls(f"{count} rows of a sample", f"only a sample agrees, rows: {count:,}", {}, rows, spans)
+
+    def check(self, spool: Spool, index: Index) -> None:
+        """Raise DamagedFile where the bytes in `spool` are not what they must be."""
+        for name, expected in self.datasets.items():
+            dataset, digest = index.header.datasets[name], hashlib.sha256()
+            for done in range(0, dataset.length, _BLOCK):
+                digest.update(spool.read(dataset.offset + done, min(_BLOCK, dataset.length - done)))
+            if (found := digest.hexdigest()) != expected:
+                raise DamagedFile(
+                    f"{index.name}: expected {name} with SHA-256 {expected} (FILE{SUFFIX}), found {found}; "
+                    "nothing was kept; pull again, or from another place"
+                )
+        for name, rows in self.rows.items():
+            modality = index.modalities[name]
+            for row in rows.tolist():
+                cls, tokens, *scales = (spool.read(span.start, len(span)) for span in _row_spans(index, name, row))
+                status, reason = int(modality.status[row]), int(modality.reason[row])
+                if row_checksum(cls, tokens, status, reason, b"".join(scales)) != int(modality.checksum[row]):
+                    raise DamagedFile(
+                        f"{index.name}: {name} of item {index.ids[row]} is damaged: its checksum disagrees with its "
+                        "bytes; nothing was kept; pull again, or from another place"
+                    )
+
+
+def _row_spans(index: Index, name: str, row: int) -> list[Span]:
+    """Where a row's bytes lie, in the order of its checksum: cls, tokens, and the scales of int8."""
+    datasets, offsets = index.header.datasets, index.modalities[name].offsets
+    spans = []
+    for part in ("cls", "tokens", "cls_scale", "tokens_scale"):
+        dataset = datasets.get(f"{name}/{part}")
+        if dataset is None:
+            continue
+        stride = dataset.length // dataset.shape[0] if dataset.length else 0
+        first, stop = (row, row + 1) if part.startswith("cls") else (int(offsets[row]), int(offsets[row + 1]))
+        spans.append(Span(dataset.offset + first * stride, dataset.offset + stop * stride))
+    return spans
+
+
+def _sample(index: Index, selection: Selection) -> dict[str, npt.NDArray[np.int64]]:
+    """Some finished rows of each modality, at least one: drawn by the file's own digest, so that a call resumes."""
+    wanted = np.arange(len(index)) if selection.ids is None else index.rows(selection.ids)
+    chosen = {}
+    for name, modality in index.modalities.items():
+        rows = wanted[~modality.pending[wanted]]
+        drawn = np.random.default_rng(modality.checksum[:1]).permutation(rows)
+        costs = np.cumsum([sum(map(len, _row_spans(index, name, row))) for row in drawn[:1000].tolist()])
+        budget = _SAMPLE * len(rows) * len(_row_spans(index, name, 0)[0])
+        chosen[name] = drawn[: max(1, int(np.searchsorted(costs, budget, side="right")))]
+    return chosen
+
+
+def _small_spans(header: Header, selection: Selection) -> list[Span]:
+    """Ids, what `Index.read` reads of the wanted modalities, and of the others what the content digest needs."""
+    datasets = header.datasets
+
+    def through(first: str, last: str) -> Span:
+        return Span(datasets[first].offset, datasets[last].offset + datasets[last].length)
+
+    spans = [through("items/id", "items/id")]
+    for name in header.modalities:
+        if selection.modalities is None or name in selection.modalities:
+            spans.append(through(f"{name}/offsets", f"{name}/checksum"))
+        else:
+            spans += [through(f"{name}/status", f"{name}/reason"), through(f"{name}/checksum", f"{name}/checksum")]
+    return spans
+
+
+def _told_sha256(remote: RemoteFile, expected: Expected) -> dict[str, str]:
+    """Who says what the SHA-256 of the whole file is. What the user says counts alone."""
+    if expected.sha256:
+        return {"--sha256": expected.sha256}
+    sidecar = Sidecar.parse(remote.sidecar(SUFFIX))
+    told = {f"FILE{SUFFIX}": sidecar.sha256} if sidecar else {}
+    return told | ({"the store": remote.sha256} if remote.sha256 else {})
+
+
+def _label(selection: Selection) -> list[object]:
+    """What tells this selection from others, ready for JSON."""
+    ids = None if selection.ids is None else hashlib.sha256("\n".join(map(str, selection.ids)).encode()).hexdigest()
+    return [list(selection.modalities or ()), selection.level, ids]
+
+
+def _size(count: int | None) -> str:
+    return "of a size it does not tell" if count is None else f"{count:,} bytes"

@@ -1,0 +1,240 @@
+"""Putting an embedding file elsewhere: checked before it leaves, never over another one, proven once it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from ..embeddings import EmbeddingFile
+from ..errors import BadInput, DamagedFile, UsageError
+from ..verify import verify
+from .address import HubPlace, holds_credentials, hub_place, is_web
+from .remote import HEAD, first_bytes
+from .sidecar import SUFFIX, Sidecar
+from .store import Store, StoreFile, agrees
+from .transfer import Patience, RemoteFile, Torn, Watched, patiently
+
+_CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where a file is now, its SHA-256, the files beside it, and what proves that it arrived."""
+
+    address: str
+    sha256: str
+    beside: tuple[str, ...]
+    proof: str
+    already: bool = False
+
+
+class _Destination(Protocol):
+    shown: str
+
+    def found(self) -> RemoteFile | None:
+        """The file that is there now."""
+
+    def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
+        """Put the file there, then what belongs beside it; the names of the latter."""
+
+    def proof(self, file: Path, sidecar: Sidecar) -> str:
+        """Ask what is there now. Raises DamagedFile where it is not `file`."""
+
+
+def push(
+    file: Path,
+    destination: str,
+    *,
+    card: Path | None = None,
+    overwrite: bool = False,
+    partial: bool = False,
+    public: bool = False,
+    patience: Patience | None = None,
+    watched: Watched | None = None,
+) -> Pushed:
+    """Put the embedding file `file` at `destination`: hf://datasets/OWNER/NAME[/FILE.h5], OWNER/NAME, a store, a path.
+
+    It is checked whole first, must be finished unless `partial`, and replaces another file only with `overwrite`.
+    Beside it goes FILE.sha256 and, where given, `card`; a Hub repository without a card gets one that is made here. A
+    new one is private unless `public`. Raises DamagedFile for a file that is not sound or did not arrive as it left,
+    BadInput, UsageError.
+    """
+    patience, watched = patience or Patience(), watched or Watched()
+    place = _destination(destination, file.name, patience, watched, public)
+    _refuse_unsound(file, partial)
+    content = None if card is None else _read_card(card)
+    _refuse_credentials(file)
+    sidecar = replace(Sidecar.of(file), name=place.shown.rpartition("/")[2])
+    there = place.found()
+    if there is not None:
+        same = _is_same(there, file, sidecar)
+        if not same and not overwrite:
+            raise BadInput(f"{place.shown}: another file is there already; choose another name, or say --overwrite")
+        if same and there.sidecar(SUFFIX) == sidecar.encode() and content is None:
+            return Pushed(place.shown, sidecar.sha256, (), place.proof(file, sidecar), already=True)
+    watched.expect(file.stat().st_size)
+    beside = place.put(file, sidecar.encode(), content)
+    return Pushed(place.shown, sidecar.sha256, beside, place.proof(file, sidecar))
+
+
+def _destination(destination: str, name: str, patience: Patience, watched: Watched, public: bool) -> _Destination:
+    if place := hub_place(destination):
+        path = place.path or name
+        if not path.endswith(".h5"):
+            path = f"{path}/{name}"
+        return _OnHub(replace(place, path=path), patience, public)
+    if public:
+        raise UsageError("--public is for the Hub; elsewhere the store's own rules say who may read")
+    if is_web(destination):
+        raise UsageError("http(s)://: a web server takes no files; push to s3://, gs://, hf://datasets/… or a folder")
+    into_folder = destination.endswith("/") or ("://" not in destination and Path(destination).is_dir())
+    return _InStore(destination.rstrip("/") + f"/{name}" if into_folder else destination, patience, watched)
+
+
+class _InStore:
+    """A place in a store that fsspec speaks to."""
+
+    def __init__(self, address: str, patience: Patience, watched: Watched) -> None:
+        self._store = Store(address)
+        self._patience, self._watched = patience, watched
+        self.shown = self._store.shown
+
+    def found(self) -> RemoteFile | None:
+        info = patiently(self._patience, self.shown, self._store.info)
+        return None if info is None else StoreFile(self._store, info)
+
+    def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
+        there = self.found()
+        if there is None or not _is_same(there, file, Sidecar.parse(sidecar)):
+            # a sidecar that speaks of the old bytes must not outlive them
+            patiently(self._patience, self.shown, lambda: self._store.remove(SUFFIX))
+            patiently(self._patience, self.shown, lambda: self._upload(file))
+        beside = {SUFFIX: sidecar} | ({} if card is None else {".md": card})
+        for suffix, content in beside.items():
+            self._put_beside(suffix, content)
+        return tuple(self.shown + suffix for suffix in beside)
+
+    def _upload(self, file: Path) -> None:
+        """Put the file there; where the answer got lost on the way, see first whether the file did not."""
+        try:
+            self._store.upload(file, self._watched.advance)
+        except Torn:
+            info = self._store.info()
+            if info is None or int(info["size"]) != file.stat().st_size or not agrees(info, file):
+                raise
+
+    def _put_beside(self, suffix: str, content: bytes) -> None:
+        patiently(self._patience, self.shown + suffix, lambda: self._store.write(content, suffix))
+
+    def proof(self, file: Path, sidecar: Sidecar) -> str:
+        """By the store's own digest where it tells one of the bytes, else by reading everything back."""
+        info = patiently(self._patience, self.shown, self._store.info)
+        if info is None:
+            raise DamagedFile(f"{self.shown}: expected the file that was just put there, found none")
+        there = StoreFile(self._store, info)
+        _refuse_another(there, file, self._patience)
+        if agrees(info, file):
+            return "size, header and the store's own digest agree"
+        found = patiently(self._patience, self.shown, lambda: self._store.sha256(there.size))
+        if found != sidecar.sha256:
+            raise DamagedFile(f"{self.shown}: expected SHA-256 {sidecar.sha256}, read back {found}; push it again")
+        return "size, header and, read back, every byte agree"
+
+
+class _OnHub:
+    """A place in a dataset repository on the Hub."""
+
+    def __init__(self, place: HubPlace, patience: Patience, public: bool) -> None:
+        self._place, self._patience, self._public = place, patience, public
+        self.shown = place.shown
+
+    def found(self) -> RemoteFile | None:
+        from .hub import find_hub_file
+
+        return find_hub_file(self._place, self._patience)
+
+    def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
+        from .hub import has_card, push_to_hub
+
+        contents: dict[str, Path | bytes] = {self._place.path: file, self._place.path + SUFFIX: sidecar}
+        if card is None and not has_card(self._place):
+            card = self._made_card(file)
+        if card is not None:
+            contents[_CARD] = card
+        push_to_hub(self._place, contents, public=self._public)
+        return tuple(list(contents)[1:])
+
+    def _made_card(self, file: Path) -> bytes | None:
+        """A repository without a card gets one; a card tells nothing of an unfinished file."""
+        from .card import card
+
+        with EmbeddingFile.open(file, pending=True) as opened:
+            if any(opened.pending.values()):
+                return None
+        text = card(file, repo=self._place.repo)
+        return None if holds_credentials(text) else text.encode()
+
+    def proof(self, file: Path, sidecar: Sidecar) -> str:
+        there = self.found()
+        if there is None:
+            raise DamagedFile(f"{self.shown}: expected the file that was just put there, found none")
+        _refuse_another(there, file, self._patience)
+        if there.sha256 != sidecar.sha256:
+            raise DamagedFile(
+                f"{self.shown}: expected SHA-256 {sidecar.sha256}, the Hub tells {there.sha256}; push it again"
+            )
+        return "size, header and the SHA-256 that the Hub tells agree"
+
+
+def _refuse_unsound(file: Path, partial: bool) -> None:
+    report = verify(file)
+    if not report.sound:
+        raise DamagedFile(
+            f"{file}: expected a sound file, found {len(report.problems):,} problems ({report.problems[0]}); "
+            "`cinefuse cache verify` names them all"
+        )
+    if not report.complete and not partial:
+        waiting = sum(report.pending.values())
+        raise DamagedFile(
+            f"{file}: expected a finished file, found {waiting:,} rows pending; say --partial to share it"
+        )
+
+
+def _refuse_credentials(file: Path) -> None:
+    """A header is public once the file is."""
+    with file.open("rb") as stream:
+        if holds_credentials(stream.read(HEAD).decode(errors="replace")):
+            raise BadInput(f"{file}: its header holds a password or token; nothing was sent; make the file without it")
+
+
+def _read_card(card: Path) -> bytes:
+    try:
+        content = card.read_bytes()
+        text = content.decode()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise BadInput(f"{card}: expected a card in Markdown ({fault})") from None
+    if holds_credentials(text):
+        raise BadInput(f"{card}: holds a password or token; nothing was sent; take it out")
+    return content
+
+
+def _is_same(there: RemoteFile, file: Path, sidecar: Sidecar | None) -> bool:
+    """Whether the file there is `file`, as far as its size, its header and the digest told of it say."""
+    if sidecar is None or there.size != file.stat().st_size:
+        return False
+    beside = Sidecar.parse(there.sidecar(SUFFIX))
+    told = there.sha256 or (beside.sha256 if beside else None)
+    return told == sidecar.sha256 and first_bytes(there, Patience()) == _own_head(file)
+
+
+def _refuse_another(there: RemoteFile, file: Path, patience: Patience) -> None:
+    if there.size != file.stat().st_size:
+        raise DamagedFile(f"{there.shown}: expected {file.stat().st_size:,} bytes, found {there.size}; push it again")
+    if first_bytes(there, patience) != _own_head(file):
+        raise DamagedFile(f"{there.shown}: expected the header of {file.name}, found another; push it again")
+
+
+def _own_head(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(HEAD)

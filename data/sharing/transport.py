@@ -1,0 +1,209 @@
+"""An embedding file compressed for the way: standard gzip or zstd, which `gunzip` and `zstd -d` undo without cinefuse.
+
+The flat file is cut into blocks of 4 MiB, each a gzip member or zstd frame of its own (the formats allow any number of
+them one behind the other), so that memory stays flat on both sides. Nothing in a compressed file is believed: its first
+bytes must be an embedding file's header, which says how long the whole is, and not a byte more is ever decompressed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from ..disk import reserve, write_all, writing
+from ..embeddings import EmbeddingFile
+from ..errors import BadInput, DamagedFile, UsageError
+from ..header import FIRST_LINE_LENGTH, Header, user_block_size
+from .copying import new_file
+
+COMPRESSIONS: Final = {"gzip": ".gz", "zstd": ".zst"}
+_BLOCK: Final = 4 * 2**20
+_MAGIC: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_LARGEST_FRAME: Final = 64 * 2**20  # what another program's zstd may keep in memory to decompress
+_LEVEL: Final = {"gzip": 1, "zstd": 3}  # higher ones took many times longer for a hundredth of the size
+
+
+def compression_of(path: Path) -> str | None:
+    """ "gzip" or "zstd" by a file's first bytes; None for anything else. Raises BadInput where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such embedding file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def compress(
+    source: Path, out: Path, compression: str, *, overwrite: bool = False, told: Callable[[int], None] = lambda _: None
+) -> int:
+    """Write `source`, a finished or unfinished embedding file, compressed to `out`; returns the bytes written.
+
+    `told` is the number of bytes of `source` read each time. Raises UsageError for an unknown compression or where
+    zstd is not installed, and what opening `source` and `new_file` raise.
+    """
+    if compression not in COMPRESSIONS:
+        raise UsageError(f"--compression: expected {' or '.join(COMPRESSIONS)}, found {compression}")
+    pack = _packer(compression)
+    with EmbeddingFile.open(source, pending=True) as file, new_file(out, overwrite=overwrite) as working, writing(out):
+        left = file.header.file_length
+        with source.open("rb") as flat, working.open("wb") as packed:
+            while left:
+                block = flat.read(min(_BLOCK, left))
+                if not block:
+                    raise DamagedFile(f"{source}: it became shorter while it was read")
+                left -= len(block)
+                packed.write(pack(block))
+                told(len(block))
+            written = packed.tell()
+    return written
+
+
+def decompress(
+    source: Path, out: Path, *, overwrite: bool = False, told: Callable[[int], None] = lambda _: None
+) -> str:
+    """Write to `out` the embedding file that `source` holds compressed, bit for bit; returns its SHA-256.
+
+    Its place on the disk is reserved once the header is read. Raises DamagedFile where it is cut short, holds
+    something else or more than its header says, and what `new_file` raises.
+    """
+    compression = compression_of(source)
+    if compression is None:
+        raise DamagedFile(f"{source}: expected gzip or zstd, found something else")
+    digest = hashlib.sha256()
+    with source.open("rb") as packed, new_file(out, overwrite=overwrite) as working, writing(out):
+        blocks = _unpacked(packed, compression, source)
+        head = _head(blocks, source)
+        length = _declared_length(head, source)
+        descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            reserve(descriptor, length)
+            at = 0
+            for block in _chain(head, blocks):
+                if at + len(block) > length:
+                    raise DamagedFile(
+                        f"{source}: holds more than the {length:,} bytes that its header says; do not use it"
+                    )
+                write_all(descriptor, block, at)
+                digest.update(block)
+                at += len(block)
+                told(len(block))
+        finally:
+            os.close(descriptor)
+        if at != length:
+            raise DamagedFile(f"{source}: cut short: expected {length:,} bytes inside, found {at:,}; fetch it again")
+        EmbeddingFile.open(working, pending=True).close()
+    return digest.hexdigest()
+
+
+def _packer(compression: str) -> Callable[[bytes], bytes]:
+    if compression == "gzip":
+        return _gzip_member
+    frames = _zstandard().ZstdCompressor(level=_LEVEL["zstd"], write_checksum=True, write_content_size=True)
+    pack: Callable[[bytes], bytes] = frames.compress
+    return pack
+
+
+def _gzip_member(block: bytes) -> bytes:
+    # 31: zlib's way to ask for gzip's header, which holds no time and no name: equal files give equal bytes
+    packer = zlib.compressobj(_LEVEL["gzip"], zlib.DEFLATED, 31)
+    return packer.compress(block) + packer.flush()
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise UsageError("zstd needs the package zstandard: pip install 'cinefuse[share]', or use gzip") from None
+    return zstandard
+
+
+def _unpacked(packed: BinaryIO, compression: str, source: Path) -> Iterator[bytes]:
+    """The decompressed bytes, at most `_BLOCK` at a time, whatever the file claims."""
+    return _ungzipped(packed, source) if compression == "gzip" else _unzstd(packed, source)
+
+
+def _ungzipped(packed: BinaryIO, source: Path) -> Iterator[bytes]:
+    rest = packed.read(_BLOCK)
+    while rest:
+        member = zlib.decompressobj(31)
+        while not member.eof:
+            try:
+                block = member.decompress(rest, _BLOCK)
+            except zlib.error as error:
+                raise DamagedFile(f"{source}: damaged gzip ({error}); fetch it again") from None
+            rest = member.unconsumed_tail or (b"" if member.eof else packed.read(_BLOCK))
+            if block:
+                yield block
+            elif not rest and not member.eof:
+                raise DamagedFile(f"{source}: cut short in the middle of a gzip member; fetch it again")
+        rest = member.unused_data or packed.read(_BLOCK)
+
+
+def _unzstd(packed: BinaryIO, source: Path) -> Iterator[bytes]:
+    zstandard = _zstandard()
+    frames = zstandard.ZstdDecompressor(max_window_size=_LARGEST_FRAME)
+    with frames.stream_reader(packed, read_across_frames=True, closefd=False) as reader:
+        while True:
+            try:
+                block: bytes = reader.read(_BLOCK)
+            except zstandard.ZstdError as error:
+                raise DamagedFile(f"{source}: damaged zstd ({error}); fetch it again") from None
+            if not block:
+                break
+            yield block
+    # the reader says nothing of a last frame that lacks its end, where the checksum of its content is
+    if not _frames_end(packed, zstandard):
+        raise DamagedFile(f"{source}: cut short in the middle of a zstd frame; fetch it again")
+
+
+def _frames_end(packed: BinaryIO, zstandard: Any) -> bool:
+    """Whether the file ends where its last frame does (RFC 8878: headers tell each block's length)."""
+    at, size = 0, os.fstat(packed.fileno()).st_size
+    while at < size:
+        head = os.pread(packed.fileno(), 18, at)
+        if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:  # to be skipped: its length follows
+            at += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        try:
+            at += int(zstandard.frame_header_size(head))
+            checksum = 4 * bool(zstandard.get_frame_parameters(head).has_checksum)
+        except zstandard.ZstdError:
+            return False
+        last = False
+        while not last and at < size:
+            block = int.from_bytes(os.pread(packed.fileno(), 3, at), "little")
+            last, kind = bool(block & 1), block >> 1 & 3
+            at += 3 + (1 if kind == 1 else block >> 3)  # kind 1: one byte, repeated
+        if not last:
+            return False
+        at += checksum
+    return at == size
+
+
+def _head(blocks: Iterator[bytes], source: Path) -> bytes:
+    """The first bytes of the flat file: at least its whole user block."""
+    head = b""
+    needed = FIRST_LINE_LENGTH
+    for block in blocks:
+        head += block
+        if len(head) >= FIRST_LINE_LENGTH:
+            needed = user_block_size(head[:FIRST_LINE_LENGTH], f"{source} (decompressed)")
+        if len(head) >= needed:
+            return head
+    raise DamagedFile(f"{source}: holds no embedding file: {len(head):,} bytes inside, expected {needed:,} at least")
+
+
+def _declared_length(head: bytes, source: Path) -> int:
+    name = f"{source} (decompressed)"
+    return Header.length_told(head[: user_block_size(head[:FIRST_LINE_LENGTH], name)], name)
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest

@@ -1,0 +1,28 @@
+"""The files that explanations are written to: a picture or a page, as the name of the file says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...data.errors import UsageError
+from ..run import Run
+from .explain import Explanation
+
+_SUFFIXES = (".png", ".html", ".htm")
+
+
+def refuse_unknown_picture(file: Path) -> None:
+    """UsageError where the name is neither a picture's nor a page's."""
+    if file.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--out {file}: expected a name that ends in .png or .html")
+
+
+def write_explanation(file: Path, explanations: Sequence[Explanation], run: Run) -> None:
+    """Write a card or contact sheet (.png) or a page (.html). NoSpace or BadInput where the disk refuses."""
+    from .card import write_png
+    from .page import write_explanations
+
+    refuse_unknown_picture(file)
+    about = f"run {run.folder.resolve().name}, preset {run.config.preset}, split {run.about['split']}"
+    (write_png if file.suffix.lower() == ".png" else write_explanations)(file, explanations, about)

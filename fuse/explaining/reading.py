@@ -1,0 +1,166 @@
+"""What a run reads of its films, opened again: its dataset, its embedding file and the weights of its Transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ...data.catalog import Catalog
+from ...data.embeddings import EmbeddingFile
+from ...data.errors import BadInput, FingerprintMismatch
+from ..config import Config
+from ..model import FusionTransformer
+from ..run import Run
+from ..run_dataset import dataset_of
+from ..side import film_side
+from ..tokens import TokenBatch, TokenTable
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What one served member says of films besides their ids and ratings.
+
+    of_side: (C, D + 1), what side information adds to a film's vector; cold_side: the same for a film that nobody has
+    rated, all 0 where there are no weights of their own for such films.
+    """
+
+    transformer: FusionTransformer | None
+    of_side: Tensor
+    cold_side: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A run with everything its model reads. rows: (I,) int64, each film's row of the embedding file, -1 for none."""
+
+    run: Run
+    dataset: Path
+    catalog: Catalog
+    embeddings: EmbeddingFile | None
+    rows: npt.NDArray[np.int64]
+
+    @classmethod
+    def open(cls, run: Run, *, dataset: Path | None = None, cache: Path | None = None) -> Reading:
+        """Open what the run was trained on, where it lay then, or at ``dataset`` and ``cache``.
+
+        BadInput where one of them is not there any more; FingerprintMismatch where it is another one than the run's.
+        """
+        folder = dataset_of(run, dataset)
+        catalog = Catalog.open(folder)
+        embeddings = _embeddings_of(run, cache)
+        rows = np.full(len(catalog), -1, np.int64) if embeddings is None else embeddings.find(catalog.ids)
+        return cls(run, folder, catalog, embeddings, rows)
+
+    @property
+    def config(self) -> Config:
+        """The run's."""
+        return self.run.config
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the run reads: "text", "image", both or neither."""
+        wanted = {"none": (), "both": ("text", "image")}
+        return wanted.get(self.config.modalities, (self.config.modalities,))
+
+    def has(self, film: int, modality: str) -> bool:
+        """Whether the film has an embedding of the modality."""
+        row = int(self.rows[film])
+        return self.embeddings is not None and row >= 0 and bool(self.embeddings[modality].has_embedding[row])
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """(I, C'): the side information that the Transformer gets."""
+        if not self.config.genres:
+            return torch.zeros(len(self.catalog), 0)
+        return torch.from_numpy(film_side(self.catalog.items))
+
+    @cached_property
+    def members(self) -> tuple[Weights, ...]:
+        """The weights of the served members. BadInput where the run folder lacks them, or they are damaged."""
+        return tuple(self._weights(file) for file in _served_fits(self.run))
+
+    def tokens(self, film: int) -> dict[str, TokenBatch]:
+        """The film's tokens as its Transformers read them, (1, T, D) float32: CLS first, patches pooled as asked."""
+        if self.embeddings is None:
+            return {}
+        tables = {
+            name: TokenTable(
+                self.embeddings[name],
+                self.rows[[film]],
+                level=self.config.level,
+                dtype=torch.float32,
+                device=torch.device("cpu"),
+                pool=self.config.pool_patches,
+            )
+            for name in self.modalities
+        }
+        return {name: table.batch(np.zeros(1, np.int64)) for name, table in tables.items()}
+
+    def _weights(self, file: Path) -> Weights:
+        try:
+            with safe_open(file, framework="pt") as content:
+                names = [name.removeprefix("now.") for name in content.keys() if name.startswith("now.")]  # noqa: SIM118
+                kept = {name: content.get_tensor(f"now.{name}") for name in names if _says_of_films(name)}
+            transformer = self._transformer(kept) if self.config.fuses else None
+            return Weights(transformer, kept["factors.tables.film_side"], kept["factors.cold_side"])
+        except (SafetensorError, OSError, KeyError, RuntimeError) as fault:
+            raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): train the run again") from None
+
+    def _transformer(self, tensors: dict[str, Tensor]) -> FusionTransformer:
+        if self.embeddings is None:
+            raise KeyError("a Transformer without an embedding file")
+        config, side = self.config, self.shown.shape[1]
+        with torch.device("meta"):  # takes neither time nor a number from anybody's random generator
+            transformer = FusionTransformer(
+                {name: self.embeddings[name].width for name in self.modalities},
+                side,
+                outputs=config.dim + 1,
+                width=config.width,
+                layers=config.layers,
+                heads=config.attention_heads,
+                dropout=config.dropout,
+            )
+        prefix = "transformer."
+        mine = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        transformer.load_state_dict(mine, assign=True)
+        return transformer.eval().requires_grad_(requires_grad=False)
+
+
+def _says_of_films(name: str) -> bool:
+    return name.startswith("transformer.") or name in ("factors.tables.film_side", "factors.cold_side")
+
+
+def _served_fits(run: Run) -> list[Path]:
+    """The fits that serve, one a member; one that only chose how long to train comes before them."""
+    files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
+    if len(files) < run.config.members:
+        raise BadInput(
+            f"{run.folder}: expected {run.config.members} finished fits (fit-N.safetensors), found {len(files)}; "
+            "train the run again"
+        )
+    return files[-run.config.members :]
+
+
+def _embeddings_of(run: Run, given: Path | None) -> EmbeddingFile | None:
+    if not run.config.reads_embeddings:
+        return None
+    path = given or Path(run.about["embeddings"])
+    if given is None and not path.exists():
+        raise BadInput(
+            f"{run.folder}: its embedding file is not at {path} any more: give its new place with --cache FILE.h5"
+        )
+    file = EmbeddingFile.open(path)
+    expected = str(run.about["embeddings_digest"])
+    if (found := file.content_digest) != expected:
+        raise FingerprintMismatch(
+            f"{path}: expected the embeddings that {run.folder} was trained on (content digest {expected[:12]}...), "
+            f"found others ({found[:12]}...); give its file with --cache FILE.h5, or train again"
+        )
+    return file

@@ -1,0 +1,1 @@
+"""One page about a run: how good, for whom, and what it was trained on."""
