@@ -21,7 +21,9 @@ def measure(films: Films, minilm_folder: Path, folder: Path) -> None:
     """Prints validation and held-out macro mAP of the encoders in ``folder``, and of what they rival."""
     if (folder / "text").is_dir():
         ids = AutoTokenizer.from_pretrained(folder / "text")([plot or "." for plot in films.plots], truncation=True)
-        bert = mini_text.Student(BertModel.from_pretrained(folder / "text", add_pooling_layer=False).to(torch.float32))
+        bert = mini_text.Student(
+            BertModel.from_pretrained(folder / "text", add_pooling_layer=False, dtype=torch.float32)
+        )
         bert.train(mode=False)
         cls, mean = mini_text.features(bert, [np.array(one, np.int32) for one in ids["input_ids"]])
         _tell(films, films.has_plot, {"mini-text": (cls, mean)})
@@ -30,7 +32,7 @@ def measure(films: Films, minilm_folder: Path, folder: Path) -> None:
         _tell(films, films.has_plot, {"MiniLM": (theirs, minilm.means(reads))})
     if (folder / "image").is_dir():
         pixels, there = films.posters(mini_image.HEIGHT, mini_image.WIDTH)
-        trained = ViTModel.from_pretrained(folder / "image", add_pooling_layer=False).to(torch.float32)
+        trained = ViTModel.from_pretrained(folder / "image", add_pooling_layer=False, dtype=torch.float32)
         for name, vit in (("mini-image", trained), ("untrained ViT of its shape", mini_image.new_vit())):
             cls, mean = mini_image.features(mini_image.Student(vit, 1, 1, 1, 1), pixels)
             _tell(films, there, {name: (cls, mean)})

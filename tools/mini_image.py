@@ -68,7 +68,7 @@ def prepare(vit: ViTModel, pixels: torch.Tensor) -> None:
     weight = 0.5 * (directions * values.clamp_min(1e-6) ** -0.4).T  # (width, 768)
     projection = vit.embeddings.patch_embeddings.projection
     projection.weight.copy_(weight.view_as(projection.weight))
-    projection.bias.copy_(-(weight @ centre))
+    projection.bias = nn.Parameter(-(weight @ centre))
     rows, columns = HEIGHT // PATCH, WIDTH // PATCH
     place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1).view(-1, 2, 1)
     speeds = 60.0 ** -torch.linspace(0, 1, width // 4)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.numpy import load_file, save_file
+from torch import nn
 from transformers import BertTokenizer
 
 from . import minilm
@@ -56,6 +57,7 @@ def train_text(films: Films, minilm_folder: Path, work: Path, out: Path, steps: 
     known = tokenizer([plot or "." for plot in films.plots], truncation=True, max_length=LONGEST)["input_ids"]
     films_ids = [np.array(ids, np.int32) for ids in known]
     sums: dict[str, list[float]] = {}
+    best = 0.0
     began, first = time.monotonic(), course.step
     student.train()
     while course.step < steps:
@@ -73,8 +75,11 @@ def train_text(films: Films, minilm_folder: Path, work: Path, out: Path, steps: 
             course.save()
         if course.step % EVERY == 0 or course.step == steps:
             with course.averaged():
-                print(f"step {course.step}: {_look(films, student, films_ids)}", flush=True)
-                save_model(student, tokenizer, out)
+                figure, told = _look(films, student, films_ids)
+                print(f"step {course.step}: {told}", flush=True)
+                if figure > best:
+                    best = figure
+                    save_model(student, tokenizer, out)
     course.save()
 
 
@@ -82,17 +87,20 @@ def save_model(student: Student, tokenizer: BertTokenizer, out: Path) -> None:
     """The BERT as an ordinary Hugging Face folder, float16."""
     bert = new_bert(len(tokenizer), **SIZE)
     bert.load_state_dict(student.bert.state_dict())
-    bert.to(dtype=torch.float16)
-    bert.save_pretrained(out)
+    nn.Module.to(bert, torch.float16).save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(out)
 
 
-def _look(films: Films, student: Student, ids: list[npt.NDArray[np.int32]]) -> str:
+def _look(films: Films, student: Student, ids: list[npt.NDArray[np.int32]]) -> tuple[float, str]:
+    """Macro mAP of CLS and mean token on average, and both in words."""
     masks = [films.among(part) & films.has_plot for part in ("train", "validation")]
-    told = []
+    told, figures = [], []
     for name, values in zip(("CLS", "mean"), features(student, ids), strict=True):
-        told.append(f"{name} {probe(values, films.genres, *masks)}")
-    return "; ".join(told)
+        found = probe(values, films.genres, *masks)
+        told.append(f"{name} {found}")
+        figures.append(found.validation)
+    return float(np.mean(figures)), "; ".join(told)
 
 
 def _batch(lessons: Lessons, course: Course) -> list[int]:

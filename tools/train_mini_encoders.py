@@ -36,11 +36,11 @@ def main() -> None:
     if given.what == "image":
         from .image_course import train_image
 
-        train_image(films, given.minilm, given.teacher, given.work, given.out, given.steps or 8000, given.seed)
+        train_image(films, given.minilm, given.teacher, given.work, given.out, given.steps or 4000, given.seed)
     elif given.what == "text":
         from .text_course import train_text
 
-        train_text(films, given.minilm, given.work, given.out, given.steps or 4000, given.seed)
+        train_text(films, given.minilm, given.work, given.out, given.steps or 400, given.seed)
     else:
         from .measure import measure
 
