@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check torture clean
+.PHONY: demo test check torture docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cinefuse demo --out demo
@@ -38,6 +38,10 @@ $(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
 $(VENV)/.check: $(VENV)/.test
 	$(PIP) --editable '.[check]'
 	touch $@
+
+# the reference of all commands, from the commands themselves
+docs: $(VENV)/.demo
+	$(BIN)/typer cinefuse.cli utils docs --name cinefuse --output docs/cli.md
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -61,6 +61,6 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 def test_the_readme_has_a_line_for_every_module() -> None:
     tree = (ROOT / "README.md").read_text("utf-8").split("## Where things are")[1]
     named = set(re.findall(r"\b[a-z_0-9]+\.py\b", tree))
-    modules = {file.name for part in ("data", "extract", "fuse") for file in (ROOT / part).glob("*.py")}
+    modules = {file.name for part in ("data", "extract", "fuse") for file in (ROOT / part).rglob("*.py")}
     assert modules - {"__init__.py"} - named == set()
     assert named - modules - {"cli.py"} == set(), "named, but gone"
