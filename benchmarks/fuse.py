@@ -27,9 +27,10 @@ from measure import Rounds, arguments, describe_machine, goal, heading, interlea
 
 from cinefuse.data.errors import CinefuseError
 from cinefuse.fuse.config import preset
+from cinefuse.fuse.device import resolve_device, resolve_precision
 from cinefuse.fuse.recommend import recommend_all
 from cinefuse.fuse.recommender import Recommender
-from cinefuse.fuse.run import Run, _device, _precision, fuse
+from cinefuse.fuse.run import Run, fuse
 
 OURS = "cinefuse, item-major"
 FILMS_IF_QUICK = 256
@@ -41,12 +42,12 @@ class Bench:
 
     def __init__(self, options: Namespace, folder: Path) -> None:
         self.options, self.folder = options, folder
-        self.device = _device(options.device)
+        self.device = resolve_device(options.device)
         self.rounds = options.rounds or (2 if options.quick else 3)
         self.patience = options.patience
         self.settings = options.set
         full = preset("paper").with_settings(options.set)
-        self.config = replace(full, precision=_precision(full, self.device))
+        self.config = replace(full, precision=resolve_precision(full, self.device))
 
     @cached_property
     def small(self) -> Source:

@@ -20,7 +20,7 @@ from .tokens import TokenTable
 from .train import Material
 
 # which setting counts a modality's components, and their deviation: a smaller one is trusted less (docs/experiments.md)
-_COMPONENTS = {"text": ("plot_components", 1 / 4), "image": ("poster_components", 1 / 8)}
+COMPONENTS = {"text": ("plot_components", 1 / 4), "image": ("poster_components", 1 / 8)}
 
 
 def gather_material(
@@ -58,7 +58,7 @@ def gather_material(
                 pool=config.pool_patches,
                 sharing=sharing,
             )
-        components, deviation = _COMPONENTS[name]
+        components, deviation = COMPONENTS[name]
         if embeddings is not None and (count := getattr(config, components)):
             linear.append(principal_components(embeddings[name], rows, count, deviation))
     of_user = user_side(dataset, joined.user_ids) if config.demographics else np.zeros((users, 0), np.float32)

@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
 
 from ..data.dataset import sha256_of
 from ..data.disk import write_atomically, writing
@@ -36,6 +35,7 @@ from ..data.lock import sole_writer
 from ..data.progress import Silent, Watcher
 from ..data.splits import Split, split_ratings
 from .config import Config
+from .device import resolve_device, resolve_precision
 from .join import Joined, join
 from .material import gather_material, places_of
 from .metrics import mae, rmse
@@ -106,7 +106,7 @@ def fuse(
     """
     ranks, device = ranks_of_launcher(device)
     watcher = watcher if watcher and ranks.first else Silent()
-    config = replace(config, precision=_precision(config, _device(device))).checked()
+    config = replace(config, precision=resolve_precision(config, resolve_device(device))).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     about = _about(dataset, file, config, split, missing, duplicates)
     if warm_start is not None:
@@ -129,7 +129,9 @@ def fuse(
         parts = Split.load(out / "split.parquet")
         for line in joined.coverage.lines():
             watcher.say(line)
-        material = gather_material(dataset, joined, file, parts, config, _device(device), sharing=ranks.on_this_machine)
+        material = gather_material(
+            dataset, joined, file, parts, config, resolve_device(device), sharing=ranks.on_this_machine
+        )
         training = Training(config, material, out, watcher, ranks=ranks)
         _train(training, dataset, joined, parts, warm_start=warm_start, tensorboard=tensorboard)
         ranks.wait()
@@ -305,28 +307,6 @@ def _difference(old: Any, new: Any) -> str:
         name = next(key for key in {*old, *new} if old.get(key) != new.get(key))
         return f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
     return f"was {old!r}, is {new!r}"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: expected auto, cpu, cuda, cuda:1 or mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: this machine has no usable GPU; use --device cpu")
-    return device
-
-
-def _precision(config: Config, device: torch.device) -> Any:
-    if config.precision != "auto":
-        return config.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    has = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else ""
-    return "bf16" if has == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 
 
 def _json(content: Any) -> bytes:

@@ -18,7 +18,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from ..material import _COMPONENTS
+from ..material import COMPONENTS
 from ..recommender import Recommender
 from .attention import patch_grid
 from .components import ComponentMap, tokens_read
@@ -226,7 +226,7 @@ def component_maps(reading: Reading) -> dict[str, ComponentMap]:
     """The principal components that a run has of each modality; reads the whole embedding file where it has any."""
     maps = {}
     for name in reading.modalities:
-        setting, deviation = _COMPONENTS[name]
+        setting, deviation = COMPONENTS[name]
         if reading.embeddings is not None and (count := int(getattr(reading.config, setting))):
             maps[name] = ComponentMap.of(reading.embeddings[name], reading.rows, count, deviation)
     return maps

@@ -1,0 +1,32 @@
+"""Which device trains, and in which precision: what was asked for, or what the machine has."""
+
+from __future__ import annotations
+
+import torch
+
+from ..data.errors import UsageError
+from .config import Config, Precision
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; auto: a GPU where there is one. UsageError for one that is not there."""
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda, cuda:1 or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: this machine has no usable GPU; use --device cpu")
+    return device
+
+
+def resolve_precision(config: Config, device: torch.device) -> Precision:
+    """What the config asks for; auto: bf16 where the hardware has it natively, else fp32."""
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else ""
+    return "bf16" if has == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
