@@ -201,11 +201,18 @@ def test_a_key_that_stands_twice_is_refused(key: bytes, tmp_path: Path) -> None:
         EmbeddingFile.open(path)
 
 
-@pytest.mark.parametrize("version", [b"000", b"002", b"999"])
+@pytest.mark.parametrize("version", [b"000", b"003", b"999"])
 def test_another_version_is_refused_by_its_number(version: bytes, tmp_path: Path) -> None:
     path = tmp_path / "version.h5"
     path.write_bytes(BOTH.read_bytes().replace(b"CINEFUSE 001", b"CINEFUSE " + version, 1))
-    with pytest.raises(DamagedFile, match=f"expected format version 1, found {int(version)}"):
+    with pytest.raises(DamagedFile, match=f"expected format version 1 or 2, found {int(version)}"):
+        EmbeddingFile.open(path)
+
+
+def test_a_file_that_claims_a_version_it_has_no_use_for_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "version.h5"
+    path.write_bytes(BOTH.read_bytes().replace(b"CINEFUSE 001", b"CINEFUSE 002", 1))
+    with pytest.raises(DamagedFile, match="expected format version 1 for what it holds, found 2"):
         EmbeddingFile.open(path)
 
 

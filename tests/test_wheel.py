@@ -46,3 +46,8 @@ def test_the_wheel_holds_nothing_but_the_package(wheel_files: set[str]) -> None:
 
 def test_the_wheel_says_that_it_is_typed(wheel_files: set[str]) -> None:
     assert "cinefuse/py.typed" in wheel_files
+
+
+def test_the_wheel_holds_what_the_modules_read(wheel_files: set[str]) -> None:
+    for folder in ("data/templates", "fuse/templates", "extract/mini/text", "extract/mini/image"):
+        assert {f"cinefuse/{folder}/{file.name}" for file in (ROOT / folder).iterdir()} <= wheel_files
