@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -56,6 +57,10 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_raylet_start_wait_time_s": "180",
 }
+# a cluster of our own keeps to this machine: this switch, whatever its name says, makes every address of it 127.0.0.1
+_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# on a busy machine a node may miss the half minute that Ray grants it
+_STARTS = 3
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "TOKENIZERS_PARALLELISM")
 
 
@@ -109,11 +114,11 @@ class RayEngine:
     # --- the cluster --------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> RayEngine:
-        os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+        _prepare_environment(own=self._address == "local")
         import ray
 
         self._ray: Any = ray
-        logging.getLogger("ray").setLevel(logging.CRITICAL)  # whatever matters is an exception too
+        _silence(ray)
         options: dict[str, Any] = {
             "address": self._address,
             "log_to_driver": False,
@@ -127,17 +132,8 @@ class RayEngine:
             options |= {"_node_ip_address": "127.0.0.1", "_temp_dir": self._folder}
         else:
             _refuse_a_silent(self._address)
-        with _own_sigterm():
-            try:
-                ray.init(**options)
-            except Exception as error:  # a node that does not come up in time is a plain one
-                self.__exit__()
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise _no_cluster(self._address, reason) from None
-            except BaseException:  # Ctrl-C, or SIGTERM
-                self.__exit__()
-                raise
         try:
+            self._connect(options)
             self._measure()
             for _ in range(self._workers):
                 self._start()
@@ -154,6 +150,20 @@ class RayEngine:
             self._ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _connect(self, options: dict[str, Any]) -> None:
+        left = _STARTS if self._address == "local" else 1
+        while left:
+            left -= 1
+            try:
+                with _own_sigterm():
+                    self._ray.init(**options)
+                return
+            except Exception as error:  # a node that does not come up in time is a plain one
+                self._ray.shutdown()
+                if not left:
+                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                    raise _no_cluster(self._address, reason) from None
 
     def _measure(self) -> None:
         """How many workers there are to be, and what each of them takes."""
@@ -205,6 +215,7 @@ class RayEngine:
             try:
                 return self._answer(ready[0])
             except self._ray.exceptions.RayActorError as death:
+                self._watcher.event("worker", state="lost", reason=_reason(death))
                 self._replace(asked[ready[0]], death)
 
     # --- dealing out --------------------------------------------------------------------------------------------------
@@ -293,6 +304,7 @@ class RayEngine:
     def _bury(self, hand: _Hand, death: Exception, waiting: deque[_Deal], assignment: Assignment, work: Work) -> None:
         """Another worker for a dead one; the batches it had at hand are dealt out again, each by itself."""
         begun = hand.presence is not None
+        self._watcher.event("worker", state="lost", reason=_reason(death), **_where(hand))
         for deal in reversed(hand.tasks.values()):
             deal.deaths += not getattr(death, "preempted", False)
             if deal.deaths >= MOST_DEATHS:
@@ -308,7 +320,6 @@ class RayEngine:
         self._hands[-1].opening = self._hands[-1].actor.open.remote(assignment)
 
     def _replace(self, hand: _Hand, death: Exception, *, begun: bool = False) -> None:
-        self._watcher.event("worker", state="lost", reason=_reason(death), **_where(hand))
         self._watcher.say(f"{hand.name} is lost ({_reason(death)}); what it had at hand is done again")
         with suppress(Exception):
             self._ray.kill(hand.actor)
@@ -394,6 +405,21 @@ class RayEngine:
             return read_poster(path or "", work.catalog.poster_root, work.settings.limits)
         except PosterProblem as problem:
             return problem.reason
+
+
+def _prepare_environment(*, own: bool) -> None:
+    """What Ray reads of the environment as it is imported; what the user has set stays."""
+    wanted = _QUIET | (_ON_LOOPBACK if own else {})
+    if own and not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ}:
+        # other users of this machine reach its loopback; a token in the environment leaves no file in the home
+        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.update({name: value for name, value in wanted.items() if name not in os.environ})
+
+
+def _silence(ray: Any) -> None:
+    """Whatever matters is an exception too, and what Ray prints would stand between the events on standard output."""
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None  # no option leaves its word on dead workers out
 
 
 def _no_cluster(address: str, reason: str) -> BadInput:

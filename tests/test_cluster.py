@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +32,17 @@ from cinefuse.extract.job import Settings
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cinefuse[ray]'")
 
-# put in front of every Python process of a command, workers included: a batch with the item FATAL kills its process
-FATAL = """
-import os, signal
-if "CINEFUSE_TEST_FATAL" in os.environ:
+# put in front of every Python process of the standing cluster: a batch with the row in the file FATAL kills its worker
+SITE = """
+import sys
+from pathlib import Path
+fatal = Path(__file__).with_name("FATAL")
+if "default_worker.py" in " ".join(sys.orig_argv) and fatal.exists():
+    import os, signal
     from cinefuse.extract import cluster_worker
     encode = cluster_worker.Worker.encode
     def encode_or_die(self, task):
-        if task.plan.name == "text" and int(os.environ["CINEFUSE_TEST_FATAL"]) in task.rows.tolist():
+        if task.plan.name == "text" and int(fatal.read_text()) in task.rows.tolist():
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(self, task)
     cluster_worker.Worker.encode = encode_or_die
@@ -91,6 +99,24 @@ class Job:
                     found.append(int(folder.name))
             except OSError:
                 continue
+        return found
+
+    def listens_at(self) -> set[str]:
+        """Addresses at which any of them listens, with the name of its program."""
+        sockets = {}
+        for table, loopback in (("tcp", "0100007F"), ("tcp6", "0000000000000000FFFF00000100007F")):
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == "0A":
+                    sockets[f"socket:[{inode}]"] = "loopback" if local.startswith(loopback) else local
+        found = set()
+        for process in self.processes():
+            with suppress(OSError):
+                words = Path(f"/proc/{process}/cmdline").read_bytes().decode().replace("\0", " ")
+                for descriptor in Path(f"/proc/{process}/fd").iterdir():
+                    at = sockets.get(str(descriptor.readlink()))
+                    if at is not None:
+                        found.add("dashboard" if "dashboard/dashboard.py" in words else at)
         return found
 
     def leaves_no_process(self) -> bool:
@@ -155,10 +181,45 @@ def local(arguments: list[Any], tmp_path_factory: pytest.TempPathFactory) -> byt
 RAY = ("--engine", "ray", "--workers", "2")
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A Ray cluster of this machine that outlives commands: how to reach it, and the file that names a fatal row."""
+
+    options: tuple[str, ...]
+    environment: dict[str, str]
+    fatal: Path
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """As `ray start --head` makes it; started with the first test, since that takes a while, and used by later ones."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text(SITE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0", "PYTHONPATH": str(site)}
+    folder = tempfile.mkdtemp(prefix="cinefuse-", dir="/tmp")  # sockets have short names
+    program = Path(sys.executable).with_name("ray")
+    process = subprocess.Popen(
+        [program, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false",
+         f"--temp-dir={folder}", f"--object-store-memory={2**28}"],
+        env=os.environ | secret | quiet, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    told = iter(process.stdout.readline, "")
+    assert any("Ray runtime started" in line for line in told), "no Ray cluster"
+    yield Standing((*RAY, "--address", f"127.0.0.1:{port}"), secret, site / "FATAL")
+    process.terminate()
+    process.communicate(timeout=60)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def test_workers_that_are_killed_lose_no_row_and_change_no_byte(
     arguments: list[Any], local: bytes, tmp_path: Path
 ) -> None:
-    job = Job(tmp_path / "killed", arguments, *RAY)
+    job = Job(tmp_path / "killed", arguments, *RAY, HOME=str(tmp_path))
     job.wait_for(lambda: job.rows_written("text") >= 10)
     first = job.events("worker")[0]
     os.kill(first["process"], signal.SIGKILL)
@@ -167,6 +228,7 @@ def test_workers_that_are_killed_lose_no_row_and_change_no_byte(
     other = job.wait_for(
         lambda: next((e for e in job.events("worker") if e.get("process", first["process"]) != first["process"]), None)
     )
+    assert job.listens_at() == {"loopback"}, "a cluster of our own is for this machine alone, without a dashboard"
     os.kill(other["process"], signal.SIGKILL)
     code, out, errors = job.end()
     assert code == 0, errors
@@ -175,12 +237,19 @@ def test_workers_that_are_killed_lose_no_row_and_change_no_byte(
     lost = [event for event in job.events("worker") if event["state"] == "lost"]
     assert {first["process"], other["process"]} <= {event.get("process") for event in lost}
     assert "encoded in" in out
+    assert says_nothing_of_its_own(out + errors)
     assert sorted(path.name for path in job.out.parent.iterdir()) == ["events.jsonl", "out.h5"]
+    assert not (tmp_path / ".ray").exists()
     assert job.leaves_no_process()
 
 
-def test_sigterm_leaves_a_file_that_workers_who_only_send_rows_finish_to_the_same_bytes(
-    arguments: list[Any], local: bytes, tmp_path: Path
+def says_nothing_of_its_own(told: str) -> bool:
+    """Whether every line that speaks of Ray is one of ours."""
+    return not [line for line in told.splitlines() if "ray" in line.lower() and "Ray workers" not in line]
+
+
+def test_sigterm_leaves_a_file_that_workers_of_a_cluster_finish_by_sending_rows_to_the_same_bytes(
+    arguments: list[Any], local: bytes, standing: Standing, tmp_path: Path
 ) -> None:
     job = Job(tmp_path / "stopped", arguments, *RAY)
     job.wait_for(lambda: job.rows_written("text") >= 4)
@@ -191,11 +260,12 @@ def test_sigterm_leaves_a_file_that_workers_who_only_send_rows_finish_to_the_sam
     assert time.monotonic() - asked < 60, "a scheduler would have killed it by now"
     assert "run the same command again" in errors
     assert "Traceback" not in errors
+    assert says_nothing_of_its_own(errors)
     assert job.events("end")[-1]["exit_code"] == 143
     assert job.leaves_no_process()
     assert not job.out.exists()
     written = job.rows_written("text")
-    job = Job(tmp_path / "stopped", arguments, *RAY, "--send-rows")
+    job = Job(tmp_path / "stopped", arguments, *standing.options, "--send-rows", **standing.environment)
     code, _, errors = job.end()
     assert code == 0, errors
     assert job.out.read_bytes() == local
@@ -203,24 +273,27 @@ def test_sigterm_leaves_a_file_that_workers_who_only_send_rows_finish_to_the_sam
     assert job.events("done")[0]["encoded"] <= 160 - written
 
 
-def test_a_batch_that_kills_its_workers_is_named_and_innocent_ones_are_finished(
-    arguments: list[Any], local: bytes, tmp_path: Path
+def test_a_batch_that_kills_its_workers_is_named_and_the_command_refuses_it(
+    arguments: list[Any], standing: Standing, tmp_path: Path
 ) -> None:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(FATAL)
     from cinefuse.data.catalog import Catalog
 
     row = next(row for row, text in enumerate(Catalog.open(arguments[0]).texts()) if text)
-    fatal = {"PYTHONPATH": str(tmp_path / "site"), "CINEFUSE_TEST_FATAL": str(row)}
-    job = Job(tmp_path / "poisoned", arguments, *RAY, "--no-image", **fatal)
+    standing.fatal.write_text(str(row))
+    job = Job(tmp_path / "poisoned", arguments, *standing.options, "--no-image", **standing.environment)
     code, _, errors = job.end()
+    standing.fatal.unlink()
     assert code == 3, errors
     with EmbeddingFile.open(job.out.with_name("out.h5.partial"), pending=True) as file:
         item = file.ids[row]
         assert f"items {item}" in errors or f", {item}" in errors
         assert "3 workers died while encoding it" in errors.splitlines()[-1]
     assert len([event for event in job.events("worker") if event["state"] == "lost"]) == 3
-    assert job.leaves_no_process()
+    workers = {event["process"] for event in job.events("worker")}
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{process}").exists() for process in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [process for process in workers if Path(f"/proc/{process}").exists()]
 
 
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **told: Any) -> Any:
