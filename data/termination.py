@@ -43,6 +43,7 @@ def ending_on_sigterm(how_to_go_on: str) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGALRM, before[1])
+        _asked = False  # the next job of this process was not asked
 
 
 @contextmanager

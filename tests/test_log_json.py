@@ -143,6 +143,13 @@ def test_a_block_that_is_to_be_finished_is_finished_first() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_job_that_was_stopped_does_not_stop_the_next_one_of_the_same_process() -> None:
+    with pytest.raises(Terminated), ending_on_sigterm(""):
+        ask_and_sleep()
+    with finished_first():
+        assert not asked_to_stop()
+
+
 def ask_and_sleep() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
