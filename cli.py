@@ -68,7 +68,7 @@ def demo(
 
     typer.echo(f"{NOTE} Everything goes to {printable(out)}.")
     _invent(out / "source", items, users)
-    warm, unseen = (out / "study" / "both-tokens" / split / "seed-0" for split in ("random-0.1", "cold-items-0.1"))
+    warm, unseen = (out / "study" / "both-tokens" / split / "seed-0" for split in ("random-0.1", "cold-items-0.25"))
     for words in _demo_steps(out, warm, unseen):
         _run_as_typed(words)
     typer.echo(
@@ -117,9 +117,10 @@ def _demo_steps(out: Path, warm: Path, unseen: Path) -> list[list[str]]:
     ]
 
 
-# test parts: a tenth of the ratings; a tenth of the films. Settings: small models for a small catalogue
+# test parts: a tenth of the ratings; a quarter of the films, lest a few popular ones decide. Small models for a small
+# catalogue
 _DEMO_STUDY = shlex.split(
-    "--split random:0.1 --split cold-items:0.1 --models bias,mf,text,poster,both-tokens,best "
+    "--split random:0.1 --split cold-items:0.25 --models bias,mf,text,poster,both-tokens,best "
     "--set dim=16 --set width=64 --set layers=1 --set batch_films=32 --set transformer_rate=0.001 --set l2_content=5 "
     "--set plot_components=64 --set poster_components=24 --set l2_film_side=200 --set members=1 --set refit=false "
     "--set epochs=8 --set light_steps=200"

@@ -177,11 +177,13 @@ def test_errors_by_popularity_count_training_ratings(runs: dict[str, Run], crowd
 def test_whom_training_never_saw_is_counted(split: str, side: str, crowd: Path, tmp_path: Path) -> None:
     found = evaluate(trained(crowd, tmp_path / "run", split=split), draws=1)
     test = found.test_ratings
+    listed = pl.read_parquet(crowd / "ratings.parquet")["item_id" if side == "films" else "user_id"].n_unique()
+    held_out = int(0.2 * listed)
     if side == "films":
-        assert (found.unseen_films, found.of_unseen_films) == (found.test_films, test) == (8, test)
+        assert (found.unseen_films, found.of_unseen_films) == (found.test_films, test) == (held_out, test)
         assert (found.unseen_users, found.of_unseen_users) == (0, 0)
     else:
-        assert (found.unseen_users, found.of_unseen_users) == (found.test_users, test) == (30, test)
+        assert (found.unseen_users, found.of_unseen_users) == (found.test_users, test) == (held_out, test)
         assert (found.unseen_films, found.of_unseen_films) == (0, 0)
 
 

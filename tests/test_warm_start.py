@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from cinefuse.fuse.join import join
 from cinefuse.fuse.material import gather_material
 from cinefuse.fuse.member import Member
 from cinefuse.fuse.run import fuse
+from cinefuse.fuse.side import side_columns
 from cinefuse.fuse.train import Training
 from cinefuse.fuse.warm import warm_weights
 
-NEW_USERS, NEW_FILMS = [2, 20], [5, 39, 40]  # not known to the earlier run at all
+NEW_FILMS = [5, 39, 40]  # not known to the earlier run at all
 SMALL: dict[str, Any] = {
     "dim": 4,
     "width": 16,
@@ -72,9 +74,20 @@ def without(dataset: Path, users: list[int], films: list[int], folder: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def smaller(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def new_users(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> list[int]:
+    """Two users not known to the earlier run at all, of occupations and age bands that it knows from others."""
+    known = side_columns(sample)["user"]
+    for pair in combinations(range(2, 21), 2):  # user 1 leaves in another law
+        folder = without(sample, list(pair), [], tmp_path_factory.mktemp("pair") / "dataset")
+        if side_columns(folder)["user"] == known:
+            return list(pair)
+    raise LookupError("expected two users whom others are like, found none")
+
+
+@pytest.fixture(scope="module")
+def smaller(sample: Path, new_users: list[int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample before its last users and films came; read it, never write into it."""
-    return without(sample, NEW_USERS, NEW_FILMS, tmp_path_factory.mktemp("smaller") / "dataset")
+    return without(sample, new_users, NEW_FILMS, tmp_path_factory.mktemp("smaller") / "dataset")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +106,7 @@ def warmed(dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG) 
 
 
 def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
-    sample: Path, smaller: Path, embeddings: Path, earlier: Path
+    sample: Path, smaller: Path, new_users: list[int], embeddings: Path, earlier: Path
 ) -> None:
     before, _ = warmed(smaller, embeddings, earlier)
     after, weights = warmed(sample, embeddings, earlier)
@@ -111,7 +124,7 @@ def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
             (per_user, before.user_ids.tolist(), after.user_ids.tolist()),
             (per_film, before.item_ids.tolist(), after.item_ids.tolist()),
         ):
-            assert set(ids) - set(old_ids) in ({*NEW_USERS}, {*NEW_FILMS})
+            assert set(ids) - set(old_ids) in ({*new_users}, {*NEW_FILMS})
             for name in names:
                 for place, one in enumerate(ids):
                     if one in old_ids:
@@ -122,10 +135,12 @@ def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
             assert torch.equal(moved[name], saved[f"now.{name}"])
 
 
-def test_users_who_left_take_no_place(sample: Path, embeddings: Path, earlier: Path, tmp_path: Path) -> None:
-    fewer = without(sample, [1, *NEW_USERS], [1, 7, *NEW_FILMS], tmp_path / "fewer")
+def test_users_who_left_take_no_place(
+    sample: Path, new_users: list[int], embeddings: Path, earlier: Path, tmp_path: Path
+) -> None:
+    fewer = without(sample, [1, *new_users], [1, 7, *NEW_FILMS], tmp_path / "fewer")
     joined, weights = warmed(fewer, embeddings, earlier)
-    saved, old = load_file(earlier / "fit-0.safetensors"), [user for user in range(1, 21) if user not in NEW_USERS]
+    saved, old = load_file(earlier / "fit-0.safetensors"), [user for user in range(1, 21) if user not in new_users]
     rows = [old.index(user) for user in joined.user_ids.tolist()]
     assert torch.equal(weights[0]["factors.tables.user"], saved["now.factors.tables.user"][rows])
 
@@ -206,7 +221,7 @@ def test_a_genre_that_the_run_never_saw_is_refused_in_a_line(
     items = pl.read_parquet(own_sample / "items.parquet")
     new = pl.when(pl.col("item_id") == 40).then(pl.lit(["Zither"])).otherwise(pl.col("genres"))
     items.with_columns(genres=new).write_parquet(own_sample / "items.parquet")
-    with pytest.raises(FingerprintMismatch, match=r"--warm-start: .*genres.*train anew"):
+    with pytest.raises(FingerprintMismatch, match=r"--warm-start .*genres.*train anew"):
         fuse(own_sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=earlier)
 
 

@@ -20,8 +20,9 @@ Numbers = npt.NDArray[np.float64]
 
 # standard deviations, in stars, of what a rating is made of
 HABIT, QUALITY, NOISE = 0.35, 0.25, 0.5
-TASTES = {"genre": 0.42, "mood": 0.55, "manner": 0.6, "theme": 0.5}
-_LEANINGS = 3
+TASTES = {"genre": 0.3, "mood": 0.5, "manner": 0.5, "theme": 0.4}
+_LEANINGS = 4
+_FALL = 1.0  # how steeply popularity falls from film to film, an exponent
 _MEAN = 3.3
 _JOBS = ("baker", "nurse", "student", "teacher", "engineer", "retired", "farmer", "musician")
 
@@ -63,18 +64,28 @@ def _liking(kinds: Sequence[dict[str, str]], ages: npt.NDArray[np.int64], draw: 
     for trait, deviation in TASTES.items():
         values = [kind[trait] for kind in kinds]
         names = sorted(set(values))
-        # as unlike each other as so few leanings allow, so that every trait divides the audience
-        appeal = draw.normal(0, 1, (len(names), _LEANINGS))
-        appeal /= np.linalg.norm(appeal, axis=1, keepdims=True)
-        taste = leanings @ appeal.T  # (users, names), of deviation 1
+        taste = leanings @ _appeal(len(names), draw).T
         liking += deviation * taste[:, [names.index(value) for value in values]]
     return liking
+
+
+def _appeal(values: int, draw: np.random.Generator) -> Numbers:
+    """(values, leanings): how each value of a trait appeals to each leaning, in all its squares as many as ``values``.
+
+    Appeals add up to nothing and point in all directions alike, so that every trait divides the audience, in every draw
+    as much: what one value wins another loses, and no taste hides in the habits of users.
+    """
+    drawn = draw.normal(0, 1, (values, _LEANINGS))
+    left, _, right = np.linalg.svd(drawn - drawn.mean(0), full_matrices=False)
+    kept = min(values - 1, _LEANINGS)  # the polar factor of what was drawn, which unlike a basis of it is unique
+    appeal: Numbers = left[:, :kept] @ right[:kept] * np.sqrt(values / max(1, kept))
+    return appeal
 
 
 def _seen(liking: Numbers, unrated: Sequence[int], draw: np.random.Generator) -> npt.NDArray[np.bool_]:
     """(users, films): which films each user rates, at least one where there is any."""
     users, films = liking.shape
-    popularity = -1.4 * np.log(1 + draw.permutation(films) / (0.06 * films + 1))
+    popularity = -_FALL * np.log(1 + draw.permutation(films) / (0.06 * films + 1))
     wish = popularity + 0.35 * (liking - liking.mean(1, keepdims=True)) + draw.gumbel(0, 1, liking.shape)
     wish[:, list(unrated)] = -np.inf
     there = films - len(unrated)
