@@ -41,6 +41,7 @@ from .material import gather_material, places_of
 from .metrics import mae, rmse
 from .ranks import ranks_of_launcher
 from .recommender import Recommender
+from .side import side_columns
 from .train import Fitted, Training
 
 FORMAT = "cinefuse-run"
@@ -154,8 +155,9 @@ def _train(
 
         training.report = report
         if warm_start is not None:
-            from .warm import known_before, warm_weights
+            from .warm import known_before, refuse_other_side, warm_weights
 
+            refuse_other_side(warm_start, training.config, dataset)
             training.warm = warm_weights(warm_start, training.config, joined)
             if known := known_before(warm_start, joined, places_of(joined, parts.test)):
                 training.watcher.say(
@@ -267,6 +269,7 @@ def _about(
         "version": VERSION,
         "config": config.as_dict(),
         "dataset": str(dataset.resolve()),
+        "side": side_columns(dataset),
         "dataset_sha256": {name: sha256_of(dataset / f"{name}.parquet") for name in tables},
         "embeddings": None if file is None else str(file.path.resolve()),
         "embeddings_digest": None if file is None else file.content_digest,
@@ -287,7 +290,8 @@ def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
     if not resume:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
     begun = read_about(out)
-    places = {"dataset", "embeddings", "versions"}  # may move, or grow newer, between two sittings
+    # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
+    places = {"dataset", "embeddings", "versions", "side"}
     differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]
     if differing:
         key = differing[0]

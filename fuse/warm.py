@@ -16,6 +16,7 @@ from .config import Config
 from .join import Joined
 from .recommender import Recommender
 from .run import read_about
+from .side import side_columns
 
 _OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
 _OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
@@ -42,6 +43,20 @@ def warm_weights(run: Path, config: Config, joined: Joined) -> tuple[Mapping[str
     users = old.user_numbers(joined.user_ids.tolist())
     films = old.item_numbers(joined.item_ids.tolist())
     return tuple(_moved(load_file(file), users, films) for file in _served_fits(run))
+
+
+def refuse_other_side(run: Path, config: Config, dataset: Path) -> None:
+    """FingerprintMismatch where genres, occupations or age bands are not those that ``run`` has weights for."""
+    earlier, here = read_about(run).get("side"), side_columns(dataset)
+    for whose, setting in (("film", "genres"), ("user", "demographics")):
+        if earlier is None or not getattr(config, setting):
+            continue
+        if other := sorted({*earlier[whose]} ^ {*here[whose]}):
+            where = "known here alone" if other[0] in here[whose] else "known there alone"
+            raise FingerprintMismatch(
+                f"--warm-start {run}: its {setting} are not this dataset's ({other[0]!r} is {where}); train anew, "
+                f"or both with --set {setting}=false"
+            )
 
 
 def known_before(run: Path, joined: Joined, places: npt.NDArray[np.int64]) -> int:

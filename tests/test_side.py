@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import polars as pl
 import pytest
 
 from cinefuse.data.embeddings import EmbeddingFile, Modality, ModalityLayout
-from cinefuse.data.errors import BadInput
+from cinefuse.data.errors import BadInput, FingerprintMismatch
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Reason, Status
-from cinefuse.fuse.side import film_side, principal_components, user_side
+from cinefuse.fuse.config import preset
+from cinefuse.fuse.run import fuse
+from cinefuse.fuse.side import film_side, principal_components, side_columns, user_side
 
 LAYOUT: Callable[..., ModalityLayout] = runpy.run_path(str(Path(__file__).parent / "golden" / "make.py"))["layout"]
 OK = (Status.OK, Reason.NONE)
@@ -216,3 +219,34 @@ def test_components_of_any_storage_dtype_agree(tmp_path: Path, dtype: str) -> No
     found = principal_components(modality_of(tmp_path / "films.h5", contents, dtype), np.arange(20), 3)
     full = principal_components(modality_of(tmp_path / "full.h5", contents), np.arange(20), 3)
     np.testing.assert_allclose(found, full, atol=5e-3)
+
+
+def _with_genre_renamed(dataset: Path, folder: Path) -> Path:
+    """The same dataset, one genre of which has another name: as many columns, another meaning."""
+    shutil.copytree(dataset, folder)
+    items = pl.read_parquet(folder / "items.parquet")
+    one = items["genres"].explode().drop_nulls().min()
+    renamed = items.with_columns(pl.col("genres").list.eval(pl.element().replace(one, "Zither")))
+    renamed.write_parquet(folder / "items.parquet")
+    return folder
+
+
+def test_as_many_genres_of_other_names_are_no_start_for_a_run(sample: Path, tmp_path: Path) -> None:
+    config = preset("mf").with_settings(["genres=true", "epochs=1", "light_steps=2", "dim=2"])
+    fuse(sample, None, tmp_path / "earlier", config, split="all")
+    other = _with_genre_renamed(sample, tmp_path / "other")
+    with pytest.raises(FingerprintMismatch, match=r"its genres are not this dataset's .*--set genres=false"):
+        fuse(other, None, tmp_path / "run", config, split="all", warm_start=tmp_path / "earlier")
+    fuse(sample, None, tmp_path / "same", config, split="all", warm_start=tmp_path / "earlier")
+
+
+def test_columns_are_named_in_the_order_in_which_they_stand(sample: Path) -> None:
+    columns = side_columns(sample)
+    items, users = pl.read_parquet(sample / "items.parquet"), pl.read_parquet(sample / "users.parquet")
+    told = film_side(items)
+    for row, genres in enumerate(items["genres"].to_list()):
+        assert {columns["film"][place] for place in np.flatnonzero(told[row, : len(columns["film"])])} == {*genres}
+    flags = user_side(sample, users["user_id"].to_numpy())
+    for row, person in enumerate(users.to_dicts()):
+        names = {columns["user"][place] for place in np.flatnonzero(flags[row])}
+        assert {f"occupation {person['occupation']}", f"gender {person['gender']}"} < names
