@@ -54,11 +54,11 @@ class Film:
 def write_sample(folder: Path, items: int = 64, users: int = 60, seed: int = 0) -> None:
     """Write a dataset folder of generated films, the same for the same arguments; an existing ``folder`` is refused.
 
-    Of 17 films one lacks a poster and another a plot, of 29 one has no rating; the last film but one repeats the first
-    film's poster, the last one its plot (from 4 films on).
+    Of 17 films one lacks a poster and another a plot, of 29 one has no rating (`unrated_films`); the last film but one
+    repeats the first film's poster, the last one its plot (from 4 films on).
     """
     films = invent_films(items, seed)
-    unrated = range(23, items, 29)
+    unrated = unrated_films(films)
     with new_folder(folder) as staging:
         (staging.folder / "posters").mkdir()
         rows = [_row(number, film, items) for number, film in enumerate(films)]
@@ -92,6 +92,15 @@ def invent_films(number: int, seed: int = 0) -> list[Film]:
         year, tagline = chance.randint(1931, 2016), chance.choice(mood.tagline)
         films.append(Film(title, year, genre, mood, theme, manner, tagline, plot))
     return films
+
+
+def unrated_films(films: Sequence[Film]) -> list[int]:
+    """The places of films that nobody rates: of each 29 films one, of one genre after another."""
+    rows = enumerate(range(0, len(films) - 28, 29))
+    return [
+        next(place for place in range(first, first + 29) if films[place].genre == GENRES[number % len(GENRES)])
+        for number, first in rows
+    ]
 
 
 def dealt(cards: Sequence[T], chance: random.Random) -> Iterator[T]:

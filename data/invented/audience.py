@@ -20,9 +20,9 @@ Numbers = npt.NDArray[np.float64]
 
 # standard deviations, in stars, of what a rating is made of
 HABIT, QUALITY, NOISE = 0.35, 0.25, 0.5
-TASTES = {"genre": 0.3, "mood": 0.5, "manner": 0.5, "theme": 0.4}
+TASTES = {"genre": 0.48, "mood": 0.5, "manner": 0.6, "theme": 0.4}
 _LEANINGS = 4
-_FALL = 1.0  # how steeply popularity falls from film to film, an exponent
+_FALL = 1.4  # how steeply popularity falls from film to film, an exponent
 _MEAN = 3.3
 _JOBS = ("baker", "nurse", "student", "teacher", "engineer", "retired", "farmer", "musician")
 
