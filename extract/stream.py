@@ -79,7 +79,8 @@ class PosterFeed:
     ) -> None:
         self._plan, self._encoder, self._posters, self._root = plan, encoder, posters, root
         self._recipe, self._limits = recipe, limits
-        self._read: Callable[[int], bytes] = self._from_file
+        # not `_from_file` itself: a feed that held itself would keep the file of its plan mapped until a collection
+        self._read: Callable[[int], bytes] | None = None
 
     def reading(self, read: Callable[[int], bytes]) -> PosterFeed:
         """The same feed with posters as `read` gives them, in place of files."""
@@ -89,7 +90,7 @@ class PosterFeed:
 
     def load(self, row: int) -> npt.NDArray[np.uint8]:
         """(H, W, 3) pixels. Raises PosterProblem, also where the file is no longer the one the plan saw."""
-        raw = self._read(row)
+        raw = (self._read or self._from_file)(row)
         if hashlib.sha256(raw).digest() != self._plan.digest[row].tobytes():
             raise PosterProblem(Reason.CHANGED)
         return poster_pixels(raw, self._recipe, self._limits)
