@@ -447,3 +447,9 @@ def test_another_file_or_dataset_is_refused(run: Run, sample: Path, own_sample: 
 def test_a_run_without_its_weights_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="fit-N"):
         _ = replace(Reading.open(run), run=replace(run, folder=tmp_path)).members
+
+
+def test_the_tokenizers_that_ship_with_cinefuse_are_found_by_the_name_a_header_has() -> None:
+    found, named = find_tokenizer({"model": "cinefuse-mini-text"}), find_tokenizer({}, "mini")
+    assert found is not None
+    assert found.encode("A fugitive").ids == named.encode("A fugitive").ids

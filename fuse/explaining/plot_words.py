@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...data.errors import BadInput, FingerprintMismatch
 
 _JOINING = ("'", "’", "-", "‐")  # inside a word, as in "don't" and "sci-fi"
-_SHIPPED = {"cinefuse-mini-text": Path(__file__).parent.parent / "extract" / "mini" / "text"}
+_SHIPPED = {"cinefuse-mini-text": Path(__file__).parents[2] / "extract" / "mini" / "text"}
 _MINI = "mini"
 
 
