@@ -584,7 +584,8 @@ def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_pat
         split_ratings(own_sample, "random:0.2", seed=0),
     )
     ours = fuse(own_sample, None, tmp_path / "ours", config, device="cpu", split="random:0.2")
-    test = pl.Series(np.isin(np.arange(260), split.test))
+    ratings = pl.read_parquet(own_sample / "ratings.parquet").height
+    test = pl.Series(np.isin(np.arange(ratings), split.test))
     with_ratings(own_sample, lambda r: r.with_columns(rating=pl.when(test).then(1.0).otherwise(pl.col("rating"))))
     theirs = fuse(own_sample, None, tmp_path / "theirs", config, device="cpu", split="random:0.2")
     assert (tmp_path / "ours" / "model.safetensors").read_bytes() == (
