@@ -709,12 +709,21 @@ def test_an_interrupted_demo_can_be_run_again(run: Run, tmp_path: Path, monkeypa
     from cinefuse.data import verify
     from cinefuse.fuse.member import Member
 
+    quick = [*cli._DEMO_STUDY, "--set", "epochs=1", "--set", "light_steps=8"]
+    monkeypatch.setattr(cli, "_DEMO_STUDY", quick)
     words = ("demo", "--out", tmp_path / "demo", *TINY_DEMO)
     for owner, name in ((verify, "verify"), (Member, "heavy_step")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupted)
             told = run(*words)
             assert "--resume" not in assert_refused_in_one_line(told, 130), "the demo has no such option"
+    finished = list((tmp_path / "demo" / "study").rglob("summary.json"))
+    assert finished, "bias and factors were done before the Transformer was stopped"
+    trained = {summary: summary.stat().st_mtime_ns for summary in finished}
+    again = run(*words)
+    assert again.code == 0, again
+    assert len(list((tmp_path / "demo" / "study").rglob("summary.json"))) == 2 * 6
+    assert {summary: summary.stat().st_mtime_ns for summary in finished} == trained, "what was finished stays"
     other = run(*words[:-1], 13)
     assert_refused_in_one_line(other, 2, "20 films and 12 users", "--out")
 
