@@ -107,7 +107,8 @@ def fuse(
     """
     ranks, device = ranks_of_launcher(device)
     watcher = watcher if watcher and ranks.first else Silent()
-    config = replace(config, precision=resolve_precision(config, resolve_device(device))).checked()
+    place = resolve_device(device)
+    config = replace(config, precision=resolve_precision(config, place)).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     about = _about(dataset, file, config, split, missing, duplicates)
     if warm_start is not None:

@@ -9,6 +9,7 @@ killed and continued draws what an uninterrupted one draws.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -22,6 +23,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 COOLING = 0.35  # share of the steps over which the rate falls
+
+
+def name_of(settings: Mapping[str, object]) -> str:
+    """A short name for a course, from all of its settings: another course never goes on from its checkpoint."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class Course:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import nn
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from . import minilm
-from .course import Course
+from .course import Course, name_of
 from .films import GENRES, Films
 from .mini_image import (
     HEIGHT,
@@ -54,7 +52,7 @@ def train_image(
     prepare(vit, lessons.pixels)
     student = Student(vit, lessons.fine.shape[1], lessons.coarse.shape[1], len(GENRES), lessons.plots.shape[1])
     settings = {"seed": seed, "batch": BATCH, **asdict(weights), **asdict(views)}
-    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    name = name_of(settings)
     course = Course(
         student,
         work / f"image-{name}.safetensors",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 import time
@@ -17,7 +16,7 @@ from torch import nn
 from transformers import BertTokenizer
 
 from . import minilm
-from .course import Course
+from .course import Course, name_of
 from .films import Films
 from .mini_text import LONGEST, Lessons, Student, aligned, features, loss_of_step, new_bert, vocabulary
 from .minilm import Read
@@ -41,7 +40,7 @@ def train_text(films: Films, minilm_folder: Path, work: Path, out: Path, steps: 
     student = Student(new_bert(len(words), **SIZE))
     student.begin_as(minilm_folder, words)
     settings = {"seed": seed, "batch": BATCH, "varied": VARIED, **SIZE, **WORDS}
-    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    name = name_of(settings)
     course = Course(
         student,
         work / f"text-{name}.safetensors",
