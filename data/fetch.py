@@ -13,7 +13,6 @@ import http.client
 import os
 import re
 import ssl
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -24,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from .dataset import sha256_of
 from .errors import BadInput, Busy, NoSpace, UsageError
+from .patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +86,7 @@ def fetch(
     expected = _checked_form(checksum) if checksum else f"md5:{PUBLISHED_MD5[name]}" if PUBLISHED_MD5[name] else ""
     if file.exists():
         return _already_there(file, expected)
-    patience = _Patience(tries, pause)
+    patience = Patience(tries, pause)
     with _disk_faults_told(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(file.name + ".part")
@@ -116,26 +116,7 @@ def _already_there(file: Path, expected: str) -> Fetched:
     return Fetched(file, sha256_of(file), expected, already=True)
 
 
-class _Patience:
-    """Counts attempts in a row that brought nothing, and waits longer before each next one."""
-
-    def __init__(self, tries: int, pause: float) -> None:
-        self.tries, self.pause, self.failed = tries, pause, 0
-
-    def progress_was_made(self) -> None:
-        self.failed = 0
-
-    def wait_after(self, url: str, fault: Exception) -> None:
-        self.failed += 1
-        if self.failed >= self.tries:
-            raise BadInput(
-                f"{url}: {self.tries} attempts in a row failed (last: {fault}); what arrived is kept, "
-                "the same command continues it"
-            ) from None
-        time.sleep(min(60.0, self.pause * 2 ** (self.failed - 1)))
-
-
-def _download(url: str, stream: IO[bytes], patience: _Patience, progress: Progress) -> None:
+def _download(url: str, stream: IO[bytes], patience: Patience, progress: Progress) -> None:
     """Append to ``stream`` until it holds the whole file, however often the connection breaks."""
     while True:
         before = stream.tell()

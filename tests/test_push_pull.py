@@ -23,6 +23,7 @@ import pytest
 from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
 from cinefuse.data.errors import BadInput, Busy, CinefuseError, DamagedFile, UsageError
 from cinefuse.data.lock import sole_writer
+from cinefuse.data.patience import Patience
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.sharing.address import hub_place, redacted
 from cinefuse.data.sharing.pull import Expected, Pulled, pull, selected
@@ -30,7 +31,7 @@ from cinefuse.data.sharing.push import push
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.sidecar import Sidecar
 from cinefuse.data.sharing.subset import subset
-from cinefuse.data.sharing.transfer import Patience, Span, Torn, coalesced
+from cinefuse.data.sharing.transfer import Span, Torn, coalesced
 from cinefuse.data.sharing.web_file import Redirects, WebFile
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify

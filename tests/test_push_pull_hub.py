@@ -26,11 +26,11 @@ import pytest
 
 from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
 from cinefuse.data.errors import BadInput, DamagedFile, UsageError
+from cinefuse.data.patience import Patience
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.sharing.pull import pull
 from cinefuse.data.sharing.push import push
 from cinefuse.data.sharing.selection import Selection
-from cinefuse.data.sharing.transfer import Patience
 from cinefuse.data.status import Status
 from cinefuse.data.verify import verify
 

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import BadInput, CinefuseError, UsageError
+from ..patience import Patience
 from .address import HubPlace, redacted
-from .transfer import Patience
 from .web_file import WebFile
 
 

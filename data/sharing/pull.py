@@ -20,6 +20,7 @@ from ..disk import write_all, writing
 from ..embeddings import EmbeddingFile, content_digest
 from ..errors import DamagedFile, UsageError
 from ..header import Header, user_block_size
+from ..patience import Patience
 from ..rows import row_checksum
 from ..verify import verify
 from .copying import begin, finish, new_file
@@ -28,7 +29,7 @@ from .remote import HEAD, checked_head, first_bytes, open_remote
 from .selection import Index, Level, Plan, Selection, select
 from .sidecar import SUFFIX, Sidecar
 from .spool import Spool
-from .transfer import Patience, RemoteFile, Span, Watched, coalesced
+from .transfer import RemoteFile, Span, Watched, coalesced
 
 _BLOCK = 8 * 2**20
 _SAMPLE = 0.02  # rows read whole to prove a part, as a share of the bytes that are needed

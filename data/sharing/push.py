@@ -8,12 +8,13 @@ from typing import Protocol
 
 from ..embeddings import EmbeddingFile
 from ..errors import BadInput, DamagedFile, UsageError
+from ..patience import Patience
 from ..verify import verify
 from .address import HubPlace, holds_credentials, hub_place, is_web
 from .remote import HEAD, first_bytes
 from .sidecar import SUFFIX, Sidecar
 from .store import Store, StoreFile, agrees
-from .transfer import Patience, RemoteFile, Torn, Watched, patiently
+from .transfer import RemoteFile, Torn, Watched, patiently
 
 _CARD = "README.md"
 

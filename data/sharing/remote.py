@@ -6,9 +6,10 @@ from contextlib import closing
 
 from ..errors import DamagedFile
 from ..header import Header, user_block_size
+from ..patience import Patience
 from .address import hub_place, is_web
 from .store import StoreFile
-from .transfer import Patience, RemoteFile, Span, patiently, read_span
+from .transfer import RemoteFile, Span, patiently, read_span
 from .web_file import WebFile
 
 HEAD = 2**15  # bytes: the user block and, of nearly all files, the HDF5 metadata

@@ -14,7 +14,8 @@ from typing import Any
 
 from ..disk import read_all, write_all, write_atomically, writing
 from ..errors import DamagedFile, NoSpace
-from .transfer import Patience, RemoteFile, Span, Torn, Watched, read_in_order
+from ..patience import Patience
+from .transfer import RemoteFile, Span, Torn, Watched, read_in_order
 
 
 class Spool:

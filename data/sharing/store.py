@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import BadInput, CinefuseError, DamagedFile, NoSpace, UsageError
+from ..patience import Patience
 from .address import redacted, without_query
-from .transfer import REQUEST, Patience, Torn, patiently
+from .transfer import REQUEST, Torn, patiently
 
 PART: Final = 64 * 2**20  # bytes of one part of an upload in parts; a store's digest of such a file depends on it
 _MOST_PARTS: Final = 10_000

@@ -6,11 +6,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from threading import Event
 from typing import Final, Protocol, TypeVar
 
-from ..errors import BadInput
-from .address import redacted
+from ..patience import Patience
 
 REQUEST: Final = 8 * 2**20  # bytes asked for at once: large against a round trip, small enough to be lost
 IN_FLIGHT: Final = 6
@@ -70,36 +68,6 @@ class Watched:
 
     def advance(self, count: int) -> None:
         """So many more are here; negative where some were thrown away."""
-
-
-class Patience:
-    """Counts attempts in a row that brought nothing, and waits longer before each next one.
-
-    `given_up` is shared by all requests of a transfer: set, none of them waits or reads any longer.
-    """
-
-    def __init__(self, tries: int = 5, pause: float = 1.0, given_up: Event | None = None) -> None:
-        self.tries, self.pause, self.failed = tries, pause, 0
-        self.given_up = given_up or Event()
-
-    def another(self) -> Patience:
-        """The same patience for another request."""
-        return Patience(self.tries, self.pause, self.given_up)
-
-    def progress_was_made(self) -> None:
-        """Something arrived: the count starts again."""
-        self.failed = 0
-
-    def wait_after(self, where: str, fault: Exception) -> None:
-        """Wait; raises BadInput where that was the last attempt."""
-        self.failed += 1
-        if self.failed >= self.tries:
-            raise BadInput(
-                f"{where}: {self.tries} attempts in a row failed (last: {redacted(fault)}); what arrived is kept, "
-                "the same command continues it"
-            ) from None
-        if self.given_up.wait(min(60.0, self.pause * 2 ** (self.failed - 1))):
-            raise BadInput(f"{where}: given up; what arrived is kept, the same command continues it") from None
 
 
 def patiently(patience: Patience, where: str, work: Callable[[], _Result]) -> _Result:

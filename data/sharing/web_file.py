@@ -16,8 +16,9 @@ from typing import IO, Any, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ..errors import BadInput, DamagedFile
+from ..patience import Patience
 from .address import redacted, without_query
-from .transfer import Patience, Torn
+from .transfer import Torn
 
 _BLOCK: Final = 2**18
 _TIMEOUT: Final = 30.0
