@@ -5,14 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
-import select
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -431,124 +425,6 @@ def test_the_command_writes_the_page_and_says_how_large_it_is(place: Path, tmp_p
 # --- in a browser
 
 
-class Browser:
-    """A headless chromium, driven over the pipe of its DevTools protocol: nothing but Python is needed for that."""
-
-    def __init__(self, chromium: str, profile: Path) -> None:
-        theirs_in, self._out = os.pipe()
-        self._in, theirs_out = os.pipe()
-        # the browser speaks on descriptors 3 and 4
-        launch = (
-            "import fcntl, os, sys\n"
-            "ends = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]\n"
-            "os.dup2(ends[0], 3), os.dup2(ends[1], 4)\n"
-            "os.execv(sys.argv[3], sys.argv[3:])"
-        )
-        switches = (
-            "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync "
-            "--disable-background-networking --disable-component-update --remote-debugging-pipe"
-        )
-        command = [sys.executable, "-c", launch, str(theirs_in), str(theirs_out), chromium, *switches.split()]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(
-            [*command, f"--user-data-dir={profile}", "about:blank"], pass_fds=(theirs_in, theirs_out), **quiet
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._read, self._number, self._session = b"", 0, ""
-        self.events: list[dict[str, Any]] = []
-        target = self.do("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.do("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.do(f"{domain}.enable")
-
-    def close(self) -> None:
-        self._session = ""
-        self.do("Browser.close")
-        self._process.wait(20)
-        os.close(self._in)
-        os.close(self._out)
-
-    def do(self, method: str, **params: Any) -> Any:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
-        os.write(
-            self._out, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
-        )
-        while True:
-            answer = self._message()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def _message(self) -> dict[str, Any]:
-        while b"\0" not in self._read:
-            assert select.select([self._in], [], [], 60)[0], "the browser has been silent for a minute"
-            piece = os.read(self._in, 2**20)
-            assert piece, "the browser is gone"
-            self._read += piece
-        message, self._read = self._read.split(b"\0", 1)
-        return dict(json.loads(message))
-
-    def ask(self, script: str) -> Any:
-        answer = self.do("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def until(self, script: str) -> Any:
-        for _ in range(600):
-            if found := self.ask(script):
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"never came true: {script}")
-
-    def open(self, page: Path, hash_: str = "", width: int = 1280, height: int = 860) -> None:
-        self.do(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
-        self.do("Page.navigate", url="about:blank")
-        self.events.clear()
-        self.do("Page.navigate", url=page.as_uri() + hash_)
-        self.until("document.documentElement?.dataset.map === 'drawn' && document.readyState === 'complete'")
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            codes = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowDown": 40}
-            more = {"windowsVirtualKeyCode": codes[key]} if key in codes else {"text": key}
-            more |= {"text": "\r"} if key == "Enter" else {}
-            self.do("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
-            self.do("Input.dispatchKeyEvent", type="keyUp", key=key)
-
-    def click(self, x: float, y: float) -> None:
-        for kind in ("mousePressed", "mouseReleased"):
-            self.do("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    @property
-    def complaints(self) -> list[Any]:
-        kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-        return [event["params"] for event in self.events if event.get("method") in kinds]
-
-    @property
-    def requests(self) -> set[str]:
-        sent = [
-            event["params"]["request"]["url"]
-            for event in self.events
-            if event.get("method") == "Network.requestWillBeSent"
-        ]
-        return {url.split("#")[0] for url in sent if not url.startswith("data:")}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium here: the page is looked at in a browser only where there is one")
-    opened = Browser(chromium, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(scope="module")
 def page(place: Path, html: str) -> Path:
     path = place / "page.html"
@@ -556,12 +432,18 @@ def page(place: Path, html: str) -> Path:
     return path
 
 
+def opened(browser: Any, page: Path, hash_: str = "", width: int = 1280, height: int = 860) -> None:
+    """Open the page and wait until its map is drawn."""
+    browser.open(page, hash_, width, height)
+    browser.until("document.documentElement.dataset.map === 'drawn'")
+
+
 PANEL = "document.querySelector('#film h2')?.textContent"
 NEAR = "[...document.querySelectorAll('#film ol.near')].map(list => list.children.length)"
 
 
-def test_the_page_asks_nothing_of_any_network_and_nothing_goes_wrong(browser: Browser, page: Path) -> None:
-    browser.open(page, f"#film={100 + HOSTILE}")
+def test_the_page_asks_nothing_of_any_network_and_nothing_goes_wrong(browser: Any, page: Path) -> None:
+    opened(browser, page, f"#film={100 + HOSTILE}")
     assert browser.ask(PANEL).startswith(SCRIPT)
     assert browser.ask("document.title") == "films.h5 · films"
     assert browser.ask("document.querySelectorAll('img[src=x]').length") == 0
@@ -569,8 +451,8 @@ def test_the_page_asks_nothing_of_any_network_and_nothing_goes_wrong(browser: Br
     assert browser.complaints == []
 
 
-def test_search_finds_a_title_and_its_link_shows_the_film(browser: Browser, page: Path) -> None:
-    browser.open(page)
+def test_search_finds_a_title_and_its_link_shows_the_film(browser: Any, page: Path) -> None:
+    opened(browser, page)
     browser.ask("document.getElementById('words').focus()")
     browser.press(*"number 42 e")
     titles = "[...document.querySelectorAll('#found b')].map(one => one.textContent)"
@@ -580,13 +462,15 @@ def test_search_finds_a_title_and_its_link_shows_the_film(browser: Browser, page
     assert browser.ask(NEAR) == [12, 12]
     assert browser.ask("location.hash") == "#film=142"
     assert browser.ask("document.activeElement.tagName") == "H2"
+    browser.ask("history.back()")
+    browser.until("document.getElementById('film').hidden && !location.hash")
 
 
-def test_a_click_on_the_map_shows_the_film_that_lies_there(browser: Browser, page: Path, html: str) -> None:
+def test_a_click_on_the_map_shows_the_film_that_lies_there(browser: Any, page: Path, html: str) -> None:
     told = parts(html)[0]
     at = np.frombuffer(base64.b64decode(told["maps"][0]["at"]), "<u2").reshape(FILMS, 2)
     film = int(np.where(at[:, 0] == 0xFFFF, 0, at[:, 0]).argmax())  # the rightmost has nobody beside it
-    browser.open(page)
+    opened(browser, page)
     box = browser.ask("(r => [r.x, r.y, r.width, r.height])(document.getElementById('map').getBoundingClientRect())")
     side = 0.92 * min(box[2], box[3])
     browser.click(*(box[axis] + box[axis + 2] / 2 + (at[film, axis] / 65534 - 0.5) * side for axis in (0, 1)))
@@ -594,8 +478,8 @@ def test_a_click_on_the_map_shows_the_film_that_lies_there(browser: Browser, pag
     assert browser.ask(NEAR) == [12, 12]
 
 
-def test_the_map_is_walked_by_keyboard(browser: Browser, page: Path) -> None:
-    browser.open(page)
+def test_the_map_is_walked_by_keyboard(browser: Any, page: Path) -> None:
+    opened(browser, page)
     browser.ask("document.getElementById('map').focus()")
     browser.press("+", "+", "ArrowDown", "Enter")
     assert browser.until(PANEL).startswith("Film number")
@@ -604,23 +488,23 @@ def test_the_map_is_walked_by_keyboard(browser: Browser, page: Path) -> None:
     assert browser.ask("document.activeElement.id") == "words"
 
 
-def test_a_film_without_an_embedding_says_so(browser: Browser, page: Path) -> None:
-    browser.open(page, f"#film={100 + NO_PLOT}")
+def test_a_film_without_an_embedding_says_so(browser: Any, page: Path) -> None:
+    opened(browser, page, f"#film={100 + NO_PLOT}")
     says = browser.ask("document.getElementById('film').textContent")
     assert "Plot missing: the catalogue gives none" in says
     assert "No neighbours by plot: this film's plot has no embedding." in says
     assert browser.ask(NEAR) == [12]
-    browser.open(page, f"#film={100 + NO_POSTER}")
+    opened(browser, page, f"#film={100 + NO_POSTER}")
     says = browser.ask("document.getElementById('film').textContent")
     assert "Poster failed: not an image" in says
-    browser.open(page, f"#film={100 + CUT}")
+    opened(browser, page, f"#film={100 + CUT}")
     assert "Plot embedded in part: longer than the model reads" in browser.ask(
         "document.getElementById('film').textContent"
     )
 
 
-def test_every_map_can_be_chosen_and_is_in_the_address(browser: Browser, page: Path) -> None:
-    browser.open(page, "#film=100&map=image-main")
+def test_every_map_can_be_chosen_and_is_in_the_address(browser: Any, page: Path) -> None:
+    opened(browser, page, "#film=100&map=image-main")
     label = "document.getElementById('map').getAttribute('aria-label')"
     assert f"{FILMS - 1} films by poster, two principal components; 1 without" in browser.ask(label)
     browser.ask("document.querySelector('input[value=both]').click()")
@@ -629,7 +513,7 @@ def test_every_map_can_be_chosen_and_is_in_the_address(browser: Browser, page: P
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_the_page_never_scrolls_sideways(browser: Browser, page: Path, width: int) -> None:
+def test_the_page_never_scrolls_sideways(browser: Any, page: Path, width: int) -> None:
     for hash_ in ("", f"#film={100 + HOSTILE}"):
-        browser.open(page, hash_, width, 844)
+        opened(browser, page, hash_, width, 844)
         assert browser.ask("document.documentElement.scrollWidth") <= width

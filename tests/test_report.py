@@ -3,14 +3,9 @@ browser shows it whole on a desk and on a phone."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -420,152 +415,54 @@ def test_provenance_names_digests_and_what_differs_from_the_preset(runs: dict[st
 # a real browser
 
 
-_ON_3_AND_4 = """import fcntl, os, sys
-free = [fcntl.fcntl(int(given), fcntl.F_DUPFD, 10) for given in sys.argv[1:3]]
-for ours, theirs in zip(free, (3, 4)):  # where Chromium looks for its orders and leaves its answers
-    os.dup2(ours, theirs)
-os.execvp(sys.argv[3], sys.argv[3:])
-"""
-
-
-class Browser:
-    """Chromium without a window, spoken to over a pipe (the Chrome DevTools Protocol, messages ended by NUL)."""
-
-    def __init__(self, program: str, profile: Path) -> None:
-        read_orders, self._orders = os.pipe()
-        self._answers, write_answers = os.pipe()
-        quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
-        plain = ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "remote-debugging-pipe")
-        words = [program, *(f"--{word}" for word in (*plain, *quiet)), f"--user-data-dir={profile}"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _ON_3_AND_4, str(read_orders), str(write_answers), *words],
-            pass_fds=(read_orders, write_answers),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(read_orders)
-        os.close(write_answers)
-        self._held, self._number, self._session = b"", 0, None
-        self.events: list[dict[str, Any]] = []
-
-    def start(self) -> None:
-        page = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.ask(f"{domain}.enable")
-
-    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        order: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            order["sessionId"] = self._session
-        os.write(self._orders, json.dumps(order).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._held:
-            piece = os.read(self._answers, 2**20)
-            assert piece, "the browser ended"
-            self._held += piece
-        message, self._held = self._held.split(b"\0", 1)
-        return json.loads(message)
-
-    def open(self, page: Path, width: int, theme: str) -> None:
-        mobile = width < 600
-        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=mobile)
-        self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-        self.events.clear()
-        self.ask("Page.navigate", url=page.as_uri())
-        while not self.told("Page.loadEventFired"):
-            self.events.append(self._next())
-
-    def told(self, method: str) -> list[dict[str, Any]]:
-        return [event["params"] for event in self.events if event.get("method") == method]
-
-    def value(self, expression: str) -> Any:
-        found = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
-
-    def close(self) -> None:
-        self._session = None
-        with contextlib.suppress(AssertionError, OSError):
-            self.ask("Browser.close")
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        os.close(self._orders)
-        os.close(self._answers)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on this machine to open the page in")
-    opened = Browser(program, tmp_path_factory.mktemp("profile"))
-    try:
-        opened.start()
-        yield opened
-    finally:
-        opened.close()
-
-
 VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @pytest.mark.parametrize(("width", "theme"), VIEWS)
 @pytest.mark.parametrize("name", ["one", "several", "hostile"])
 def test_a_browser_shows_the_page_whole_and_asks_for_nothing(
-    browser: Browser, pages: dict[str, Written], name: str, width: int, theme: str
+    browser: Any, pages: dict[str, Written], name: str, width: int, theme: str
 ) -> None:
-    browser.open(pages[name].file, width, theme)
+    browser.open(pages[name].file, width=width, theme=theme)
     assert browser.told("Runtime.exceptionThrown") == []
     assert browser.told("Runtime.consoleAPICalled") == []
     assert [entry["entry"] for entry in browser.told("Log.entryAdded")] == []
     asked = [event["request"]["url"] for event in browser.told("Network.requestWillBeSent")]
     assert [url[:80] for url in asked if not url.startswith("data:")] == [pages[name].file.as_uri()]
-    assert browser.value("document.documentElement.scrollWidth") <= width
-    assert browser.value("[...document.querySelectorAll('details')].map(one => one.open = true).length") > 4
-    assert browser.value("document.documentElement.scrollWidth") <= width, "with all tables open"
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask("[...document.querySelectorAll('details')].map(one => one.open = true).length") > 4
+    assert browser.ask("document.documentElement.scrollWidth") <= width, "with all tables open"
     broken = "[...document.images].filter(one => !one.alt || !one.naturalWidth).length"
-    assert browser.value(f"Promise.all([...document.images].map(one => one.decode())).then(() => {broken})") == 0
-    ground = browser.value("getComputedStyle(document.body).backgroundColor")
+    assert browser.ask(f"Promise.all([...document.images].map(one => one.decode())).then(() => {broken})") == 0
+    ground = browser.ask("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(250, 248, 244)", "dark": "rgb(20, 18, 16)"}[theme]
 
 
 def test_a_reader_with_a_keyboard_reaches_the_content_and_every_table_that_scrolls(
-    browser: Browser, pages: dict[str, Written]
+    browser: Any, pages: dict[str, Written]
 ) -> None:
-    browser.open(pages["several"].file, 390, "light")
+    browser.open(pages["several"].file, width=390)
     landmarks = "['header', 'nav', 'main', 'footer'].map(one => document.querySelectorAll(one).length)"
-    assert browser.value(landmarks) == [1, 1, 1, 1]
+    assert browser.ask(landmarks) == [1, 1, 1, 1]
     for kind in ("rawKeyDown", "keyUp"):
-        browser.ask("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-    assert browser.value("document.activeElement.getAttribute('href')") == "#main"
-    assert browser.value("document.activeElement.getBoundingClientRect().left") >= 0, (
+        browser.do("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+    assert browser.ask("document.activeElement.getAttribute('href')") == "#main"
+    assert browser.ask("document.activeElement.getBoundingClientRect().left") >= 0, (
         "the link is seen once it is reached"
     )
     unreached = """[...document.querySelectorAll('*')].filter(one =>
         one.scrollWidth > one.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(one).overflowX)
         && one.tabIndex < 0).length"""
-    assert browser.value(unreached) == 0
-    browser.open(pages["several"].file, 1280, "light")
+    assert browser.ask(unreached) == 0
+    browser.open(pages["several"].file, width=1280)
     idle = "[...document.querySelectorAll('.strip')].filter(one => one.tabIndex >= 0).length"
-    assert browser.value(idle) == 0, "what does not scroll is no stop on the way"
+    assert browser.ask(idle) == 0, "what does not scroll is no stop on the way"
 
 
-def test_the_policy_holds_even_where_markup_got_in(browser: Browser, pages: dict[str, Written], tmp_path: Path) -> None:
+def test_the_policy_holds_even_where_markup_got_in(browser: Any, pages: dict[str, Written], tmp_path: Path) -> None:
     page = tmp_path / "altered.html"
     beacon = '<img alt="x" src="http://127.0.0.1:9/x.png">'
     page.write_text(read(pages["one"]).replace("</main>", f"{beacon}</main>"), "utf-8")
-    browser.open(page, 1280, "light")
+    browser.open(page, width=1280)
     refused = [entry["entry"]["text"] for entry in browser.told("Log.entryAdded")]
     assert any("Content Security Policy" in text for text in refused)
