@@ -227,8 +227,8 @@ function go(film, how = {}) {
   history.pushState(null, "", said.length ? "#" + said.join("&") : location.pathname + location.search);
   choose(film, how);
 }
+// links, back and forward all come by here: no two entries of the history share a hash, so popstate would only do it twice
 window.addEventListener("hashchange", () => readAddress({ focus: true, move: true }));
-window.addEventListener("popstate", () => readAddress({ move: true }));
 
 /* Which map. */
 const spaceNames = { text: "Plot", image: "Poster", both: "Both" };
