@@ -20,7 +20,7 @@ _SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("name", "prese
 def compare(runs: Sequence[Run], *, draws: int = 2000, seed: int = 0) -> pl.DataFrame:
     """One row a run, in their order, each against the first.
 
-    Columns: name (the folder's; its whole path where two share a name), preset, split (String); rmse, rmse_low,
+    Columns: name (the folder's, or what in its path tells it from the others), preset, split (String); rmse, rmse_low,
     rmse_high; difference (the run's RMSE minus the first's: below 0 it is better), difference_low, difference_high
     (Float64; null in the first row). Bounds are of 95 % percentile intervals over ``draws`` draws of whole users, the
     same users for both runs of a difference, and null where there is one user only.
@@ -66,5 +66,14 @@ def _refuse_other_ratings(first: Run, its: pl.DataFrame, other: Run, others: pl.
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    names = [run.folder.resolve().name for run in runs]
-    return [str(run.folder) if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)]
+    paths = [run.folder.resolve().parts for run in runs]
+    while len(set(paths)) > 1 and len({path[-1] for path in paths}) == 1:
+        paths = [path[:-1] for path in paths]  # study/text/seed-0 and study/poster/seed-0 are "text" and "poster"
+    return [_own_end(path, paths) for path in paths]
+
+
+def _own_end(path: tuple[str, ...], paths: Sequence[tuple[str, ...]]) -> str:
+    """The shortest end of a path that no other path has."""
+    others = [other for other in paths if other != path]
+    lengths = (length for length in range(1, len(path)) if all(other[-length:] != path[-length:] for other in others))
+    return "/".join(path[-next(lengths, len(path)) :])

@@ -341,10 +341,28 @@ def test_runs_tested_on_other_ratings_are_refused_by_name(runs: dict[str, Run], 
             compare([first, own_run])
 
 
-def test_runs_of_one_name_are_told_apart_by_their_paths(runs: dict[str, Run], own_run: Run, tmp_path: Path) -> None:
-    copy = Run.open(Path(shutil.copytree(own_run.folder, tmp_path / "elsewhere" / "run")))
-    names = compare([runs["squared"], own_run, copy], draws=1)["name"].to_list()
-    assert names == ["squared", str(own_run.folder), str(copy.folder)]
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (("a",), ["a"]),
+        (("a", "b"), ["a", "b"]),
+        (("a", "x/run", "y/run"), ["a", "x/run", "y/run"]),
+        (("study/text/u1/seed-0", "study/poster/u1/seed-0"), ["text", "poster"]),
+        (("study/text/u1/seed-0", "study/text/u1/seed-1"), ["seed-0", "seed-1"]),
+        (("x/run", "x/y/run"), ["x", "y"]),
+        (("run", "run/run"), ["top", "run"]),
+        (("run", "run"), ["run", "run"]),
+    ],
+)
+def test_runs_are_called_by_what_tells_their_paths_apart(
+    folders: tuple[str, ...], names: list[str], runs: dict[str, Run], tmp_path: Path
+) -> None:
+    opened = []
+    for folder in folders:
+        place = tmp_path / "top" / folder
+        shutil.copytree(runs["squared"].folder, place, dirs_exist_ok=True)
+        opened.append(Run.open(place))
+    assert compare(opened, draws=1)["name"].to_list() == names
 
 
 def test_comparing_nothing_or_without_draws_is_refused(runs: dict[str, Run]) -> None:

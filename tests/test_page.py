@@ -54,6 +54,18 @@ def test_text_stands_out_from_every_ground_in_both_themes(theme: str) -> None:
     assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_interval_can_be_seen_though_it_is_paler_than_its_dot(theme: str) -> None:
+    colours = themes()[theme]
+    told = re.search(r"\.whisker \{[^}]* opacity: ([.0-9]+)", render("page.html"))
+    assert told is not None
+    share = float(told[1])
+    for series in (f"series-{n}" for n in range(1, COLOURS + 1)):
+        parts = [[int(colours[name][at : at + 2], 16) for at in (1, 3, 5)] for name in (series, "paper")]
+        seen = "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in zip(*parts, strict=True))
+        assert contrast(seen, colours["paper"]) >= 3, f"{theme}: an interval of {series} is {seen}"
+
+
 def test_the_dark_theme_has_a_colour_of_its_own_for_all_that_the_light_one_has() -> None:
     light, dark = themes().values()
     assert light.keys() == dark.keys()

@@ -73,6 +73,8 @@ def pages(runs: dict[str, Run], hostile: Run, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("pages")
     asked = {"one": ["ordinal"], "several": ["paper", "mf", "ordinal"]}
     named = {name: [runs[run] for run in each] for name, each in asked.items()} | {"hostile": [hostile]}
+    copies = [folder / f"a-run-of-a-long-name-{number}" for number in range(MOST_RUNS)]
+    named["most"] = [Run.open(Path(shutil.copytree(runs["mf"].folder, copy))) for copy in copies]
     return {name: write_report(each, folder / f"{name}.html", draws=50) for name, each in named.items()}
 
 
@@ -136,6 +138,13 @@ def test_a_page_tells_nobody_where_things_lie_on_this_machine(
         html = read(written)
         assert str(sample.parent) not in html
         assert str(runs["paper"].folder.parent) not in html
+
+
+def test_runs_of_one_name_are_told_apart_without_saying_where_they_lie(runs: dict[str, Run], tmp_path: Path) -> None:
+    copies = [Run.open(Path(shutil.copytree(runs["mf"].folder, tmp_path / name / "seed-0"))) for name in ("one", "two")]
+    html = read(write_report(copies, tmp_path / "report.html", posters=False, draws=2))
+    assert str(tmp_path) not in html
+    assert "<h1><bdi>one</bdi></h1>" in html
 
 
 def test_the_same_runs_give_the_same_page(runs: dict[str, Run], pages: dict[str, Written], tmp_path: Path) -> None:
@@ -419,7 +428,7 @@ VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @pytest.mark.parametrize(("width", "theme"), VIEWS)
-@pytest.mark.parametrize("name", ["one", "several", "hostile"])
+@pytest.mark.parametrize("name", ["one", "several", "most", "hostile"])
 def test_a_browser_shows_the_page_whole_and_asks_for_nothing(
     browser: Any, pages: dict[str, Written], name: str, width: int, theme: str
 ) -> None:

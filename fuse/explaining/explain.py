@@ -117,17 +117,17 @@ class Explanation:
         return span_of(self.hiding_lift)
 
     def words_by_lift(self, most: int = _MOST_NAMED) -> list[tuple[str, float]]:
-        """The words of most weight with their lifts, each spelling once; without punctuation."""
+        """The words of most weight with their lifts, each once as it is first met; without punctuation."""
         if self.plot is None:
             return []
-        found: dict[str, float] = {}
+        found: dict[str, tuple[str, float]] = {}
         for place in np.argsort(-self.word_lift, kind="stable").tolist():
             word = self.plot.words[place].text
-            if any(c.isalnum() for c in word) and word.casefold() not in found and self.word_lift[place] > 0:
-                found[word.casefold()] = float(self.word_lift[place])
+            if any(c.isalnum() for c in word) and self.word_lift[place] > 0:
+                found.setdefault(word.casefold(), (word, float(self.word_lift[place])))
                 if len(found) == most:
                     break
-        return list(found.items())
+        return list(found.values())
 
     def marked_plot(self) -> list[Marked]:
         """The plot in pieces, words and what stands between them; joined they are the plot again."""

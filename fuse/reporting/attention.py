@@ -106,7 +106,7 @@ def _told(e: Explanation) -> list[str]:
     ):
         if modality in e.ablation.has:
             lost = signed(hidden.average - whole, 3)
-            lines.append(f"Without its {name} {lost}, typically {hidden.change:.3f} a user")
+            lines.append(f"Without its {name} {lost} on average; a user’s prediction moves by {hidden.change:.3f}")
     if e.attention is not None:
         shares = e.attention.shares
         lines.append(f"Attention: poster {percent(shares['image'])}, plot {percent(shares['text'])}")
