@@ -146,9 +146,13 @@ def _train(
     if training.folder is None:
         raise ValueError("expected a run folder to train into")
     began, out, first = time.perf_counter(), training.folder, training.ranks.first
+    told = _epochs_told(out / "metrics.jsonl") if first else set()
     with (out / "metrics.jsonl").open("a", encoding="utf-8") as log, _events(out, tensorboard and first) as event:
 
         def report(figures: dict[str, Any]) -> None:
+            # an epoch that was told, but not in a checkpoint when its process was killed, is trained again
+            if (figures["fit"], figures["epoch"]) in told:
+                return
             with writing(out / "metrics.jsonl"):
                 log.write(json.dumps(figures) + "\n")
                 log.flush()
@@ -252,13 +256,37 @@ def read_about(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     try:
         about: Any = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{folder} is no run folder (no config.json): make one with `cinefuse fuse`") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInput(f"{folder} is no run folder (no config.json): {_runs_inside(folder)}") from None
     except (ValueError, OSError) as fault:
         raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
         raise BadInput(f"{file} describes no run of this version: expected {FORMAT!r}, version {VERSION}")
     return about
+
+
+def _runs_inside(folder: Path) -> str:
+    """What to do about a folder that is no run itself: name one of the runs that it holds, or make one."""
+    # of --seeds or --folds, of both, of a study: one, two or three folders down
+    runs = [file.parent for depth in ("*", "*/*", "*/*/*") for file in sorted(folder.glob(f"{depth}/config.json"))]
+    if not runs:
+        return "make one with `cinefuse fuse`"
+    more = f" and {len(runs) - 3:,} more" if len(runs) > 3 else ""
+    return f"it holds {', '.join(map(str, runs[:3]))}{more}; name one of them"
+
+
+def _epochs_told(metrics: Path) -> set[tuple[int, int]]:
+    """(fit, epoch) of each line of `metrics.jsonl`, without what a full disk may have left of a last one."""
+    if not metrics.exists():
+        return set()
+    content = metrics.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomically(metrics, whole)
+    try:
+        return {(figures["fit"], figures["epoch"]) for figures in map(json.loads, whole.splitlines())}
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{metrics} has lines that are no figures of an epoch: delete the file, and resume") from None
 
 
 def _about(

@@ -267,6 +267,16 @@ def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, s
     assert f"{told['rmse']['deviation']:.4f}" in shown
 
 
+def test_a_folder_of_runs_is_refused_by_naming_the_runs_inside(run: Run, sample: Path, tmp_path: Path) -> None:
+    assert run("fuse", sample, tmp_path / "runs", *LIGHT, "--folds", "kfold:2", "--seeds", 2).code == 0
+    runs = [tmp_path / "runs" / fold / seed for fold in ("kfold-2-1", "kfold-2-2") for seed in ("seed-0", "seed-1")]
+    for words in ("evaluate {}", "recommend {} --user 1", "compare {}", "report {}", "explain {} --item 1"):
+        told = run(*words.format(tmp_path / "runs").split())
+        assert_refused_in_one_line(told, 3, *map(str, runs[:3]), "and 1 more; name one of them")
+        assert str(runs[3]) not in told.err
+    assert_refused_in_one_line(run("evaluate", runs[0].parent), 3, f"it holds {runs[0]}, {runs[1]}; name one of them")
+
+
 def test_more_seeds_keep_the_runs_of_the_earlier_ones(run: Run, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *LIGHT]
     assert run(*words, "--seeds", 2, "--seed", 1).code == 0

@@ -168,6 +168,28 @@ def test_patience_that_ran_out_stays_so_when_resumed(
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(epochs)
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"fit": 0, "epo'])
+def test_an_epoch_told_but_not_yet_in_a_checkpoint_stands_in_the_metrics_once(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
+    def killed(training: Training, *state: Any) -> None:
+        if training.standing.epoch == 2:
+            raise Stop
+        save(training, *state)
+
+    save, config, metrics = Training._save, small("mf", epochs=3, validation=0.1), tmp_path / "run" / "metrics.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_save", killed)
+        with pytest.raises(Stop):
+            fuse(sample, None, tmp_path / "run", config, device="cpu")
+    assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 2]
+    metrics.write_bytes(metrics.read_bytes() + torn)
+    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    told = [(figures["fit"], figures["epoch"]) for figures in map(json.loads, metrics.read_text().splitlines())]
+    assert told[:3] == [(0, 1), (0, 2), (0, 3)]
+    assert len(set(told)) == len(told)
+
+
 def test_a_finished_run_resumed_is_left_as_it_is(
     sample: Path, embeddings: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
