@@ -19,7 +19,7 @@ from .pairs import TrainingPairs
 from .ranks import ALONE, Ranks
 from .tokens import TokenBatch, TokenTable
 
-_BATCHES_OF_LIKE_LENGTH = 8
+_LENGTHS_MAY_SEEM = 1.2  # times what they are, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,17 +86,14 @@ class FilmBatches:
         yield from self._prefetched(self._cut(np.arange(self.films)))
 
     def _cut(self, order: npt.NDArray[np.int64], shuffle: tuple[int, int] | None = None) -> list[npt.NDArray[np.int64]]:
-        # within a stretch of several batches films are sorted by length: little padding, yet other company each epoch
-        lengths = sum((table.lengths for table in self.tables.values()), np.zeros(self.films, np.int64))
-        stretch = self.size * _BATCHES_OF_LIKE_LENGTH if shuffle else max(len(order), 1)
-        cuts = []
-        for start in range(0, len(order), stretch):
-            part = order[start : start + stretch]
-            part = part[np.argsort(lengths[part], kind="stable")]
-            cuts += [part[at : at + self.size] for at in range(0, len(part), self.size)]
+        # films of like length come together, for little padding; "like" by chance, for other company each epoch
+        lengths = sum((table.lengths for table in self.tables.values()), np.zeros(self.films))[order]
         if shuffle:
-            cuts = [cuts[place] for place in np.random.default_rng((*shuffle, 1)).permutation(len(cuts))]
-        return cuts
+            chance = np.random.default_rng((*shuffle, 1))
+            lengths *= chance.uniform(1, _LENGTHS_MAY_SEEM, len(order))
+        order = order[np.argsort(lengths, kind="stable")]
+        cuts = [order[at : at + self.size] for at in range(0, len(order), self.size)]
+        return [cuts[place] for place in chance.permutation(len(cuts))] if shuffle else cuts
 
     def _prefetched(self, whole: list[npt.NDArray[np.int64]]) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
         cuts = [self.ranks.share(films) for films in whole]

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from .tokens import TokenBatch
 
+_LEVELS = 2**16  # of the 16 bits that decide whether dropout spares a place
+
 
 class FusionTransformer(nn.Module):
     """Reads ``[FUSE] genre-and-year, plot tokens, [SEP], poster tokens`` of a film and gives its content vector.
 
     After arXiv 2407.09157; pre-norm blocks. The film's id is no token here: what ids know stands in `Factors`, so that
     a film nobody has rated is read exactly as any other. In the last block only [FUSE] asks, since only its answer is
-    used: that block costs a fifth of a whole one. A film without plot or poster has a learned "absent" token there.
+    used: that block costs next to nothing. A film without plot or poster has a learned "absent" token there.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class FusionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, outputs)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         # a film starts as what its ratings say: content has to earn its first word
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
@@ -124,18 +126,35 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, asking: Tensor, told: Tensor, mask: Tensor) -> Tensor:
         """(B, Q, W). mask: (B, 1, 1, T) bool, False where nothing is told."""
-        queries, keys, values = self.project(asking, told)
-        answer = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)  # (B, H, Q, W / H)
-        asking = asking + self.drop(self.merge(answer.transpose(1, 2).flatten(2)))  # (B, Q, W)
+        answer = self._tell_all(told, mask) if asking is told else self._tell_few(asking, told, mask)
+        asking = asking + self.drop(self.merge(answer))  # (B, Q, W)
         result: Tensor = asking + self.drop(self.mlp(asking))
         return result
 
+    def _tell_all(self, told: Tensor, mask: Tensor) -> Tensor:
+        queries, keys, values = self.project(told, told)
+        answer = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)  # (B, H, T, W / H)
+        return answer.transpose(1, 2).flatten(2)
+
+    def _tell_few(self, asking: Tensor, told: Tensor, mask: Tensor) -> Tensor:
+        """The same without a key or a value for every place: few questions and answers pass their weights instead."""
+        heard = self.norm(told)
+        to_key, to_value = self.key_value.weight.view(2, self.heads, -1, heard.shape[-1])  # (H, W / H, W) each
+        queries = self.query(self.norm(asking)).unflatten(-1, (self.heads, -1))  # (B, Q, H, W / H)
+        questions = torch.einsum("bqhd,hdw->bhqw", queries, to_key)
+        # the bias of the keys would add the same to all scores of a question, which changes no weight
+        scores = torch.einsum("bhqw,btw->bhqt", questions, heard).float() * queries.shape[-1] ** -0.5
+        weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+        mean = torch.einsum("bhqt,btw->bhqw", weights.to(heard.dtype), heard)
+        answer = torch.einsum("bhqw,hdw->bqhd", mean, to_value).flatten(2)
+        return answer + self.key_value.bias.chunk(2)[1]  # weights sum to 1
+
     def attention(self, asking: Tensor, told: Tensor, mask: Tensor) -> Tensor:
-        """(B, H, Q, T): the weights with which `forward` adds up values, which its fused kernel keeps to itself."""
+        """(B, H, Q, T): the weights with which `forward` adds up values, which it keeps to itself."""
         queries, keys, _ = self.project(asking, told)
         scores: Tensor = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
         return scores.masked_fill(~mask, -torch.inf).softmax(-1)
@@ -147,3 +166,22 @@ class Block(nn.Module):
         keys, values = self.key_value(heard).chunk(2, -1)
         split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.query(asked), keys, values)]
         return split[0], split[1], split[2]
+
+
+class Dropout(nn.Module):
+    """`nn.Dropout`; on a CPU, where drawing takes longer than using, four places share each 64-bit number drawn."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x, of whose places a share ``rate`` (to 1 / 65,536) is 0 and the others larger by as much in training."""
+        if not self.training or not self.rate:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # there drawing and using are one kernel
+            return F.dropout(x, self.rate)
+        drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = drawn.view(torch.int16)[: x.numel()].view(x.shape)
+        kept = (bits >= round(self.rate * _LEVELS) - _LEVELS // 2).to(x.dtype)
+        return x * kept.div_(1 - self.rate)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cinefuse.fuse.model import FusionTransformer
+from cinefuse.fuse.model import Block, Dropout, FusionTransformer
 from cinefuse.fuse.tokens import TokenBatch
 
 WIDTHS = {"text": 6, "image": 4}
@@ -150,6 +150,20 @@ def test_a_last_block_in_which_only_fuse_asks_equals_a_whole_one(layers: int) ->
     torch.testing.assert_close(model(batch_of(FILMS), KNOWN), model.output(model.norm(x[:, 0])), atol=1e-5, rtol=1e-5)
 
 
+def test_few_who_ask_hear_and_teach_what_all_would() -> None:
+    """A block answers few without a key or a value for every place; answers and gradients are those with them."""
+    torch.manual_seed(0)
+    block, x = Block(16, 4, 0.0), torch.randn(3, 7, 16, requires_grad=True)
+    mask = torch.ones(3, 1, 1, 7, dtype=torch.bool)
+    mask[0, ..., 4:] = mask[1, ..., 2] = False
+    few, all_of_them = block(x[:, :2], x, mask), block(x, x, mask)[:, :2]
+    torch.testing.assert_close(few, all_of_them, atol=1e-5, rtol=1e-5)
+    toward, learners = torch.randn_like(few), [x, *block.parameters()]
+    taught = [torch.autograd.grad(told, learners, toward) for told in (few, all_of_them)]
+    for ours, theirs in zip(*taught, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_a_model_without_side_information_reads_tokens_alone() -> None:
     model = transformer(side=0)
@@ -178,6 +192,34 @@ def test_dropout_draws_in_training_only() -> None:
     assert torch.equal(model(asked, KNOWN), model(asked, KNOWN))
     model.train()
     assert not torch.equal(model(asked, KNOWN), model(asked, KNOWN))
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_spares_its_share_of_places_each_by_itself_and_keeps_the_mean(rate: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(401, 997, dtype=dtype, requires_grad=True)
+    dropped = Dropout(rate)(x)
+    spared = dropped != 0
+    assert dropped.dtype == dtype
+    assert spared.float().mean().item() == pytest.approx(1 - rate, abs=0.005)
+    assert torch.equal(dropped[spared].unique(), torch.ones(1, dtype=dtype) / (1 - rate))
+    for apart in (1, 2, 3, 4, 997):  # places that share a number, and places of other numbers
+        both = (spared.flatten()[apart:] & spared.flatten()[:-apart]).float().mean().item()
+        assert both == pytest.approx((1 - rate) ** 2, abs=0.005)
+    dropped.sum().backward()
+    assert torch.equal(x.grad, dropped)
+
+
+def test_dropout_draws_anew_each_time_and_the_same_from_the_same_seed() -> None:
+    x, dropout = torch.ones(50, 50), Dropout(0.3)
+    torch.manual_seed(1)
+    first, second = dropout(x), dropout(x)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(second, first)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(dropout.eval()(x), x)
 
 
 def test_dropped_tokens_leave_every_vector_finite_and_are_told_again_when_serving() -> None:
