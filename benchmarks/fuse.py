@@ -1,18 +1,20 @@
 """Stage two: seconds of training, recommending and whole runs, beside a DataLoader over the same embeddings.
 
     python benchmarks/fuse.py --data ml-100k --embeddings ml-100k.h5 --data-1m ml-1m --embeddings-1m ml-1m.h5
-        [--quick] [--only throughput growth epoch waiting top whole] [--device cuda]
+        [--quick] [--busy] [--only throughput growth epoch waiting top whole] [--device cuda]
 
 Needs `pip install -e '.[bench]'`, datasets of MovieLens 100K and 1M (`cinefuse data import movielens`) and their
 embedding files with plots and posters (`cinefuse extract`). All ratings are training ratings, but in `whole`. The model
 is the preset `paper`, the Transformer over every token of both modalities, unless a table says otherwise; `whole` runs
-`best` and `best-1m`. Speed doesn't depend on the weights.
+`best` and `best-1m`. Speed doesn't depend on the weights. `--busy` counts the CPU seconds of one thread, reading ahead
+included, where others use the machine; a DataLoader's workers count themselves, so it has none then.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,6 +47,7 @@ class Bench:
         self.device = resolve_device(options.device)
         self.rounds = options.rounds or (2 if options.quick else 3)
         self.patience = options.patience
+        self.clock = time.process_time if options.busy else time.perf_counter
         self.settings = options.set
         full = preset("paper").with_settings(options.set)
         self.config = replace(full, precision=resolve_precision(full, self.device))
@@ -71,11 +74,11 @@ class Bench:
     def epoch(self, source: Source, **changes: object) -> Epoch:
         """An epoch of `paper` on all ratings of `source`."""
         config = replace(self.config, **changes)
-        return Epoch(config, source.material(config, self.device))
+        return Epoch(config, source.material(config, self.device), self.clock)
 
     def timed(self, ways: dict[str, Callable[[], object]], *, warm_up: bool = True) -> Rounds:
         """Interleaved rounds of `ways`."""
-        return interleaved(ways, self.rounds, warm_up=warm_up, patience=self.patience)
+        return interleaved(ways, self.rounds, warm_up=warm_up, clock=self.clock, patience=self.patience)
 
 
 def throughput(bench: Bench) -> None:
@@ -84,14 +87,14 @@ def throughput(bench: Bench) -> None:
 
     epoch = bench.epoch(bench.small)
     rows = bench.small.joined().embedding_row
-    rival = PerRatingTraining(bench.config, epoch.material, bench.small.embeddings, rows)
+    rival = PerRatingTraining(bench.config, epoch.material, bench.small.embeddings, rows, bench.clock)
     ratings = len(epoch.pairs)
     _heading(bench, f"Training throughput, {_shape(epoch)}, full tokens")
     budget = bench.options.budget or (8 if bench.options.quick else 60)
     each = budget / bench.rounds
     rivals: dict[str, Callable[[], object]] = {
         f"DataLoader over h5py rows, batch {BATCH}, {workers} workers": lambda w=workers: rival.epoch(w, each)
-        for workers in (0, 2)
+        for workers in ((0,) if bench.options.busy else (0, 2))
     }
     epoch.whole()
     # not watched for other programs: the workers of a DataLoader would count as such
@@ -115,7 +118,7 @@ def throughput(bench: Bench) -> None:
 def growth(bench: Bench) -> None:
     """Print what an epoch costs when the same films have ten times the ratings."""
     few = bench.epoch(bench.small)
-    many = Epoch(bench.config, grown(few.material, TIMES))
+    many = Epoch(bench.config, grown(few.material, TIMES), bench.clock)
     _heading(bench, f"An epoch with {TIMES} times the ratings of the same films, {_shape(few)}, full tokens")
     epochs = {"few": few, "many": many}
     ways = {f"{name}: {part}": way for name, epoch in epochs.items() for part, way in epoch.parts().items()}
@@ -223,7 +226,7 @@ def _whole(bench: Bench, which: str, name: str, source: Source, split: str, most
     def run() -> None:
         fuse(source.dataset, source.embeddings, folder, config, split=split, device=str(bench.device))
 
-    found = interleaved({"": run}, 1, warm_up=False)
+    found = interleaved({"": run}, 1, warm_up=False, clock=bench.clock)
     found.warn()
     told = Run.open(folder).summary
     minutes = at_most(found.median("") / 60, most)
@@ -252,12 +255,12 @@ SECTIONS = {
 def main() -> None:
     """Run the chosen sections."""
     options = _parser().parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    if options.busy or options.threads:
+        torch.set_num_threads(1 if options.busy else options.threads)
     describe_machine(["torch", "h5py", "numpy", "polars"])
     if torch.cuda.is_available():
         print(torch.cuda.get_device_name())
-    print(f"{torch.get_num_threads()} thread(s)", flush=True)
+    print(f"{torch.get_num_threads()} thread(s){', CPU seconds' if options.busy else ''}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="cinefuse-benchmark-", dir=options.folder))
     try:
         bench = Bench(options, folder)
@@ -278,6 +281,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--embeddings-1m", type=Path, help="its embedding file")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--threads", type=int, help="how many torch uses (as many as there are cores)")
+    parser.add_argument(
+        "--busy", action="store_true", help="one thread and its CPU seconds, where others use the machine"
+    )
     parser.add_argument("--budget", type=float, help="seconds that each form of the DataLoader runs, over all rounds")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting of the presets"

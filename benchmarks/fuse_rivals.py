@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,8 +113,15 @@ class PerRating(nn.Module):
 class PerRatingTraining:
     """Trains `PerRating` from a DataLoader, with AdamW and in the precision of `config`."""
 
-    def __init__(self, config: Config, material: Material, embeddings: Path, rows: np.ndarray) -> None:
-        self.config, self.device = config, material.device
+    def __init__(
+        self,
+        config: Config,
+        material: Material,
+        embeddings: Path,
+        rows: np.ndarray,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.config, self.device, self.clock = config, material.device, clock
         widths = {name: held.width for name, held in material.tables.items()}
         self.model = PerRating(config, material.users, material.side, widths).to(self.device).train()
         self.optimiser = torch.optim.AdamW(
@@ -176,4 +183,4 @@ class PerRatingTraining:
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return self.clock()
