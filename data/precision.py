@@ -29,7 +29,11 @@ def rounded(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
 
 def infinite(stored: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.bool_]:
     """Where an array as `rounded` gives it is infinite."""
-    found: npt.NDArray[np.bool_] = (stored & 0x7FFF) == 0x7F80 if dtype == "bfloat16" else np.isinf(stored)
+    found: npt.NDArray[np.bool_]
+    if dtype == "float32":
+        found = np.isinf(stored)
+    else:  # by its bits: several times faster than numpy asks its half-precision floats
+        found = (stored.view(np.uint16) & 0x7FFF) == (0x7F80 if dtype == "bfloat16" else 0x7C00)
     return found
 
 
@@ -40,9 +44,11 @@ def quantised(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], np
     """
     scale = (np.abs(values).max(axis=1, initial=0) / np.float32(_LARGEST)).astype("<f4")
     divisor = np.where((scale > 0) & np.isfinite(scale), scale, np.float32(1))
-    steps = np.rint(values / divisor[:, None])
+    steps = values / divisor[:, None]
+    np.rint(steps, out=steps)
     steps[np.isnan(scale)] = 0
-    return np.clip(steps, -_LARGEST, _LARGEST).astype(np.int8), scale
+    np.clip(steps, -_LARGEST, _LARGEST, out=steps)
+    return steps.astype(np.int8), scale
 
 
 def converted_fingerprint(fingerprint: Mapping[str, Any], dtype: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import runpy
 import shutil
@@ -67,6 +66,11 @@ def test_bfloat16_is_the_nearest_one_ties_to_even(values: np.ndarray) -> None:
     theirs = torch.from_numpy(values).to(torch.bfloat16)
     assert np.array_equal(as_float32(ours, "bfloat16"), theirs.float().numpy(), equal_nan=True)
     assert np.array_equal(infinite(ours, "bfloat16"), theirs.isinf().numpy())
+
+
+def test_an_infinite_float16_is_known_by_its_bits() -> None:
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    assert np.array_equal(infinite(every, "float16"), np.isinf(every))
 
 
 @quick
@@ -194,7 +198,7 @@ def test_there_and_back_is_bit_for_bit(tmp_path: Path, source: Path, compression
     packed, flat = tmp_path / "films.packed", tmp_path / "films.h5"
     compress(source, packed, compression)
     assert compression_of(packed) == compression
-    assert decompress(packed, flat) == hashlib.sha256(source.read_bytes()).hexdigest()
+    decompress(packed, flat)
     assert flat.read_bytes() == source.read_bytes()
 
 

@@ -17,6 +17,7 @@ from ..precision import DTYPES, converted_fingerprint, infinite, quantised, roun
 from .copying import begin, copy_locally, damage_refused, finish, new_file
 from .lineage import descended
 from .selection import Index, LocalBytes, Origin, Plan, assemble
+from .side_by_side import side_by_side
 
 _VALUES = 2**18  # converted at once: what fits a processor's cache
 _MOST_NAMED = 5
@@ -70,29 +71,35 @@ def convert(
 def _convert_modality(
     file: EmbeddingFile, name: str, header: Header, descriptor: int, told: Callable[[int], None]
 ) -> None:
-    modality = file[name]
+    modality, refuse = file[name], damage_refused(file, name)
+    written, embedded = ~modality.pending, modality.has_embedding
+
+    def convert_rows(rows: tuple[int, int]) -> npt.NDArray[np.intp]:
+        """Check a run of rows and convert it; (K,) the rows with a value that the new format cannot hold."""
+        start, stop = rows
+        refuse(start + np.flatnonzero(written[start:stop]))
+        too_large = np.zeros(stop - start, np.bool_)
+        for part, first, end in (("cls", start, stop), ("tokens", *modality.offsets[[start, stop]].tolist())):
+            for at in range(first, end, _at_once(modality)):
+                until = min(at + _at_once(modality), end)
+                bad = at + np.flatnonzero(_convert_run(modality, f"{name}/{part}", at, until, header, descriptor))
+                found = bad if part == "cls" else np.searchsorted(modality.offsets, bad, "right") - 1
+                too_large[found - start] = True
+        return start + np.flatnonzero(too_large & embedded[start:stop])
+
     overflow: list[str] = []
     read = 0
-    refuse = damage_refused(file, name)
-    for start, stop in _stretches(modality):
-        refuse(start + np.flatnonzero(~modality.pending[start:stop]))
-        first, last = int(modality.offsets[start]), int(modality.offsets[stop])
-        too_large = np.zeros(stop - start, np.bool_)
-        for part, begins, ends in (("cls", start, stop), ("tokens", first, last)):
-            for at in range(begins, ends, _at_once(modality)):
-                until = min(at + _at_once(modality), ends)
-                bad = at + np.flatnonzero(_convert_run(modality, f"{name}/{part}", at, until, header, descriptor))
-                rows = bad if part == "cls" else np.searchsorted(modality.offsets, bad, "right") - 1
-                too_large[rows - start] = True
-            told((ends - begins) * modality.width * modality.cls.itemsize)
-        read += stop - start
-        if read >= _ROWS_REMEMBERED:
-            read = 0
-            file.forget()
-        too_large &= modality.has_embedding[start:stop]
-        overflow += [f"{name} of item {file.ids[start + row]}" for row in np.flatnonzero(too_large).tolist()]
-        if len(overflow) > _MOST_NAMED:
-            break
+    with side_by_side(convert_rows, _stretches(modality)) as results:
+        for (start, stop), too_large in zip(_stretches(modality), results, strict=True):
+            overflow += [f"{name} of item {file.ids[row]}" for row in too_large.tolist()]
+            if len(overflow) > _MOST_NAMED:
+                break
+            embeddings = stop - start + int(modality.offsets[stop] - modality.offsets[start])
+            told(embeddings * modality.width * modality.cls.itemsize)
+            read += stop - start
+            if read >= _ROWS_REMEMBERED:
+                read = 0
+                file.forget()
     if overflow:
         dtype = header.datasets[f"{name}/cls"].dtype
         shown = ", ".join(overflow[:_MOST_NAMED]) + (", ..." if len(overflow) > _MOST_NAMED else "")

@@ -7,10 +7,12 @@ bytes must be an embedding file's header, which says how long the whole is, and 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -19,6 +21,7 @@ from ..embeddings import EmbeddingFile
 from ..errors import BadInput, DamagedFile, UsageError
 from ..header import FIRST_LINE_LENGTH, Header, user_block_size
 from .copying import new_file
+from .side_by_side import side_by_side
 
 COMPRESSIONS: Final = {"gzip": ".gz", "zstd": ".zst"}
 _BLOCK: Final = 4 * 2**20
@@ -44,30 +47,27 @@ def compress(
 ) -> int:
     """Write `source`, a finished or unfinished embedding file, compressed to `out`; returns the bytes written.
 
-    `told` is the number of bytes of `source` read each time. Raises UsageError for an unknown compression or where
-    zstd is not installed, and what opening `source` and `new_file` raise.
+    `told` is the number of bytes of `source` compressed each time. Raises UsageError for an unknown compression or
+    where zstd is not installed, and what opening `source` and `new_file` raise.
     """
     if compression not in COMPRESSIONS:
         raise UsageError(f"--compression: expected {' or '.join(COMPRESSIONS)}, found {compression}")
     pack = _packer(compression)
     with EmbeddingFile.open(source, pending=True) as file, new_file(out, overwrite=overwrite) as working, writing(out):
-        left = file.header.file_length
+        length = file.header.file_length
         with source.open("rb") as flat, working.open("wb") as packed:
-            while left:
-                block = flat.read(min(_BLOCK, left))
-                if not block:
-                    raise DamagedFile(f"{source}: it became shorter while it was read")
-                left -= len(block)
-                packed.write(pack(block))
-                told(len(block))
+            with side_by_side(pack, _blocks(flat, length, source)) as parts:
+                for at, part in zip(range(0, length, _BLOCK), parts, strict=True):
+                    packed.write(part)
+                    told(min(_BLOCK, length - at))
             written = packed.tell()
     return written
 
 
 def decompress(
     source: Path, out: Path, *, overwrite: bool = False, told: Callable[[int], None] = lambda _: None
-) -> str:
-    """Write to `out` the embedding file that `source` holds compressed, bit for bit; returns its SHA-256.
+) -> None:
+    """Write to `out` the embedding file that `source` holds compressed, bit for bit.
 
     Its place on the disk is reserved once the header is read. Raises DamagedFile where it is cut short, holds
     something else or more than its header says, and what `new_file` raises.
@@ -75,22 +75,24 @@ def decompress(
     compression = compression_of(source)
     if compression is None:
         raise DamagedFile(f"{source}: expected gzip or zstd, found something else")
-    digest = hashlib.sha256()
-    with source.open("rb") as packed, new_file(out, overwrite=overwrite) as working, writing(out):
-        blocks = _unpacked(packed, compression, source)
+    with (
+        source.open("rb") as packed,
+        closing(_unpacked(packed, compression, source)) as blocks,
+        new_file(out, overwrite=overwrite) as working,
+        writing(out),
+    ):
         head = _head(blocks, source)
         length = _declared_length(head, source)
         descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             reserve(descriptor, length)
             at = 0
-            for block in _chain(head, blocks):
+            for block in chain([head], blocks):
                 if at + len(block) > length:
                     raise DamagedFile(
                         f"{source}: holds more than the {length:,} bytes that its header says; do not use it"
                     )
                 write_all(descriptor, block, at)
-                digest.update(block)
                 at += len(block)
                 told(len(block))
         finally:
@@ -98,15 +100,28 @@ def decompress(
         if at != length:
             raise DamagedFile(f"{source}: cut short: expected {length:,} bytes inside, found {at:,}; fetch it again")
         EmbeddingFile.open(working, pending=True).close()
-    return digest.hexdigest()
+
+
+def _blocks(flat: BinaryIO, length: int, source: Path) -> Iterator[bytes]:
+    for at in range(0, length, _BLOCK):
+        block = flat.read(min(_BLOCK, length - at))
+        if len(block) < min(_BLOCK, length - at):
+            raise DamagedFile(f"{source}: it became shorter while it was read")
+        yield block
 
 
 def _packer(compression: str) -> Callable[[bytes], bytes]:
     if compression == "gzip":
         return _gzip_member
-    frames = _zstandard().ZstdCompressor(level=_LEVEL["zstd"], write_checksum=True, write_content_size=True)
-    pack: Callable[[bytes], bytes] = frames.compress
-    return pack
+    zstandard = _zstandard()
+
+    def zstd_frame(block: bytes) -> bytes:
+        # a compressor of its own: they cannot be shared by threads
+        packer = zstandard.ZstdCompressor(level=_LEVEL["zstd"], write_checksum=True, write_content_size=True)
+        frame: bytes = packer.compress(block)
+        return frame
+
+    return zstd_frame
 
 
 def _gzip_member(block: bytes) -> bytes:
@@ -123,12 +138,12 @@ def _zstandard() -> Any:
     return zstandard
 
 
-def _unpacked(packed: BinaryIO, compression: str, source: Path) -> Iterator[bytes]:
-    """The decompressed bytes, at most `_BLOCK` at a time, whatever the file claims."""
+def _unpacked(packed: BinaryIO, compression: str, source: Path) -> Generator[bytes]:
+    """The decompressed bytes, a few `_BLOCK` at a time, whatever the file claims."""
     return _ungzipped(packed, source) if compression == "gzip" else _unzstd(packed, source)
 
 
-def _ungzipped(packed: BinaryIO, source: Path) -> Iterator[bytes]:
+def _ungzipped(packed: BinaryIO, source: Path) -> Generator[bytes]:
     rest = packed.read(_BLOCK)
     while rest:
         member = zlib.decompressobj(31)
@@ -145,45 +160,73 @@ def _ungzipped(packed: BinaryIO, source: Path) -> Iterator[bytes]:
         rest = member.unused_data or packed.read(_BLOCK)
 
 
-def _unzstd(packed: BinaryIO, source: Path) -> Iterator[bytes]:
+@dataclass(frozen=True)
+class _Frame:
+    """Where a zstd frame lies, and how long its content is, where its header tells (else -1)."""
+
+    offset: int
+    length: int
+    content: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it may be read and decompressed as a whole."""
+        return 0 <= self.content <= _BLOCK and self.length <= 2 * _BLOCK
+
+
+def _unzstd(packed: BinaryIO, source: Path) -> Generator[bytes]:
     zstandard = _zstandard()
-    frames = zstandard.ZstdDecompressor(max_window_size=_LARGEST_FRAME)
-    with frames.stream_reader(packed, read_across_frames=True, closefd=False) as reader:
-        while True:
-            try:
-                block: bytes = reader.read(_BLOCK)
-            except zstandard.ZstdError as error:
-                raise DamagedFile(f"{source}: damaged zstd ({error}); fetch it again") from None
-            if not block:
-                break
-            yield block
-    # the reader says nothing of a last frame that lacks its end, where the checksum of its content is
-    if not _frames_end(packed, zstandard):
-        raise DamagedFile(f"{source}: cut short in the middle of a zstd frame; fetch it again")
+
+    def content(frame: _Frame) -> bytes:
+        whole: bytes = _unpacker(zstandard).decompress(os.pread(packed.fileno(), frame.length, frame.offset))
+        return whole
+
+    try:
+        # ours are small, and several are undone at once; another program's may be one large frame, read bit by bit
+        for small, frames in groupby(_frames(packed, zstandard, source), lambda frame: frame.is_small):
+            if small:
+                with side_by_side(content, frames) as blocks:
+                    yield from blocks
+            else:
+                for frame in frames:
+                    packed.seek(frame.offset)
+                    with _unpacker(zstandard).stream_reader(packed, closefd=False) as reader:
+                        while block := reader.read(_BLOCK):
+                            yield block
+    except zstandard.ZstdError as error:
+        raise DamagedFile(f"{source}: damaged zstd ({error}); fetch it again") from None
 
 
-def _frames_end(packed: BinaryIO, zstandard: Any) -> bool:
-    """Whether the file ends where its last frame does (RFC 8878: headers tell each block's length)."""
+def _unpacker(zstandard: Any) -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=_LARGEST_FRAME)  # each thread needs its own
+
+
+def _frames(packed: BinaryIO, zstandard: Any, source: Path) -> Iterator[_Frame]:
+    """The frames of a zstd file (RFC 8878: headers tell each block's length). Raises DamagedFile for a torn one.
+
+    zstandard's reader says nothing of a last frame that lacks its end, where the checksum of its content is.
+    """
     at, size = 0, os.fstat(packed.fileno()).st_size
     while at < size:
+        start = at
         head = os.pread(packed.fileno(), 18, at)
         if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:  # to be skipped: its length follows
             at += 8 + int.from_bytes(head[4:8], "little")
             continue
-        try:
-            at += int(zstandard.frame_header_size(head))
-            checksum = 4 * bool(zstandard.get_frame_parameters(head).has_checksum)
-        except zstandard.ZstdError:
-            return False
+        told = zstandard.get_frame_parameters(head)
+        at += int(zstandard.frame_header_size(head))
         last = False
         while not last and at < size:
             block = int.from_bytes(os.pread(packed.fileno(), 3, at), "little")
             last, kind = bool(block & 1), block >> 1 & 3
             at += 3 + (1 if kind == 1 else block >> 3)  # kind 1: one byte, repeated
-        if not last:
-            return False
-        at += checksum
-    return at == size
+        at += 4 * bool(told.has_checksum)
+        if not last or at > size:
+            break
+        unknown = told.content_size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
+        yield _Frame(start, at - start, -1 if unknown else told.content_size)
+    if at != size:
+        raise DamagedFile(f"{source}: cut short in the middle of a zstd frame; fetch it again")
 
 
 def _head(blocks: Iterator[bytes], source: Path) -> bytes:
@@ -202,8 +245,3 @@ def _head(blocks: Iterator[bytes], source: Path) -> bytes:
 def _declared_length(head: bytes, source: Path) -> int:
     name = f"{source} (decompressed)"
     return Header.length_told(head[: user_block_size(head[:FIRST_LINE_LENGTH], name)], name)
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest

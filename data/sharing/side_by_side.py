@@ -1,0 +1,46 @@
+"""Blocks worked on by a few threads at once: numpy, compressors and the disk let go of the interpreter meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+_MOST_THREADS = 4  # the disk is the limit soon after
+_AHEAD = 2  # pieces a thread that are begun before they are asked for: memory stays flat
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def side_by_side(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Iterator[Result]]:
+    """`work` of each of `pieces`, in their order; inside the block several are worked on at once.
+
+    `pieces` are drawn in the caller's thread, a few ahead. What `work` raises comes out where its result would. However
+    the block ends, nothing is at work any more once it has: what `work` writes to may be closed then.
+    """
+    begun: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(_threads(), "side-by-side") as pool:
+
+        def results() -> Iterator[Result]:
+            rest = iter(pieces)
+            begun.extend(pool.submit(work, piece) for piece in islice(rest, _AHEAD * _threads()))
+            while begun:
+                yield begun.popleft().result()
+                begun.extend(pool.submit(work, piece) for piece in islice(rest, 1))
+
+        try:
+            yield results()
+        finally:
+            for future in begun:
+                future.cancel()
+
+
+def _threads() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_THREADS, available)
