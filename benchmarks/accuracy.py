@@ -4,8 +4,8 @@
     python benchmarks/accuracy.py ml-1m ml-1m.h5 --split random:0.1 --preset best-1m --rank 20 --iterations 120
 
 Needs `pip install -e '.[bench]'`. myFM (Bayesian factorisation machine, Gibbs sampling) gets ids, who rated what on
-both sides, genres, years and demographics; no dates, no plots, no posters. Both learn from all ratings that are not in
-the test part; ours sets a tenth of them aside first to choose how long to train.
+both sides, genres, years, tags and demographics; no dates, no plots, no posters. Both learn from all ratings that are
+not in the test part; ours sets a tenth of them aside first to choose how long to train.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from measure import describe_machine, heading, table
+from torch import Tensor
 
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.errors import CinefuseError
@@ -32,6 +33,7 @@ from cinefuse.fuse.material import places_of
 from cinefuse.fuse.metrics import Interval, paired_difference, rmse
 from cinefuse.fuse.run import Run, fuse
 from cinefuse.fuse.side import film_side, user_side
+from cinefuse.fuse.tags import FilmTags
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +129,8 @@ class Line:
 class MyFM:
     """myFM over two relation blocks: what is known of a user, and of a film, each with who rated what in training.
 
+    It is told what `best` is told but for plots and posters: demographics, genres, years, tags.
+
     A set of rated films, or of raters, has length 1 whatever its size: each of n members weighs n ** -0.5.
     """
 
@@ -137,8 +141,10 @@ class MyFM:
         seen = sparse.csr_matrix(
             (np.ones(len(train.user)), (train.user.astype(np.int64), train.film.astype(np.int64))), (users, films)
         )
+        items = Catalog.open(dataset).items
+        tags = FilmTags.read(items).of_films.matrix
         user_parts = [sparse.identity(users), _of_length_one(seen), user_side(dataset, joined.user_ids)]
-        film_parts = [sparse.identity(films), _of_length_one(seen.T), film_side(Catalog.open(dataset).items)]
+        film_parts = [sparse.identity(films), _of_length_one(seen.T), film_side(items), _as_scipy(tags)]
         parts = [[part for part in side if part.shape[1]] for side in (user_parts, film_parts)]
         self._user, self._film = (sparse.hstack(side, format="csr", dtype=np.float64) for side in parts)
         self._groups = [part.shape[1] for side in parts for part in side]
@@ -167,6 +173,13 @@ class MyFM:
         from scipy import sparse
 
         return sparse.csr_matrix((len(ratings.user), 0))
+
+
+def _as_scipy(matrix: Tensor) -> Any:
+    from scipy import sparse
+
+    parts = (matrix.values(), matrix.col_indices(), matrix.crow_indices())
+    return sparse.csr_matrix(tuple(part.numpy() for part in parts), tuple(matrix.shape))
 
 
 def _of_length_one(members: Any) -> Any:

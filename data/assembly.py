@@ -15,16 +15,19 @@ from .items import without_repeats
 from .ratings import rating_counts, write_fold
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .ratings import RatingTable
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user asked of an import: replace OUT, refuse doubtful rows, copy the posters into the dataset."""
+    """What the user asked of an import: replace OUT, refuse doubtful rows, copy the posters, take tags from columns."""
 
     overwrite: bool = False
     strict: bool = False
     copy_posters: bool = False
+    tags: Sequence[str] = ()
 
 
 @dataclass
@@ -73,6 +76,8 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
         "texts": items.height - items["text"].null_count(),
         "posters": items.height - items["poster"].null_count(),
     }
+    if tags := items["tags"].explode().drop_nulls().n_unique():
+        counts["tags"] = tags
     warnings = [*parts.warnings, *repeats]
     if parts.ratings is not None:
         file = staging.folder / "ratings.parquet"
@@ -87,12 +92,15 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
         users.write_parquet(staging.folder / "users.parquet", compression="zstd")
     root = "."
     if parts.posters is not None:
-        root = poster_root_as_written(parts.posters, out)
+        root, given = poster_root_as_written(parts.posters, out), items["poster"].drop_nulls().to_list()
         if choices.copy_posters:
-            root, missing = copy_posters(items["poster"].drop_nulls().to_list(), parts.posters, staging.folder)
-            warnings += [f"{missing:,} posters are not files inside {parts.posters}; they were not copied"] * bool(
-                missing
-            )
+            root, missing = copy_posters(given, parts.posters, staging.folder)
+            said = "they were not copied"
+        else:
+            missing = sum(poster_inside(parts.posters, poster) is None for poster in given)
+            said = "--posters names the folder that they start from"
+        if missing:
+            warnings.append(f"{missing:,} of {len(given):,} posters are not files inside {parts.posters}; {said}")
     Description(out.resolve().name, root, parts.sources, counts).write(staging.folder)
     return ImportReport(out, counts, warnings)
 
@@ -117,7 +125,9 @@ def _doubts(found: dict[str, Any]) -> list[str]:
 
 
 def poster_inside(root: Path, poster: str) -> Path | None:
-    """The file a poster path leads to, if it is a regular file inside ``root`` (both resolved); else None."""
+    """The file a relative poster path leads to, if it is a regular file inside ``root`` (both resolved); else None."""
+    if Path(poster).is_absolute():
+        return None
     try:
         file = (root / poster).resolve()
         return file if file.is_relative_to(root.resolve()) and file.is_file() else None
@@ -136,7 +146,7 @@ def copy_posters(posters: list[str], source: Path, folder: Path) -> tuple[str, i
     missing = 0
     for poster in dict.fromkeys(posters):
         file = poster_inside(source, poster)
-        if file is None or Path(poster).is_absolute() or ".." in Path(poster).parts:
+        if file is None or ".." in Path(poster).parts:
             missing += 1
             continue
         target = folder / root / poster

@@ -22,8 +22,9 @@ class Catalog:
     """The items of a dataset folder, in the order of `items.parquet`.
 
     ids: (N,) int64, or (N,) of dtype object holding ``str`` where the source has text ids. Unique, none missing.
-    items: N rows with item_id (Int64 or String), title (String), year (Int32, may be null), genres (List[String]),
-        text (String, may be null), poster (String, may be null).
+    items: N rows with item_id (Int64 or String), title (String), year (Int32, may be null), genres and tags
+        (List[String]; a tag is as in "director: Agnès Varda"), text (String, may be null), poster (String, may be
+        null). Folders from before there were tags have none.
     poster_root: the folder that the paths in ``poster`` start from. Whether a path stays inside it, and whether there
         is an image, is for whoever opens it to check.
     """
@@ -54,8 +55,8 @@ class Catalog:
     def texts(self, template: str = "{text}") -> Iterator[str | None]:
         """Yield one text a film: ``template`` filled with the columns of items, or None where the film has no text.
 
-        ``{{`` and ``}}`` stand for braces; a null becomes nothing, genres are joined by commas. UsageError (at the
-        call, not at the first text) where the template is malformed or names a column there isn't.
+        ``{{`` and ``}}`` stand for braces; a null becomes nothing, genres and tags are joined by commas. UsageError (at
+        the call, not at the first text) where the template is malformed or names a column there isn't.
         """
         columns = _columns_named(template, self.items.columns)
         return _filled(template, self.items.select(list(dict.fromkeys(["text", *columns]))))
@@ -73,6 +74,8 @@ def _read_items(file: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as fault:
         reason = str(fault).splitlines()[0]
         raise BadInput(f"{file} cannot be read as Parquet ({reason}): import the dataset again") from None
+    if "tags" not in items.columns:
+        items = items.with_columns(tags=pl.lit([], dtype=ITEM_COLUMNS["tags"]))
     if absent := [name for name in ITEM_COLUMNS if name not in items.columns]:
         raise BadInput(f"{file} lacks the column {absent[0]!r}; it has {', '.join(items.columns)}")
     for name, dtype in ITEM_COLUMNS.items():

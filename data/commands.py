@@ -54,6 +54,13 @@ PostersOption = Annotated[Path | None, typer.Option(help="folder that poster pat
 EncodingOption = Annotated[str, typer.Option(help="encoding of CSV, TSV and JSON lines files")]
 CopyPostersOption = Annotated[bool, typer.Option("--copy-posters", help="copy the posters into the dataset")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="refuse ids given twice")]
+TagsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="column whose words become tags, may be given again (else director, actors, country, ... where there)",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="replace an existing dataset")]
 
 
@@ -67,6 +74,7 @@ def data_import_movielens(
     out: Annotated[Path, typer.Argument(help="dataset folder to make")],
     items: Annotated[Path | None, typer.Option(help="table of plots and posters, joined by film id")] = None,
     posters: PostersOption = None,
+    tags: TagsOption = None,
     encoding: EncodingOption = "utf-8",
     copy_posters: CopyPostersOption = False,
     strict: StrictOption = False,
@@ -80,7 +88,7 @@ def data_import_movielens(
     from .info_screen import show_import
     from .movielens import import_movielens
 
-    choices = Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters)
+    choices = Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ())
     show_import(import_movielens(source, out, items=items, posters=posters, encoding=encoding, choices=choices))
 
 
@@ -90,6 +98,7 @@ def data_import_table(
     items: Annotated[Path, typer.Option(help="table of films: .csv, .tsv, .parquet, .jsonl")],
     ratings: Annotated[Path | None, typer.Option(help="table of ratings, of the same kinds")] = None,
     posters: PostersOption = None,
+    tags: TagsOption = None,
     item_id: Annotated[str | None, _column("film id")] = None,
     title: Annotated[str | None, _column("title")] = None,
     year: Annotated[str | None, _column("year")] = None,
@@ -136,6 +145,6 @@ def data_import_table(
         genre_separator=genre_separator,
         scale=parse_scale(scale) if scale else None,
         encoding=encoding,
-        choices=Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters),
+        choices=Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ()),
     )
     show_import(report)

@@ -1,7 +1,7 @@
 """The dataset folder: its layout, its `dataset.json`, its rule for ids, and how one comes into being whole.
 
     dataset.json      format and version, name, sources with SHA-256, counts, where the posters lie
-    items.parquet     item_id, title, year, genres, text, poster
+    items.parquet     item_id, title, year, genres, tags, text, poster
     ratings.parquet   user_id, item_id, rating, timestamp (the last where the source has it)
     users.parquet     user_id, age, gender, occupation, zip (where the source has them)
     splits/           one table per official fold: row of ratings.parquet (from 0), part "train" or "test"
@@ -16,9 +16,11 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,7 @@ ITEM_COLUMNS: dict[str, pl.DataType] = {
     "title": pl.String(),
     "year": pl.Int32(),
     "genres": pl.List(pl.String()),
+    "tags": pl.List(pl.String()),
     "text": pl.String(),
     "poster": pl.String(),
 }
@@ -67,6 +70,10 @@ class Description:
         """Read `dataset.json` of ``folder``; BadInput where that is no dataset folder, or one of another version."""
         file = folder / "dataset.json"
         if not file.is_file():
+            if aside := _put_aside(folder):
+                raise BadInput(
+                    f"{folder}: an import that should replace it was killed; run it again, or rename {aside}"
+                )
             raise BadInput(f"{folder} is not a dataset folder (no dataset.json): make one with `cinefuse data import`")
         try:
             content: Any = json.loads(file.read_text("utf-8"))
@@ -112,6 +119,8 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Staging]:
     folder nor empty. A full disk raises NoSpace; any other fault of the disk BadInput.
     """
     out = out.resolve()
+    with _faults_told(out):
+        _take_back(out)
     _refuse_to_replace(out, overwrite=overwrite)
     with _faults_told(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -121,9 +130,29 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Staging]:
             staging.scratch.mkdir()
             yield staging
             _make_durable(staging.folder)
-            if out.exists():
-                out.rename(Path(place) / "replaced")
-            staging.folder.rename(out)
+            _replace(out, staging.folder, aside=Path(place) / "replaced")
+
+
+def _replace(out: Path, new: Path, *, aside: Path) -> None:
+    """Give ``new`` the name ``out``. What had it comes back where Ctrl-C or the disk is in between."""
+    try:
+        if out.exists():
+            out.rename(aside)
+        new.rename(out)
+    finally:
+        if aside.exists() and not out.exists():
+            aside.rename(out)
+
+
+def _put_aside(out: Path) -> Path | None:
+    """The dataset that had the name ``out`` until a process was killed between the two renames of `_replace`."""
+    return None if out.exists() else next(out.parent.glob(f".{escape(out.name)}.new-*/replaced"), None)
+
+
+def _take_back(out: Path) -> None:
+    if aside := _put_aside(out):
+        aside.rename(out)
+        shutil.rmtree(aside.parent)
 
 
 @contextmanager
@@ -144,10 +173,10 @@ def _faults_told(out: Path) -> Iterator[None]:
 def _refuse_to_replace(out: Path, *, overwrite: bool) -> None:
     if not out.exists():
         return
+    if not out.is_dir():
+        raise BadInput(f"{out} is a file, expected a dataset folder to make: choose another name")
     if not overwrite:
         raise BadInput(f"{out} exists: choose another folder, or replace it with --overwrite")
-    if not out.is_dir():
-        raise BadInput(f"{out} is a file, not a folder: choose another name")
     if any(out.iterdir()):
         try:
             Description.read(out)
@@ -192,11 +221,24 @@ def refuse_rows(table: pl.LazyFrame, faults: dict[str, pl.Expr], name: str) -> N
     ``table`` has a column ``row`` (from 0); ``faults`` maps the rest of the sentence to a Boolean expression.
     One streaming pass where all is well.
     """
-    counts = table.select(fault.fill_null(False).sum().alias(says) for says, fault in faults.items())
-    for says, count in counts.collect(engine="streaming").row(0, named=True).items():
+    sums = table.select(fault.fill_null(False).sum().alias(says) for says, fault in faults.items())
+    try:
+        counts = sums.collect(engine="streaming").row(0, named=True)
+    except pl.exceptions.ComputeError as fault:
+        raise BadInput(f"{name} cannot be read as a table: {_unreadable(str(fault))}") from None
+    for says, count in counts.items():
         if count:
             rows = table.filter(faults[says]).select("row").head(5).collect(engine="streaming")["row"].to_list()
             raise BadInput(f"{name}: {rows_named(sorted(rows), count)} {says}")
+
+
+def _unreadable(polars_says: str) -> str:
+    """Why Polars cannot read a text table, in words that help."""
+    if "more fields than defined" in polars_says:
+        return "a row has more fields than the header has columns; put text that holds the separator in double quotes"
+    if "could not parse" in polars_says:
+        return 'a double quote is opened and never closed; inside quoted text write it twice, as ""'
+    return polars_says.splitlines()[0]
 
 
 def id_faults(column: str) -> dict[str, pl.Expr]:

@@ -25,11 +25,11 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def dataset_info(folder: Path) -> dict[str, Any]:
     """Count everything in a dataset folder, ready for JSON.
 
-    name, items, genres (name -> items); texts: given, coverage, words (quantile -> words), repeated (texts beyond the
-    first of their kind), and posters: given, present (a regular file inside the poster folder), missing, coverage (of
-    files present), repeated (films whose poster's bytes an earlier film has); ratings as `rating_counts` gives them
-    plus density (None without ratings); users (rows of users.parquet, None without); splits (fold -> part -> rows).
-    BadInput where it is no dataset folder.
+    name, items, genres (name -> items), tags (column they are from -> different tags); texts: given, coverage, words
+    (quantile -> words), repeated (texts beyond the first of their kind), and posters: given, present (a regular file
+    inside the poster folder), missing, coverage (of files present), repeated (films whose poster's bytes an earlier
+    film has); ratings as `rating_counts` gives them plus density (None without ratings); users (rows of users.parquet,
+    None without); splits (fold -> part -> rows). BadInput where it is no dataset folder.
     """
     catalog = Catalog.open(folder)
     items = catalog.items
@@ -37,12 +37,19 @@ def dataset_info(folder: Path) -> dict[str, Any]:
         "name": Description.read(folder).name,
         "items": items.height,
         "genres": dict(items["genres"].explode().drop_nulls().value_counts(sort=True).iter_rows()),
+        "tags": _tags(items["tags"]),
         "texts": _texts(items["text"]),
         "posters": _posters(catalog),
         "ratings": _ratings(folder / "ratings.parquet", items),
         "users": _height(folder / "users.parquet"),
         "splits": {file.stem: _fold(file) for file in sorted((folder / "splits").glob("*.parquet"))},
     }
+
+
+def _tags(tags: pl.Series) -> dict[str, int]:
+    """How many different tags each column gave, by the column's name."""
+    kinds = tags.explode().drop_nulls().unique(maintain_order=True).str.split(": ").list.first()
+    return dict(kinds.value_counts().sort(kinds.name).iter_rows())
 
 
 def _texts(texts: pl.Series) -> dict[str, Any]:

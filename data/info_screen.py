@@ -40,6 +40,8 @@ def _facts(info: dict[str, Any]) -> Table:
     some = ", ".join(f"{name} {films:,}" for name, films in genres[:6])
     more = f" and {len(genres) - 6} more" if len(genres) > 6 else ""
     fact("items", f"{info['items']:,}", some + more)
+    if tags := info["tags"]:
+        fact("tags", f"{sum(tags.values()):,}", ", ".join(f"{kind} {count:,}" for kind, count in tags.items()))
     texts = info["texts"]
     fact(
         "plots", f"{texts['given']:,}  {texts['coverage']:.1%}", _words(texts["words"]), _repeats(texts["repeated"], "")

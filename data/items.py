@@ -1,4 +1,4 @@
-"""Film tables from anywhere made into the six columns of `items.parquet`."""
+"""Film tables from anywhere made into the columns of `items.parquet`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tidy_items(raw: pl.LazyFrame, name: str, *, genre_separator: str = "|") -> t
     """Give a film table the columns and types of `items.parquet` (ids still text) and ``row``, and warnings.
 
     ``raw`` has row, item_id and any of the other columns. An empty text, poster or year becomes null, a missing title
-    "", a missing list of genres []. BadInput names rows without a valid id.
+    "", a missing list of genres or tags []. BadInput names rows without a valid id.
     """
     schema = raw.collect_schema()
     if not (schema["item_id"].is_integer() or schema["item_id"] in (pl.String, pl.Categorical, pl.Enum)):
@@ -52,6 +52,7 @@ def tidy_items(raw: pl.LazyFrame, name: str, *, genre_separator: str = "|") -> t
         pl.col("title").cast(pl.String).fill_null(""),
         _year(schema.get("year")),
         _genres(schema.get("genres"), genre_separator),
+        pl.col("tags").fill_null([]),
         *blank_to_null,
         (year_given & _year(schema.get("year")).is_null()).alias("year_lost"),
     ).collect(engine="streaming")

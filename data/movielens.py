@@ -31,7 +31,7 @@ from .table import ROW, Table, open_table, scan_text
 from .table_import import rating_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SCALE = (0.5, 5.0)
 FOLDS = ("u1", "u2", "u3", "u4", "u5", "ua", "ub")
@@ -56,13 +56,16 @@ def import_movielens(
     """Make a dataset folder ``out`` from a MovieLens zip or folder.
 
     ``items`` is a table of plots and posters, joined by movie_id (or item_id, movieId), else by imdb_id or tmdb_id
-    where the source has links.csv. Its poster paths start at ``posters``, by default at the table's own folder;
+    where the source has links.csv. Columns such as director, actors and country become tags (``choices.tags`` names
+    others). Its poster paths start at ``posters``, by default at the table's own folder;
     without such a column, ``posters``/<id>.jpg (jpeg, png, webp, gif) are looked up. BadInput where a file is not as
     GroupLens writes it.
     """
     if posters is not None and not posters.is_dir():
         raise BadInput(f"--posters {posters}: no such folder")
     choices = choices or Choices()
+    if choices.tags and items is None:
+        raise UsageError(f"--tags {choices.tags[0]}: needs --items, the table that has the column")
     with new_folder(out, overwrite=choices.overwrite) as staging:
         release = _find_release(source, staging.scratch)
         parts = _READERS[release.generation](release)
@@ -321,13 +324,13 @@ def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: 
     """Join the user's film table to the films of the release; the release's own columns win."""
     poster = table.column_for("poster")
     mapping = {"text": table.column_for("text"), "poster": poster, "year": table.column_for("year")}
-    raw = _by_film_id(table, release, mapping)
+    raw = _by_film_id(table, release, mapping, choices.tags)
     theirs, warnings = tidy_items(raw, table.name)
     theirs, repeats = without_repeats(theirs, table.name, strict=choices.strict)
-    ours = parts.items.drop("text", "poster")
+    ours = parts.items.drop("tags", "text", "poster")
     parts.items = (
-        ours.join(theirs.select("item_id", "text", "poster", year_theirs="year"), on="item_id", how="left")
-        .with_columns(year=pl.coalesce("year", "year_theirs"))
+        ours.join(theirs.select("item_id", "tags", "text", "poster", year_theirs="year"), on="item_id", how="left")
+        .with_columns(pl.col("tags").fill_null([]), year=pl.coalesce("year", "year_theirs"))
         .sort("row")
         .select(parts.items.columns)
     )
@@ -339,7 +342,9 @@ def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: 
             f"{len(strangers):,} films of {table.name} are not in {release.name} ({some}); they were left out"
         )
     if unmet:
-        warnings.append(f"{unmet:,} films of {release.name} are not in {table.name}; they have no plot and no poster")
+        warnings.append(
+            f"{unmet:,} films of {release.name} are not in {table.name}; they have no plot, no poster and no tags"
+        )
     parts.warnings += table.warnings() + warnings + repeats
     parts.sources.append({"name": file.name, "sha256": sha256_of(file)})
     if poster is not None and parts.posters is None:
@@ -348,15 +353,18 @@ def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: 
         parts.items = find_posters(parts.items, parts.posters)
 
 
-def _by_film_id(table: Table, release: _Release, mapping: dict[str, str | None]) -> pl.LazyFrame:
+def _by_film_id(
+    table: Table, release: _Release, mapping: dict[str, str | None], chosen_tags: Sequence[str]
+) -> pl.LazyFrame:
+    tags = table.tag_columns(chosen_tags)
     for column in ("movie_id", "item_id", "movieId"):
         if column in table.columns:
-            return table.renamed(mapping | {"item_id": column})
+            return table.renamed(mapping | {"item_id": column}, tags)
     for column, linked in (("imdb_id", "imdbId"), ("imdbId", "imdbId"), ("tmdb_id", "tmdbId"), ("tmdbId", "tmdbId")):
         if column in table.columns and "links.csv" in release.files:
             links = open_table(release.path("links.csv"), release.scratch)
             known = links.renamed({"item_id": "movieId", "link": linked}).drop("row").with_columns(_bare_number("link"))
-            raw = table.renamed(mapping | {"link": column}).with_columns(_bare_number("link"))
+            raw = table.renamed(mapping | {"link": column}, tags).with_columns(_bare_number("link"))
             return raw.join(known.drop_nulls(), on="link", how="inner", maintain_order="left").drop("link")
     raise UsageError(
         f"--items {table.name} has no column movie_id, item_id or movieId to join by (nor imdb_id or tmdb_id with a "

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from .errors import BadInput, UsageError
+from .tags import FAMILIAR_TAG_COLUMNS, tags_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 FAMILIAR: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "movie_id", "movieId", "itemId", "id"),
@@ -31,6 +32,7 @@ FAMILIAR: dict[str, tuple[str, ...]] = {
 # Beside the source's own columns, so a name that no source has.
 ROW = "__row"
 _LINES_AT_ONCE = 50_000
+_LONGEST_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,27 @@ class Table:
     def column_for(self, ours: str, chosen: str | None = None, *, required: bool = False) -> str | None:
         """Name the source's column for one of ours: the ``chosen`` one, else the first familiar name it has.
 
-        UsageError where the chosen column does not exist, or none does and one is ``required``.
+        A familiar name may be in capitals, or have spaces around it. UsageError where the chosen column does not exist,
+        or none does and one is ``required``.
         """
         option = "--" + ours.replace("_", "-")
         if chosen is not None:
             if chosen not in self.columns:
                 raise UsageError(f"{option} {chosen}: {self.name} has no such column; it has {', '.join(self.columns)}")
             return chosen
-        found = next((name for name in FAMILIAR[ours] if name in self.columns), None)
+        plainly = {name.strip().casefold(): name for name in reversed(self.columns)}
+        found = next((plainly[name.casefold()] for name in FAMILIAR[ours] if name.casefold() in plainly), None)
         if found is None and required:
             raise UsageError(f"{self.name} has no column for {ours}; name it with {option}: {', '.join(self.columns)}")
         return found
+
+    def tag_columns(self, chosen: Sequence[str] = ()) -> list[str]:
+        """Name the source's columns that give tags: the ``chosen`` ones, else all familiar ones it has.
+
+        UsageError where a chosen column does not exist.
+        """
+        familiar = [name for name in self.columns if name.strip().casefold() in FAMILIAR_TAG_COLUMNS]
+        return [str(self.column_for("tags", name)) for name in chosen] or familiar
 
     def warnings(self) -> list[str]:
         """What was changed in reading, one sentence each."""
@@ -70,21 +82,25 @@ class Table:
             return []
         return [f"{self.name}: {self.replaced:,} lone surrogates are no characters; each became U+FFFD"]
 
-    def renamed(self, mapping: Mapping[str, str | None]) -> pl.LazyFrame:
-        """``row`` and our columns, each taken from theirs in ``mapping`` (ours -> theirs, None is left out)."""
-        return self.frame.select(
-            pl.col(ROW).alias("row"), *(pl.col(theirs).alias(ours) for ours, theirs in mapping.items() if theirs)
-        )
+    def renamed(self, mapping: Mapping[str, str | None], tags: Sequence[str] = ()) -> pl.LazyFrame:
+        """``row`` and our columns, each taken from theirs in ``mapping`` (ours -> theirs, None is left out).
+
+        The columns ``tags`` become one column of that name, List(String), where there are any.
+        """
+        taken = [pl.col(theirs).alias(ours) for ours, theirs in mapping.items() if theirs]
+        if tags:
+            taken.append(tags_from(tags, self.frame.collect_schema()).alias("tags"))
+        return self.frame.select(pl.col(ROW).alias("row"), *taken)
 
 
 def open_table(file: Path, scratch: Path, encoding: str = "utf-8") -> Table:
-    """Open a table by its suffix: .csv, .tsv, .parquet, .jsonl or .ndjson.
+    """Open a table by its suffix: .csv (also with semicolons or tabs), .tsv, .parquet, .jsonl or .ndjson.
 
     Text that is not valid in ``encoding`` is refused (BadInput naming the line), never guessed. ``scratch`` takes
     re-encoded copies, which are as large as the file.
     """
     if not file.is_file():
-        raise BadInput(f"{file}: no such file")
+        raise BadInput(f"{file}: {'expected a table, found a folder' if file.is_dir() else 'no such file'}")
     suffix = file.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -92,7 +108,8 @@ def open_table(file: Path, scratch: Path, encoding: str = "utf-8") -> Table:
         elif suffix in (".jsonl", ".ndjson"):
             table = _open_json_lines(file, scratch, encoding)
         elif suffix in (".csv", ".tsv"):
-            table = Table(file.name, scan_text(_as_utf8(file, scratch, encoding), "\t" if suffix == ".tsv" else ","))
+            text = _as_utf8(file, scratch, encoding)
+            table = Table(file.name, scan_text(text, "\t" if suffix == ".tsv" else _separator_of(text, file)))
         else:
             raise BadInput(f"{file}: expected .csv, .tsv, .parquet, .jsonl or .ndjson, found {suffix or 'no suffix'!r}")
         table.columns  # noqa: B018  a table that cannot be read is found out here
@@ -118,6 +135,18 @@ def scan_text(file: Path, separator: str, names: list[str] | None = None, *, quo
     return frame.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
 
 
+def _separator_of(text: Path, file: Path) -> str:
+    """What stands between the columns of a .csv: a comma, or what its header has instead, as spreadsheets write it.
+
+    BadInput where the lines end as no program of this century ends them.
+    """
+    with text.open(encoding="utf-8", newline="\n") as lines:
+        header = lines.readline(_LONGEST_HEADER).rstrip("\r\n")
+    if "\r" in header:
+        raise BadInput(f"{file}: its lines end with CR alone; save it with ordinary line ends (LF, or CR LF)")
+    return next((separator for separator in ",;\t" if separator in header), ",")
+
+
 def _as_utf8(file: Path, scratch: Path, encoding: str) -> Path:
     """Check a text file's encoding to the end; return it, or a UTF-8 copy of it where it has another one."""
     try:
@@ -135,9 +164,10 @@ def _as_utf8(file: Path, scratch: Path, encoding: str) -> Path:
             except UnicodeDecodeError as fault:
                 line += fault.object[: fault.start].count(b"\n")
                 byte = fault.object[fault.start]
+                wide = fault.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+                likely = "--encoding utf-16" if wide else "for instance --encoding cp1252 or --encoding latin-1"
                 raise BadInput(
-                    f"{file} is not valid {name}: byte 0x{byte:02x} in line {line:,}; "
-                    "say how it is encoded, for instance --encoding cp1252 or --encoding latin-1"
+                    f"{file} is not valid {name}: byte 0x{byte:02x} in line {line:,}; say how it is encoded, {likely}"
                 ) from None
             line += block.count(b"\n")
             if target:

@@ -33,7 +33,8 @@ def import_table(
     """Make a dataset folder ``out`` from a film table and, if given, a rating table (CSV, TSV, Parquet, JSON lines).
 
     ``columns`` maps our names (item_id, title, year, genres, text, poster, user_id, rating, timestamp, and
-    rating_item_id for the film's id in the rating table) to the source's; without it, familiar names are found.
+    rating_item_id for the film's id in the rating table) to the source's; without it, familiar names are found, as are
+    columns whose words become tags, unless ``choices.tags`` names them.
     Poster paths start at ``posters``, by default at the film table's folder; without a poster column,
     ``posters``/<id>.jpg (jpeg, png, webp, gif) are looked up. Ratings outside ``scale`` are refused. UsageError for a
     column that is not there, BadInput, naming rows, for rows that cannot be taken.
@@ -45,7 +46,8 @@ def import_table(
     with new_folder(out, overwrite=choices.overwrite) as staging:
         films = open_table(items, staging.scratch, encoding)
         mapping = {ours: films.column_for(ours, columns.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
-        table, warnings = tidy_items(films.renamed(mapping), films.name, genre_separator=genre_separator)
+        raw = films.renamed(mapping, films.tag_columns(choices.tags))
+        table, warnings = tidy_items(raw, films.name, genre_separator=genre_separator)
         warnings += films.warnings()
         if mapping["poster"] is None and posters is not None:
             table = find_posters(table, posters)

@@ -2,11 +2,13 @@
 
 A film with ratings is told by its own row and histories, and content only corrects them. One without has content
 alone, which then must say everything. One set of weights cannot be right for both, so the second has its own, found
-after the factors: every training rating is predicted from the film's side information alone, with the users held
-still. That is a ridge regression with one exact answer, and costs rated films nothing.
+after the factors: every training rating is predicted from the film's side information and tags alone, with the users
+held still. That is a ridge regression, solved by conjugate gradients, and costs rated films nothing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,36 +16,75 @@ from torch import Tensor
 from .factors import Factors
 
 _FILMS_AT_ONCE = 256
+_STEPS, _TOLERANCE = 1000, 1e-6
+_LEAST_STRENGTH = 1e-3  # so that there is one answer also where nothing is asked to be small
 
 
 @torch.no_grad()
-def cold_side_weights(factors: Factors, strength: float) -> Tensor:
-    """(C, D + 1): the weights W of least half squared error plus half of ``strength`` times the squared weights.
+def cold_weights(factors: Factors, side_strength: float, tag_strength: float) -> tuple[Tensor, Tensor]:
+    """Weights V (C, D + 1) of side information and W (T, D + 1) of tags that predict ratings with the least error.
 
-    A rating of user u and film i is predicted as ``asking_ui . (W.T @ side_i)`` plus the user's bias; asking is the
-    user's vector without what this rating adds to it, and a last 1 for the bias.
+    A rating of user u and film i is predicted as ``asking_ui . (side_i @ V + tags_i @ W)`` plus the user's bias; asking
+    is the user's vector without what this rating adds to it, and a last 1 for the bias. What is least is half the
+    squared error of all ratings plus half of each strength times its squared weights.
     """
-    side = factors.film_side.double()  # (I, C)
-    films, columns, outputs = len(side), side.shape[1], factors.dim + 1
-    told = torch.zeros(films, outputs, dtype=torch.float64, device=side.device)
-    squares = torch.zeros(films, outputs, outputs, dtype=torch.float64, device=side.device)
+    side, tags = factors.film_side.double(), factors.film_tags.to(torch.float64)  # (I, C), (I, T)
+    strength = side.new_tensor([side_strength] * side.shape[1] + [tag_strength] * tags.columns)
+    strength = strength.clamp(min=_LEAST_STRENGTH)[:, None]  # (C + T, 1)
+    asked, told = _questions_of_films(factors)
+    # turned to the directions that users ask in, the outputs hardly depend on each other: a tenth of the steps
+    turn = torch.linalg.eigh(asked.sum(0)).eigenvectors  # (O, O)
+    asked, told = turn.T @ asked @ turn, told @ turn
+
+    def of_films(weights: Tensor) -> Tensor:
+        return side @ weights[: side.shape[1]] + tags @ weights[side.shape[1] :]  # (I, O)
+
+    def of_columns(films: Tensor) -> Tensor:
+        return torch.cat([side.T @ films, tags.t() @ films])  # (C + T, O)
+
+    def normal(weights: Tensor) -> Tensor:
+        return of_columns((asked @ of_films(weights)[:, :, None]).squeeze(2)) + strength * weights
+
+    squares = asked.diagonal(dim1=1, dim2=2)  # (I, O)
+    diagonal = (
+        torch.cat([side.square().T @ squares, tags.t() @ squares]) + strength
+    )  # a tag is 0 or 1, and so its square
+    weights = (_solved(normal, of_columns(told), diagonal) @ turn.T).float()
+    return weights[: side.shape[1]].contiguous(), weights[side.shape[1] :].contiguous()
+
+
+def _solved(normal: Callable[[Tensor], Tensor], told: Tensor, diagonal: Tensor) -> Tensor:
+    """The weights that ``normal`` makes ``told``, by conjugate gradients scaled by the diagonal of ``normal``."""
+    weights, left = torch.zeros_like(told), told
+    ahead = scaled = left / diagonal
+    for _ in range(_STEPS):
+        if left.norm() <= _TOLERANCE * told.norm():
+            break
+        made = normal(ahead)
+        slope = (left * scaled).sum()
+        step = slope / (ahead * made).sum()
+        weights, left = weights + step * ahead, left - step * made
+        scaled = left / diagonal
+        ahead = scaled + (left * scaled).sum() / slope * ahead
+    return weights
+
+
+def _questions_of_films(factors: Factors) -> tuple[Tensor, Tensor]:
+    """Of each film's ratings: the sum of asking asking' (I, O, O), and of asking times what is left to tell (I, O)."""
+    films, outputs = factors.pairs.films, factors.dim + 1
+    asked = torch.zeros(films, outputs, outputs, dtype=torch.float64, device=factors.film_side.device)
+    told = torch.zeros(films, outputs, dtype=torch.float64, device=factors.film_side.device)
     offsets = factors.pairs.film_offsets.tolist()
     user = factors.vectors().user
     for start in range(0, films, _FILMS_AT_ONCE):
         stop = min(start + _FILMS_AT_ONCE, films)
         pair = factors.pairs.by_film[offsets[start] : offsets[stop]]
-        asking, left = _questions(factors, user, pair)  # (K, D + 1), (K,)
+        asking, left = _questions(factors, user, pair)  # (K, O), (K,)
         for film in range(start, stop):
             mine = slice(offsets[film] - offsets[start], offsets[film + 1] - offsets[start])
-            squares[film] = asking[mine].T @ asking[mine]
+            asked[film] = asking[mine].T @ asking[mine]
             told[film] = asking[mine].T @ left[mine]
-    # the normal equations of W read row by row: the sum over films of (side side') x (asking asking')
-    pairs_of_columns = (side[:, :, None] * side[:, None, :]).flatten(1)  # (I, C * C)
-    normal = (pairs_of_columns.T @ squares.flatten(1)).view(columns, columns, outputs, outputs)
-    normal = normal.transpose(1, 2).reshape(columns * outputs, columns * outputs)
-    normal.diagonal().add_(max(strength, 1e-3))
-    weights: Tensor = torch.linalg.solve(normal, (side.T @ told).flatten()).view(columns, outputs)
-    return weights.float()
+    return asked, told
 
 
 def _questions(factors: Factors, user: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ class Config:
     film_ids: bool = True
     demographics: bool = True
     genres: bool = True
+    tags: bool = False
     histories: bool = False
     plot_components: int = 0
     poster_components: int = 0
@@ -68,6 +69,7 @@ class Config:
     l2_film: float = 14.0
     l2_user_side: float = 790.0
     l2_film_side: float = 644.0
+    l2_film_tags: float = 644.0
     l2_seen: float = 55.0
     l2_rated: float = 85.4
     l2_raters: float = 61.9
@@ -76,6 +78,7 @@ class Config:
     l2_film_bias: float = 7.0
     l2_user_side_bias: float = 439.0
     l2_film_side_bias: float = 228.0
+    l2_film_tags_bias: float = 228.0
     l2_seen_bias: float = 1490.0
     l2_rated_bias: float = 379.0
     l2_raters_bias: float = 85.5
@@ -85,6 +88,7 @@ class Config:
     l2_film_power: float = 0.5
     l2_thresholds: float = 20.0
     l2_cold_side: float = 300.0
+    l2_cold_tags: float = 600.0
 
     @property
     def reads_embeddings(self) -> bool:
@@ -98,7 +102,7 @@ class Config:
 
     def strengths(self) -> dict[str, float]:
         """The L2 strengths by the names that `Factors.penalty` knows: ``user``, ``user.bias``, ..."""
-        names = ("user", "film", "user_side", "film_side", "seen", "rated", "raters", "raters_rated")
+        names = ("user", "film", "user_side", "film_side", "film_tags", "seen", "rated", "raters", "raters_rated")
         factors = {name: self.l2 * getattr(self, f"l2_{name}") for name in names}
         return factors | {f"{name}.bias": self.l2 * getattr(self, f"l2_{name}_bias") for name in names}
 
@@ -171,6 +175,7 @@ _BEST = replace(
     _PAPER,
     preset="best",
     head="ordinal",
+    tags=True,
     histories=True,
     plot_components=32,
     poster_components=8,
@@ -185,6 +190,8 @@ _BEST = replace(
     l2_film=219.0,
     l2_user_bias=7.0,
     l2_film_bias=51.8,
+    l2_film_tags=2600.0,
+    l2_film_tags_bias=900.0,
     l2_user_power=0.425,
     l2_film_power=0.175,
     l2_thresholds=12.0,
@@ -249,6 +256,7 @@ MEANINGS: dict[str, str] = {
     "film_ids": "a vector for each film",
     "demographics": "occupation, gender and age of users, where the dataset has them",
     "genres": "genres and year of films",
+    "tags": "tags of films: who made them, who plays in them, where they are from",
     "histories": "films that a user saw and rated, users who saw and rated a film",
     "plot_components": "principal components of the plots' mean tokens as side information of films; 0: none",
     "poster_components": "the same of the posters' mean patches",
@@ -280,6 +288,7 @@ MEANINGS: dict[str, str] = {
     "l2_user": "L2 strength of users' vectors",
     "l2_film": "L2 strength of films' vectors",
     "l2_user_side": "L2 strength of vectors of demographics",
+    "l2_film_tags": "L2 strength of vectors of tags",
     "l2_film_side": "L2 strength of vectors of genres, years and components",
     "l2_seen": "L2 strength of vectors of films a user saw",
     "l2_rated": "L2 strength of vectors of films a user rated, weighted by the ratings",
@@ -288,6 +297,7 @@ MEANINGS: dict[str, str] = {
     "l2_user_bias": "L2 strength of users' biases",
     "l2_film_bias": "L2 strength of films' biases",
     "l2_user_side_bias": "L2 strength of biases of demographics",
+    "l2_film_tags_bias": "L2 strength of biases of tags",
     "l2_film_side_bias": "L2 strength of biases of genres, years and components",
     "l2_seen_bias": "L2 strength of biases of films a user saw",
     "l2_rated_bias": "L2 strength of biases of films a user rated",
@@ -296,7 +306,8 @@ MEANINGS: dict[str, str] = {
     "l2_content": "L2 strength of what the Transformer says of a film",
     "l2_user_power": "how the strength of a user's own row grows with their ratings: (count / mean count) ** power",
     "l2_film_power": "the same of a film's own row",
-    "l2_cold_side": "L2 strength of the weights for films without a rating",
+    "l2_cold_side": "L2 strength of the weights of side information for films without a rating",
+    "l2_cold_tags": "L2 strength of the weights of tags for films without a rating",
     "l2_thresholds": "L2 strength of users' own thresholds in the ordinal head",
 }
 """What each field of `Config` means, in a line."""

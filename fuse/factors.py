@@ -1,9 +1,11 @@
 """The light side of the model: biases, factors, side information and rating histories of users and films.
 
-A user's vector is the sum of four parts, and so is a film's (SVD++ of Koren 2008, on both sides and with ratings):
+A user's vector is the sum of four parts, and so is a film's, whose tags and content come on top (SVD++ of Koren 2008,
+on both sides and with ratings):
 
     user = own row + demographics @ W  +  films seen / sqrt(n)   +  residuals of films rated / sqrt(n)
-    film = own row + genre, year, ... @ W  +  raters / sqrt(n)   +  residuals of its raters / sqrt(n)  +  content
+    film = own row + genre, year, ... @ W  +  raters / sqrt(n)   +  residuals of its raters / sqrt(n)
+           + tags @ V  +  what a Transformer makes of its plot and poster
 
 and a rating is their dot product plus both biases. The last column of every table is the bias it adds. When a training
 rating is scored, its own term is taken out of the four sums: a model that saw it there would learn to copy it.
@@ -69,8 +71,9 @@ class Factors(nn.Module):
     The L2 of a user's own row grows with the power ``user_power`` of how many ratings they gave, the mean user's being
     1; a film's likewise.
 
-    ``user_side`` (U, S) and ``film_side`` (I, C) are side information, S or C may be 0. ``user_ids`` and ``film_ids``
-    say whether a user or film has a row of its own; without one it is known by side information and content alone.
+    ``user_side`` (U, S) and ``film_side`` (I, C) are side information, ``film_tags`` (I, T) more of it in a sparse
+    matrix; S, C or T may be 0. ``user_ids`` and ``film_ids`` say whether a user or film has a row of its own; without
+    one it is known by side information and content alone.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Factors(nn.Module):
         pairs: TrainingPairs,
         user_side: Tensor,
         film_side: Tensor,
+        film_tags: SparseProduct | None = None,
         *,
         dim: int,
         user_ids: bool = True,
@@ -90,10 +94,12 @@ class Factors(nn.Module):
         super().__init__()
         self.pairs, self.dim = pairs, dim
         self.user_side, self.film_side = user_side, film_side
+        self.film_tags = film_tags or SparseProduct.nothing(pairs.films, pairs.user.device)
         self.histories = Histories(pairs) if histories else None
         rows = {"user_side": user_side.shape[1], "film_side": film_side.shape[1]}
         rows |= {"user": pairs.users} if user_ids else {}
         rows |= {"film": pairs.films} if film_ids else {}
+        rows |= {"film_tags": film_tags.columns} if film_tags is not None else {}
         if histories:
             rows |= {"seen": pairs.films, "rated": pairs.films, "raters": pairs.users, "raters_rated": pairs.users}
         self.tables = nn.ParameterDict({name: _table(count, dim, generator) for name, count in rows.items()})
@@ -101,13 +107,15 @@ class Factors(nn.Module):
         for name, counts in (("user", pairs.user_counts), ("film", pairs.film_counts)):
             if name in self.tables:
                 self.tables[name].data *= (counts > 0).float().cpu()[:, None]
-        # what side information says of films without a rating (fuse/cold.py); 0: no more than it says of the others
+        # what side information and tags say of films without a rating (fuse/cold.py); 0: as of the others
         self.register_buffer("cold_side", torch.zeros(film_side.shape[1], dim + 1))
+        self.register_buffer("cold_tags", torch.zeros(self.film_tags.columns, dim + 1), persistent="film_tags" in rows)
         self.register_buffer("_user_share", _shares(pairs.user_counts, user_power), persistent=False)
         self.register_buffer("_film_share", _shares(pairs.film_counts, film_power), persistent=False)
         self.to(pairs.user.device)
 
     cold_side: Tensor
+    cold_tags: Tensor
     _user_share: Tensor
     _film_share: Tensor
 
@@ -119,6 +127,8 @@ class Factors(nn.Module):
         t, h = self.tables, self.histories
         user = self.user_side @ t["user_side"]  # (U, D + 1)
         film = self.film_side @ t["film_side"]  # (I, D + 1)
+        if "film_tags" in t:
+            film = film + self.film_tags @ t["film_tags"]
         of_ids = t["film"] if "film" in t else torch.zeros_like(film)
         if "user" in t:
             user = user + t["user"]
@@ -126,9 +136,9 @@ class Factors(nn.Module):
             user = user + h.seen @ t["seen"] + h.rated @ t["rated"]
             of_ids = of_ids + h.raters @ t["raters"] + h.raters_rated @ t["raters_rated"]
         film = film + (of_ids if keep is None else of_ids * keep[:, None])
-        if self.cold_side.any():
+        if self.cold_side.any() or self.cold_tags.any():
             unrated = (self.pairs.film_counts == 0)[:, None]
-            film = torch.where(unrated, self.film_side @ self.cold_side, film)
+            film = torch.where(unrated, self.film_side @ self.cold_side + self.film_tags @ self.cold_tags, film)
         return Vectors(user, film if content is None else film + content)
 
     def training_scores(self, content: Tensor | None = None, keep: Tensor | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from .config import Config
 from .join import Joined
 from .member import SideInformation
 from .side import film_side, principal_components, user_side
+from .tags import FilmTags
 from .tokens import TokenTable
 from .train import Material
 
@@ -43,8 +44,9 @@ def gather_material(
     precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
     tables: dict[str, TokenTable] = {}
     linear, shown = [], []
+    items = Catalog.open(dataset).items
     if config.genres:
-        known = film_side(Catalog.open(dataset).items)
+        known = film_side(items)
         linear.append(known)
         shown.append(known)
     for name in modalities:
@@ -66,6 +68,7 @@ def gather_material(
     side = SideInformation(
         user=torch.from_numpy(of_user).to(device),
         film=torch.from_numpy(np.hstack(linear) if linear else none).to(device),
+        tags=FilmTags.read(items).of_films.to(device) if config.tags else None,
         shown=torch.from_numpy(np.hstack(shown) if shown else none).to(device),
     )
     return Material(

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .batches import FilmBatch, FilmBatches
-from .cold import cold_side_weights
+from .cold import cold_weights
 from .config import Config
 from .factors import Factors, Vectors
 from .heads import OrdinalHead, Scale, SquaredHead
 from .model import FusionTransformer
-from .pairs import TrainingPairs
+from .pairs import SparseProduct, TrainingPairs
 from .ranks import ALONE, Ranks
 
 _LEAST_RATE = 0.02  # of the full learning rate, at the end
@@ -32,11 +32,13 @@ class SideInformation:
     """What is known besides ratings and tokens, on the device of the training.
 
     user: (U, S). film: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
+    tags: (I, T), ones where a film has a tag.
     """
 
     user: Tensor
     film: Tensor
     shown: Tensor
+    tags: SparseProduct | None = None
 
 
 class Member(nn.Module):
@@ -62,6 +64,7 @@ class Member(nn.Module):
             pairs,
             side.user,
             side.film,
+            side.tags,
             dim=config.dim,
             user_ids=config.user_ids,
             film_ids=config.film_ids,
@@ -102,7 +105,7 @@ class Member(nn.Module):
         )
         self.heavy = (
             torch.optim.AdamW(
-                self.transformer.parameters(), lr=config.transformer_rate, weight_decay=config.weight_decay
+                self.transformer.parameters(), lr=config.transformer_rate, weight_decay=config.weight_decay, fused=True
             )
             if self.transformer is not None
             else None
@@ -128,9 +131,10 @@ class Member(nn.Module):
         return scores.detach()
 
     def learn_unrated_films(self) -> None:
-        """Find what side information says of films without a training rating, where the config asks for it."""
-        if self.config.cold_weights and self.side.film.shape[1]:
-            self.factors.cold_side = cold_side_weights(self.factors, self.config.l2_cold_side)
+        """Find what side information and tags say of films without a training rating, where the config asks for it."""
+        if self.config.cold_weights and self.factors.film_side.shape[1] + self.factors.film_tags.columns:
+            strengths = self.config.l2_cold_side, self.config.l2_cold_tags
+            self.factors.cold_side, self.factors.cold_tags = cold_weights(self.factors, *strengths)
 
     @torch.no_grad()
     def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -134,9 +134,41 @@ class SparseProduct:
     def __init__(self, matrix: Tensor, transpose: Tensor) -> None:
         self.matrix, self.transpose = matrix, transpose
 
+    @classmethod
+    def nothing(cls, rows: int, device: torch.device) -> SparseProduct:
+        """A matrix (rows, 0)."""
+        empty = torch.zeros(0, dtype=torch.long)
+        return cls.sorted(empty, empty, torch.zeros(0), rows=rows, columns=0).to(device)
+
+    @classmethod
+    def sorted(cls, row: Tensor, column: Tensor, value: Tensor, *, rows: int, columns: int) -> SparseProduct:
+        """The matrix with ``value`` (E,) at ``row`` and ``column`` (E,) int64, which are sorted by row, then column."""
+        order = torch.argsort(column, stable=True)
+        return cls(
+            _csr(row, column, value, rows, columns), _csr(column[order], row[order], value[order], columns, rows)
+        )
+
+    @property
+    def columns(self) -> int:
+        """N."""
+        return self.matrix.shape[1]
+
+    def t(self) -> SparseProduct:
+        """The transpose (N, M)."""
+        return SparseProduct(self.transpose, self.matrix)
+
+    def to(self, kind: torch.device | torch.dtype) -> SparseProduct:
+        """The same on another device, or in another precision."""
+        return SparseProduct(self.matrix.to(kind), self.transpose.to(kind))
+
     def __matmul__(self, dense: Tensor) -> Tensor:
         """(M, N) @ (N, D)."""
         return _SparseTimes.apply(self.matrix, self.transpose, dense)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _csr(row: Tensor, column: Tensor, value: Tensor, rows: int, columns: int) -> Tensor:
+    offsets = torch.searchsorted(row, torch.arange(rows + 1))
+    return torch.sparse_csr_tensor(offsets, column, value, (rows, columns), check_invariants=False)
 
 
 class _SparseTimes(torch.autograd.Function):

@@ -6,6 +6,7 @@ coverage.json        what the join found
 metrics.jsonl        a line an epoch
 state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
 model.safetensors    the served vectors, ids, and who has seen what
+tags.parquet         tag: what the rows of the weights of tags stand for, where the model reads tags
 items.parquet        item_id, title, and how many ratings each film had in training
 predictions.parquet  user_id, item_id, rating, prediction of the test part
 summary.json         test RMSE and MAE, chosen epochs, seconds; written last: a run that has it is finished
@@ -42,6 +43,7 @@ from .metrics import mae, rmse
 from .ranks import ranks_of_launcher
 from .recommender import Recommender
 from .side import side_columns
+from .tags import FilmTags
 from .train import Fitted, Training
 
 FORMAT = "cinefuse-run"
@@ -127,6 +129,10 @@ def fuse(
         if ranks.first:
             _split(dataset, joined, out, split, config)
             write_atomically(out / "coverage.json", _json(joined.coverage.as_dict()))
+            if config.tags:
+                _write_table(
+                    out / "tags.parquet", pl.DataFrame({"tag": FilmTags.of(dataset).names}, {"tag": pl.String})
+                )
         ranks.wait()
         parts = Split.load(out / "split.parquet")
         for line in joined.coverage.lines():
@@ -163,7 +169,7 @@ def _train(
             from .warm import known_before, refuse_other_side, warm_weights
 
             refuse_other_side(warm_start, training.config, dataset)
-            training.warm = warm_weights(warm_start, training.config, joined)
+            training.warm = warm_weights(warm_start, training.config, joined, dataset)
             if known := known_before(warm_start, joined, places_of(joined, parts.test)):
                 training.watcher.say(
                     f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of {warm_start}; "

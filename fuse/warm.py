@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,17 +18,21 @@ from .join import Joined
 from .recommender import Recommender
 from .run import read_about
 from .side import side_columns
+from .tags import FilmTags
 
 _OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
 _OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
+_OF_TAGS = ("factors.tables.film_tags", "factors.cold_tags")
 _HOW_TRAINED = {
     *("preset", "seed", "members", "epochs", "batch_films", "light_steps", "light_rate", "transformer_rate"),
     *("weight_decay", "dropout", "token_drop", "film_drop", "precision", "compile", "validation", "patience", "refit"),
 }
 
 
-def warm_weights(run: Path, config: Config, joined: Joined) -> tuple[Mapping[str, Tensor], ...]:
-    """The weights of each served fit of ``run``, a row for each user and film of ``joined``; new ones start at zero.
+def warm_weights(run: Path, config: Config, joined: Joined, dataset: Path) -> tuple[Mapping[str, Tensor], ...]:
+    """The weights of each served fit of ``run``, a row for each user and film of ``joined`` and tag of ``dataset``.
+
+    New ones start at zero.
 
     FingerprintMismatch where the run's model is of another make; BadInput where it is no finished run.
     """
@@ -42,7 +47,16 @@ def warm_weights(run: Path, config: Config, joined: Joined) -> tuple[Mapping[str
     old = Recommender.load(run / "model.safetensors")
     users = old.user_numbers(joined.user_ids.tolist())
     films = old.item_numbers(joined.item_ids.tolist())
-    return tuple(_moved(load_file(file), users, films) for file in _served_fits(run))
+    moves = {_OF_USERS: users, _OF_FILMS: films}
+    if config.tags:
+        moves[_OF_TAGS] = _places(pl.read_parquet(run / "tags.parquet")["tag"], FilmTags.of(dataset).names)
+    return tuple(_moved(load_file(file), moves) for file in _served_fits(run))
+
+
+def _places(old: pl.Series, new: list[str]) -> npt.NDArray[np.int64]:
+    """Where each new name stands among the old ones; -1 for none."""
+    known = {name: row for row, name in enumerate(old)}
+    return np.array([known.get(name, -1) for name in new], np.int64)
 
 
 def refuse_other_side(run: Path, config: Config, dataset: Path) -> None:
@@ -78,15 +92,13 @@ def _served_fits(run: Path) -> list[Path]:
     return files[-Config.from_dict(read_about(run)["config"]).members :]  # a fit that only chose comes before them
 
 
-def _moved(
-    tensors: Mapping[str, Tensor], users: npt.NDArray[np.int64], films: npt.NDArray[np.int64]
-) -> dict[str, Tensor]:
+def _moved(tensors: Mapping[str, Tensor], moves: Mapping[tuple[str, ...], npt.NDArray[np.int64]]) -> dict[str, Tensor]:
     weights = {name.removeprefix("now."): value for name, value in tensors.items() if name.startswith("now.")}
-    for names, places in ((_OF_USERS, users), (_OF_FILMS, films)):
+    for names, places in moves.items():
         for name in names:
             if name in weights:
                 rows = torch.from_numpy(places)
-                moved = weights[name][rows.clamp(min=0)]
-                moved[rows < 0] = 0
+                moved = weights[name].new_zeros(len(rows), *weights[name].shape[1:])
+                moved[rows >= 0] = weights[name][rows[rows >= 0]]
                 weights[name] = moved
     return weights

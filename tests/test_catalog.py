@@ -43,7 +43,8 @@ def test_a_catalog_gives_ids_texts_and_posters_in_the_order_of_the_file(tmp_path
     assert list(catalog.texts()) == ["Two men meet.", None, None]
     assert catalog.posters() == ["7.jpg", None, "../x.jpg"]
     assert catalog.poster_root == tmp_path / "d" / "pictures"
-    assert catalog.items.columns == ["item_id", "title", "year", "genres", "text", "poster"]
+    assert catalog.items.columns == ["item_id", "title", "year", "genres", "tags", "text", "poster"]
+    assert catalog.items["tags"].to_list() == [[], [], []], "a folder from before there were tags has none"
 
 
 def test_text_ids_stay_python_text(tmp_path: Path) -> None:
@@ -61,13 +62,15 @@ def test_an_absolute_poster_root_is_taken_as_it_is(tmp_path: Path) -> None:
     [
         ("{title}. {text}", "Heat (1995). Two men meet."),
         ("{{{genres}}} {year}", "{Crime, Drama} 1995"),
+        ("{tags}: {text}", "director: Michael Mann, country: USA: Two men meet."),
         ("{poster}{item_id}", "7.jpg7"),
     ],
 )
 def test_a_template_is_filled_from_the_columns_and_only_where_there_is_text(
     tmp_path: Path, template: str, expected: str
 ) -> None:
-    assert list(Catalog.open(dataset(tmp_path / "d")).texts(template)) == [expected, None, None]
+    tags = pl.Series([["director: Michael Mann", "country: USA"], [], None], dtype=pl.List(pl.String))
+    assert list(Catalog.open(dataset(tmp_path / "d", tags=tags)).texts(template)) == [expected, None, None]
 
 
 def test_a_null_in_a_template_becomes_nothing(tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_a_template_that_names_no_column_is_refused_at_the_call(tmp_path: Path, 
 
 
 def test_a_refused_template_names_the_columns_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="item_id, title, year, genres, text, poster"):
+    with pytest.raises(UsageError, match="item_id, title, year, genres, tags, text, poster"):
         Catalog.open(dataset(tmp_path / "d")).texts("{plot}")
 
 
@@ -188,6 +191,43 @@ def test_an_existing_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert (folder / "items.parquet").exists()
     fill(folder, overwrite=True)
     assert not (folder / "items.parquet").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_dataset_comes_back_where_its_replacement_was_killed_between_two_renames(tmp_path: Path) -> None:
+    before = (dataset(tmp_path / "d") / "items.parquet").read_bytes()
+    code = (
+        "import os, signal, sys; from pathlib import Path; from cinefuse.data.dataset import *\n"
+        "with new_folder(Path(sys.argv[1]), overwrite=True) as staging:\n"
+        "    Description('new').write(staging.folder)\n"
+        "    rename = Path.rename\n"
+        "    Path.rename = lambda *names: (rename(*names), os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "d")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "d").exists(), "the kill must be between the renames"
+    with pytest.raises(BadInput, match="an import that should replace it was killed; run it again"):
+        Description.read(tmp_path / "d")
+    with pytest.raises(BadInput, match="--overwrite"):
+        fill(tmp_path / "d")
+    assert (tmp_path / "d" / "items.parquet").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_ctrl_c_between_the_two_renames_of_a_replacement_brings_the_dataset_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rename = dataset(tmp_path / "d"), Path.rename
+
+    def renamed(old: Path, new: Path) -> None:
+        rename(old, new)
+        if old == folder:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(KeyboardInterrupt):
+        fill(folder, overwrite=True)
+    assert (folder / "items.parquet").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 

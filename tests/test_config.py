@@ -130,7 +130,7 @@ def test_a_config_of_another_version_is_refused_by_the_field_it_holds() -> None:
 def test_every_group_of_weights_has_a_strength_for_factors_and_biases() -> None:
     strengths = replace(Config(), l2=2.0, l2_user=3.0, l2_rated_bias=5.0).strengths()
     assert (strengths["user"], strengths["rated.bias"]) == (6.0, 10.0)
-    groups = {"user", "film", "user_side", "film_side", "seen", "rated", "raters", "raters_rated"}
+    groups = {"user", "film", "user_side", "film_side", "film_tags", "seen", "rated", "raters", "raters_rated"}
     assert set(strengths) == groups | {f"{group}.bias" for group in groups}
 
 

@@ -189,6 +189,7 @@ def test_plots_and_posters_join_by_film_id_and_no_film_is_lost_or_added(tmp_path
         year=[1900, 1901, 1902],
         plot=["A hacker wakes.", "  ", "z"],
         poster=["p/9.jpg", "p/1.jpg", None],
+        director=["Lana Wachowski, Lilly Wachowski", None, "z"],
     )
     (tmp_path / "pictures").mkdir()
     report = import_movielens(
@@ -198,6 +199,7 @@ def test_plots_and_posters_join_by_film_id_and_no_film_is_lost_or_added(tmp_path
     assert items["item_id"].to_list() == [1, 2, 3, 9]
     assert items["text"].to_list() == [None, None, None, "A hacker wakes."]
     assert items["poster"].to_list() == ["p/1.jpg", None, None, "p/9.jpg"]
+    assert items["tags"].to_list() == [[], [], [], ["director: Lana Wachowski", "director: Lilly Wachowski"]]
     assert items["title"].to_list()[3] == "Matrix, The"
     assert items["year"].to_list()[3] == 1999
     assert any("1 films of plots.parquet are not in s (77)" in warning for warning in report.warnings)
@@ -206,6 +208,13 @@ def test_plots_and_posters_join_by_film_id_and_no_film_is_lost_or_added(tmp_path
     assert description["posters"] == "../pictures"
     assert [source["name"] for source in description["sources"]] == ["plots.parquet", "s.zip"]
     assert all(len(source["sha256"]) == 64 for source in description["sources"])
+
+
+def test_tags_without_a_table_to_take_them_from_are_refused(tmp_path: Path) -> None:
+    source = archive(tmp_path / "s.zip", ML_100K)
+    with pytest.raises(UsageError, match="--tags director: needs --items"):
+        import_movielens(source, tmp_path / "out", choices=Choices(tags=("director",)))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -259,10 +268,25 @@ def test_copied_posters_make_the_dataset_stand_alone_and_never_leave_the_poster_
     )
     files = [path.relative_to(report.folder) for path in report.folder.rglob("*.png")]
     assert files == [Path("posters/1.png")]
-    assert any("3 posters are not files inside" in warning for warning in report.warnings)
+    assert any("3 of 4 posters are not files inside" in warning for warning in report.warnings)
     counted = dataset_info(report.folder)["posters"]
     assert (counted["given"], counted["present"]) == (4, 1)
     assert not any(b"secret" in path.read_bytes() for path in report.folder.rglob("*.png"))
+
+
+def test_posters_that_lead_nowhere_are_told_at_import(tmp_path: Path) -> None:
+    (tmp_path / "posters").mkdir()
+    (tmp_path / "wrong").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "posters" / "1.png")
+    absolute = str(tmp_path / "posters" / "1.png")
+    table = plots(tmp_path / "plots.parquet", movie_id=[1, 2, 3, 9], poster=["1.png", None, "3.png", absolute])
+    for folder, missing in (("posters", 2), ("wrong", 3)):
+        source = archive(tmp_path / "s.zip", ML_100K)
+        report = import_movielens(source, tmp_path / f"out-{folder}", items=table, posters=tmp_path / folder)
+        told = f"{missing} of 3 posters are not files inside {tmp_path / folder}; --posters names the folder"
+        assert any(warning.startswith(told) for warning in report.warnings)
+        counted = dataset_info(report.folder)["posters"]
+        assert (counted["given"], counted["missing"]) == (3, missing)
 
 
 def test_paths_that_start_with_posters_are_not_nested_when_copied(tmp_path: Path) -> None:

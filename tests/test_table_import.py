@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -37,8 +39,8 @@ def test_a_csv_catalogue_comes_with_its_types(tmp_path: Path) -> None:
     report = imported(tmp_path, FILMS, RATINGS)
     items = Catalog.open(report.folder).items
     assert items.rows() == [
-        (1, "Heat (1995)", 1995, ["Crime", "Drama"], "Two men meet.", "1.jpg"),
-        (2, "Brazil", None, [], None, None),
+        (1, "Heat (1995)", 1995, ["Crime", "Drama"], [], "Two men meet.", "1.jpg"),
+        (2, "Brazil", None, [], [], None, None),
     ]
     assert pl.read_parquet(report.folder / "ratings.parquet").rows() == [
         ("ann", 1, 4.5, 978300760),
@@ -66,6 +68,36 @@ def test_the_same_rows_make_the_same_dataset_from_any_kind_of_table(tmp_path: Pa
     assert list(Catalog.open(out).texts()) == ['a\tb\n"c"', None]
     assert Catalog.open(out).items["genres"].to_list() == [["x", "y"], []]
     assert pl.read_parquet(out / "ratings.parquet").rows() == [(1, 5, 4.5), (2, 2**53 + 1, 3.0)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_columns_that_films_share_words_in_become_tags(tmp_path: Path, suffix: str) -> None:
+    films = pl.DataFrame(
+        {
+            "id": [1, 2, 3],
+            "director": ["Agnès Varda, JR", " Agnès Varda ", None],
+            "actors": [["JR", "JR"], [], ["N/A"]],
+            "colour": ["yes", "no|partly", ""],
+        }
+    )
+    file = tmp_path / f"films.{suffix}"
+    if suffix == "csv":
+        films.with_columns(pl.col("actors").list.join("|")).write_csv(file)
+    else:
+        films.write_parquet(file) if suffix == "parquet" else films.write_ndjson(file)
+
+    def tags(*chosen: str) -> list[list[str]]:
+        out = import_table(tmp_path / "out", file, choices=Choices(overwrite=True, tags=chosen)).folder
+        assert dataset_info(out)["tags"] == Counter(
+            tag.split(": ")[0] for tag in {*chain(*Catalog.open(out).items["tags"])}
+        )
+        return Catalog.open(out).items["tags"].to_list()
+
+    varda = "director: Agnès Varda"
+    assert tags() == [[varda, "director: JR", "actors: JR"], [varda], []], "director and actors are familiar"
+    assert tags("colour") == [["colour: yes"], ["colour: no", "colour: partly"], []]
+    with pytest.raises(UsageError, match=r"--tags color: films.* has no such column; it has id, director"):
+        tags("color")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -102,7 +102,7 @@ def warmed(dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG) 
     """The join of a dataset, and the weights of the run moved to it."""
     with EmbeddingFile.open(embeddings) as file:
         joined = join(dataset, file)
-        return joined, [dict(weights) for weights in warm_weights(run, config, joined)]
+        return joined, [dict(weights) for weights in warm_weights(run, config, joined, dataset)]
 
 
 def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
@@ -267,3 +267,24 @@ def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tm
         warm = tmp_path / f"{earlier}-earlier"
         fuse(own_sample, None, tmp_path / f"{earlier}-later", config, split="random:0.2", warm_start=warm, watcher=said)
         assert any("the test RMSE flatters" in line for line in said.lines) == flatters
+
+
+def test_tags_keep_their_weights_by_name_and_new_ones_start_at_nothing(
+    own_sample: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    def tag(dataset: Path, given: list[list[str]]) -> None:
+        films = pl.read_parquet(dataset / "items.parquet")
+        rows = [given[row % len(given)] for row in range(films.height)]
+        films.with_columns(tags=pl.Series(rows, dtype=pl.List(pl.String))).write_parquet(dataset / "items.parquet")
+
+    config = replace(CONFIG, tags=True)
+    tag(own_sample, [["country: B"], ["country: D"], []])
+    run = fuse(own_sample, embeddings, tmp_path / "earlier", config, device="cpu", split="all")
+    old = load_file(run.folder / "fit-0.safetensors")["now.factors.tables.film_tags"]
+    for given, kept in (([["country: A"], ["country: B"], ["country: C"]], [None, 0, None]), ([[]], [])):
+        tag(own_sample, given)
+        _, (weights, *_) = warmed(own_sample, embeddings, tmp_path / "earlier", config)
+        moved = weights["factors.tables.film_tags"]
+        expected = [torch.zeros(old.shape[1]) if row is None else old[row] for row in kept]
+        assert torch.equal(moved, torch.stack(expected) if expected else old[:0])
+        fuse(own_sample, embeddings, tmp_path / f"{len(kept)}", config, device="cpu", warm_start=tmp_path / "earlier")

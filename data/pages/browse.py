@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from ..dataset import ITEM_COLUMNS, Description
+from ..dataset import Description
 from ..errors import BadInput, UsageError
 from ..progress import Silent, Watcher
 from ..status import Reason, Status
@@ -148,7 +148,7 @@ def films_of(file: EmbeddingFile, rows: npt.NDArray[np.int64], dataset: Path | N
     try:
         told = (
             pl.scan_parquet(items)
-            .select(list(ITEM_COLUMNS))
+            .select("item_id", "title", "year", "genres", "text", "poster")
             .with_columns(pl.col("text").str.slice(0, 4 * _PLOT_CHARACTERS))
             .join(wanted.lazy(), on="item_id", how="semi")
             .unique("item_id", keep="first", maintain_order=True)

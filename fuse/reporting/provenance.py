@@ -134,6 +134,7 @@ def model_in_words(config: Config) -> str:
         for name, has in (
             ("demographics", config.demographics),
             ("genres and years", config.genres),
+            ("tags", config.tags),
             ("rating histories", config.histories),
             (f"{config.plot_components} components of plots", config.plot_components and _reads(config, "text")),
             (f"{config.poster_components} components of posters", config.poster_components and _reads(config, "image")),

@@ -1,0 +1,93 @@
+"""Laws of the weights for films nobody has rated: the least error that side information and tags can reach."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cinefuse.fuse.cold import cold_weights
+from cinefuse.fuse.factors import Factors
+from cinefuse.fuse.pairs import SparseProduct, TrainingPairs
+
+USERS, FILMS, DIM, SIDE = 9, 8, 3, 4
+TAGS = torch.tensor([[1, 0, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0]]).float()
+
+
+def drawn(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sparse(dense: Tensor) -> SparseProduct:
+    row, column = dense.nonzero(as_tuple=True)
+    return SparseProduct.sorted(row, column, dense[row, column], rows=dense.shape[0], columns=dense.shape[1])
+
+
+def factors_of(tags: Tensor | None, *, histories: bool = True, side: int = SIDE) -> Factors:
+    """Factors over drawn pairs, every table far from zero; the last film is rated by nobody."""
+    listed = (drawn(USERS, FILMS - 1, seed=0) > -0.4).nonzero()
+    pairs = TrainingPairs.sorted(*listed.T, drawn(len(listed), seed=1), users=USERS, films=FILMS)
+    factors = Factors(
+        pairs,
+        drawn(USERS, 2, seed=2),
+        drawn(FILMS, side, seed=3),
+        None if tags is None else sparse(tags),
+        dim=DIM,
+        histories=histories,
+        generator=torch.Generator().manual_seed(4),
+    )
+    for number, table in enumerate(factors.tables.values()):
+        table.data = 0.5 * drawn(*table.shape, seed=10 + number)
+    return factors
+
+
+def penalised_error(factors: Factors, side: Tensor, tags: Tensor, strengths: tuple[float, float]) -> Tensor:
+    """What the weights are to make least, pair by pair as the docstring says it."""
+    dense = factors.film_tags @ torch.eye(factors.film_tags.columns)
+    film = factors.film_side @ side + dense @ tags  # (I, D + 1)
+    user = factors.vectors().user
+    error = torch.zeros(())
+    for pair in range(len(factors.pairs)):
+        asking = factors.user_vectors_at(user, torch.tensor([pair]))[0]
+        of_film = film[factors.pairs.film[pair]]
+        told = asking[:-1] @ of_film[:-1] + asking[-1] + of_film[-1]
+        error = error + (told - factors.pairs.rating[pair]).square() / 2
+    return error + strengths[0] / 2 * side.square().sum() + strengths[1] / 2 * tags.square().sum()
+
+
+@pytest.mark.parametrize("strengths", [(0.5, 2.0), (30.0, 0.0)])
+@pytest.mark.parametrize("histories", [True, False])
+@pytest.mark.parametrize("tags", [None, TAGS], ids=["no tags", "tags"])
+def test_no_change_of_the_weights_lowers_the_penalised_error(
+    tags: Tensor | None, histories: bool, strengths: tuple[float, float]
+) -> None:
+    factors = factors_of(tags, histories=histories)
+    side, of_tags = (found.requires_grad_() for found in cold_weights(factors, *strengths))
+    assert side.shape == (SIDE, DIM + 1)
+    assert of_tags.shape == (0 if tags is None else 3, DIM + 1)
+    penalised_error(factors, side, of_tags, strengths).backward()  # convex: no slope is the least
+    for found in (side, of_tags):
+        assert found.grad is not None
+        torch.testing.assert_close(found.grad, torch.zeros_like(found), atol=2e-3, rtol=0)
+
+
+def test_tags_alone_are_enough() -> None:
+    side, tags = cold_weights(factors_of(TAGS, side=0), 1.0, 1.0)
+    assert side.shape == (0, DIM + 1)
+    assert tags.abs().min() > 1e-4
+
+
+def test_a_film_without_a_rating_is_told_by_the_cold_weights_and_a_rated_one_is_not() -> None:
+    factors = factors_of(TAGS)
+    before = factors.vectors().film
+    factors.cold_side, factors.cold_tags = cold_weights(factors, 1.0, 1.0)
+    after = factors.vectors().film
+    torch.testing.assert_close(after[:-1], before[:-1])
+    torch.testing.assert_close(after[-1], factors.film_side[-1] @ factors.cold_side + TAGS[-1] @ factors.cold_tags)
+
+
+def test_tags_add_to_the_vector_of_a_rated_film() -> None:
+    factors = factors_of(TAGS)
+    plain = factors.vectors().film
+    factors.tables["film_tags"].data += 1
+    torch.testing.assert_close(factors.vectors().film - plain, TAGS.sum(1, keepdim=True).expand(FILMS, DIM + 1))
