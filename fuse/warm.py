@@ -47,7 +47,7 @@ def warm_weights(run: Path, config: Config, joined: Joined, dataset: Path) -> tu
     old = Recommender.load(run / "model.safetensors")
     users = old.user_numbers(joined.user_ids.tolist())
     films = old.item_numbers(joined.item_ids.tolist())
-    moves = {_OF_USERS: users, _OF_FILMS: films}
+    moves: dict[tuple[str, ...], npt.NDArray[np.int64]] = {_OF_USERS: users, _OF_FILMS: films}
     if config.tags:
         moves[_OF_TAGS] = _places(pl.read_parquet(run / "tags.parquet")["tag"], FilmTags.of(dataset).names)
     return tuple(_moved(load_file(file), moves) for file in _served_fits(run))
