@@ -3,7 +3,7 @@
     python benchmarks/million.py [--rows 1000000] [--quick]
 
 Every text is short and drawn, the encoder small and random: what is measured is everything but the encoder. Seconds are
-of this process's processor time, one thread, so they hold on a machine in use.
+of this process's processor time, one thread: other programs lengthen it too, but far less than wall time.
 """
 
 from __future__ import annotations
