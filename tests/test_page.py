@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
-from PIL import Image
+from PIL import Image, ImageChops
 
 from cinefuse.data.errors import BadInput
 from cinefuse.data.pages import page
 from cinefuse.data.pages.charts import COLOURS, Axis, Line, Measured, Numbers, bar_chart, line_chart, whisker_chart
-from cinefuse.data.pages.page import decimals, percent, picture_uri, render, signed, write_page
-from cinefuse.data.pages.picture import poster_picture
+from cinefuse.data.pages.page import counted, decimals, percent, picture_uri, render, signed, write_page
+from cinefuse.data.pages.picture import open_poster, poster_picture
 
 NONE = Numbers(("x",), ())
 
@@ -114,6 +114,11 @@ def test_numbers_are_written_with_a_minus_and_read_back_the_same(value: float, p
         assert float(written.replace("−", "-")) == float(f"{value:.{places}f}")
 
 
+@pytest.mark.parametrize(("number", "said"), [(0, "0 films"), (1, "1 film"), (2, "2 films"), (1234, "1,234 films")])
+def test_one_is_counted_in_the_singular(number: int, said: str) -> None:
+    assert counted(number, "film") == said
+
+
 def test_what_is_not_known_is_written_as_a_dash() -> None:
     assert decimals(None) == signed(None) == percent(None) == "–"
 
@@ -181,6 +186,16 @@ def picture(image: Image.Image, kind: str = "PNG") -> bytes:
 def test_a_poster_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     Image.new("1", (8000, 8000)).save(tmp_path / "bomb.png")
     assert poster_picture(tmp_path, "bomb.png") is None
+
+
+def test_a_large_poster_is_decoded_no_larger_than_need_be(tmp_path: Path) -> None:
+    Image.linear_gradient("L").resize((1600, 2400)).convert("RGB").save(tmp_path / "large.jpg")
+    whole, small = open_poster(tmp_path, "large.jpg"), open_poster(tmp_path, "large.jpg", (240, 360))
+    assert whole is not None
+    assert small is not None
+    assert (whole.size, small.size) == ((1600, 2400), (400, 600))
+    difference = ImageChops.difference(small, whole.resize(small.size, Image.Resampling.BOX))
+    assert max(high for _, high in difference.getextrema()) <= 8
 
 
 def test_a_poster_is_shown_upright_and_its_transparency_on_white(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ _PARTS = ("data", "fuse")  # each with its folder of templates
 def render(template: str, **values: Any) -> str:
     """The page that ``template`` (a name in `data/templates` or `fuse/templates`) makes of ``values``.
 
-    Every value is escaped. Filters beside Jinja's own: ``grouped`` (1,234), ``decimals(n)``, ``signed(n)`` (+0.012 or
-    −0.012), ``percent(n)`` of a share; the last three show None as an en dash. A name that nobody gave is an error
-    (jinja2.UndefinedError), never an empty place.
+    Every value is escaped. Filters beside Jinja's own: ``grouped`` (1,234), ``counted(noun)`` (1,234 films),
+    ``decimals(n)``, ``signed(n)`` (+0.012 or −0.012), ``percent(n)`` of a share; the last three show None as an en
+    dash. A name that nobody gave is an error (jinja2.UndefinedError), never an empty place.
     """
     return _environment().get_template(template).render(values)
 
@@ -49,6 +49,11 @@ def write_page(path: Path, html: str) -> None:
 def grouped(number: int) -> str:
     """A whole number with a comma at every thousand."""
     return f"{number:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something, its noun in the singular where there is one: 1 rating, 1,234 ratings."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def decimals(number: float | None, places: int = 4) -> str:
@@ -75,5 +80,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"grouped": grouped, "decimals": decimals, "signed": signed, "percent": percent}
+    environment.filters |= {each.__name__: each for each in (grouped, counted, decimals, signed, percent)}
     return environment

@@ -7,22 +7,20 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
-from ..assembly import poster_inside
+from .picture import open_poster, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 POSTER = (120, 180)
 TILE = (32, 48)
 SHEET = (32, 32)  # tiles across and down: 1024 x 1536 pixels, which every phone decodes
 _QUALITY = 50
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-_MOST_BYTES, _MOST_PIXELS = 64 * 2**20, 32_000_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def small_posters(root: Path, paths: Sequence[str | None], done: Callable[[int],
     pictures: list[str] = []
     sheets: list[str] = []
     at_once = SHEET[0] * SHEET[1]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with without_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), at_once):
             part = paths[start : start + at_once]
             sheet = Image.new("RGB", (TILE[0] * SHEET[0], TILE[1] * -(-len(part) // SHEET[0])), "#777")
@@ -60,31 +58,11 @@ def small_posters(root: Path, paths: Sequence[str | None], done: Callable[[int],
 
 
 def _small(root: Path, path: str | None) -> tuple[str, Image.Image | None]:
-    poster = None if path is None else open_poster(root, path)
+    poster = open_poster(root, path, (2 * POSTER[0], 2 * POSTER[1]))
     if poster is None:
         return "", None
     small = ImageOps.fit(poster, POSTER, Image.Resampling.LANCZOS)  # cut to 2 : 3, never stretched
     return _webp(small), small.resize(TILE, Image.Resampling.LANCZOS)
-
-
-def open_poster(root: Path, path: str) -> Image.Image | None:
-    """The poster as an upright RGB image on white, at least as large as a page needs it; None where there is none."""
-    file = poster_inside(root, path)
-    try:
-        if file is None or Path(path).is_absolute() or file.stat().st_size > _MOST_BYTES:
-            return None
-        with Image.open(file, formats=_FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                return None
-            image.draft("RGB", (POSTER[0] * 2, POSTER[1] * 2))
-            upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                upright = upright.convert("RGBA")
-                white = Image.new("RGBA", upright.size, "#fff")
-                upright = Image.alpha_composite(white, upright)
-            return upright.convert("RGB")
-    except Exception:  # hostile bytes make Pillow raise almost anything, and one poster must not cost the page
-        return None
 
 
 def _webp(image: Image.Image) -> str:
