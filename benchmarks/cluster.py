@@ -70,6 +70,7 @@ def main() -> None:
             for way in (LOCAL, RAY) if number % 2 == 0 else (RAY, LOCAL):
                 rate, whole, files[way] = run(folder / "films", model, folder, way)
                 took[way].append((rate, whole))
+                print(f"{way}: {rate:.1f} plots/s, {whole:.1f} s", file=sys.stderr, flush=True)
     heading(f"{plots} plots, {model.parent.name}, {rounds} rounds in turn")
     rows = ((w, f"{median(r for r, _ in t):.1f}", f"{median(a for _, a in t):.1f}") for w, t in took.items())
     table(["", "plots/s while encoding", "s, the whole command"], rows)

@@ -46,7 +46,7 @@ def run_batch(
 
         engine: AbstractContextManager[Engine] = nullcontext(ThisProcess())
         if cluster is not None:
-            from .cluster import RayEngine
+            from .cluster.engine import RayEngine
 
             engine = RayEngine(cluster, settings, out, watcher)
         with engine as encoding:

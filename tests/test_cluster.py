@@ -21,14 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, UsageError
-from cinefuse.data.progress import Silent
+from cinefuse.data.progress import Silent, Watcher
+from cinefuse.data.rows import RowWriter
 from cinefuse.data.sample import write_sample
 from cinefuse.data.verify import verify
 from cinefuse.extract.batch import Cluster
+from cinefuse.extract.cluster.orders import Orders
+from cinefuse.extract.cluster.worker import Worker
 from cinefuse.extract.job import Settings
+from cinefuse.extract.run import Work, extract
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cinefuse[ray]'")
 
@@ -39,13 +44,13 @@ from pathlib import Path
 fatal = Path(__file__).with_name("FATAL")
 if "default_worker.py" in " ".join(sys.orig_argv) and fatal.exists():
     import os, signal
-    from cinefuse.extract import cluster_worker
-    encode = cluster_worker.Worker.encode
+    from cinefuse.extract.cluster.worker import Worker
+    encode = Worker.encode
     def encode_or_die(self, task):
         if task.plan.name == "text" and int(fatal.read_text()) in task.rows.tolist():
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(self, task)
-    cluster_worker.Worker.encode = encode_or_die
+    Worker.encode = encode_or_die
 """
 
 
@@ -99,6 +104,13 @@ class Job:
                     found.append(int(folder.name))
             except OSError:
                 continue
+        return found
+
+    def running(self, *programs: str) -> list[int]:
+        """Those of them that run one of these programs, one a program."""
+        names = {process: Path(f"/proc/{process}/exe").readlink().name for process in self.processes()}
+        found = [process for process, name in names.items() if name in programs]
+        assert len(found) == len(programs), names
         return found
 
     def listens_at(self) -> set[str]:
@@ -248,6 +260,28 @@ def says_nothing_of_its_own(told: str) -> bool:
     return not [line for line in told.splitlines() if "ray" in line.lower() and "Ray workers" not in line]
 
 
+def test_a_run_whose_head_is_killed_says_so_and_the_same_command_goes_on_to_the_same_bytes(
+    arguments: list[Any], local: bytes, tmp_path: Path
+) -> None:
+    job = Job(tmp_path / "beheaded", arguments, *RAY)
+    job.wait_for(lambda: job.rows_written("text") >= 10)
+    for process in job.running("gcs_server", "raylet"):
+        os.kill(process, signal.SIGKILL)
+    code, _, errors = job.end()
+    assert code == 1, errors
+    assert errors.splitlines()[-1].endswith("run the same command again")
+    assert "Traceback" not in errors
+    assert job.events("end")[-1]["exit_code"] == 1
+    assert job.leaves_no_process()
+    written = job.rows_written("text")
+    assert 10 <= written < 160
+    job = Job(tmp_path / "beheaded", arguments, *RAY)
+    code, _, errors = job.end()
+    assert code == 0, errors
+    assert job.out.read_bytes() == local
+    assert job.events("done")[0]["encoded"] <= 160 - written
+
+
 def test_sigterm_leaves_a_file_that_workers_of_a_cluster_finish_by_sending_rows_to_the_same_bytes(
     arguments: list[Any], local: bytes, standing: Standing, tmp_path: Path
 ) -> None:
@@ -296,26 +330,65 @@ def test_a_batch_that_kills_its_workers_is_named_and_the_command_refuses_it(
     assert not [process for process in workers if Path(f"/proc/{process}").exists()]
 
 
+class OneWorker:
+    """An engine without Ray: a single worker in this process, told what workers on a cluster are told."""
+
+    def __init__(self, lock: Path, *, send_rows: bool, reads_posters: bool) -> None:
+        self._lock, self._send_rows, self._reads_posters = lock, send_rows, reads_posters
+
+    def settled(self, settings: Settings) -> Settings:
+        return settings
+
+    def encode(self, work: Work, watcher: Watcher) -> None:
+        orders = Orders(work, self._lock, self._send_rows)
+        worker = Worker({}, torch.get_num_threads())
+        assert worker.open(orders.assignment).sends == self._send_rows
+        with RowWriter(work.file) as writer:
+            for rows in work.batches():
+                for row in worker.encode(orders.task(rows, reads_posters=self._reads_posters)).rows:
+                    writer.write(work.job.name, *row)
+
+
+@pytest.mark.parametrize("send_rows", [False, True])
+@pytest.mark.parametrize("reads_posters", [False, True])
+def test_a_worker_with_the_encoders_that_ship_with_cinefuse_makes_the_bytes_of_one_process(
+    send_rows: bool, reads_posters: bool, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the worker sets for itself
+    (tmp_path / "mini").mkdir()
+    monkeypatch.chdir(tmp_path)  # a folder of that name is not meant
+    settings = Settings(text_model="mini", image_model="mini", device="cpu", precision="fp32")
+    extract(sample, tmp_path / "local.h5", settings)
+    lock = tmp_path / "worker.h5.lock"
+    extract(
+        sample,
+        tmp_path / "worker.h5",
+        settings,
+        engine=OneWorker(lock, send_rows=send_rows, reads_posters=reads_posters),
+    )
+    assert (tmp_path / "worker.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
+
+
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **told: Any) -> Any:
-    from cinefuse.extract import cluster
+    from cinefuse.extract.cluster.engine import RayEngine
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    return cluster.RayEngine(Cluster(**told), Settings(), tmp_path / "out.h5", Silent())
+    return RayEngine(Cluster(**told), Settings(), tmp_path / "out.h5", Silent())
 
 
 def test_a_missing_ray_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cinefuse.extract import cluster
+    from cinefuse.extract.cluster import connection
 
-    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+    monkeypatch.setattr(connection, "find_spec", lambda _: None)
     with pytest.raises(BadInput, match=r"pip install 'cinefuse\[ray\]'"):
         engine(monkeypatch, tmp_path)
 
 
 def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cinefuse.extract.cluster import _refuse_a_silent
+    from cinefuse.extract.cluster.connection import refuse_a_silent
 
     with pytest.raises(BadInput, match=r"no Ray cluster at 127.0.0.1:1: Connection refused"):
-        _refuse_a_silent("127.0.0.1:1")
+        refuse_a_silent("127.0.0.1:1")
     with pytest.raises(UsageError, match="ray job submit"):
         engine(monkeypatch, tmp_path, address="ray://127.0.0.1:10001")
 

@@ -7,103 +7,23 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..data.embeddings import EmbeddingFile
-from ..data.errors import BadInput, CinefuseError
-from ..data.ids import IdArray
-from ..data.rows import RowWriter, nan
-from ..data.status import Reason, Status
-from .plan import ModalityPlan
-from .poster import PosterLimits, PosterProblem, read_poster
-from .recipe import PixelRecipe
+from ...data.embeddings import EmbeddingFile
+from ...data.errors import BadInput, CinefuseError
+from ...data.rows import RowWriter, nan
+from ...data.status import Reason, Status
+from ..poster import PosterProblem, read_poster
+from .messages import Answer, Assignment, Presence, SentRow, Task, machine, versions
 
 if TYPE_CHECKING:
-    from .stream import Feed
-
-# cls (D,), tokens (T_i, D), status and reason of one row, behind its number
-SentRow = tuple[int, npt.NDArray[Any], npt.NDArray[Any], Status, Reason]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One modality of a job, as every worker is told it. `file` None: rows are to be sent in any case."""
-
-    name: str
-    model: str
-    revision: str | None
-    weights: str
-    layer: int | None
-    recipe: PixelRecipe | None
-    precision: str
-    dtype: str
-    width: int
-    compile: bool
-    limits: PosterLimits
-    posters: Path
-    sample: tuple[str, bytes] | None
-    file: Path | None
-    lock: Path
-    locked: bytes
-    coherent: bool
-    machine: str
-    versions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Presence:
-    """What a worker says of itself: where it is, whether it sends its rows, whether it can read the posters."""
-
-    host: str
-    process: int
-    device: str
-    same_machine: bool
-    sends: bool
-    reads_posters: bool
-
-
-@dataclass(frozen=True)
-class Task:
-    """One batch: the plan of its rows alone, their numbers in the file, and posters (paths, or contents) where it has.
-
-    `wanted` (K,) tells which rows are written; with `items` (K,) the first input that fails ends the job.
-    """
-
-    plan: ModalityPlan
-    rows: npt.NDArray[np.int64]
-    wanted: npt.NDArray[np.bool_]
-    posters: list[str | None]
-    contents: list[bytes | Reason]
-    items: IdArray | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A batch is done: so many items, encoder positions and bytes; and its rows, where the worker sends them."""
-
-    items: int
-    positions: int
-    bytes: int
-    rows: list[SentRow]
-
-
-def machine() -> str:
-    """What tells one running machine from all others: processes of the same one see each other's writes at once."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return socket.gethostname()
-
-
-def versions() -> tuple[str, ...]:
-    """The libraries that decide the embeddings, with their versions."""
-    return tuple(f"{name} {version(name)}" for name in ("cinefuse", "torch", "transformers", "pillow", "numpy"))
+    from ..source import Modality
+    from ..stream import Feed
 
 
 class Worker:
@@ -114,6 +34,11 @@ class Worker:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         import torch
 
+        with suppress(ImportError):  # what `open` needs, while the job is being planned; `open` tells what is missing
+            import transformers.modeling_utils  # noqa: F401
+
+            from .. import source, stream  # noqa: F401
+
         # one thread alone runs the encoder, so that batches never share the device's memory
         self._encoding = ThreadPoolExecutor(1, "encode", torch.set_num_threads, (threads,))
         self._device = "cuda" if torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES") != "" else "cpu"
@@ -122,14 +47,14 @@ class Worker:
 
     def precision(self) -> str:
         """What `--precision auto` means on this worker's device."""
-        from .encoders import resolve_device, resolve_precision
+        from ..encoders import resolve_device, resolve_precision
 
         return resolve_precision("auto", resolve_device(self._device))
 
     def open(self, told: Assignment, _after: Any = None) -> Presence:
         """Load the encoder and find the file. Raises BadInput where this machine has other libraries or weights."""
-        from .source import ModelSource
-        from .stream import load_encoder, loading_threads
+        from ..source import ModelSource
+        from ..stream import load_encoder, loading_threads
 
         host = socket.gethostname()
         with self._opening:
@@ -138,7 +63,8 @@ class Worker:
                 raise BadInput(
                     f"{host}: other libraries than where the job began ({', '.join(different)}); make them equal"
                 )
-            source = ModelSource.resolve(told.model, told.revision, weights=True)
+            modality: Modality = "text" if told.recipe is None else "image"
+            source = ModelSource.resolve(told.model, told.revision, weights=True, modality=modality)
             if source.weights_sha256() != told.weights:
                 raise BadInput(
                     f"{host}: {source.name} has other weights here than where the job began; copy that model"
@@ -156,7 +82,7 @@ class Worker:
 
     def encode(self, task: Task) -> Answer:
         """Encode one batch; on return its rows are written, or are in the answer."""
-        from .stream import Batch
+        from ..stream import Batch
 
         places = np.arange(len(task.rows))
         batch = Batch(task.plan, self._feed(task), places, task.rows, task.wanted, task.items)
@@ -173,7 +99,7 @@ class Worker:
             self._writer.sync()
 
     def _feed(self, task: Task) -> Feed:
-        from .stream import PosterFeed, feed_for
+        from ..stream import PosterFeed, feed_for
 
         told = self._told
         feed = feed_for(task.plan, self._encoder, told.recipe, task.posters, told.posters, told.limits)

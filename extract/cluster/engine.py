@@ -1,0 +1,97 @@
+"""The engine of `--engine ray`: this process plans and deals out batches, workers on any machines encode them.
+
+The plan, the batches and the encoders are those of a local run, so its file is the same to the last byte. Workers write
+the one file by `pwrite` where they see it; elsewhere they send their rows, and this process writes them.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.errors import BadInput
+from ...data.progress import Watcher
+from ...data.rows import RowWriter
+from ...data.termination import finished_first
+from ...data.verify import intact_rows
+from ..batch import Cluster
+from ..job import DEFAULT_BATCH, Settings
+from ..run import Work
+from .connection import Connection
+from .crew import Crew
+from .dealing import Dealing
+from .orders import Orders
+
+# after so many rounds, rows that workers wrote and that are not there never will be
+_MOST_ROUNDS = 3
+
+
+class RayEngine:
+    """Workers on a Ray cluster. Enter it to connect; leaving it stops every process that it started.
+
+    Raises BadInput where Ray is missing, where there is no such cluster, where workers cannot be had, or where a batch
+    kills them.
+    """
+
+    def __init__(self, cluster: Cluster, settings: Settings, out: Path, watcher: Watcher) -> None:
+        self._connection = Connection(cluster.address, cluster.workers or 1)
+        self._crew = Crew(self._connection, cluster.workers, settings.device, watcher)
+        self._send_rows, self._out = cluster.send_rows, out
+        self._entered = ExitStack()
+
+    def __enter__(self) -> RayEngine:
+        with ExitStack() as entered:
+            entered.enter_context(self._connection)
+            entered.enter_context(self._crew)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.close()
+
+    def settled(self, settings: Settings) -> Settings:
+        """`settings` with the precision and batch sizes that the workers' devices, not this machine's, ask for."""
+        sizes = DEFAULT_BATCH["other" if self._crew.on_gpus else "cpu"]
+        own, precision = self._connection.own, settings.precision
+        begun = [self._out.with_name(self._out.name + ".partial"), *([] if settings.restart else [self._out])]
+        if precision == "auto" and not own and not any(path.exists() for path in begun):
+            precision = self._crew.first_answer(lambda hand: hand.actor.precision.remote())
+        return replace(
+            settings,
+            device=settings.device if own else "cpu",  # for planning: workers know their own
+            precision=precision,
+            batch_tokens=settings.batch_tokens or sizes["text"],
+            batch_posters=settings.batch_posters or sizes["image"],
+        )
+
+    def encode(self, work: Work, watcher: Watcher) -> None:
+        """Have the workers encode every batch of `work`; on return all its rows are in the file."""
+        device = "GPU" if self._crew.on_gpus else "CPU"
+        watcher.say(
+            f"{work.job.name}: {work.job.source.name}, {work.precision}, {self._crew.size} Ray workers on {device}"
+        )
+        lock = self._out.with_name(self._out.name + ".lock").resolve()
+        with watcher.phase(f"encoding {work.job.name}", int(work.wanted.sum()), work.positions) as phase:
+            wanted = work.wanted
+            for _ in range(_MOST_ROUNDS):
+                orders = Orders(replace(work, wanted=wanted), lock, self._send_rows)
+                with finished_first(), RowWriter(work.file) as writer:
+                    Dealing(self._connection, self._crew, orders, writer, phase).to_the_end()
+                wanted = wanted & ~self._arrived(work)
+                if not wanted.any():
+                    return
+        raise BadInput(
+            f"{work.file.path}: {int(wanted.sum()):,} {work.job.name} rows that workers wrote are not there; "
+            "is the file on a disk that all machines share? --send-rows does without"
+        )
+
+    def _arrived(self, work: Work) -> npt.NDArray[np.bool_]:
+        """(N,) True for the rows that lie in the file; what other machines wrote is read and checked."""
+        present = [hand.presence for hand in self._crew.hands if hand.presence is not None]
+        if all(presence.same_machine or presence.sends for presence in present):
+            return ~work.file[work.job.name].pending
+        return intact_rows(work.file, work.job.name)

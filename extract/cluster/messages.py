@@ -1,0 +1,96 @@
+"""What the process that deals out and its workers say to each other."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.ids import IdArray
+from ...data.status import Reason, Status
+from ..plan import ModalityPlan
+from ..poster import PosterLimits
+from ..recipe import PixelRecipe
+
+# cls (D,), tokens (T_i, D), status and reason of one row, behind its number
+SentRow = tuple[int, npt.NDArray[Any], npt.NDArray[Any], Status, Reason]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One modality of a job, as every worker is told it. `file` None: rows are to be sent in any case."""
+
+    name: str
+    model: str
+    revision: str | None
+    weights: str
+    layer: int | None
+    recipe: PixelRecipe | None
+    precision: str
+    dtype: str
+    width: int
+    compile: bool
+    limits: PosterLimits
+    posters: Path
+    sample: tuple[str, bytes] | None
+    file: Path | None
+    lock: Path
+    locked: bytes
+    coherent: bool
+    machine: str
+    versions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What a worker says of itself: where it is, whether it sends its rows, whether it can read the posters."""
+
+    host: str
+    process: int
+    device: str
+    same_machine: bool
+    sends: bool
+    reads_posters: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch: the plan of its rows alone, their numbers in the file, and posters (paths, or contents) where it has.
+
+    `wanted` (K,) tells which rows are written; with `items` (K,) the first input that fails ends the job.
+    """
+
+    plan: ModalityPlan
+    rows: npt.NDArray[np.int64]
+    wanted: npt.NDArray[np.bool_]
+    posters: list[str | None]
+    contents: list[bytes | Reason]
+    items: IdArray | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A batch is done: so many items, encoder positions and bytes; and its rows, where the worker sends them."""
+
+    items: int
+    positions: int
+    bytes: int
+    rows: list[SentRow]
+
+
+def machine() -> str:
+    """What tells one running machine from all others: processes of the same one see each other's writes at once."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def versions() -> tuple[str, ...]:
+    """The libraries that decide the embeddings, with their versions."""
+    return tuple(f"{name} {version(name)}" for name in ("cinefuse", "torch", "transformers", "pillow", "numpy"))
