@@ -7,6 +7,7 @@ touching any state that threads share: no global pixel limit, no warning filters
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -58,18 +59,39 @@ def _open_jpeg(raw: bytes) -> tuple[ImageFile.ImageFile, bytes]:
     # Every scan of a progressive JPEG passes over all pixels, and an empty one takes a few bytes of file.
     if raw.count(b"\xff\xda") > _MOST_SCANS:
         raise PosterProblem(Reason.BROKEN_IMAGE)
-    exif = [(start, end) for marker, start, end in jpeg_segments(raw) if marker == APP1]
+    segments = list(jpeg_segments(raw))
+    whole = _open_ended(raw, segments)
+    exif = [(start, end) for marker, start, end in segments if marker == APP1]
     exif = [(start, end) for start, end in exif if raw.startswith(b"Exif\0\0", start + 4)]
     if not exif:
-        return JpegImagePlugin.JpegImageFile(io.BytesIO(raw)), b""
+        return JpegImagePlugin.JpegImageFile(io.BytesIO(whole)), b""
     # Pillow would parse the EXIF data for its resolution, and warns where that is broken.
     pieces, at = [], 0
     for start, end in exif:
         pieces.append(raw[at:start])
         at = end
-    body = b"".join((*pieces, raw[at:]))
+    body = b"".join((*pieces, whole[at:]))
     first_start, first_end = exif[0]
     return JpegImagePlugin.JpegImageFile(io.BytesIO(body)), raw[first_start + 4 : first_end]
+
+
+_SEQUENTIAL = {0xC0, 0xC1}
+_END_OF_SCAN = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+_READ_AHEAD = 8  # bytes that libjpeg looks at beyond the last block of an image
+
+
+def _open_ended(raw: bytes, segments: list[tuple[int, int, int]]) -> bytes:
+    """The file without its end marker, where one scan holds the whole image.
+
+    At an end marker that comes too early libjpeg fills up with grey, and Pillow hears nothing of it. Where the data
+    just stop, Pillow says that the file is truncated. (Of an image in several scans each is a whole, coarser picture.)
+    """
+    frame = next((start for marker, start, _ in segments if marker in _SEQUENTIAL), None)
+    _, scan, pixels = segments[-1]
+    end = _END_OF_SCAN.search(raw, pixels)
+    if frame is None or end is None or end[1] != b"\xd9" or raw[scan + 4] != raw[frame + 9]:
+        return raw
+    return raw[: end.start()] + bytes(_READ_AHEAD)
 
 
 _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}

@@ -104,6 +104,7 @@ def jpeg_of_many_scans() -> bytes:
     return raw[:-2] + raw[raw.rindex(b"\xff\xda") : -2] * 600 + raw[-2:]
 
 
+GREY_JPEG = saved(picture(mode="L"), "JPEG")
 JPEG, PNG, GIF = saved(picture(), "JPEG"), saved(picture(), "PNG"), saved(picture().convert("P"), "GIF")
 WEBP, LOSSLESS = saved(picture(), "WEBP"), saved(picture(), "WEBP", lossless=True)
 PALETTE = picture().quantize(16)
@@ -118,6 +119,14 @@ ZOO: dict[str, tuple[Callable[[], bytes], Reason]] = {
     "JPEG cut in its header": (lambda: JPEG[:100], Reason.BROKEN_IMAGE),
     "JPEG of three bytes": (lambda: JPEG[:3], Reason.BROKEN_IMAGE),
     "JPEG cut in half": (lambda: JPEG[: len(JPEG) // 2], Reason.BROKEN_IMAGE),
+    "JPEG cut in half with an end marker": (lambda: JPEG[: len(JPEG) // 2] + b"\xff\xd9", Reason.BROKEN_IMAGE),
+    "grey JPEG cut with an end marker": (lambda: GREY_JPEG[: -len(GREY_JPEG) // 3] + b"\xff\xd9", Reason.BROKEN_IMAGE),
+    "turned JPEG cut with an end marker": (
+        lambda: jpeg_with_exif(exif_block(6))[:-400] + b"\xff\xd9",
+        Reason.BROKEN_IMAGE,
+    ),
+    "JPEG with fill bytes before its end": (lambda: JPEG[:-2] + b"\xff\xff\xff\xd9", OK),
+    "JPEG with restart markers": (lambda: saved(picture(), "JPEG", restart_marker_blocks=1), OK),
     "JPEG cut near its end": (lambda: JPEG[:-20], Reason.BROKEN_IMAGE),
     "JPEG with bytes after its end": (lambda: JPEG + b"\0garbage" * 99, OK),
     "JPEG with hundreds of scans": (jpeg_of_many_scans, Reason.BROKEN_IMAGE),
@@ -827,5 +836,14 @@ def test_every_real_poster_equals_plain_pillow() -> None:
     for folder in ("posters", "posters-full"):
         for path in sorted((SHARED / folder).iterdir())[:200]:
             plain = np.asarray(Image.open(path).convert("RGB").resize((224, 224), 2))
-            ours = poster_pixels(read_poster(path.name, path.parent, LIMITS), PixelRecipe(), LIMITS)
-            assert np.array_equal(ours, plain)
+            raw = read_poster(path.name, path.parent, LIMITS)
+            assert np.array_equal(poster_pixels(raw, PixelRecipe(), LIMITS), plain)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data folder beside the checkout")
+def test_a_real_poster_cut_anywhere_and_given_an_end_marker_is_told() -> None:
+    for path in sorted((SHARED / "posters").iterdir())[::100]:
+        raw = path.read_bytes()
+        for share in (0.3, 0.6, 0.9):
+            assert outcome(raw[: int(len(raw) * share)] + b"\xff\xd9") is Reason.BROKEN_IMAGE
