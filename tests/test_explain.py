@@ -277,6 +277,8 @@ def test_a_film_without_poster_says_so_and_hiding_it_changes_nothing(runs: dict[
     assert e.ablation.without_image.change == 0
     assert e.patch_lift is None
     assert any("no poster" in note and "absent token" in note for note in e.notes)
+    assert "without plot" in e.in_short
+    assert "poster" not in e.in_short
 
 
 # --- whether attention is to be believed

@@ -3,6 +3,7 @@ browser shows it whole on a desk and on a phone."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from cinefuse.fuse.config import preset
 from cinefuse.fuse.evaluate import Tested as Predicted  # pytest takes what is called Test... for tests
 from cinefuse.fuse.evaluate import evaluate
 from cinefuse.fuse.reporting.calibration import calibration, level_shares, slope
+from cinefuse.fuse.reporting.charts import error_chart
 from cinefuse.fuse.reporting.film_errors import fair_least, film_errors
 from cinefuse.fuse.reporting.learning_curves import learning_curves
 from cinefuse.fuse.reporting.popularity import bands
@@ -354,6 +356,14 @@ def test_a_film_needs_as_many_ratings_as_forty_films_have() -> None:
     assert of([100] * 40) == 100
     assert of([100] * 39 + [19]) == 10
     assert of([3] * 12) == 1
+
+
+@pytest.mark.parametrize(
+    ("shift", "said"), [(0.25, "0.250 too high"), (-0.25, "0.250 too low"), (0.0, "neither too high nor too low")]
+)
+def test_to_which_side_predictions_err_is_said_only_where_they_do(tested: Predicted, shift: float, said: str) -> None:
+    shifted = dataclasses.replace(tested, prediction=tested.rating + np.float32(shift))
+    assert f"on average they are {said}." in error_chart(shifted, 0.25).says
 
 
 def test_bands_part_the_test_ratings(runs: dict[str, Run], tested: Predicted) -> None:

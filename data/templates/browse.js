@@ -194,13 +194,14 @@ function show(film) {
   const all = [back, make("div", { class: "top" }, thumb(film), about)];
   if (films.plot && films.plot[film]) all.push(make("p", { class: "plot" }, films.plot[film]));
   for (const name of modalities) {
-    all.push(make("h3", { class: name }, `Nearest by ${names[name]}`));
-    const found = neighbours(name, film);
+    const found = neighbours(name, film), heading = make("h3", { class: name }, `Nearest by ${names[name]} `);
+    all.push(heading);
     if (!found.length) {
       const why = embedded(name, film) ? "no other film has one" : `this film's ${names[name]} has no embedding`;
       all.push(make("p", { class: "muted small" }, `No neighbours by ${names[name]}: ${why}.`));
       continue;
     }
+    heading.append(make("small", {}, "with their cosine"));
     all.push(make("ol", { class: "near " + name }, ...found.map(([other, cosine]) => {
       const both = marked.get(other).length > 1 ? " · in both" : "";
       return make("li", {}, make("a", { href: address(other), title: named(other) },

@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from ...data.pages.page import signed
 from ..material import COMPONENTS
 from ..recommender import Recommender
 from .attention import patch_grid
@@ -61,6 +62,12 @@ class Ablation:
     without_text: Rated
     without_both: Rated
     has: tuple[str, ...]
+
+    @property
+    def hidden(self) -> list[tuple[str, Rated]]:
+        """What is predicted without the "poster" and without the "plot", of those in ``has``."""
+        told = (("poster", "image", self.without_image), ("plot", "text", self.without_text))
+        return [(kind, rated) for kind, name, rated in told if name in self.has]
 
     @property
     def shares(self) -> dict[str, float] | None:
@@ -122,8 +129,9 @@ class Agreement:
         if self.parts >= 4 and self.correlation < -self._chance:
             says[False] = "attention runs against"
         times = f"{self.top / self.random:.1f} times" if self.random > 1e-9 else "as"
+        figure = signed(self.correlation, 2)
         return (
-            f"{says[self.predicts]} what hiding does: rank correlation {self.correlation:+.2f} over {self.parts}; "
+            f"{says[self.predicts]} what hiding does: rank correlation {figure} over {self.parts}; "
             f"hiding the {self.hidden} most attended changes ratings {times} as much as hiding {self.hidden} at random "
             f"(more than in {round(_DRAWS * self.beaten)} of {_DRAWS} draws)"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ...data.disk import write_atomically
+from ...data.pages.page import counted, signed
 from ...data.printable import printable
 from .explain import Explanation, Marked
 from .heatmap import Box, grid_picture, overlay, scale_ends, scale_picture
@@ -18,7 +19,7 @@ WIDTH = 1200
 _MARGIN, _GAP = 48, 24
 _TALLEST = 4000
 _PAPER, _CARD, _INK, _MUTED, _RULE = "#faf8f4", "#ffffff", "#1e1a15", "#665d51", "#ddd5c7"
-_IMAGE, _TEXT, _REST, _SUNK = "#a3301c", "#1b5e92", "#b9b1a4", "#f1ede5"
+_IMAGE, _TEXT, _USER, _REST, _SUNK = "#a3301c", "#1b5e92", "#6d489f", "#b9b1a4", "#f1ede5"
 _LINES_OF_PLOT = 16
 _FACES = {
     "sans": ("DejaVuSans.ttf", "Arial.ttf", "Helvetica.ttc"),
@@ -81,15 +82,14 @@ def card(e: Explanation, about: str) -> Image.Image:
     page = _Page(WIDTH, _TALLEST)
     inner = WIDTH - 2 * _MARGIN
     y = page.paragraph(_MARGIN, _MARGIN, inner, e.title, 36, face="serif", lines=2)
-    facts = f"item {e.item_id}  ·  {e.train_ratings:,} training ratings  ·  {about}"
+    facts = f"item {e.item_id}  ·  {counted(e.train_ratings, 'training rating')}  ·  {about}"
     y = page.paragraph(_MARGIN, y + 8, inner, facts, 16, colour=_MUTED, lines=2) + 24
     y = _picture_row(page, e, film_pictures(e), y)
     half = (inner - 2 * _GAP) // 2
     low = max(_predictions(page, e, _MARGIN, y, half), _shares(page, e, _MARGIN + half + 2 * _GAP, y, half))
     y = _plot(page, e, low + 32, inner)
-    for name, label in (("text", "Plot: "), ("image", "Poster: ")):
-        if name in e.agreement:
-            y = page.paragraph(_MARGIN, y + 6, inner, label + e.agreement[name].verdict, 15, lines=3)
+    for kind, found in e.agreements:
+        y = page.paragraph(_MARGIN, y + 6, inner, f"{kind.capitalize()}: {found.verdict}", 15, lines=3)
     for note in e.notes:
         y = page.paragraph(_MARGIN, y + 6, inner, "Note: " + note, 15, colour=_MUTED, lines=3)
     return page.cut(y + _MARGIN)
@@ -112,10 +112,7 @@ def contact_sheet(explanations: Sequence[Explanation], about: str) -> Image.Imag
 def _small_card(page: _Page, e: Explanation, x: int, y: int, wide: int) -> int:
     page.rule(x, y, wide)
     y = page.paragraph(x, y + 14, wide, e.title, 20, face="serif", lines=1) + 4
-    a = e.ablation
-    told = f"{a.everything.average:.2f}; without poster {_signed(a.without_image.average - a.everything.average)}, "
-    told += f"without plot {_signed(a.without_text.average - a.everything.average)}"
-    y = page.paragraph(x, y, wide, f"item {e.item_id}  ·  predicted {told}", 14, colour=_MUTED, lines=1) + 10
+    y = page.paragraph(x, y, wide, f"item {e.item_id}  ·  {e.in_short}", 14, colour=_MUTED, lines=1) + 10
     pictures = film_pictures(e)
     names = [name for name in ("poster", e.shown, f"{e.shown} grid") if name in pictures]
     each, tall = (wide - 2 * 12) // 3, 0
@@ -129,12 +126,10 @@ def _small_card(page: _Page, e: Explanation, x: int, y: int, wide: int) -> int:
     words = ", ".join(word for word, _ in e.words_by_lift(8))
     if words:
         y = page.paragraph(x, y + 4, wide, f"words: {words}", 14, colour=_MUTED, lines=2)
-    for name, label in (("text", "plot"), ("image", "poster")):
-        if name in e.agreement:
-            found = e.agreement[name]
-            figure = "–" if found.correlation is None else f"{found.correlation:+.2f}"
-            says = f"{label}: attention and hiding agree at rank correlation {figure} over {found.parts}"
-            y = page.paragraph(x, y + 2, wide, says, 13, colour=_MUTED, lines=1)
+    for kind, found in e.agreements:
+        figure = signed(found.correlation, 2)
+        says = f"{kind}: rank correlation of attention and hiding {figure} over {found.parts} parts"
+        y = page.paragraph(x, y + 2, wide, says, 13, colour=_MUTED, lines=1)
     return y
 
 
@@ -165,30 +160,36 @@ def _predictions(page: _Page, e: Explanation, x: int, y: int, wide: int) -> int:
     a = e.ablation
     rows = [("everything", a.everything), ("no poster", a.without_image), ("no plot", a.without_text)]
     rows.append(("neither", a.without_both))
-    y += 34
-    figures, label = 150, 100
     most = max(max(r.average, r.user or 0.0) for _, r in rows) * 1.02
+    y += 34
     for name, rated in rows:
-        page.line(x, y + 2, name, 15)
-        bar = max(int((wide - label - figures) * rated.average / most), 1)
-        page.box(x + label, y + 4, bar, 14, _INK if rated is a.everything else _REST)
-        told = f"{rated.average:.3f}"
-        if rated is not a.everything:
-            told += f"  {_signed(rated.average - a.everything.average, 3)}"
-        page.line(x + wide, y + 2, told, 15, anchor="ra")
+        whole = rated is a.everything
+        change = None if whole else rated.average - a.everything.average
+        _bar(page, x, y, wide, name, rated.average / most, _rated(rated.average, change), _INK if whole else _REST)
         if rated.user is not None and a.everything.user is not None:
             y += 22
-            page.line(x, y + 2, f"  user {e.user_id}"[:14], 13, colour=_MUTED)
-            bar = max(int((wide - label - figures) * rated.user / most), 1)
-            page.box(x + label, y + 4, bar, 10, _TEXT)
-            told = f"{rated.user:.3f}"
-            if rated is not a.everything:
-                told += f"  {_signed(rated.user - a.everything.user, 3)}"
-            page.line(x + wide, y + 2, told, 13, colour=_MUTED, anchor="ra")
+            change = None if whole else rated.user - a.everything.user
+            of_user = f"  user {e.user_id}"[:14]
+            _bar(page, x, y, wide, of_user, rated.user / most, _rated(rated.user, change), _USER, small=True)
         y += 30
     says = f"the mean of all users' predictions; hiding the poster moves a user's by {a.without_image.change:.3f}, "
     says += f"the plot by {a.without_text.change:.3f} (root mean square)"
     return page.paragraph(x, y + 2, wide, says, 13, colour=_MUTED, lines=3)
+
+
+def _rated(rating: float, change: float | None) -> str:
+    return f"{rating:.3f}" if change is None else f"{rating:.3f}  {signed(change, 3)}"
+
+
+def _bar(
+    page: _Page, x: int, y: int, wide: int, name: str, share: float, told: str, colour: str, *, small: bool = False
+) -> None:
+    """A bar between its name and its figures, which takes that share of the room between them."""
+    label, figures = 100, 150
+    size, tall, ink = (13, 10, _MUTED) if small else (15, 14, _INK)
+    page.line(x, y + 2, name, size, colour=ink)
+    page.box(x + label, y + 4, max(int((wide - label - figures) * share), 1), tall, colour)
+    page.line(x + wide, y + 2, told, size, colour=ink, anchor="ra")
 
 
 def _shares(page: _Page, e: Explanation, x: int, y: int, wide: int) -> int:
@@ -227,10 +228,6 @@ def _plot(page: _Page, e: Explanation, y: int, wide: int) -> int:
     kind = "attention" if e.shown == "attention" else "what hiding changes"
     page.line(_MARGIN, y, f"Plot, by {kind}", 18, face="bold")
     return page.words(_MARGIN, y + 34, wide, e.marked_plot(), 17) + 18
-
-
-def _signed(value: float, places: int = 2) -> str:
-    return f"{value:+.{places}f}".replace("-", "−")
 
 
 class _Page:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ...data.assembly import poster_inside
 from ...data.errors import BadInput, UsageError
+from ...data.pages.page import signed
 from ...data.pages.picture import poster_picture
 from ..recommend import known_user, run_films
 from ..run import Run
@@ -107,6 +108,18 @@ class Explanation:
         return lift
 
     @property
+    def in_short(self) -> str:
+        """What all users are predicted on average, and what hiding poster or plot, where there is one, changes."""
+        whole = self.ablation.everything.average
+        changes = [f"without {kind} {signed(rated.average - whole, 3)}" for kind, rated in self.ablation.hidden]
+        return "; ".join([f"predicted {whole:.2f}", *([", ".join(changes)] if changes else [])])
+
+    @property
+    def agreements(self) -> list[tuple[str, Agreement]]:
+        """Those of "plot" and "poster" that there are."""
+        return [(kind, self.agreement[name]) for name, kind in _KINDS.items() if name in self.agreement]
+
+    @property
     def span(self) -> float:
         """What the lightest colour stands for, in even shares, on pictures of what is `shown`."""
         return span_of(self.patch_lift)
@@ -136,7 +149,7 @@ class Explanation:
         marks = np.maximum(2 * strength(self.word_lift, span_of(self.word_lift)) - 1, 0).tolist()
         words = zip(self.plot.words, marks, self.word_lift.tolist(), strict=True)
         if self.plot.note:
-            return [Marked(word.text + " ", mark, lift) for word, mark, lift in words]
+            return [piece for word, mark, lift in words for piece in (Marked(word.text, mark, lift), Marked(" "))]
         pieces, at = [], 0
         for word, mark, lift in words:
             between = [Marked(self.plot.text[at : word.start])] if word.start > at else []

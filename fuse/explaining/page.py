@@ -66,11 +66,6 @@ def explanations_page(explanations: Sequence[Explanation], about: str) -> str:
                 "shares": _shares(e),
                 "plot": e.marked_plot(),
                 "words": e.words_by_lift(),
-                "agreements": [
-                    (label, e.agreement[name])
-                    for name, label in (("text", "Plot"), ("image", "Poster"))
-                    if name in e.agreement
-                ],
             }
             for e in explanations
         ],

@@ -45,15 +45,12 @@ def show_explanations(explanations: Sequence[Explanation], console: Console | No
         lines = (
             [f"words by {'attention' if e.shown == 'attention' else 'what hiding changes'}: {words}"] if words else []
         )
-        lines += [f"{label}: {e.agreement[name].verdict}" for name, label in _NAMES if name in e.agreement]
+        lines += [f"{kind}: {found.verdict}" for kind, found in e.agreements]
         lines += [f"note: {printable(note)}" for note in e.notes]
         if lines:
             console.print(f"\n{printable(e.title)}", style="bold", markup=False, highlight=False)
         for line in lines:
             console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
-
-
-_NAMES = (("text", "plot"), ("image", "poster"))
 
 
 def _predictions(e: Explanation, *, of_user: bool) -> list[str]:

@@ -100,13 +100,9 @@ def _shown(e: Explanation) -> LookedAt:
 def _told(e: Explanation) -> list[str]:
     whole = e.ablation.everything.average
     lines = [f"Predicted {whole:.2f} for all users on average"]
-    for name, modality, hidden in (
-        ("poster", "image", e.ablation.without_image),
-        ("plot", "text", e.ablation.without_text),
-    ):
-        if modality in e.ablation.has:
-            lost = signed(hidden.average - whole, 3)
-            lines.append(f"Without its {name} {lost} on average; a user’s prediction moves by {hidden.change:.3f}")
+    for kind, hidden in e.ablation.hidden:
+        lost = signed(hidden.average - whole, 3)
+        lines.append(f"Without its {kind} {lost} on average; a user’s prediction moves by {hidden.change:.3f}")
     if e.attention is not None:
         shares = e.attention.shares
         lines.append(f"Attention: poster {percent(shares['image'])}, plot {percent(shares['text'])}")

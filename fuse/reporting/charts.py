@@ -20,7 +20,7 @@ from ...data.pages.charts import (
     line_chart,
     whisker_chart,
 )
-from ...data.pages.page import decimals, grouped, percent, signed
+from ...data.pages.page import counted, decimals, grouped, percent, signed
 from ..evaluate import Tested
 from ..metrics import Interval
 from .calibration import Bins
@@ -110,7 +110,7 @@ def popularity_chart(side: str, names: Sequence[str], of_run: Sequence[list[Band
                 for number, name, each in errors
                 if each
             ]
-            rows.append((_band_name(band), _ratings(band.ratings), band.is_part, values))
+            rows.append((_band_name(band), counted(band.ratings, "test rating"), band.is_part, values))
     columns = ["Training ratings", "Test ratings"]
     for name in names:
         columns += [f"RMSE {name}" if len(names) > 1 else "RMSE", "from", "to"]
@@ -132,10 +132,6 @@ def popularity_chart(side: str, names: Sequence[str], of_run: Sequence[list[Band
 def _band_name(band: Band) -> str:
     # a word joiner on both sides keeps "1–4" on one line
     return band.name.replace("-", "\N{WORD JOINER}–\N{WORD JOINER}").replace("+", " or more")
-
-
-def _ratings(count: int) -> str:
-    return f"{count:,} test rating{'s' * (count != 1)}"
 
 
 def _bounds(band: Band) -> tuple[str, ...]:
@@ -264,15 +260,13 @@ def error_chart(tested: Tested, step: float) -> BarChart:
     shares = counts / len(errors)
     edges = [number * step for number in range(-reach, reach + 1)]
     half, one = (float(np.mean(np.abs(errors) <= wide)) for wide in (2 * step, 4 * step))
-    mean = float(errors.mean())
-    side = "high" if mean > 0 else "low"
     every = 2 * max(1, round(reach / 8))
     places = 1 if step * every >= 0.5 else 2
     return bar_chart(
         "errors",
         "How far off predictions are",
         f"{percent(half)} lie within {2 * step:g} of the rating, {percent(one)} within {4 * step:g}; on average they "
-        f"are {abs(mean):.3f} too {side}.",
+        f"are {_lean(float(errors.mean()))}.",
         [
             (
                 _tick(left, places) if (number - reach) % every == 0 else "",
@@ -293,6 +287,11 @@ def error_chart(tested: Tested, step: float) -> BarChart:
         labels_at=0.0,
         upright=(reach, "exact"),
     )
+
+
+def _lean(mean: float) -> str:
+    """To which side predictions err on average, in words."""
+    return f"{abs(mean):.3f} too {'high' if mean > 0 else 'low'}" if abs(mean) >= 0.0005 else "neither too high nor low"
 
 
 def _tick(value: float, places: int) -> str:

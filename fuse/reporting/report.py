@@ -16,7 +16,7 @@ import numpy as np
 
 from ...data.errors import UsageError
 from ...data.pages.charts import COLOURS, Chart
-from ...data.pages.page import render, write_page
+from ...data.pages.page import counted, render, write_page
 from ..compare import compare
 from ..evaluate import Evaluation, Tested, evaluate
 from ..metrics import rmse
@@ -196,7 +196,7 @@ def _film_groups(tested: Tested, run: Run, pictures: FilmPictures, least: int) -
             f"RMSE {row['rmse']:.2f}",
             f"rated {rated}",
             f"predicted {said}",
-            f"{row['ratings']:,} ratings",
+            counted(row["ratings"], "rating"),
         )
 
     best, worst = table.head(count), table.reverse().head(count)
