@@ -251,7 +251,7 @@ def test_a_file_pushed_to_the_hub_comes_back_whole_and_in_part(hub: Hub, file: P
     assert sorted(files) == ["README.md", "films.h5", "films.h5.sha256"]
     whole = pull(f"{PUSHED_TO}/films.h5", tmp_path / "whole.h5", patience=PATIENCE)
     assert (tmp_path / "whole.h5").read_bytes() == file.read_bytes()
-    assert "FILE.sha256, the store" in whole.proof
+    assert "films.h5.sha256 and the store" in whole.proof
     part = pull(PUSHED_TO, tmp_path / "part.h5", Selection(("image",), "cls"), patience=PATIENCE)
     assert verify(tmp_path / "part.h5").complete
     assert "the SHA-256 of image/cls" in part.proof

@@ -1,6 +1,6 @@
 """Bringing an embedding file, or a part of it, from elsewhere; nothing gets its name before it is proven.
 
-All bytes gather in OUT.h5.part, which a later call continues. A part is cut by the plan of data/selection.py: the same
+All bytes gather in OUT.h5.part, which a later call continues. A part is cut by the plan of `selection`: the same
 bytes that `cinefuse cache subset` would copy, read as byte ranges.
 """
 
@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from ..dataset import sha256_of
 from ..disk import write_all, writing
@@ -21,18 +18,17 @@ from ..embeddings import EmbeddingFile, content_digest
 from ..errors import DamagedFile, UsageError
 from ..header import Header, user_block_size
 from ..patience import Patience
-from ..rows import row_checksum
 from ..verify import verify
 from .copying import begin, finish, new_file
 from .lineage import descended
+from .proof import Proof
 from .remote import HEAD, checked_head, first_bytes, open_remote
 from .selection import Index, Level, Plan, Selection, select
-from .sidecar import SUFFIX, Sidecar
+from .sidecar import SUFFIX, Sidecar, beside
 from .spool import Spool
 from .transfer import RemoteFile, Span, Watched, coalesced
 
 _BLOCK = 8 * 2**20
-_SAMPLE = 0.02  # rows read whole to prove a part, as a share of the bytes that are needed
 
 
 @dataclass(frozen=True)
@@ -177,8 +173,7 @@ class _Transfer:
         self._hold_against(digest, {})
         with writing(out):
             self.spool.path.replace(working)
-        vouching = ", ".join(told) if told else "nobody told its SHA-256"
-        return self._pulled(out, self.spool.size, digest, f"every row's checksum agrees; SHA-256: {vouching}")
+        return self._pulled(out, self.spool.size, digest, f"every row's checksum agrees; {_vouched('SHA-256', told)}")
 
     def _part(self, selection: Selection, out: Path, working: Path) -> Pulled:
         if not self.remote.ranges:
@@ -190,8 +185,9 @@ class _Transfer:
         selection = selection.of_kind(index)
         digest = content_digest(header, lambda name: self._dataset(header, name))
         sidecar = Sidecar.parse(self.remote.sidecar(SUFFIX))
-        vouching = self._hold_against(digest, {} if sidecar is None else {f"FILE{SUFFIX}": sidecar.content})
-        proof = _Proof.choose(index, selection, sidecar, whole=not self.remote.ranges)
+        named = beside(self.remote.shown)
+        vouching = self._hold_against(digest, {} if sidecar is None else {named: sidecar.content})
+        proof = Proof.choose(index, selection, sidecar, whole=not self.remote.ranges)
         asked = {"source": self.remote.shown, **selection.asked(len(index)), "proven_by": proof.method}
         plan = select(index, selection, descended([index.header.about], [digest], "pull", asked))
         if plan.pending and not self.partial:
@@ -205,7 +201,7 @@ class _Transfer:
         with writing(working):
             self._write(plan, working)
         self._verify(working)
-        return self._pulled(out, plan.header.file_length, digest, f"{proof.sentence}; content digest: {vouching}")
+        return self._pulled(out, plan.header.file_length, digest, f"{proof.sentence}; {vouching}")
 
     def _header(self) -> Header:
         """The header, and all bytes up to the first dataset in the spool."""
@@ -220,7 +216,7 @@ class _Transfer:
         dataset = header.datasets[name]
         return self.spool.read(dataset.offset, dataset.length)
 
-    def _fetch(self, plan: Plan, proof: _Proof) -> None:
+    def _fetch(self, plan: Plan, proof: Proof) -> None:
         runs = plan.copies[0]
         spans = [Span(start, start + length) for start, length in runs[:, :2].tolist()]
         spans = coalesced([*spans, *proof.spans])
@@ -256,7 +252,7 @@ class _Transfer:
             )
 
     def _hold_against(self, digest: str, others: Mapping[str, str | None]) -> str:
-        """Who says that `digest` is the content digest. Raises DamagedFile where one says another."""
+        """A clause on who says that `digest` is the content digest. Raises DamagedFile where one says another."""
         told = {"--digest": self.expected.digest} if self.expected.digest else others
         named = {who: value for who, value in told.items() if value}
         for who, value in named.items():
@@ -265,94 +261,10 @@ class _Transfer:
                     f"{self.remote.shown}: expected content digest {value} ({who}), found {digest}: another file; "
                     "nothing was kept"
                 )
-        return ", ".join(named) or "nobody told it"
+        return _vouched("content digest", named)
 
     def _pulled(self, out: Path, needed: int, digest: str, proof: str) -> Pulled:
         return Pulled(out, self.remote.shown, self.spool.received, needed, self.spool.resumed, digest, proof)
-
-
-@dataclass(frozen=True, eq=False)
-class _Proof:
-    """What stands for the row checksums where only a part of a row is taken.
-
-    A row's checksum covers cls and tokens together, so cls alone is proven by the SHA-256 of the whole cls dataset
-    that the sidecar tells; failing that, some rows are read whole: they show that the bytes are where they should be,
-    not that each is right.
-    """
-
-    method: str
-    sentence: str
-    datasets: Mapping[str, str] = field(default_factory=dict)
-    rows: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
-    spans: Sequence[Span] = ()
-
-    @classmethod
-    def choose(cls, index: Index, selection: Selection, sidecar: Sidecar | None, *, whole: bool) -> _Proof:
-        """The strongest proof that can be had."""
-        if selection.level == "tokens" or whole:
-            return cls("row checksums", "every row's checksum agrees")
-        names = [
-            name
-            for name in index.header.datasets
-            if name.partition("/")[0] in index.modalities and name.endswith(("/cls", "/cls_scale"))
-        ]
-        finished = not any(modality.pending.any() for modality in index.modalities.values())
-        if selection.ids is None and finished and sidecar and set(names) <= set(sidecar.datasets):
-            told = {name: sidecar.datasets[name] for name in names}
-            return cls("SHA-256 of each dataset", f"the SHA-256 of {' and '.join(names)} is that of FILE{SUFFIX}", told)
-        rows = _sample(index, selection)
-        count = sum(map(len, rows.values()))
-        spans = [span for name, some in rows.items() for row in some.tolist() for span in _row_spans(index, name, row)]
-        return cls(f"{count} rows of a sample", f"only a sample agrees, rows: {count:,}", {}, rows, spans)
-
-    def check(self, spool: Spool, index: Index) -> None:
-        """Raise DamagedFile where the bytes in `spool` are not what they must be."""
-        for name, expected in self.datasets.items():
-            dataset, digest = index.header.datasets[name], hashlib.sha256()
-            for done in range(0, dataset.length, _BLOCK):
-                digest.update(spool.read(dataset.offset + done, min(_BLOCK, dataset.length - done)))
-            if (found := digest.hexdigest()) != expected:
-                raise DamagedFile(
-                    f"{index.name}: expected {name} with SHA-256 {expected} (FILE{SUFFIX}), found {found}; "
-                    "nothing was kept; pull again, or from another place"
-                )
-        for name, rows in self.rows.items():
-            modality = index.modalities[name]
-            for row in rows.tolist():
-                cls, tokens, *scales = (spool.read(span.start, len(span)) for span in _row_spans(index, name, row))
-                status, reason = int(modality.status[row]), int(modality.reason[row])
-                if row_checksum(cls, tokens, status, reason, b"".join(scales)) != int(modality.checksum[row]):
-                    raise DamagedFile(
-                        f"{index.name}: {name} of item {index.ids[row]} is damaged: its checksum disagrees with its "
-                        "bytes; nothing was kept; pull again, or from another place"
-                    )
-
-
-def _row_spans(index: Index, name: str, row: int) -> list[Span]:
-    """Where a row's bytes lie, in the order of its checksum: cls, tokens, and the scales of int8."""
-    datasets, offsets = index.header.datasets, index.modalities[name].offsets
-    spans = []
-    for part in ("cls", "tokens", "cls_scale", "tokens_scale"):
-        dataset = datasets.get(f"{name}/{part}")
-        if dataset is None:
-            continue
-        stride = dataset.length // dataset.shape[0] if dataset.length else 0
-        first, stop = (row, row + 1) if part.startswith("cls") else (int(offsets[row]), int(offsets[row + 1]))
-        spans.append(Span(dataset.offset + first * stride, dataset.offset + stop * stride))
-    return spans
-
-
-def _sample(index: Index, selection: Selection) -> dict[str, npt.NDArray[np.int64]]:
-    """Some finished rows of each modality, at least one: drawn by the file's own digest, so that a call resumes."""
-    wanted = np.arange(len(index)) if selection.ids is None else index.rows(selection.ids)
-    chosen = {}
-    for name, modality in index.modalities.items():
-        rows = wanted[~modality.pending[wanted]]
-        drawn = np.random.default_rng(modality.checksum[:1]).permutation(rows)
-        costs = np.cumsum([sum(map(len, _row_spans(index, name, row))) for row in drawn[:1000].tolist()])
-        budget = _SAMPLE * len(rows) * len(_row_spans(index, name, 0)[0])
-        chosen[name] = drawn[: max(1, int(np.searchsorted(costs, budget, side="right")))]
-    return chosen
 
 
 def _small_spans(header: Header, selection: Selection) -> list[Span]:
@@ -376,8 +288,13 @@ def _told_sha256(remote: RemoteFile, expected: Expected) -> dict[str, str]:
     if expected.sha256:
         return {"--sha256": expected.sha256}
     sidecar = Sidecar.parse(remote.sidecar(SUFFIX))
-    told = {f"FILE{SUFFIX}": sidecar.sha256} if sidecar else {}
+    told = {beside(remote.shown): sidecar.sha256} if sidecar else {}
     return told | ({"the store": remote.sha256} if remote.sha256 else {})
+
+
+def _vouched(what: str, told: Iterable[str]) -> str:
+    by = " and ".join(told)
+    return f"its {what} is the one told by {by}" if by else f"nobody told its {what}"
 
 
 def _label(selection: Selection) -> list[object]:

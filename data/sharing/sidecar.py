@@ -20,6 +20,15 @@ _WHOLE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 _PART = re.compile(r"# (content|(?:text|image)/cls(?:_scale)?) ([0-9a-f]{64})")
 
 
+def beside(address: str) -> str:
+    """What the sidecar of the file at `address` is called.
+
+    >>> beside("https://example.org/films.h5?version=2")
+    'films.h5.sha256'
+    """
+    return address.partition("?")[0].rpartition("/")[2] + SUFFIX
+
+
 @dataclass(frozen=True)
 class Sidecar:
     """The SHA-256 of file `name`, its content digest, and the SHA-256 of its cls datasets, as far as they are told."""

@@ -48,10 +48,12 @@ def pulled_line(pulled: Pulled) -> str:
     if pulled.already:
         return printable(f"{pulled.path}: already there; {pulled.proof}")
     before = f", {size(pulled.resumed)} were here already" if pulled.resumed else ""
-    return printable(
-        f"{pulled.path}: {size(pulled.needed)} ({size(pulled.received)} received{before}) from {pulled.source}; "
-        f"{pulled.proof}\ncontent digest of the source {pulled.digest}"
-    ).replace("\\n", "\n")
+    lines = (
+        f"{pulled.path}: {size(pulled.needed)} ({size(pulled.received)} received{before}) from {pulled.source}",
+        f"proof: {pulled.proof}",
+        f"content digest of the source: {pulled.digest}",
+    )
+    return "\n".join(map(printable, lines))
 
 
 def pushed_line(pushed: Pushed) -> str:

@@ -1,0 +1,105 @@
+"""What proves a part of a file that was read by ranges."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DamagedFile
+from ..rows import row_checksum
+from .selection import Index, Selection
+from .sidecar import Sidecar, beside
+from .spool import Spool
+from .transfer import Span
+
+_BLOCK = 8 * 2**20
+_SAMPLE = 0.02  # rows read whole to prove a part, as a share of the bytes that are needed
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """What stands for the row checksums where only a part of a row is taken.
+
+    A row's checksum covers cls and tokens together, so cls alone is proven by the SHA-256 of the whole cls dataset
+    that the sidecar tells; failing that, some rows are read whole: they show that the bytes are where they should be,
+    not that each is right.
+    """
+
+    method: str
+    sentence: str
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    spans: Sequence[Span] = ()
+
+    @classmethod
+    def choose(cls, index: Index, selection: Selection, sidecar: Sidecar | None, *, whole: bool) -> Proof:
+        """The strongest proof that can be had; `whole`: of a file that is here as a whole, and checked."""
+        if selection.level == "tokens" or whole:
+            return cls("row checksums", "every row's checksum agrees")
+        names = [
+            name
+            for name in index.header.datasets
+            if name.partition("/")[0] in index.modalities and name.endswith(("/cls", "/cls_scale"))
+        ]
+        finished = not any(modality.pending.any() for modality in index.modalities.values())
+        if selection.ids is None and finished and sidecar and set(names) <= set(sidecar.datasets):
+            told = {name: sidecar.datasets[name] for name in names}
+            sentence = f"the SHA-256 of {' and '.join(names)} is the one told by {beside(index.name)}"
+            return cls("SHA-256 of each dataset", sentence, told)
+        rows = _sample(index, selection)
+        count = sum(map(len, rows.values()))
+        spans = [span for name, some in rows.items() for row in some.tolist() for span in _row_spans(index, name, row)]
+        return cls(f"{count} rows of a sample", f"only a sample agrees, rows: {count:,}", {}, rows, spans)
+
+    def check(self, spool: Spool, index: Index) -> None:
+        """Raise DamagedFile where the bytes in `spool` are not what they must be."""
+        for name, expected in self.datasets.items():
+            dataset, digest = index.header.datasets[name], hashlib.sha256()
+            for done in range(0, dataset.length, _BLOCK):
+                digest.update(spool.read(dataset.offset + done, min(_BLOCK, dataset.length - done)))
+            if (found := digest.hexdigest()) != expected:
+                raise DamagedFile(
+                    f"{index.name}: expected {name} with SHA-256 {expected} ({beside(index.name)}), found {found}; "
+                    "nothing was kept; pull again, or from another place"
+                )
+        for name, rows in self.rows.items():
+            modality = index.modalities[name]
+            for row in rows.tolist():
+                cls, tokens, *scales = (spool.read(span.start, len(span)) for span in _row_spans(index, name, row))
+                status, reason = int(modality.status[row]), int(modality.reason[row])
+                if row_checksum(cls, tokens, status, reason, b"".join(scales)) != int(modality.checksum[row]):
+                    raise DamagedFile(
+                        f"{index.name}: {name} of item {index.ids[row]} is damaged: its checksum disagrees with its "
+                        "bytes; nothing was kept; pull again, or from another place"
+                    )
+
+
+def _row_spans(index: Index, name: str, row: int) -> list[Span]:
+    """Where a row's bytes lie, in the order of its checksum: cls, tokens, and the scales of int8."""
+    datasets, offsets = index.header.datasets, index.modalities[name].offsets
+    spans = []
+    for part in ("cls", "tokens", "cls_scale", "tokens_scale"):
+        dataset = datasets.get(f"{name}/{part}")
+        if dataset is None:
+            continue
+        stride = dataset.length // dataset.shape[0] if dataset.length else 0
+        first, stop = (row, row + 1) if part.startswith("cls") else (int(offsets[row]), int(offsets[row + 1]))
+        spans.append(Span(dataset.offset + first * stride, dataset.offset + stop * stride))
+    return spans
+
+
+def _sample(index: Index, selection: Selection) -> dict[str, npt.NDArray[np.int64]]:
+    """Some finished rows of each modality, at least one: drawn by the file's own digest, so that a call resumes."""
+    wanted = np.arange(len(index)) if selection.ids is None else index.rows(selection.ids)
+    chosen = {}
+    for name, modality in index.modalities.items():
+        rows = wanted[~modality.pending[wanted]]
+        drawn = np.random.default_rng(modality.checksum[:1]).permutation(rows)
+        costs = np.cumsum([sum(map(len, _row_spans(index, name, row))) for row in drawn[:1000].tolist()])
+        budget = _SAMPLE * len(rows) * len(_row_spans(index, name, 0)[0])
+        chosen[name] = drawn[: max(1, int(np.searchsorted(costs, budget, side="right")))]
+    return chosen
