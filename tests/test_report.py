@@ -359,7 +359,7 @@ def test_a_film_needs_as_many_ratings_as_forty_films_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "said"), [(0.25, "0.250 too high"), (-0.25, "0.250 too low"), (0.0, "neither too high nor too low")]
+    ("shift", "said"), [(0.25, "0.250 too high"), (-0.25, "0.250 too low"), (0.0, "neither too high nor low")]
 )
 def test_to_which_side_predictions_err_is_said_only_where_they_do(tested: Predicted, shift: float, said: str) -> None:
     shifted = dataclasses.replace(tested, prediction=tested.rating + np.float32(shift))
