@@ -24,9 +24,10 @@ from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, Busy, CinefuseError, DamagedFile, NoSpace, UsageError
 from cinefuse.data.lock import sole_writer
 from cinefuse.data.sharing.copying import begin, finish, new_file
+from cinefuse.data.sharing.index import Index, LocalBytes
 from cinefuse.data.sharing.lineage import steps_of
 from cinefuse.data.sharing.merge import merge
-from cinefuse.data.sharing.selection import Index, LocalBytes, Selection, select
+from cinefuse.data.sharing.selection import Selection, select
 from cinefuse.data.sharing.subset import subset, wanted
 from cinefuse.data.status import Status
 from cinefuse.data.verify import verify

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,14 @@ from ..embeddings import EmbeddingFile, Modality
 from ..errors import BadInput, UsageError
 from ..header import QUANTISED, Header
 from ..precision import DTYPES, converted_fingerprint, infinite, quantised, rounded
-from .copying import begin, copy_locally, damage_refused, finish, new_file
+from .copying import begin, copy_locally, created, damage_refused, finish, new_file
+from .index import Index, LocalBytes, some_of
 from .lineage import descended
-from .selection import Index, LocalBytes, Origin, Plan, assemble
-from .side_by_side import side_by_side
+from .selection import Origin, Plan, assemble
+from .side_by_side import blocks_of_rows, side_by_side
 
 _VALUES = 2**18  # converted at once: what fits a processor's cache
-_MOST_NAMED = 5
+_MOST_NAMED = 5  # by `some_of`
 _ROWS_REMEMBERED = 64
 
 
@@ -55,15 +55,12 @@ def convert(
             [index], index.ids, dict.fromkeys(file.modalities, origin), "tokens", about, dtype=dtype, records=records
         )
         with new_file(out, overwrite=overwrite) as working, writing(out):
-            descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            try:
+            with created(working) as descriptor:
                 begin(plan, descriptor)
                 copy_locally(plan, descriptor, [source], lambda _: None)
                 for name in file.modalities:
                     if file[name].dtype != dtype:
                         _convert_modality(file, name, plan.header, descriptor, told)
-            finally:
-                os.close(descriptor)
             finish(plan, working)
         return plan
 
@@ -75,7 +72,7 @@ def _convert_modality(
     written, embedded = ~modality.pending, modality.has_embedding
 
     def convert_rows(rows: tuple[int, int]) -> npt.NDArray[np.intp]:
-        """Check a run of rows and convert it; (K,) the rows with a value that the new format cannot hold."""
+        """Check a block of rows and convert it; (K,) the rows with a value that the new format cannot hold."""
         start, stop = rows
         refuse(start + np.flatnonzero(written[start:stop]))
         too_large = np.zeros(stop - start, np.bool_)
@@ -89,8 +86,10 @@ def _convert_modality(
 
     overflow: list[str] = []
     read = 0
-    with side_by_side(convert_rows, _stretches(modality)) as results:
-        for (start, stop), too_large in zip(_stretches(modality), results, strict=True):
+    ends = modality.offsets[1:] + np.arange(1, len(written) + 1)  # embeddings up to and with each row
+    blocks = list(blocks_of_rows(ends, _at_once(modality)))
+    with side_by_side(convert_rows, blocks) as results:
+        for (start, stop), too_large in zip(blocks, results, strict=True):
             overflow += [f"{name} of item {file.ids[row]}" for row in too_large.tolist()]
             if len(overflow) > _MOST_NAMED:
                 break
@@ -102,23 +101,13 @@ def _convert_modality(
                 file.forget()
     if overflow:
         dtype = header.datasets[f"{name}/cls"].dtype
-        shown = ", ".join(overflow[:_MOST_NAMED]) + (", ..." if len(overflow) > _MOST_NAMED else "")
-        raise BadInput(f"{file.path}: {shown}: a value is too large for {dtype}; convert to bfloat16, or keep float32")
+        raise BadInput(
+            f"{file.path}: {some_of(overflow)}: a value is too large for {dtype}; convert to bfloat16, or keep float32"
+        )
 
 
 def _at_once(modality: Modality) -> int:
     return max(1, _VALUES // modality.width)
-
-
-def _stretches(modality: Modality) -> Iterator[tuple[int, int]]:
-    """Runs of whole rows of about `_VALUES` values, a single longer row on its own."""
-    ends = modality.offsets[1:] + np.arange(1, len(modality.offsets))  # embeddings up to and with each row
-    start = 0
-    while start < len(ends):
-        before = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + _at_once(modality), "right")))
-        yield start, stop
-        start = stop
 
 
 def _convert_run(
@@ -126,7 +115,8 @@ def _convert_run(
 ) -> npt.NDArray[np.bool_]:
     """Convert embeddings `start` to `stop` of one dataset; (K,) True where one was finite and is no more."""
     part = dataset.split("/")[1]
-    exact = modality.read(part, start, stop)
+    # float32 is taken from the mapped file as it is: `read` would copy it first
+    exact = getattr(modality, part)[start:stop] if modality.dtype == "float32" else modality.read(part, start, stop)
     target = header.datasets[dataset]
     if target.dtype == QUANTISED:
         steps, scales = quantised(exact)

@@ -52,6 +52,16 @@ def new_file(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 working.unlink(missing_ok=True)
 
 
+@contextmanager
+def created(working: Path) -> Iterator[int]:
+    """A descriptor that reads and writes the file `working`, which is new and empty."""
+    descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def begin(plan: Plan, descriptor: int) -> None:
     """Reserve the place of the whole file and write what is known of it by now. Raises OSError (ENOSPC) if it cannot.
 
@@ -65,12 +75,9 @@ def begin(plan: Plan, descriptor: int) -> None:
 def copy_locally(plan: Plan, descriptor: int, sources: Sequence[Path], told: Callable[[int], None]) -> None:
     """Copy every run of bytes of `plan` from local files, by the kernel where it can; `told` is how many each time."""
     for path, copies in zip(sources, plan.copies, strict=True):
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with path.open("rb") as source:
             for offset, length, place in copies.tolist():
-                copy_run(source, descriptor, (offset, length, place), path, told)
-        finally:
-            os.close(source)
+                copy_run(source.fileno(), descriptor, (offset, length, place), path, told)
 
 
 def copy_run(source: int, target: int, run: tuple[int, int, int], path: Path, told: Callable[[int], None]) -> None:

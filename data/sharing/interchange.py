@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,8 @@ from ..header import QUANTISED
 from ..ids import IdArray
 from ..lock import sole_writer
 from ..status import Reason, Status
-from .copying import copy_run, new_file, refuse_damaged
+from .copying import copy_run, created, new_file, refuse_damaged
+from .side_by_side import blocks_of_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -101,13 +101,7 @@ def _batches(file: EmbeddingFile) -> Iterator[tuple[int, int]]:
     values = np.zeros(len(file), np.int64)
     for name in file.modalities:
         values += (1 + np.diff(file[name].offsets)) * file[name].width
-    ends = np.cumsum(values)
-    start = 0
-    while start < len(ends):
-        before = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + _VALUES, "right")))
-        yield start, stop
-        start = stop
+    return blocks_of_rows(np.cumsum(values), _VALUES)
 
 
 def _bytes_of(file: EmbeddingFile, start: int, stop: int) -> int:
@@ -209,17 +203,12 @@ def _write_safetensors(file: EmbeddingFile, working: Path, told: Told) -> None:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     place = 8 + len(text)
-    source = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
-    target = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
+    with file.path.open("rb") as source, created(working) as target:
         reserve(target, place + at)
         write_all(target, len(text).to_bytes(8, "little") + text, 0)
         for dataset in chosen:
-            copy_run(source, target, (dataset.offset, dataset.length, place), file.path, told)
+            copy_run(source.fileno(), target, (dataset.offset, dataset.length, place), file.path, told)
             place += dataset.length
-    finally:
-        os.close(source)
-        os.close(target)
 
 
 def _write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:

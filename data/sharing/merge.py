@@ -17,8 +17,9 @@ from ..fingerprints import differences
 from ..header import MODALITIES
 from ..ids import IdArray
 from .copying import new_file
+from .index import Index, LocalBytes, some_of
 from .lineage import descended
-from .selection import Index, LocalBytes, Origin, Plan, assemble
+from .selection import Origin, Plan, assemble
 from .subset import make
 
 _MOST_NAMED = 5
@@ -134,9 +135,7 @@ def _origins(indexes: Sequence[Index], places: Sequence[npt.NDArray[np.int64]], 
         )
     lacking = np.flatnonzero(source < 0)
     if lacking.size:
-        some = ", ".join(map(str, ids[lacking[:_MOST_NAMED]].tolist())) + (
-            ", ..." if lacking.size > _MOST_NAMED else ""
-        )
+        some = some_of(ids[lacking].tolist())
         raise BadInput(f"{lacking.size:,} of {len(ids):,} items have no row of {name} in any of the files: {some}")
     return Origin(source, row)
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ..errors import DamagedFile
 from ..rows import row_checksum
-from .selection import Index, Selection
+from .index import Index
+from .selection import Selection
 from .sidecar import Sidecar, beside
 from .spool import Spool
 from .transfer import Span

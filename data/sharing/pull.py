@@ -7,7 +7,6 @@ bytes that `cinefuse cache subset` would copy, read as byte ranges.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,12 @@ from ..errors import DamagedFile, UsageError
 from ..header import Header, user_block_size
 from ..patience import Patience
 from ..verify import verify
-from .copying import begin, finish, new_file
+from .copying import begin, created, finish, new_file
+from .index import Index
 from .lineage import descended
 from .proof import Proof
 from .remote import HEAD, checked_head, first_bytes, open_remote
-from .selection import Index, Level, Plan, Selection, select
+from .selection import Level, Plan, Selection, select
 from .sidecar import SUFFIX, Sidecar, beside
 from .spool import Spool
 from .transfer import RemoteFile, Span, Watched, coalesced
@@ -224,15 +224,12 @@ class _Transfer:
         self.spool.fetch(spans)
 
     def _write(self, plan: Plan, working: Path) -> None:
-        descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
+        with created(working) as descriptor:
             begin(plan, descriptor)
             for start, length, place in plan.copies[0].tolist():
                 for done in range(0, length, _BLOCK):
                     content = self.spool.read(start + done, min(_BLOCK, length - done))
                     write_all(descriptor, content, place + done)
-        finally:
-            os.close(descriptor)
         finish(plan, working)
 
     def _verify(self, path: Path) -> None:

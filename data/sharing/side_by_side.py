@@ -10,11 +10,27 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 _MOST_THREADS = 4  # the disk is the limit soon after
 _AHEAD = 2  # pieces a thread that are begun before they are asked for: memory stays flat
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
+
+
+def blocks_of_rows(ends: npt.NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Rows cut into blocks, first row and end of each; `ends` (N,) is the size of all rows up to and with each.
+
+    A block has at most the size `most`, or is one larger row.
+    """
+    start = 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + most, "right")))
+        yield start, stop
+        start = stop
 
 
 @contextmanager

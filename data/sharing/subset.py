@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +9,10 @@ from ..disk import writing
 from ..embeddings import EmbeddingFile
 from ..errors import BadInput, UsageError
 from ..header import MODALITIES
-from .copying import begin, copy_locally, finish, new_file, refuse_damaged
+from .copying import begin, copy_locally, created, finish, new_file, refuse_damaged
+from .index import Index, LocalBytes
 from .lineage import descended
-from .selection import LEVELS, Index, LocalBytes, Plan, Selection, select
+from .selection import LEVELS, Plan, Selection, select
 
 
 def wanted(ids: str | None, items: Path | None, modalities: list[str], level: str) -> Selection:
@@ -77,13 +77,10 @@ def make(
 ) -> None:
     """Carry out `plan` from local `sources` under the name `working`; `check` runs once there is room on the disk."""
     with writing(working):
-        descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
+        with created(working) as descriptor:
             begin(plan, descriptor)
             check()
             copy_locally(plan, descriptor, sources, told)
-        finally:
-            os.close(descriptor)
         finish(plan, working, told=told)
 
 

@@ -20,7 +20,7 @@ from ..disk import reserve, write_all, writing
 from ..embeddings import EmbeddingFile
 from ..errors import BadInput, DamagedFile, UsageError
 from ..header import FIRST_LINE_LENGTH, Header, user_block_size
-from .copying import new_file
+from .copying import created, new_file
 from .side_by_side import side_by_side
 
 COMPRESSIONS: Final = {"gzip": ".gz", "zstd": ".zst"}
@@ -83,8 +83,7 @@ def decompress(
     ):
         head = _head(blocks, source)
         length = _declared_length(head, source)
-        descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
+        with created(working) as descriptor:
             reserve(descriptor, length)
             at = 0
             for block in chain([head], blocks):
@@ -95,8 +94,6 @@ def decompress(
                 write_all(descriptor, block, at)
                 at += len(block)
                 told(len(block))
-        finally:
-            os.close(descriptor)
         if at != length:
             raise DamagedFile(f"{source}: cut short: expected {length:,} bytes inside, found {at:,}; fetch it again")
         EmbeddingFile.open(working, pending=True).close()
