@@ -11,7 +11,7 @@ Image families, after CLS (always first) come exactly the patch tokens in row or
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -36,6 +36,8 @@ Precision = Literal["bf16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # x86: AVX512-BF16 or AMX; ARM: the BF16 extension (the kernel's names for them)
 _CPU_FLAGS_OF_BF16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
+# of a product of fewer rows than this, two threads may add up in another order than one
+_FEWEST_FOR_THREADS = 16
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -72,11 +74,12 @@ class TextEncoder:
         """
         tokens = input_ids.shape[1]
         ids = self._trunk.send(torch.from_numpy(input_ids)).long()
-        if bool((lengths == tokens).all()):
-            return self._trunk(input_ids=ids)
-        ends = self._trunk.send(torch.from_numpy(np.asarray(lengths, np.int64)))
-        unpadded = torch.arange(tokens, device=ids.device) < ends[:, None]
-        return self._trunk(input_ids=ids, attention_mask=unpadded)
+        with _one_thread() if input_ids.size < _FEWEST_FOR_THREADS else nullcontext():
+            if bool((lengths == tokens).all()):
+                return self._trunk(input_ids=ids)
+            ends = self._trunk.send(torch.from_numpy(np.asarray(lengths, np.int64)))
+            unpadded = torch.arange(tokens, device=ids.device) < ends[:, None]
+            return self._trunk(input_ids=ids, attention_mask=unpadded)
 
 
 class ImageEncoder:
@@ -329,6 +332,17 @@ def _last_layer(model: nn.Module, depth: int, name: str) -> nn.Module:
         if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(layer) for layer in module}) == 1:
             return module[-1]
     raise BadInput(f"{name}: its layers cannot be told apart (shared weights); leave out --layer")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What is computed on the CPU inside does not depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

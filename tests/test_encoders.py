@@ -50,6 +50,7 @@ from cinefuse.extract.encoders import (
     resolve_precision,
 )
 from cinefuse.extract.source import ModelSource
+from cinefuse.extract.untrained import write_untrained_text_encoder
 
 transformers.utils.logging.disable_progress_bar()
 
@@ -183,6 +184,24 @@ def test_the_same_batch_gives_the_same_bytes(saved, family, precision):
     encoder = load(saved(family), precision)
     assert torch.equal(ours(encoder), ours(encoder))
     assert torch.equal(ours(encoder), ours(load(saved(family), precision)))
+
+
+def test_few_positions_come_out_the_same_however_many_threads_there_are(tmp_path):
+    write_untrained_text_encoder(tmp_path / "bert", ["a plot"], width=384, layers=1)
+    encoder = TextEncoder.load(
+        ModelSource.resolve(str(tmp_path / "bert"), None, weights=True), device="cpu", precision="fp32", layer=None
+    )
+    threads = torch.get_num_threads()
+    try:
+        for tokens in range(2, 40):
+            found = set()
+            for torch_threads in (1, 2):
+                torch.set_num_threads(torch_threads)
+                hidden = encoder.encode(np.full((1, tokens), 7, np.int32), np.array([tokens]))
+                found.add(hidden.numpy().tobytes())
+            assert len(found) == 1, f"{tokens} positions"
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("family", ["bert", "vit"])

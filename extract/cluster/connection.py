@@ -36,7 +36,7 @@ _OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": 
 _STARTS = 3
 # a head that stands may come back; Ray itself gives it up, and ends this process at once, after 60 seconds
 _SECONDS_BETWEEN_LOOKS = 5.0
-_MOST_LOOKS_IN_VAIN = 9
+_MOST_LOOKS_IN_VAIN = 6
 
 
 class Connection:
