@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shlex
 import signal
 import sys
@@ -66,6 +67,8 @@ def demo(
     """
     from .data.sample import NOTE
 
+    # a demo runs beside other work: threads that wait for each other sleep, where spinning would cost it minutes
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     typer.echo(f"{NOTE} Everything goes to {printable(out)}.")
     _invent(out / "source", items, users)
     warm, unseen = (out / "study" / "both-tokens" / split / "seed-0" for split in ("random-0.1", "cold-items-0.25"))
@@ -133,7 +136,7 @@ def _run_as_typed(words: list[str]) -> None:
     try:
         app(words, standalone_mode=False)
     except Interrupted:
-        raise Interrupted("stopped: run `cinefuse demo` again to go on; nothing is left half-written") from None
+        raise Interrupted("stopped: run the same demo again to go on; nothing is left half-written") from None
 
 
 def main() -> None:
