@@ -295,7 +295,8 @@ def export(
         typer.echo(json.dumps(done.as_dict(), indent=2))
         return
     exact = "the run's ratings and ranking" if done.rates_exactly else "the run's ranking" if done.ranks_exactly else ""
-    says = f"a score gives {exact} exactly" if exact else "a score ranks only nearly as the run does"
+    nearly = f"by score {done.agreement:.1%} of a user's ten best films are found"
+    says = f"a score gives {exact} exactly" if exact else nearly
     typer.echo(f"{printable(out)}: {done.users:,} users and {done.films:,} films, {done.dim} numbers each; {says}")
 
 

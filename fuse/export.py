@@ -18,18 +18,24 @@ import torch
 from ..data.disk import put_in_place, write_atomically, writing
 from ..data.errors import BadInput, UsageError
 from .factors import Vectors
-from .recommend import id_type, ranks_by_product
+from .metrics import ItemLists, top_items
+from .recommend import USERS_AT_ONCE, id_type, ranking_scores, ranks_by_product
 from .recommender import Recommender
 from .run import Run
 
 Format = Literal["parquet", "npy"]
+_BEST = 10
+_BLOCKS_COMPARED = 16
 FORMAT = "cinefuse-vectors"
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote: ``dim`` is the width of ``vector``; ``augmented`` is two wider."""
+    """What an export wrote: ``dim`` is the width of ``vector``; ``augmented`` is two wider.
+
+    ``agreement`` is the share of a user's ten best films that a score ranks among its ten best too, on average.
+    """
 
     folder: Path
     format: Format
@@ -38,6 +44,7 @@ class Exported:
     dim: int
     ranks_exactly: bool
     rates_exactly: bool
+    agreement: float
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -67,13 +74,14 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
         raise UsageError(f"format {format!r}: expected {' or '.join(get_args(Format))}")
     recommender = run.recommender
     exact = ranks_by_product(recommender)
+    vectors = recommender.joint_vectors()
+    agreement = 1.0 if exact else _agreement(recommender, vectors)
     if not (exact or approximate):
         raise BadInput(
-            f"{run.folder}: the mean of {len(recommender.vectors)} ordinal heads is no function of one inner product, "
-            "so an index would rank only nearly as the run does; accept that with --approximate, or train with "
-            "members=1 or head=squared"
+            f"{run.folder}: the mean of {len(recommender.vectors)} ordinal heads is no function of one inner product: "
+            f"an index would find {agreement:.1%} of each user's {_BEST} best films; accept that with --approximate, "
+            "or train with --set members=1 or --set head=squared"
         )
-    vectors = recommender.joint_vectors()
     done = Exported(
         out,
         format,
@@ -82,6 +90,7 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
         vectors.film.shape[1] - 1,
         ranks_exactly=exact,
         rates_exactly=recommender.is_one_product,
+        agreement=agreement,
     )
     _refuse_to_replace(out)
     with writing(out):
@@ -95,6 +104,26 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
             write_atomically(folder / "export.json", about.encode())
             put_in_place(folder, out)
     return done
+
+
+def _agreement(recommender: Recommender, vectors: Vectors) -> float:
+    """The share of a user's `_BEST` best unseen films that the score of ``vectors`` ranks among its own best too.
+
+    The mean over all users, or over those of evenly chosen blocks where there are many.
+    """
+    users, run_scores = len(recommender.user_ids), ranking_scores(recommender)
+    seen = ItemLists(recommender.seen_offsets, recommender.seen_films)
+    blocks = -(-users // USERS_AT_ONCE)
+    shares: list[float] = []
+    for block in np.unique(np.linspace(0, blocks - 1, _BLOCKS_COMPARED).astype(int)).tolist():
+        start, stop = block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users)
+        lists = seen.of_users(start, stop)
+        by_run = top_items(run_scores(block), lists, _BEST)
+        by_score = top_items(vectors.scores(torch.arange(start, stop)).numpy(), lists, _BEST)
+        for best, found in zip(by_run, by_score, strict=True):
+            if len(best := best[best >= 0]):
+                shares.append(float(np.isin(best, found).mean()))
+    return float(np.mean(shares)) if shares else 1.0
 
 
 def _refuse_to_replace(out: Path) -> None:
@@ -165,6 +194,7 @@ def _about(run: Run, done: Exported) -> dict[str, Any]:
         "ranks_exactly": done.ranks_exactly,
         "rates_exactly": done.rates_exactly,
         "exactness": _exactness(done),
+        "agreement": {"best": _BEST, "share": done.agreement},
         "rating": {"mean": scale.mean, "unit": scale.unit, "lowest": scale.levels[0], "highest": scale.levels[-1]}
         if done.rates_exactly
         else None,

@@ -188,6 +188,22 @@ def test_several_ordinal_heads_are_refused_unless_approximate(runs: dict[str, Ru
     assert told["exactness"].startswith("approximate:")
 
 
+def test_the_agreement_told_is_that_of_the_files_with_the_recommendations(runs: dict[str, Run], tmp_path: Path) -> None:
+    done = export(runs["two ordinal"], tmp_path / "out", approximate=True)
+    users, films = read_back(done)
+    by_user = recommend_all(runs["two ordinal"], 10).group_by("user_id", maintain_order=True).agg("item_id")
+    recommender, shares = runs["two ordinal"].recommender, []
+    for row, (user, best) in zip(scores(users, films), by_user.iter_rows(), strict=True):
+        number = recommender.user_numbers([user])[0]
+        row[recommender.seen_films[slice(*recommender.seen_offsets[number : number + 2])]] = -np.inf
+        found = films["ids"][np.argsort(-row, kind="stable")[: len(best)]]
+        shares.append(np.isin(best, found).mean())
+    assert done.agreement == pytest.approx(np.mean(shares))
+    assert about(done)["agreement"] == {"best": 10, "share": done.agreement}
+    with pytest.raises(BadInput, match=f"would find {done.agreement:.1%} of each user's 10 best films"):
+        export(runs["two ordinal"], tmp_path / "other")
+
+
 @pytest.mark.parametrize("kind", EXACT)
 def test_allowing_approximation_makes_no_exact_export_less(kind: str, runs: dict[str, Run], tmp_path: Path) -> None:
     strict, lenient = export(runs[kind], tmp_path / "a"), export(runs[kind], tmp_path / "b", approximate=True)
