@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.catalog import Catalog
 from ..data.disk import writing
@@ -23,6 +24,19 @@ from .reuse import Reusable, differences, find_reusable
 from .slice import Slice
 
 
+@dataclass(frozen=True)
+class Ground:
+    """The file to fill, the jobs with the batches it was laid out for, what can be copied into it, what is there.
+
+    `intact` says of each modality which rows (N,) need nothing any more: written, and their checksums agree.
+    """
+
+    file: EmbeddingFile
+    jobs: list[ModalityJob]
+    sources: dict[str, list[Reusable]]
+    intact: dict[str, npt.NDArray[np.bool_]]
+
+
 def open_or_lay_out(
     catalog: Catalog,
     dataset: Path,
@@ -31,8 +45,8 @@ def open_or_lay_out(
     settings: Settings,
     watcher: Watcher,
     share: Slice | None = None,
-) -> tuple[EmbeddingFile, list[ModalityJob], dict[str, list[Reusable]]]:
-    """The file to fill, the jobs with the batches that it was laid out for, and what can be copied into it."""
+) -> Ground:
+    """What there is to fill: the file that an earlier run began or finished, or one laid out anew."""
     growing = out.with_name(out.name + ".partial")
     if settings.restart:
         growing.unlink(missing_ok=True)
@@ -44,21 +58,21 @@ def open_or_lay_out(
         file = EmbeddingFile.open(found, pending=True)
         _check_same(file, catalog, jobs, records)
         jobs = [replace(job, plan=replace(job.plan, batch=file[job.name].batch)) for job in jobs]
-        if found == out and not all(_has_all_rows(file, job, share) for job in jobs):
+        intact = {job.name: intact_rows(file, job.name) for job in jobs}
+        if found == out and not all(_has_all_rows(intact[job.name], job, share) for job in jobs):
             # a file under its final name is whole: while it is mended, it goes back to being a partial one
             with writing(out):
                 out.rename(growing)
             file = EmbeddingFile.open(growing, pending=True)
-        return file, jobs, sources
+        return Ground(file, jobs, sources, intact)
     jobs = [replace(job, plan=_without_copies(job, sources[job.name])) for job in jobs]
     layouts = {job.name: job.plan.layout(records[job.name], settings.dtype) for job in jobs}
     about = _about(dataset, settings)
     file = EmbeddingFile.create(growing, catalog.ids, layouts, about, sparse=share is not None)
-    return file, jobs, sources
+    return Ground(file, jobs, sources, {job.name: np.zeros(len(catalog), np.bool_) for job in jobs})
 
 
-def _has_all_rows(file: EmbeddingFile, job: ModalityJob, share: Slice | None) -> bool:
-    intact = intact_rows(file, job.name)
+def _has_all_rows(intact: npt.NDArray[np.bool_], job: ModalityJob, share: Slice | None) -> bool:
     return bool((intact if share is None else intact | ~share.rows(job.plan.batch)).all())
 
 

@@ -21,11 +21,10 @@ from ..data.progress import Silent, Watcher
 from ..data.rows import RowWriter
 from ..data.status import Reason, Status
 from ..data.termination import Sigterm
-from ..data.verify import intact_rows
 from .job import ModalityJob, Settings, prepare
 from .plan import ModalityPlan
-from .resume import open_or_lay_out
-from .reuse import Reusable, copy_rows
+from .resume import Ground, open_or_lay_out
+from .reuse import copy_rows
 from .slice import Slice
 
 
@@ -136,13 +135,13 @@ def extract(
     catalog = Catalog.open(dataset)
     jobs = prepare(catalog, settings, watcher, weights=True)
     with sole_writer(out), _kept_on_interrupt(out):
-        file, jobs, sources = open_or_lay_out(catalog, dataset, out, jobs, settings, watcher, share)
-        with file:
-            shares = [Work(file, job, job.plan, _rows_of(share, job.plan), catalog, settings) for job in jobs]
+        ground = open_or_lay_out(catalog, dataset, out, jobs, settings, watcher, share)
+        with ground.file as file:
+            shares = [Work(file, job, job.plan, _rows_of(share, job.plan), catalog, settings) for job in ground.jobs]
             if share is not None:
                 _reserve(file, shares)
             _tell_plan(shares, watcher)
-            outcomes = tuple(_fill(work, sources[work.job.name], engine or ThisProcess(), watcher) for work in shares)
+            outcomes = tuple(_fill(work, ground, engine or ThisProcess(), watcher) for work in shares)
             if file.path != out:
                 with writing(out):
                     put_in_place(file.path, out)
@@ -175,15 +174,15 @@ def _tell_plan(shares: list[Work], watcher: Watcher) -> None:
         )
 
 
-def _fill(share: Work, sources: list[Reusable], engine: Engine, watcher: Watcher) -> Outcome:
+def _fill(share: Work, ground: Ground, engine: Engine, watcher: Watcher) -> Outcome:
     """Write every row of one modality that is wanted and not there yet: absent ones, copied ones, encoded ones."""
     started = time.monotonic()
     file, job, mine = share.file, share.job, share.wanted
-    wanted = mine & ~intact_rows(file, job.name)
+    wanted = mine & ~ground.intact[job.name]
     _write_absent(file, job.plan, wanted)
     wanted &= job.plan.encodable
     copied = 0
-    for source in sources:
+    for source in ground.sources[job.name]:
         with watcher.phase(f"copying {job.name}", int((wanted & source.found).sum())) as phase:
             copied += copy_rows(source, file, job.plan, wanted, lambda _: phase.advance(1))
         wanted &= ~source.found

@@ -19,9 +19,11 @@ import torch
 from PIL import Image
 
 from cinefuse.data import rows as rows_module
+from cinefuse.data import verify as verify_module
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.embeddings import EmbeddingFile, as_float32
 from cinefuse.data.errors import BadInput, CinefuseError, DamagedFile, FingerprintMismatch, NoSpace, UsageError
+from cinefuse.data.rows import row_checksum
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify
 from cinefuse.extract import stream
@@ -265,6 +267,20 @@ def test_a_finished_job_computes_nothing_and_leaves_the_file_alone(
     assert encoded == []
     assert copy.read_bytes() == before
     assert [outcome.encoded for outcome in summary.outcomes] == [0, 0]
+
+
+def test_a_finished_file_is_checked_once(
+    copy: Path, sample: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+
+    def counted(*row: Any) -> int:
+        checked.append(1)
+        return row_checksum(*row)
+
+    monkeypatch.setattr(verify_module, "row_checksum", counted)
+    extract(sample, copy, settings)
+    assert len(checked) == 2 * 40, "a row of each modality, each once"
 
 
 def flip(path: Path, offset: int) -> None:
