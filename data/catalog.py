@@ -76,6 +76,9 @@ def _read_items(file: Path) -> pl.DataFrame:
         raise BadInput(f"{file} cannot be read as Parquet ({reason}): import the dataset again") from None
     if "tags" not in items.columns:
         items = items.with_columns(tags=pl.lit([], dtype=ITEM_COLUMNS["tags"]))
+    # where all lists are empty, some writers (and Polars itself, reversing) forget what they would hold
+    untyped = [name for name, dtype in items.schema.items() if dtype == pl.List(pl.Null)]
+    items = items.with_columns(pl.col(untyped).cast(pl.List(pl.String)))
     if absent := [name for name in ITEM_COLUMNS if name not in items.columns]:
         raise BadInput(f"{file} lacks the column {absent[0]!r}; it has {', '.join(items.columns)}")
     for name, dtype in ITEM_COLUMNS.items():

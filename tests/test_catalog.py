@@ -47,6 +47,13 @@ def test_a_catalog_gives_ids_texts_and_posters_in_the_order_of_the_file(tmp_path
     assert catalog.items["tags"].to_list() == [[], [], []], "a folder from before there were tags has none"
 
 
+def test_lists_that_are_all_empty_may_have_forgotten_what_they_would_hold(tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "d", genres=[[], [], []], tags=[[], [], []])
+    assert pl.read_parquet_schema(folder / "items.parquet")["genres"] == pl.List(pl.Null)
+    items = Catalog.open(folder).items
+    assert (items.schema["genres"], items.schema["tags"]) == (pl.List(pl.String), pl.List(pl.String))
+
+
 def test_text_ids_stay_python_text(tmp_path: Path) -> None:
     catalog = Catalog.open(dataset(tmp_path / "d", item_id=["007", "a/b", "é"]))
     assert catalog.ids.dtype == object
