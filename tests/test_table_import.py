@@ -289,6 +289,35 @@ def test_ids_that_look_like_paths_find_no_poster_outside_the_folder(tmp_path: Pa
     assert Catalog.open(report.folder).posters() == [None, "y.gif"]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, separator: str, ends: str, mark: str) -> None:
+    rows = [["Movie_ID", " Title", "PLOT"], ["1", "Heat", "Cops; robbers"], ["2", "Alien", '"In space, no one"']]
+    rows[1][2] = f'"{rows[1][2]}"'
+    (tmp_path / "films.csv").write_bytes((mark + ends.join(separator.join(row) for row in rows) + ends).encode())
+    catalog = Catalog.open(import_table(tmp_path / "out", tmp_path / "films.csv").folder)
+    assert catalog.ids.tolist() == [1, 2]
+    assert catalog.items["title"].to_list() == ["Heat", "Alien"]
+    assert list(catalog.texts()) == ["Cops; robbers", "In space, no one"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    {
+        "more fields": (b"item_id,title\n1,A,B\n", "films.csv cannot be read as a table: a row has more fields than"),
+        "open quote": (b'item_id,title\n1,"A\n2,B\n', "a double quote is opened and never closed"),
+        "old Mac": (b"item_id,title\r1,A\r2,B\r", "its lines end with CR alone; save it with ordinary line ends"),
+        "UTF-16": ("item_id,title\n1,A\n".encode("utf-16"), "say how it is encoded, --encoding utf-16"),
+    }.values(),
+)
+def test_a_csv_that_cannot_be_read_says_why_and_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "films.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=says):
+        import_table(tmp_path / "out", tmp_path / "films.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["films.csv"]
+
+
 def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     report = imported(tmp_path, "item_id,text\n1,a\n\n2,b\n\n", "user_id,item_id,rating\n1,1,3\n\n")
     assert (report.counts["items"], report.counts["ratings"]) == (2, 1)
