@@ -77,6 +77,8 @@ def folds_named(text: str) -> list[str]:
     UsageError for anything else, or for a fold named twice.
     """
     if folds := re.fullmatch("kfold:([0-9]{1,3})", text):
+        if int(folds[1]) < 2:
+            raise UsageError(f"--folds {text}: expected at least 2 folds, as in kfold:5, found {folds[1]}")
         return [f"{text}/{fold}" for fold in range(1, int(folds[1]) + 1)]
     names: list[str] = []
     for part in (part.strip() for part in text.split(",")):

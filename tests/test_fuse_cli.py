@@ -383,6 +383,7 @@ def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Pa
         ("fuse {empty} {new} --preset mf", 3, "not a dataset folder"),
         ("fuse {sample} {new} --preset mf --warm-start {empty}", 3, "is no run folder"),
         ("fuse {sample} {new} --preset mf --warm-start {factors}", 5, "dim"),
+        ("fuse {sample} {new} --preset mf --folds kfold:0", 2, "expected at least 2 folds"),
         ("evaluate {empty}", 3, "is no run folder"),
         ("evaluate {trained} -k 0", 2, "k must be at least 1"),
         ("evaluate {trained} --liked nan", 2, "liked"),
