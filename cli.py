@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import errno
+import io
 import os
 import shlex
 import signal
@@ -15,14 +17,33 @@ from typer.core import TyperGroup
 
 from .data import cache_commands
 from .data import commands as data_commands
-from .data.errors import CinefuseError, Interrupted, UsageError
+from .data.errors import BadInput, CinefuseError, Interrupted, NoSpace, UsageError
 from .data.printable import printable
 from .extract import commands as extract_commands
 from .fuse import commands as fuse_commands
 
 
 class _Commands(TyperGroup):
-    """All commands. Ctrl-C is a refusal like any other: where a command knows nothing better to say, this says it."""
+    """All commands. A word that is no option, and Ctrl-C where a command knows nothing better to say, are refusals too.
+
+    They are told in a line of ours, where typer would draw a box.
+    """
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            code = super().main(*args, **options | {"standalone_mode": False})
+        except Exception as fault:
+            # typer hides its copy of click: what click refuses is known by what only such an exception can do
+            if not hasattr(fault, "format_message"):
+                raise
+            if type(fault).__name__ == "NoArgsIsHelpError":  # and the help is printed
+                sys.exit(2)
+            words = getattr(fault, "ctx", None)
+            see = f"{words.command_path if words else 'cinefuse'} --help"
+            raise UsageError(f"{fault.format_message().rstrip('.')}; see `{see}`") from None
+        if options.get("standalone_mode", True):
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -49,8 +70,20 @@ app.add_typer(cache_commands.app, name="cache")
 app.add_typer(fuse_commands.app)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"cinefuse {version('cinefuse')}")
+        raise typer.Exit
+
+
 @app.callback()
-def cinefuse() -> None:
+def cinefuse(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="show the version, and stop")
+    ] = False,
+) -> None:
     """Two stages that meet in one file: `extract` fills it, `fuse` trains on it."""
 
 
@@ -139,13 +172,31 @@ def _run_as_typed(words: list[str]) -> None:
         raise Interrupted("stopped: run the same demo again to go on; nothing is left half-written") from None
 
 
+_NO_WAY_THERE = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR}
+
+
+def _refused(refusal: CinefuseError) -> int:
+    sys.stderr.write(f"cinefuse: {printable(refusal)}\n")
+    return refusal.exit_code
+
+
 def main() -> None:
     """Entry point: a refusal becomes one line on standard error and its exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # titles and bars in any locale, as Python itself does from 3.15 on
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app()
     except CinefuseError as refusal:
-        sys.stderr.write(f"cinefuse: {printable(refusal)}\n")
-        sys.exit(refusal.exit_code)
+        sys.exit(_refused(refusal))
+    except OSError as fault:
+        if fault.filename is not None and fault.errno in _NO_WAY_THERE:
+            sys.exit(_refused(BadInput(f"{fault.filename}: {fault.strerror}; choose another path, or open this one")))
+        # a full disk under a file that a command writes is told by the command: this one lies under standard output
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again at its end
+        sys.exit(_refused(NoSpace(f"standard output cannot be written ({fault.strerror}); free some space, try again")))
     finally:
         # the command is over: a Ctrl-C while Python tears itself down must not turn its exit code into a signal's
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -231,12 +232,38 @@ def test_options_that_contradict_each_other_or_mean_nothing_are_usage_errors(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [("extract", "--bogus"), ("extract",), ("bogus",), ("cache", "verify", "a", "b")])
-def test_words_that_are_no_command_end_with_2_and_no_traceback(words: tuple[str, ...], run: Run) -> None:
+@pytest.mark.parametrize(
+    ("words", "says"),
+    {
+        ("extract", "--bogus"): "No such option: --bogus",
+        ("extract",): "Missing argument",
+        ("bogus",): "No such command 'bogus'",
+        ("cache", "verify", "a", "b"): "unexpected extra argument",
+        ("evaluate", "run", "-k", "ten"): "Invalid value for '-k'",
+    }.items(),
+)
+def test_words_that_are_no_command_are_refused_in_one_line_that_names_the_help(
+    words: tuple[str, ...], says: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    told = run(*words)
+    line = assert_refused_in_one_line(told, 2)
+    assert says in line
+    assert " --help`" in line
+    assert told.out == ""
+
+
+@pytest.mark.parametrize("words", [(), ("cache",), ("data", "import")])
+def test_a_group_without_a_command_tells_its_commands(words: tuple[str, ...], run: Run) -> None:
     told = run(*words)
     assert told.code == 2
-    assert "Traceback" not in told.err
-    assert told.out == ""
+    assert "Commands" in told.out
+    assert told.err == ""
+
+
+def test_the_version_is_told(run: Run) -> None:
+    told = run("--version")
+    assert (told.code, told.out) == (0, f"cinefuse {version('cinefuse')}\n")
 
 
 def test_a_refusal_stays_one_line_whatever_the_item_is_called(
@@ -737,3 +764,30 @@ def test_a_reader_that_hangs_up_is_no_defect(made: Path) -> None:
     ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("words", ["--version", "cache info {}", "cache info {} --json"])
+def test_a_full_disk_under_standard_output_is_refused_in_one_line(words: str, made: Path) -> None:
+    command = [sys.executable, "-m", "cinefuse.cli", *words.format(made).split()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == errors.NoSpace.exit_code
+    assert done.stderr.startswith("cinefuse: standard output cannot be written (No space left on device)")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_printed_is_utf_8_in_any_locale(own_sample: Path) -> None:
+    table = pl.read_parquet(own_sample / "items.parquet")
+    table.with_columns(genres=pl.Series([["Comédie 喜剧"]] * len(table))).write_parquet(own_sample / "items.parquet")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "cinefuse.cli", "data", "info", str(own_sample)]
+    done = subprocess.run(command, capture_output=True, env=os.environ | locale, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "Comédie 喜剧" in done.stdout.decode("utf-8")
+    assert "█" in done.stdout.decode("utf-8")
+
+
+@pytest.mark.parametrize("words", ["fuse {} {}/run", "evaluate {}", "data info {}", "cache info {}", "report {}"])
+def test_a_path_that_no_system_takes_is_refused_in_one_line(words: str, run: Run, sample: Path) -> None:
+    too_long = sample / ("n" * 300)
+    assert_refused_in_one_line(run(*words.format(too_long, too_long).split()), 4 if words.startswith("cache") else 3)
