@@ -168,9 +168,10 @@ def _train(
         if warm_start is not None:
             from .warm import known_before, refuse_other_side, warm_weights
 
-            refuse_other_side(warm_start, training.config, dataset)
-            training.warm = warm_weights(warm_start, training.config, joined, dataset)
-            if known := known_before(warm_start, joined, places_of(joined, parts.test)):
+            earlier = Run.open(warm_start)
+            refuse_other_side(earlier, training.config, dataset)
+            training.warm = warm_weights(earlier, training.config, joined, dataset)
+            if known := known_before(earlier, joined, places_of(joined, parts.test)):
                 training.watcher.say(
                     f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of {warm_start}; "
                     "the test RMSE flatters. Use --split temporal:0.1, all, or a file of rows that it didn't train on"
@@ -325,6 +326,8 @@ def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
     if not resume:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
     begun = read_about(out)
+    # settings that have come since then are what they stand for in a run without them
+    begun["config"] = Config.from_dict(begun["config"]).as_dict()
     # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
     places = {"dataset", "embeddings", "versions", "side"}
     differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]

@@ -15,8 +15,8 @@ from torch import Tensor
 from ..data.errors import BadInput, FingerprintMismatch
 from .config import Config
 from .join import Joined
-from .recommender import Recommender
-from .run import read_about
+from .recommend import read_run_table
+from .run import Run
 from .side import side_columns
 from .tags import FilmTags
 
@@ -29,27 +29,24 @@ _HOW_TRAINED = {
 }
 
 
-def warm_weights(run: Path, config: Config, joined: Joined, dataset: Path) -> tuple[Mapping[str, Tensor], ...]:
+def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tuple[Mapping[str, Tensor], ...]:
     """The weights of each served fit of ``run``, a row for each user and film of ``joined`` and tag of ``dataset``.
 
     New ones start at zero.
 
-    FingerprintMismatch where the run's model is of another make; BadInput where it is no finished run.
+    FingerprintMismatch where the run's model is of another make; BadInput where its weights are missing.
     """
-    about = read_about(run)
-    earlier = Config.from_dict(about["config"])
     for name, value in config.as_dict().items():
-        if name not in _HOW_TRAINED and not name.startswith("l2") and getattr(earlier, name) != value:
+        if name not in _HOW_TRAINED and not name.startswith("l2") and getattr(run.config, name) != value:
             raise FingerprintMismatch(
-                f"--warm-start {run}: its {name} is {getattr(earlier, name)!r}, here {value!r}; "
+                f"--warm-start {run.folder}: its {name} is {getattr(run.config, name)!r}, here {value!r}; "
                 "use the same, or train anew"
             )
-    old = Recommender.load(run / "model.safetensors")
-    users = old.user_numbers(joined.user_ids.tolist())
-    films = old.item_numbers(joined.item_ids.tolist())
+    users = run.recommender.user_numbers(joined.user_ids.tolist())
+    films = run.recommender.item_numbers(joined.item_ids.tolist())
     moves: dict[tuple[str, ...], npt.NDArray[np.int64]] = {_OF_USERS: users, _OF_FILMS: films}
     if config.tags:
-        moves[_OF_TAGS] = _places(pl.read_parquet(run / "tags.parquet")["tag"], FilmTags.of(dataset).names)
+        moves[_OF_TAGS] = _places(read_run_table(run, "tags.parquet", ("tag",))["tag"], FilmTags.of(dataset).names)
     return tuple(_moved(load_file(file), moves) for file in _served_fits(run))
 
 
@@ -59,23 +56,23 @@ def _places(old: pl.Series, new: list[str]) -> npt.NDArray[np.int64]:
     return np.array([known.get(name, -1) for name in new], np.int64)
 
 
-def refuse_other_side(run: Path, config: Config, dataset: Path) -> None:
+def refuse_other_side(run: Run, config: Config, dataset: Path) -> None:
     """FingerprintMismatch where genres, occupations or age bands are not those that ``run`` has weights for."""
-    earlier, here = read_about(run).get("side"), side_columns(dataset)
+    earlier, here = run.about.get("side"), side_columns(dataset)
     for whose, setting in (("film", "genres"), ("user", "demographics")):
         if earlier is None or not getattr(config, setting):
             continue
         if other := sorted({*earlier[whose]} ^ {*here[whose]}):
             where = "known here alone" if other[0] in here[whose] else "known there alone"
             raise FingerprintMismatch(
-                f"--warm-start {run}: its {setting} are not this dataset's ({other[0]!r} is {where}); train anew, "
-                f"or both with --set {setting}=false"
+                f"--warm-start {run.folder}: its {setting} are not this dataset's ({other[0]!r} is {where}); "
+                f"train anew, or both with --set {setting}=false"
             )
 
 
-def known_before(run: Path, joined: Joined, places: npt.NDArray[np.int64]) -> int:
+def known_before(run: Run, joined: Joined, places: npt.NDArray[np.int64]) -> int:
     """How many of the ratings at ``places`` (n,) of ``joined`` were training ratings of ``run``: tests of memory."""
-    old = Recommender.load(run / "model.safetensors")
+    old = run.recommender
     films = len(old.item_ids)
     seen_by = np.repeat(np.arange(len(old.user_ids)), np.diff(old.seen_offsets))
     known = np.unique(seen_by * films + old.seen_films)
@@ -85,11 +82,11 @@ def known_before(run: Path, joined: Joined, places: npt.NDArray[np.int64]) -> in
     return int(np.isin(asked, known).sum())
 
 
-def _served_fits(run: Path) -> list[Path]:
-    files = sorted(run.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
+def _served_fits(run: Run) -> list[Path]:
+    files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
     if not files:
-        raise BadInput(f"--warm-start {run}: it holds no finished fit (fit-N.safetensors)")
-    return files[-Config.from_dict(read_about(run)["config"]).members :]  # a fit that only chose comes before them
+        raise BadInput(f"--warm-start {run.folder}: it holds no finished fit (fit-N.safetensors)")
+    return files[-run.config.members :]  # a fit that only chose comes before them
 
 
 def _moved(tensors: Mapping[str, Tensor], moves: Mapping[tuple[str, ...], npt.NDArray[np.int64]]) -> dict[str, Tensor]:

@@ -361,6 +361,17 @@ def test_a_run_is_not_trained_over_without_being_asked_to_resume(
         fuse(sample, embeddings, uninterrupted, EVERYTHING, device="cpu")
 
 
+def test_a_run_begun_before_a_setting_existed_is_resumed(sample: Path, tmp_path: Path) -> None:
+    config, file = small("bias", epochs=1), tmp_path / "run" / "config.json"
+    fuse(sample, None, tmp_path / "run", config, device="cpu")
+    about = json.loads(file.read_text())
+    del about["config"]["token_drop"]
+    file.write_text(json.dumps(about))
+    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    with pytest.raises(FingerprintMismatch, match=r"token_drop was 0\.\d+, is 0\.77"):
+        fuse(sample, None, tmp_path / "run", replace(config, token_drop=0.77), device="cpu", resume=True)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_run_is_resumed_only_with_what_it_was_begun_with(
     own_sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool

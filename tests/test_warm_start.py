@@ -24,7 +24,7 @@ from cinefuse.fuse.config import Config, preset
 from cinefuse.fuse.join import join
 from cinefuse.fuse.material import gather_material
 from cinefuse.fuse.member import Member
-from cinefuse.fuse.run import fuse
+from cinefuse.fuse.run import Run, fuse
 from cinefuse.fuse.side import side_columns
 from cinefuse.fuse.train import Training
 from cinefuse.fuse.warm import warm_weights
@@ -102,7 +102,7 @@ def warmed(dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG) 
     """The join of a dataset, and the weights of the run moved to it."""
     with EmbeddingFile.open(embeddings) as file:
         joined = join(dataset, file)
-        return joined, [dict(weights) for weights in warm_weights(run, config, joined, dataset)]
+        return joined, [dict(weights) for weights in warm_weights(Run.open(run), config, joined, dataset)]
 
 
 def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
