@@ -19,7 +19,7 @@ from .lineage import descended
 from .selection import Origin, Plan, assemble
 from .side_by_side import blocks_of_rows, side_by_side
 
-_VALUES = 2**18  # converted at once: what fits a processor's cache
+_VALUES = 2**19  # converted at once by a thread
 _MOST_NAMED = 5  # by `some_of`
 _ROWS_REMEMBERED = 64
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from ..lock import sole_writer
 from ..verify import checksums_now, row_checker
 from .lineage import with_digest
 from .selection import Plan, with_input_ids
+from .side_by_side import side_by_side
 
 _BLOCK = 8 * 2**20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
 _MOST_NAMED = 5
+_ROWS_AT_ONCE = 64
 
 
 @contextmanager
@@ -149,14 +152,26 @@ def _check_rows(plan: Plan, path: Path, descriptor: int, told: Callable[[int], N
     with EmbeddingFile.open(path, pending=True) as file:
         for name, expected in plan.checksums.items():
             renewed, place = plan.renewed[name], plan.header.datasets[f"{name}/checksum"].offset
-            for row, checksum in checksums_now(file, name, np.flatnonzero(expected), told):
-                if renewed[row]:
-                    write_all(descriptor, struct.pack("<Q", checksum), place + 8 * row)
-                elif checksum != int(expected[row]):
-                    count += 1
-                    damaged += [f"{name} of item {_item(file, row)}"] if count <= _MOST_NAMED else []
+            rows = np.flatnonzero(expected)
+            blocks = [rows[first : first + _ROWS_AT_ONCE] for first in range(0, len(rows), _ROWS_AT_ONCE)]
+            with side_by_side(partial(_checksums, file, name), blocks) as checked:
+                for read, checksums in checked:
+                    told(read)
+                    for row, checksum in checksums:
+                        if renewed[row]:
+                            write_all(descriptor, struct.pack("<Q", checksum), place + 8 * row)
+                        elif checksum != int(expected[row]):
+                            count += 1
+                            damaged += [f"{name} of item {_item(file, row)}"] if count <= _MOST_NAMED else []
     if count:
         raise damaged_rows(plan.sources, damaged, count)
+
+
+def _checksums(file: EmbeddingFile, name: str, rows: npt.NDArray[np.int64]) -> tuple[int, list[tuple[int, int]]]:
+    """How many bytes `rows` have, and the checksum that each of them has now."""
+    read: list[int] = []
+    checksums = list(checksums_now(file, name, rows, read.append))
+    return sum(read), checksums
 
 
 def damaged_rows(sources: Sequence[str], damaged: Sequence[str], count: int) -> DamagedFile:
