@@ -61,7 +61,7 @@ def show_overview(told: dict[str, Any]) -> None:
 
 def _column(modality: dict[str, Any]) -> dict[str, str]:
     fingerprint, status = modality["fingerprint"], modality["status"]
-    per_item = modality["tokens_per_item"]
+    tokens, per_item = modality["tokens"], modality["tokens_per_item"]
     grid = modality.get("grid")
     if not (isinstance(grid, list) and len(grid) == 2):
         grid = None  # whatever its writer claims
@@ -72,8 +72,10 @@ def _column(modality: dict[str, Any]) -> dict[str, str]:
         "layer": str(fingerprint.get("layer")),
         "computed in": str(fingerprint.get("precision")),
         "stored as": f"{modality['dtype']} x {modality['width']}",
-        "tokens": f"{modality['tokens']:,}" + (f", {grid[0]} x {grid[1]} patches each" if grid else ""),
-        "per item": "" if grid or not per_item else "{} - {} - {} (5 %, median, 95 %)".format(*per_item),
+        "tokens": f"{tokens:,}" + (f", {grid[0]} x {grid[1]} patches each" if grid else "")
+        if tokens
+        else "none, CLS alone",
+        "per item": "" if grid or not per_item or not tokens else "{} - {} - {} (5 %, median, 95 %)".format(*per_item),
         "bytes": size(modality["bytes"]),
         "with embedding": f"{status['ok'] + status['truncated']:,}",
         "  of those cut": f"{status['truncated']:,}",
