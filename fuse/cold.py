@@ -21,15 +21,16 @@ _LEAST_STRENGTH = 1e-3  # so that there is one answer also where nothing is aske
 
 
 @torch.no_grad()
-def cold_weights(factors: Factors, side_strength: float, tag_strength: float) -> tuple[Tensor, Tensor]:
+def cold_weights(factors: Factors, side_strength: Tensor, tag_strength: float) -> tuple[Tensor, Tensor]:
     """Weights V (C, D + 1) of side information and W (T, D + 1) of tags that predict ratings with the least error.
 
     A rating of user u and film i is predicted as ``asking_ui . (side_i @ V + tags_i @ W)`` plus the user's bias; asking
     is the user's vector without what this rating adds to it, and a last 1 for the bias. What is least is half the
-    squared error of all ratings plus half of each strength times its squared weights.
+    squared error of all ratings plus half of each strength times its squared weights; ``side_strength`` (C,) is one for
+    each column of side information.
     """
     side, tags = factors.film_side.double(), factors.film_tags.to(torch.float64)  # (I, C), (I, T)
-    strength = side.new_tensor([side_strength] * side.shape[1] + [tag_strength] * tags.columns)
+    strength = torch.cat([side_strength.to(side), side.new_full((tags.columns,), tag_strength)])
     strength = strength.clamp(min=_LEAST_STRENGTH)[:, None]  # (C + T, 1)
     asked, told = _questions_of_films(factors)
     # turned to the directions that users ask in, the outputs hardly depend on each other: a tenth of the steps

@@ -88,6 +88,7 @@ class Config:
     l2_film_power: float = 0.5
     l2_thresholds: float = 20.0
     l2_cold_side: float = 300.0
+    l2_cold_components: float = 10000.0
     l2_cold_tags: float = 600.0
 
     @property
@@ -306,7 +307,8 @@ MEANINGS: dict[str, str] = {
     "l2_content": "L2 strength of what the Transformer says of a film",
     "l2_user_power": "how the strength of a user's own row grows with their ratings: (count / mean count) ** power",
     "l2_film_power": "the same of a film's own row",
-    "l2_cold_side": "L2 strength of the weights of side information for films without a rating",
+    "l2_cold_side": "L2 strength of the weights of genres and years for films without a rating",
+    "l2_cold_components": "L2 strength of the weights of components for films without a rating",
     "l2_cold_tags": "L2 strength of the weights of tags for films without a rating",
     "l2_thresholds": "L2 strength of users' own thresholds in the ordinal head",
 }

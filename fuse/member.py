@@ -133,8 +133,10 @@ class Member(nn.Module):
     def learn_unrated_films(self) -> None:
         """Find what side information and tags say of films without a training rating, where the config asks for it."""
         if self.config.cold_weights and self.factors.film_side.shape[1] + self.factors.film_tags.columns:
-            strengths = self.config.l2_cold_side, self.config.l2_cold_tags
-            self.factors.cold_side, self.factors.cold_tags = cold_weights(self.factors, *strengths)
+            strength = self.side.film.new_full(self.side.film.shape[1:], self.config.l2_cold_components)
+            strength[: self.side.shown.shape[1]] = self.config.l2_cold_side  # genres and years come first
+            weights = cold_weights(self.factors, strength, self.config.l2_cold_tags)
+            self.factors.cold_side, self.factors.cold_tags = weights
 
     @torch.no_grad()
     def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:

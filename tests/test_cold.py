@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from cinefuse.fuse.cold import cold_weights
+from cinefuse.fuse.config import preset
 from cinefuse.fuse.factors import Factors
+from cinefuse.fuse.heads import Scale
+from cinefuse.fuse.member import Member, SideInformation
 from cinefuse.fuse.pairs import SparseProduct, TrainingPairs
 
 USERS, FILMS, DIM, SIDE = 9, 8, 3, 4
@@ -41,7 +46,7 @@ def factors_of(tags: Tensor | None, *, histories: bool = True, side: int = SIDE)
     return factors
 
 
-def penalised_error(factors: Factors, side: Tensor, tags: Tensor, strengths: tuple[float, float]) -> Tensor:
+def penalised_error(factors: Factors, side: Tensor, tags: Tensor, of_side: Tensor, of_tag: float) -> Tensor:
     """What the weights are to make least, pair by pair as the docstring says it."""
     dense = factors.film_tags @ torch.eye(factors.film_tags.columns)
     film = factors.film_side @ side + dense @ tags  # (I, D + 1)
@@ -52,27 +57,28 @@ def penalised_error(factors: Factors, side: Tensor, tags: Tensor, strengths: tup
         of_film = film[factors.pairs.film[pair]]
         told = asking[:-1] @ of_film[:-1] + asking[-1] + of_film[-1]
         error = error + (told - factors.pairs.rating[pair]).square() / 2
-    return error + strengths[0] / 2 * side.square().sum() + strengths[1] / 2 * tags.square().sum()
+    return error + (of_side[:, None] * side.square()).sum() / 2 + of_tag / 2 * tags.square().sum()
 
 
-@pytest.mark.parametrize("strengths", [(0.5, 2.0), (30.0, 0.0)])
+@pytest.mark.parametrize("strengths", [([0.5] * SIDE, 2.0), ([30.0, 30.0, 0.5, 7.0], 0.0)])
 @pytest.mark.parametrize("histories", [True, False])
 @pytest.mark.parametrize("tags", [None, TAGS], ids=["no tags", "tags"])
 def test_no_change_of_the_weights_lowers_the_penalised_error(
-    tags: Tensor | None, histories: bool, strengths: tuple[float, float]
+    tags: Tensor | None, histories: bool, strengths: tuple[list[float], float]
 ) -> None:
     factors = factors_of(tags, histories=histories)
-    side, of_tags = (found.requires_grad_() for found in cold_weights(factors, *strengths))
+    of_side, of_tag = torch.tensor(strengths[0]), strengths[1]
+    side, of_tags = (found.requires_grad_() for found in cold_weights(factors, of_side, of_tag))
     assert side.shape == (SIDE, DIM + 1)
     assert of_tags.shape == (0 if tags is None else 3, DIM + 1)
-    penalised_error(factors, side, of_tags, strengths).backward()  # convex: no slope is the least
+    penalised_error(factors, side, of_tags, of_side, of_tag).backward()  # convex: no slope is the least
     for found in (side, of_tags):
         assert found.grad is not None
         torch.testing.assert_close(found.grad, torch.zeros_like(found), atol=2e-3, rtol=0)
 
 
 def test_tags_alone_are_enough() -> None:
-    side, tags = cold_weights(factors_of(TAGS, side=0), 1.0, 1.0)
+    side, tags = cold_weights(factors_of(TAGS, side=0), torch.ones(0), 1.0)
     assert side.shape == (0, DIM + 1)
     assert tags.abs().min() > 1e-4
 
@@ -80,7 +86,7 @@ def test_tags_alone_are_enough() -> None:
 def test_a_film_without_a_rating_is_told_by_the_cold_weights_and_a_rated_one_is_not() -> None:
     factors = factors_of(TAGS)
     before = factors.vectors().film
-    factors.cold_side, factors.cold_tags = cold_weights(factors, 1.0, 1.0)
+    factors.cold_side, factors.cold_tags = cold_weights(factors, torch.ones(SIDE), 1.0)
     after = factors.vectors().film
     torch.testing.assert_close(after[:-1], before[:-1])
     torch.testing.assert_close(after[-1], factors.film_side[-1] @ factors.cold_side + TAGS[-1] @ factors.cold_tags)
@@ -91,3 +97,23 @@ def test_tags_add_to_the_vector_of_a_rated_film() -> None:
     plain = factors.vectors().film
     factors.tables["film_tags"].data += 1
     torch.testing.assert_close(factors.vectors().film - plain, TAGS.sum(1, keepdim=True).expand(FILMS, DIM + 1))
+
+
+def test_components_answer_to_a_strength_of_their_own() -> None:
+    listed = (drawn(USERS, FILMS - 1, seed=0) > -0.4).nonzero()
+    rating = drawn(len(listed), seed=1)
+    pairs = TrainingPairs.sorted(*listed.T, rating, users=USERS, films=FILMS)
+    film = drawn(FILMS, SIDE, seed=3)
+    side = SideInformation(
+        user=torch.zeros(USERS, 0), film=film, shown=film[:, :2]
+    )  # genres and years, then components
+
+    def weights(**strengths: float) -> Tensor:
+        config = replace(preset("best"), modalities="none", head="squared", dim=DIM, tags=False, **strengths)
+        member = Member(config, pairs, Scale.of(rating), side, {}, seed=0)
+        member.learn_unrated_films()
+        return member.factors.cold_side.abs()
+
+    assert weights(l2_cold_components=1e9, l2_cold_side=1.0)[2:].max() < 1e-4
+    assert weights(l2_cold_components=1e9, l2_cold_side=1.0)[:2].max() > 1e-2
+    assert weights(l2_cold_components=1.0, l2_cold_side=1e9)[:2].max() < 1e-4
