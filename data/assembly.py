@@ -131,7 +131,7 @@ def poster_inside(root: Path, poster: str) -> Path | None:
     try:
         file = (root / poster).resolve()
         return file if file.is_relative_to(root.resolve()) and file.is_file() else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last is a loop of links, until Python 3.13
         return None
 
 
