@@ -21,9 +21,12 @@ _NOTHING = ("", "N/A")  # the second is what OMDb writes
 
 
 def tags_from(columns: Sequence[str], schema: pl.Schema) -> pl.Expr:
-    """One List(String) of all tags of a row, each once: lists as they are, anything else cut at commas and bars."""
+    """One List(String) of all tags of a row, each once, from at least one column.
+
+    Lists are taken as they are, anything else is cut at commas and bars.
+    """
     each = [_tags_of(name, listed=isinstance(schema[name], pl.List)) for name in columns]
-    return pl.concat_list(each).list.unique(maintain_order=True) if each else _none()
+    return pl.concat_list(each).list.unique(maintain_order=True)
 
 
 def _tags_of(name: str, *, listed: bool) -> pl.Expr:
@@ -31,8 +34,4 @@ def _tags_of(name: str, *, listed: bool) -> pl.Expr:
     parts = given if listed else given.cast(pl.String).str.replace_all("|", ",", literal=True).str.split(",")
     word = pl.element().cast(pl.String).str.strip_chars()
     words = parts.list.eval(word).list.eval(pl.element().filter(~pl.element().is_in(_NOTHING)).drop_nulls())
-    return words.list.eval(pl.format("{}: {}", pl.lit(name), pl.element())).fill_null(_none())
-
-
-def _none() -> pl.Expr:
-    return pl.lit([], dtype=pl.List(pl.String))
+    return words.list.eval(pl.format("{}: {}", pl.lit(name), pl.element())).fill_null([])
