@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -202,6 +205,37 @@ def test_few_positions_come_out_the_same_however_many_threads_there_are(tmp_path
             assert len(found) == 1, f"{tokens} positions"
     finally:
         torch.set_num_threads(threads)
+
+
+def _is_intel() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "GenuineIntel" in cpuinfo.read_text("ascii", errors="replace")
+
+
+@pytest.mark.skipif(
+    not (torch.backends.mkl.is_available() and _is_intel()),
+    reason="MKL promises sums in one order on Intel's processors alone",
+)
+def test_any_number_of_positions_comes_out_the_same_however_many_threads_there_are(tmp_path):
+    write_untrained_text_encoder(tmp_path / "bert", ["a plot"], width=384, layers=1)
+    # in a process of its own: MKL takes the order of its sums at the first product
+    script = """if True:
+        import sys, numpy, torch
+        from cinefuse.extract.encoders import TextEncoder
+        from cinefuse.extract.source import ModelSource
+        source = ModelSource.resolve(sys.argv[1], None, weights=True)
+        encoder = TextEncoder.load(source, device="cpu", precision="fp32", layer=None)
+        for films, tokens in [(1, 57), (1, 90), (15, 7), (3, 40), (8, 60)]:
+            found = set()
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                hidden = encoder.encode(numpy.full((films, tokens), 7, numpy.int32), numpy.full(films, tokens))
+                found.add(hidden.numpy().tobytes())
+            assert len(found) == 1, (films, tokens)
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "bert"], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize("family", ["bert", "vit"])
