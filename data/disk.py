@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from .errors import BadInput, NoSpace
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_SECONDS_BETWEEN_SENDING = 0.02
 
 
 @contextmanager
@@ -95,6 +97,33 @@ def reserve_parts(descriptor: int, parts: Iterable[tuple[int, int]]) -> None:
     free = os.fstatvfs(descriptor)
     if free.f_bavail * free.f_frsize < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def written_behind(descriptor: int) -> Iterator[None]:
+    """Inside, a thread sends to the disk what was written meanwhile, so that the last `fsync` finds little left.
+
+    An OSError that the thread meets comes out at the end: the system tells of a lost write only once.
+    """
+    ended = threading.Event()
+    faults: list[OSError] = []
+
+    def send() -> None:
+        try:
+            while not ended.wait(_SECONDS_BETWEEN_SENDING):
+                os.fsync(descriptor)
+        except OSError as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=send, name="written-behind", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if faults:
+        raise faults[0]
 
 
 def put_in_place(temporary: Path, final: Path) -> None:

@@ -19,7 +19,7 @@ from .errors import DamagedFile
 from .rows import row_checksum
 from .status import Reason, Status
 
-_BLOCK = 8 * 2**20
+_BLOCK = 2**20  # small enough to stay in a core's cache between being read and being hashed
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def checksums_now(
 ) -> Iterator[tuple[int, int]]:
     """Each of `rows` with the checksum that its bytes have now; `told` is how many bytes were read for it."""
     with _Reader(file) as reader:
-        for row in rows.tolist():
-            found = reader.row(modality, row)
+        for row, found in reader.rows(modality, rows):
             yield row, found.checksum_now
             told(len(found.cls) + len(found.tokens))
 
@@ -168,29 +167,54 @@ class _Reader:
         read_all(self._descriptor, view, offset)
         return view
 
-    def row(self, modality: str, row: int) -> _Row:
-        """One row as it lies in the file; valid until the next call."""
-        datasets, arrays = self._file.header.datasets, self._modalities[modality]
-        stride = datasets[f"{modality}/cls"].length // len(self._file)
-        start, stop = int(arrays.offsets[row]), int(arrays.offsets[row + 1])
-        length = stride * (1 + stop - start)
+    def rows(self, modality: str, rows: npt.NDArray[np.intp]) -> Iterator[tuple[int, _Row]]:
+        """Each of `rows` as it lies in the file, valid until the next is drawn; neighbours are read together."""
+        offsets, stride = self._modalities[modality].offsets, self._stride(modality)
+        neighbours: list[int] = []
+        size = 0
+        for row in rows.tolist():
+            own = stride * (1 + int(offsets[row + 1]) - int(offsets[row]))
+            if neighbours and (row != neighbours[-1] + 1 or size + own > len(self._buffer)):
+                yield from self._span(modality, neighbours[0], neighbours[-1] + 1)
+                neighbours, size = [], 0
+            neighbours.append(row)
+            size += own
+        if neighbours:
+            yield from self._span(modality, neighbours[0], neighbours[-1] + 1)
+
+    def _span(self, modality: str, first: int, end: int) -> Iterator[tuple[int, _Row]]:
+        """The rows `first` to `end`, in one read of each dataset."""
+        datasets, arrays, stride = self._file.header.datasets, self._modalities[modality], self._stride(modality)
+        ends = arrays.offsets[first : end + 1].tolist()
+        middle, length = stride * (end - first), stride * (end - first + ends[-1] - ends[0])
         if length > len(self._buffer):
             self._buffer = memoryview(bytearray(length))
-        cls, tokens = self._buffer[:stride], self._buffer[stride:length]
-        read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + row * stride)
-        read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + start * stride)
-        status, reason, checksum = int(arrays.status[row]), int(arrays.reason[row]), int(arrays.checksum[row])
-        return _Row(cls, tokens, self._scales(modality, row, start, stop), status, reason, checksum)
+        cls, tokens = self._buffer[:middle], self._buffer[middle:length]
+        read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + first * stride)
+        read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + ends[0] * stride)
+        scales = self._scales(modality, first, end)
+        told = (values[first:end].tolist() for values in (arrays.status, arrays.reason, arrays.checksum))
+        for place, (status, reason, checksum) in enumerate(zip(*told, strict=True)):
+            start, stop = ends[place] - ends[0], ends[place + 1] - ends[0]
+            own = None if scales is None else np.concatenate([scales[0][place : place + 1], scales[1][start:stop]])
+            row_cls, row_tokens = cls[place * stride : (place + 1) * stride], tokens[start * stride : stop * stride]
+            yield first + place, _Row(row_cls, row_tokens, own, status, reason, checksum)
 
-    def _scales(self, modality: str, row: int, start: int, stop: int) -> npt.NDArray[np.float32] | None:
-        datasets = self._file.header.datasets
+    def _stride(self, modality: str) -> int:
+        """The bytes of one embedding."""
+        return self._file.header.datasets[f"{modality}/cls"].length // len(self._file)
+
+    def _scales(self, modality: str, first: int, end: int) -> list[npt.NDArray[np.float32]] | None:
+        """The scales of the CLS of rows `first` to `end`, and of their tokens."""
+        datasets, offsets = self._file.header.datasets, self._modalities[modality].offsets
         if f"{modality}/cls_scale" not in datasets:
             return None
-        raw = bytearray(4 * (1 + stop - start))
-        view = memoryview(raw)
-        read_all(self._descriptor, view[:4], datasets[f"{modality}/cls_scale"].offset + 4 * row)
-        read_all(self._descriptor, view[4:], datasets[f"{modality}/tokens_scale"].offset + 4 * start)
-        return np.frombuffer(raw, "<f4")
+        found = []
+        for name, start, stop in (("cls", first, end), ("tokens", int(offsets[first]), int(offsets[end]))):
+            raw = bytearray(4 * (stop - start))
+            read_all(self._descriptor, memoryview(raw), datasets[f"{modality}/{name}_scale"].offset + 4 * start)
+            found.append(np.frombuffer(raw, "<f4"))
+        return found
 
 
 def _between(file: EmbeddingFile, reader: _Reader) -> list[Problem]:
@@ -249,8 +273,7 @@ def _batches(modality: Modality, file: EmbeddingFile) -> list[Problem]:
 def _rows(file: EmbeddingFile, name: str, reader: _Reader, progress: Callable[[int], None]) -> list[Problem]:
     modality, problems, ids = file[name], [], _item_names(file)
     embedded = modality.has_embedding
-    for row in np.flatnonzero(~modality.pending).tolist():
-        found = reader.row(name, row)
+    for row, found in reader.rows(name, np.flatnonzero(~modality.pending)):
         for where, what in _row_problems(found, name, modality.dtype, bool(embedded[row])):
             problems.append(Problem(where, what, row, ids[row]))
         progress(len(found.cls) + len(found.tokens))

@@ -8,13 +8,14 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cinefuse.data.disk import put_in_place, read_all, reserve, write_all
+from cinefuse.data.disk import put_in_place, read_all, reserve, write_all, writing, written_behind
 from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, CinefuseError, DamagedFile, NoSpace
 from cinefuse.data.rows import RowWriter
@@ -134,6 +135,26 @@ def test_a_failing_sync_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(os, "fsync", failing("fsync", errno.EIO))
         with pytest.raises(BadInput, match="Input/output error"):
             writer.sync()
+
+
+def test_a_write_that_was_lost_behind_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    met = threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        if not met.is_set():  # the system tells of a lost write once: whoever asks later is told that all is well
+            met.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "films.h5"
+    with (
+        pytest.raises(BadInput, match=r"films\.h5: cannot be written \(Input/output error\)"),
+        writing(path),
+        path.open("wb") as file,
+        written_behind(file.fileno()),
+    ):
+        assert met.wait(30)
+    assert not [thread for thread in threading.enumerate() if thread.name == "written-behind"]
 
 
 def test_short_writes_and_reads_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

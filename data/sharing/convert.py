@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +15,14 @@ from ..embeddings import EmbeddingFile, Modality
 from ..errors import BadInput, UsageError
 from ..header import QUANTISED, Header
 from ..precision import DTYPES, converted_fingerprint, infinite, quantised, rounded
+from ..rows import row_checksum
 from .copying import begin, copy_locally, created, damage_refused, finish, new_file
 from .index import Index, LocalBytes, some_of
 from .lineage import descended
 from .selection import Origin, Plan, assemble
 from .side_by_side import blocks_of_rows, side_by_side
 
-_VALUES = 2**19  # converted at once by a thread
+_VALUES = 2**19  # converted at once by a thread, unless one row has more
 _MOST_NAMED = 5  # by `some_of`
 _ROWS_REMEMBERED = 64
 
@@ -58,36 +61,48 @@ def convert(
             with created(working) as descriptor:
                 begin(plan, descriptor)
                 copy_locally(plan, descriptor, [source], lambda _: None)
-                for name in file.modalities:
-                    if file[name].dtype != dtype:
-                        _convert_modality(file, name, plan.header, descriptor, told)
-            finish(plan, working)
+                checksums = {
+                    name: _convert_modality(file, name, plan.header, descriptor, told)
+                    for name in file.modalities
+                    if file[name].dtype != dtype
+                }
+            finish(plan, working, made=checksums)
         return plan
 
 
 def _convert_modality(
     file: EmbeddingFile, name: str, header: Header, descriptor: int, told: Callable[[int], None]
-) -> None:
+) -> npt.NDArray[np.uint64]:
+    """Check the rows of a modality and convert them; (N,) their new checksums, 0 where a row is pending."""
     modality, refuse = file[name], damage_refused(file, name)
     written, embedded = ~modality.pending, modality.has_embedding
+    checksums = np.zeros(len(written), np.uint64)
 
     def convert_rows(rows: tuple[int, int]) -> npt.NDArray[np.intp]:
         """Check a block of rows and convert it; (K,) the rows with a value that the new format cannot hold."""
         start, stop = rows
+        first, end = modality.offsets[[start, stop]].tolist()
         refuse(start + np.flatnonzero(written[start:stop]))
-        too_large = np.zeros(stop - start, np.bool_)
-        for part, first, end in (("cls", start, stop), ("tokens", *modality.offsets[[start, stop]].tolist())):
-            for at in range(first, end, _at_once(modality)):
-                until = min(at + _at_once(modality), end)
-                bad = at + np.flatnonzero(_convert_run(modality, f"{name}/{part}", at, until, header, descriptor))
-                found = bad if part == "cls" else np.searchsorted(modality.offsets, bad, "right") - 1
-                too_large[found - start] = True
+        cls = _converted(modality, "cls", start, stop, header)
+        tokens = _converted(modality, "tokens", first, end, header)
+        cls.write(descriptor, header, f"{name}/cls", start)
+        tokens.write(descriptor, header, f"{name}/tokens", first)
+        ends = (modality.offsets[start : stop + 1] - first).tolist()
+        for place in np.flatnonzero(written[start:stop]).tolist():
+            own = slice(ends[place], ends[place + 1])
+            told_of_row = int(modality.status[start + place]), int(modality.reason[start + place])
+            scales = np.concatenate([cls.scales[place : place + 1], tokens.scales[own]])
+            checksums[start + place] = row_checksum(cls.stored[place], tokens.stored[own], *told_of_row, scales)
+        too_large = cls.too_large
+        too_large[np.searchsorted(modality.offsets, first + np.flatnonzero(tokens.too_large), "right") - 1 - start] = (
+            True
+        )
         return start + np.flatnonzero(too_large & embedded[start:stop])
 
     overflow: list[str] = []
     read = 0
     ends = modality.offsets[1:] + np.arange(1, len(written) + 1)  # embeddings up to and with each row
-    blocks = list(blocks_of_rows(ends, _at_once(modality)))
+    blocks = list(blocks_of_rows(ends, max(1, _VALUES // modality.width)))
     with side_by_side(convert_rows, blocks) as results:
         for (start, stop), too_large in zip(blocks, results, strict=True):
             overflow += [f"{name} of item {file.ids[row]}" for row in too_large.tolist()]
@@ -104,28 +119,33 @@ def _convert_modality(
         raise BadInput(
             f"{file.path}: {some_of(overflow)}: a value is too large for {dtype}; convert to bfloat16, or keep float32"
         )
+    return checksums
 
 
-def _at_once(modality: Modality) -> int:
-    return max(1, _VALUES // modality.width)
+@dataclass(frozen=True)
+class _Converted:
+    """K embeddings as they are to be stored: (K, D), with (K,) scales in int8, and (K,) where one cannot be held."""
+
+    stored: npt.NDArray[Any]
+    scales: npt.NDArray[np.float32]
+    too_large: npt.NDArray[np.bool_]
+
+    def write(self, descriptor: int, header: Header, dataset: str, start: int) -> None:
+        """Write them to a dataset, the first at `start`."""
+        at = header.datasets[dataset].offset + start * self.stored.shape[1] * self.stored.itemsize
+        write_all(descriptor, self.stored.data.cast("B") if self.stored.size else b"", at)
+        if self.scales.size:
+            write_all(descriptor, self.scales.tobytes(), header.datasets[f"{dataset}_scale"].offset + 4 * start)
 
 
-def _convert_run(
-    modality: Modality, dataset: str, start: int, stop: int, header: Header, descriptor: int
-) -> npt.NDArray[np.bool_]:
-    """Convert embeddings `start` to `stop` of one dataset; (K,) True where one was finite and is no more."""
-    part = dataset.split("/")[1]
+def _converted(modality: Modality, part: str, start: int, stop: int, header: Header) -> _Converted:
     # float32 is taken from the mapped file as it is: `read` would copy it first
     exact = getattr(modality, part)[start:stop] if modality.dtype == "float32" else modality.read(part, start, stop)
-    target = header.datasets[dataset]
-    if target.dtype == QUANTISED:
+    dtype = header.datasets[f"{modality.name}/{part}"].dtype
+    if dtype == QUANTISED:
         steps, scales = quantised(exact)
-        write_all(descriptor, scales.tobytes(), header.datasets[f"{dataset}_scale"].offset + 4 * start)
-        bad = infinite(scales, "float32")
-        stored: npt.NDArray[np.generic] = steps
-    else:
-        stored = rounded(exact, target.dtype)
-        widened = target.dtype == "float32"  # holds whatever the others hold
-        bad = np.zeros(len(stored), np.bool_) if widened else np.asarray(infinite(stored, target.dtype).any(axis=1))
-    write_all(descriptor, stored.data.cast("B"), target.offset + start * modality.width * stored.itemsize)
-    return bad
+        return _Converted(steps, scales, infinite(scales, "float32"))
+    stored = rounded(exact, dtype)
+    widened = dtype == "float32"  # holds whatever the others hold
+    too_large = np.zeros(len(stored), np.bool_) if widened else np.asarray(infinite(stored, dtype).any(axis=1))
+    return _Converted(stored, np.zeros(0, np.float32), too_large)

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..disk import put_in_place, read_all, reserve, write_all, writing
+from ..disk import put_in_place, read_all, reserve, write_all, writing, written_behind
 from ..embeddings import EmbeddingFile
 from ..errors import BadInput, DamagedFile
 from ..header import Header
@@ -25,12 +25,12 @@ from ..lock import sole_writer
 from ..verify import checksums_now, row_checker
 from .lineage import with_digest
 from .selection import Plan, with_input_ids
-from .side_by_side import side_by_side
+from .side_by_side import blocks_of_rows, side_by_side
 
 _BLOCK = 8 * 2**20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
 _MOST_NAMED = 5
-_ROWS_AT_ONCE = 64
+_NOTHING: Mapping[str, npt.NDArray[np.uint64]] = {}
 
 
 @contextmanager
@@ -57,10 +57,11 @@ def new_file(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def created(working: Path) -> Iterator[int]:
-    """A descriptor that reads and writes the file `working`, which is new and empty."""
+    """A descriptor that reads and writes the file `working`, which is new and empty; the disk is kept at work."""
     descriptor = os.open(working, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        yield descriptor
+        with written_behind(descriptor):
+            yield descriptor
     finally:
         os.close(descriptor)
 
@@ -109,20 +110,27 @@ def _copy_some(source: int, target: int, offset: int, length: int, place: int) -
     return len(block)
 
 
-def finish(plan: Plan, path: Path, *, told: Callable[[int], None] = lambda _: None) -> Header:
+def finish(
+    plan: Plan,
+    path: Path,
+    *,
+    told: Callable[[int], None] = lambda _: None,
+    made: Mapping[str, npt.NDArray[np.uint64]] = _NOTHING,
+) -> Header:
     """Check every row that was copied to `path`, write the checksums, then the header; the file is whole.
 
-    `told` is the number of bytes checked each time. Returns the header as written. Raises DamagedFile naming the rows
-    whose bytes are not what their checksum says; then there is no header.
+    `made` has the checksums (N,) of modalities whose rows were not copied but made by the caller. `told` is the number
+    of bytes checked each time. Returns the header as written. Raises DamagedFile naming the rows whose bytes are not
+    what their checksum says; then there is no header.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        for name, checksums in plan.checksums.items():
+        for name, checksums in {**plan.checksums, **made}.items():
             write_all(descriptor, checksums.astype("<u8").tobytes(), plan.header.datasets[f"{name}/checksum"].offset)
         header = with_input_ids(plan, _sha256_of(descriptor, plan.header, "text/input_ids"))
         write_all(descriptor, header.encode(), 0)
         try:
-            _check_rows(plan, path, descriptor, told)
+            _check_rows(plan, path, descriptor, told, [name for name in plan.checksums if name not in made])
         except BaseException:
             write_all(descriptor, bytes(header.user_block), 0)
             raise
@@ -146,14 +154,19 @@ def _sha256_of(descriptor: int, header: Header, name: str) -> str:
     return digest.hexdigest()
 
 
-def _check_rows(plan: Plan, path: Path, descriptor: int, told: Callable[[int], None]) -> None:
+def _check_rows(
+    plan: Plan, path: Path, descriptor: int, told: Callable[[int], None], modalities: Sequence[str]
+) -> None:
     damaged: list[str] = []
     count = 0
     with EmbeddingFile.open(path, pending=True) as file:
-        for name, expected in plan.checksums.items():
-            renewed, place = plan.renewed[name], plan.header.datasets[f"{name}/checksum"].offset
+        for name in modalities:
+            expected, renewed, modality = plan.checksums[name], plan.renewed[name], file[name]
+            place = plan.header.datasets[f"{name}/checksum"].offset
             rows = np.flatnonzero(expected)
-            blocks = [rows[first : first + _ROWS_AT_ONCE] for first in range(0, len(rows), _ROWS_AT_ONCE)]
+            embeddings = 1 + modality.offsets[rows + 1] - modality.offsets[rows]
+            ends = np.cumsum(embeddings * modality.width * modality.cls.itemsize)
+            blocks = [rows[first:end] for first, end in blocks_of_rows(ends, _BLOCK)]
             with side_by_side(partial(_checksums, file, name), blocks) as checked:
                 for read, checksums in checked:
                     told(read)
