@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -25,8 +24,7 @@ def save_state(file: Path, member: Member, best: Mapping[str, Tensor], standing:
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for name in _OPTIMISERS:
         if (optimiser := getattr(member, name)) is not None:
-            for number, state in optimiser.state_dict()["state"].items():
-                tensors |= {f"{name}.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
+            tensors |= {f"{name}.{key}": value for key, value in optimiser.state_dict().items()}
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     write_atomically(file, save(plain, {"standing": json.dumps(dict(standing))}))
 
@@ -45,9 +43,7 @@ def load_state(file: Path, member: Member) -> dict[str, Tensor]:
         member.load_state_dict(_under(tensors, "now"))
         for name in _OPTIMISERS:
             if (optimiser := getattr(member, name)) is not None:
-                whole = optimiser.state_dict()
-                whole["state"] = _by_number(_under(tensors, name))
-                optimiser.load_state_dict(whole)
+                optimiser.load_state_dict(_under(tensors, name))
     except (RuntimeError, ValueError) as fault:
         raise BadInput(f"{file} is of another model ({str(fault).splitlines()[0]}): train the run again") from None
     return _under(tensors, "best")
@@ -70,11 +66,3 @@ def _standing(content: Any, file: Path) -> dict[str, Any]:
 
 def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-
-
-def _by_number(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        number, _, field = key.partition(".")
-        state.setdefault(int(number), {})[field] = value
-    return state

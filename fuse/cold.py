@@ -29,13 +29,14 @@ def cold_weights(factors: Factors, side_strength: Tensor, tag_strength: float) -
     squared error of all ratings plus half of each strength times its squared weights; ``side_strength`` (C,) is one for
     each column of side information.
     """
-    side, tags = factors.film_side.double(), factors.film_tags.to(torch.float64)  # (I, C), (I, T)
+    side, tags = factors.film_side, factors.film_tags  # (I, C), (I, T)
     strength = torch.cat([side_strength.to(side), side.new_full((tags.columns,), tag_strength)])
     strength = strength.clamp(min=_LEAST_STRENGTH)[:, None]  # (C + T, 1)
     asked, told = _questions_of_films(factors)
     # turned to the directions that users ask in, the outputs hardly depend on each other: a tenth of the steps
     turn = torch.linalg.eigh(asked.sum(0)).eigenvectors  # (O, O)
-    asked, told = turn.T @ asked @ turn, told @ turn
+    asked, told = (turn.T @ asked @ turn).float(), (told @ turn).float()
+    turn = turn.float()
 
     def of_films(weights: Tensor) -> Tensor:
         return side @ weights[: side.shape[1]] + tags @ weights[side.shape[1] :]  # (I, O)
@@ -50,13 +51,14 @@ def cold_weights(factors: Factors, side_strength: Tensor, tag_strength: float) -
     diagonal = (
         torch.cat([side.square().T @ squares, tags.t() @ squares]) + strength
     )  # a tag is 0 or 1, and so its square
-    weights = (_solved(normal, of_columns(told), diagonal) @ turn.T).float()
+    before = torch.cat([factors.cold_side, factors.cold_tags]) @ turn  # of a warm start: nearly the answer
+    weights = _solved(normal, of_columns(told), diagonal, before) @ turn.T
     return weights[: side.shape[1]].contiguous(), weights[side.shape[1] :].contiguous()
 
 
-def _solved(normal: Callable[[Tensor], Tensor], told: Tensor, diagonal: Tensor) -> Tensor:
-    """The weights that ``normal`` makes ``told``, by conjugate gradients scaled by the diagonal of ``normal``."""
-    weights, left = torch.zeros_like(told), told
+def _solved(normal: Callable[[Tensor], Tensor], told: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
+    """The weights that ``normal`` makes ``told``: conjugate gradients from ``weights``, scaled by its ``diagonal``."""
+    left = told - normal(weights)
     ahead = scaled = left / diagonal
     for _ in range(_STEPS):
         if left.norm() <= _TOLERANCE * told.norm():

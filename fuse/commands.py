@@ -103,7 +103,7 @@ def fuse(
     compile_: Annotated[bool, typer.Option("--compile", help="compile the Transformer (needs a C++ compiler)")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what was begun; keep what is finished")] = False,
     warm_start: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="start from the weights of an earlier run")
+        Path | None, typer.Option(metavar="RUN", help="retrain a run on grown ratings, in a quarter of the steps")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write events into the run folder")] = False,
     as_json: JsonOption = False,

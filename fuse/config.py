@@ -62,6 +62,7 @@ class Config:
     validation: float = 0.1
     patience: int = 0
     refit: bool = True
+    warm_share: float = 0.25
 
     # L2 strengths: half of each times the squared weights stands beside half the squared error of all ratings
     l2: float = 0.7
@@ -97,9 +98,20 @@ class Config:
         return self.modalities != "none"
 
     @property
+    def read_modalities(self) -> tuple[str, ...]:
+        """The embeddings it reads: "text", "image", both or none."""
+        whole: dict[str, tuple[str, ...]] = {"none": (), "both": ("text", "image")}
+        return whole.get(self.modalities, (self.modalities,))
+
+    @property
     def fuses(self) -> bool:
         """Whether a fusion Transformer is part of the model."""
         return self.modalities != "none" and self.layers > 0
+
+    def warmed(self) -> Config:
+        """As a warm start trains: ``warm_share`` of the light steps and, with a Transformer, of its epochs."""
+        epochs = math.ceil(self.warm_share * self.epochs) if self.fuses else self.epochs
+        return replace(self, epochs=epochs, light_steps=math.ceil(self.warm_share * self.light_steps))
 
     def strengths(self) -> dict[str, float]:
         """The L2 strengths by the names that `Factors.penalty` knows: ``user``, ``user.bias``, ..."""
@@ -168,6 +180,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "light_rate": (1e-9, 10),
     "validation": (0, 0.9),
     "patience": (0, 100_000),
+    "warm_share": (1e-3, 1),
 }
 
 _PAPER = Config()
@@ -285,6 +298,7 @@ MEANINGS: dict[str, str] = {
     "validation": "share of the training part that chooses the number of epochs; 0: train all of them",
     "patience": "epochs without a better validation RMSE before training stops; 0: never",
     "refit": "train afresh on training and validation part together once the number of epochs is chosen",
+    "warm_share": "share of epochs and light_steps that --warm-start trains for",
     "l2": "multiplies every strength named l2_user to l2_raters_rated_bias",
     "l2_user": "L2 strength of users' vectors",
     "l2_film": "L2 strength of films' vectors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,16 @@ from ..data.catalog import Catalog
 from ..data.embeddings import EmbeddingFile
 from ..data.errors import BadInput, UsageError
 from ..data.splits import Split
+from .components import Components, components_wanted, mean_tokens
 from .config import Config
 from .join import Joined
 from .member import SideInformation
-from .side import film_side, principal_components, user_side
+from .side import film_side, user_side
 from .tags import FilmTags
 from .tokens import TokenTable
 from .train import Material
 
-# which setting counts a modality's components, and their deviation: a smaller one is trusted less (docs/experiments.md)
-COMPONENTS = {"text": ("plot_components", 1 / 4), "image": ("poster_components", 1 / 8)}
+_NONE: Mapping[str, Components] = {}
 
 
 def gather_material(
@@ -33,16 +34,20 @@ def gather_material(
     device: torch.device,
     *,
     sharing: int = 1,
+    kept: Mapping[str, Components] = _NONE,
 ) -> Material:
     """Put everything where training reads it; ``sharing`` processes do so on this machine.
 
-    BadInput or UsageError where the config asks for what isn't there.
+    Principal components are those ``kept`` by an earlier run, or else found anew. BadInput or UsageError where the
+    config asks for what isn't there.
     """
     modalities = _modalities(config, embeddings)
     films, users = len(joined.item_ids), len(joined.user_ids)
     rows = joined.embedding_row if joined.embedding_row is not None else np.full(films, -1, np.int64)
     precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
     tables: dict[str, TokenTable] = {}
+    components: dict[str, Components] = {}
+    wanted = components_wanted(config)
     linear, shown = [], []
     items = Catalog.open(dataset).items
     if config.genres:
@@ -60,9 +65,10 @@ def gather_material(
                 pool=config.pool_patches,
                 sharing=sharing,
             )
-        components, deviation = COMPONENTS[name]
-        if embeddings is not None and (count := getattr(config, components)):
-            linear.append(principal_components(embeddings[name], rows, count, deviation))
+        if embeddings is not None and name in wanted:
+            means = mean_tokens(embeddings[name], rows)
+            components[name] = kept[name] if name in kept else Components.of(means, *wanted[name])
+            linear.append(components[name].of_films(means))
     of_user = user_side(dataset, joined.user_ids) if config.demographics else np.zeros((users, 0), np.float32)
     none = np.zeros((films, 0), np.float32)
     side = SideInformation(
@@ -81,6 +87,7 @@ def gather_material(
         validation=torch.from_numpy(places_of(joined, split.validation)).to(device),
         side=side,
         tables=tables,
+        components=components,
         device=device,
     )
 
@@ -90,18 +97,17 @@ def places_of(joined: Joined, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int
     return np.searchsorted(joined.row, rows)
 
 
-def _modalities(config: Config, embeddings: EmbeddingFile | None) -> list[str]:
+def _modalities(config: Config, embeddings: EmbeddingFile | None) -> tuple[str, ...]:
     if not config.reads_embeddings:
-        return []
+        return ()
     if embeddings is None:
         raise UsageError(
             f"preset {config.preset} reads embeddings: give the file that `cinefuse extract` made, "
             "or --set modalities=none"
         )
-    wanted: list[str] = ["text", "image"] if config.modalities == "both" else [config.modalities]
-    if lacking := [name for name in wanted if name not in embeddings.modalities]:
+    if lacking := [name for name in config.read_modalities if name not in embeddings.modalities]:
         raise BadInput(
             f"{embeddings.path} has no {lacking[0]} embeddings, only {', '.join(embeddings.modalities)}; "
             f"use --set modalities={embeddings.modalities[0]}, or extract the rest"
         )
-    return wanted
+    return config.read_modalities

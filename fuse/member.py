@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .adam import Adam
 from .batches import FilmBatch, FilmBatches
 from .cold import cold_weights
 from .config import Config
@@ -100,13 +101,9 @@ class Member(nn.Module):
         self._reader: tuple[Any] = (
             torch.compile(self.transformer, dynamic=True) if config.compile else self.transformer,
         )
-        self.light = torch.optim.Adam(
-            [*self.factors.parameters(), *self.head.parameters()], lr=config.light_rate, betas=(0.9, 0.99)
-        )
+        self.light = Adam([*self.factors.parameters(), *self.head.parameters()], config.light_rate, (0.9, 0.99))
         self.heavy = (
-            torch.optim.AdamW(
-                self.transformer.parameters(), lr=config.transformer_rate, weight_decay=config.weight_decay, fused=True
-            )
+            Adam(self.transformer.parameters(), config.transformer_rate, (0.9, 0.999), config.weight_decay)
             if self.transformer is not None
             else None
         )
@@ -120,19 +117,20 @@ class Member(nn.Module):
     def light_step(self, step: int, steps: int, generator: torch.Generator) -> Tensor:
         """One full-batch step of the factors and the head; gives the (R,) scores it started from."""
         rate = self.config.light_rate * min(1.0, (step + 1) / max(1, min(50, steps // 5)))
-        _set_rate(self.light, rate * max(_LEAST_RATE, 1 - step / steps))
+        self.light.rate = rate * max(_LEAST_RATE, 1 - step / steps)
         scores = self.factors.training_scores(self.content, self._kept_films(generator))
         losses = self.head.losses(scores, self.pairs.rating, self.pairs.user)
         penalty = self.factors.penalty(self.strengths) + self.config.l2_thresholds * self.head.penalty()
         loss = (losses.sum() + penalty) / len(self.pairs)
-        self.light.zero_grad(set_to_none=True)
+        self.light.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.light.step()
         return scores.detach()
 
     def learn_unrated_films(self) -> None:
-        """Find what side information and tags say of films without a training rating, where the config asks for it."""
-        if self.config.cold_weights and self.factors.film_side.shape[1] + self.factors.film_tags.columns:
+        """Find what side information and tags say of films without a training rating, where there are such films."""
+        wanted = self.config.cold_weights and bool((self.pairs.film_counts == 0).any())
+        if wanted and self.factors.film_side.shape[1] + self.factors.film_tags.columns:
             strength = self.side.film.new_full(self.side.film.shape[1:], self.config.l2_cold_components)
             strength[: self.side.shown.shape[1]] = self.config.l2_cold_side  # genres and years come first
             weights = cold_weights(self.factors, strength, self.config.l2_cold_tags)
@@ -152,8 +150,8 @@ class Member(nn.Module):
         if self.heavy is None or self.transformer is None:
             raise ValueError("expected a model with a Transformer")
         scores, users = frozen
-        _set_rate(self.heavy, self.config.transformer_rate * _cosine(progress))
-        self.heavy.zero_grad(set_to_none=True)
+        self.heavy.rate = self.config.transformer_rate * _cosine(progress)
+        self.heavy.zero_grad()
         loss = torch.zeros((), device=batch.films.device)
         if len(batch.films):  # the last batch may have fewer films than there are ranks
             content = self._read(batch.tokens, batch.films)  # (B, D + 1)
@@ -204,11 +202,6 @@ def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate
 
 
 def _cosine(progress: float) -> float:

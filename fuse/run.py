@@ -6,6 +6,7 @@ coverage.json        what the join found
 metrics.jsonl        a line an epoch
 state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
 model.safetensors    the served vectors, ids, and who has seen what
+components.safetensors   the directions of the principal components, where the model reads some
 tags.parquet         tag: what the rows of the weights of tags stand for, where the model reads tags
 items.parquet        item_id, title, and how many ratings each film had in training
 predictions.parquet  user_id, item_id, rating, prediction of the test part
@@ -30,11 +31,12 @@ import polars as pl
 
 from ..data.dataset import sha256_of
 from ..data.disk import write_atomically, writing
-from ..data.embeddings import EmbeddingFile
+from ..data.embeddings import EmbeddingFile, Modality
 from ..data.errors import BadInput, FingerprintMismatch, UsageError
 from ..data.lock import sole_writer
 from ..data.progress import Silent, Watcher
 from ..data.splits import Split, split_ratings
+from .components import Components, load_components, save_components
 from .config import Config
 from .device import resolve_device, resolve_precision
 from .join import Joined, join
@@ -113,8 +115,10 @@ def fuse(
     config = replace(config, precision=resolve_precision(config, place)).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     about = _about(dataset, file, config, split, missing, duplicates)
+    earlier = None
     if warm_start is not None:
         about["warm_start"] = str(warm_start)
+        earlier = Run.open(warm_start)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with sole_writer(out / "run") if ranks.first else nullcontext():
@@ -137,17 +141,25 @@ def fuse(
         parts = Split.load(out / "split.parquet")
         for line in joined.coverage.lines():
             watcher.say(line)
+        kept: dict[str, Components] = {}
+        if earlier is not None:
+            from .warm import refuse_other_inputs
+
+            refuse_other_inputs(earlier, config, about)
+            kept = load_components(earlier.folder, earlier.config)
         material = gather_material(
-            dataset, joined, file, parts, config, resolve_device(device), sharing=ranks.on_this_machine
+            dataset, joined, file, parts, config, resolve_device(device), sharing=ranks.on_this_machine, kept=kept
         )
-        training = Training(config, material, out, watcher, ranks=ranks)
-        _train(training, dataset, joined, parts, warm_start=warm_start, tensorboard=tensorboard)
+        if ranks.first and material.components:
+            save_components(out, material.components)
+        training = Training(config if earlier is None else config.warmed(), material, out, watcher, ranks=ranks)
+        _train(training, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)
 
 
 def _train(
-    training: Training, dataset: Path, joined: Joined, parts: Split, *, warm_start: Path | None, tensorboard: bool
+    training: Training, dataset: Path, joined: Joined, parts: Split, earlier: Run | None, *, tensorboard: bool
 ) -> None:
     if training.folder is None:
         raise ValueError("expected a run folder to train into")
@@ -165,16 +177,19 @@ def _train(
             event(figures)
 
         training.report = report
-        if warm_start is not None:
-            from .warm import known_before, refuse_other_side, warm_weights
+        if earlier is not None:
+            from .warm import known_before, warm_weights
 
-            earlier = Run.open(warm_start)
-            refuse_other_side(earlier, training.config, dataset)
             training.warm = warm_weights(earlier, training.config, joined, dataset)
+            training.watcher.say(
+                f"starting from {earlier.folder}: {training.config.epochs} epochs and {training.config.light_steps} "
+                "light steps, on training and validation part together"
+            )
             if known := known_before(earlier, joined, places_of(joined, parts.test)):
                 training.watcher.say(
-                    f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of {warm_start}; "
-                    "the test RMSE flatters. Use --split temporal:0.1, all, or a file of rows that it didn't train on"
+                    f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of "
+                    f"{earlier.folder}; the test RMSE flatters. Use --split temporal:0.1, all, or a file of rows that "
+                    "it didn't train on"
                 )
         fitted = training.run()
     if first:
@@ -309,12 +324,19 @@ def _about(
         "dataset_sha256": {name: sha256_of(dataset / f"{name}.parquet") for name in tables},
         "embeddings": None if file is None else str(file.path.resolve()),
         "embeddings_digest": None if file is None else file.content_digest,
+        "encoders": {} if file is None else {name: _encoder(file[name]) for name in file.modalities},
         "split": split,
         "missing": missing,
         "duplicates": duplicates,
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("cinefuse", "torch", "polars", "numpy")},
     }
+
+
+def _encoder(modality: Modality) -> dict[str, Any]:
+    """What embeddings were made of, by whatever arithmetic and however they are stored."""
+    made: dict[str, Any] = modality.record["fingerprint"]
+    return {name: value for name, value in made.items() if name not in ("precision", "dtype", "rounded")}
 
 
 def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
@@ -329,7 +351,7 @@ def _begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
     # settings that have come since then are what they stand for in a run without them
     begun["config"] = Config.from_dict(begun["config"]).as_dict()
     # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
-    places = {"dataset", "embeddings", "versions", "side"}
+    places = {"dataset", "embeddings", "encoders", "versions", "side"}
     differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]
     if differing:
         key = differing[0]

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import polars as pl
 
 from ..data.catalog import Catalog
-from ..data.embeddings import Modality
 from ..data.errors import BadInput
 
 Floats = npt.NDArray[np.float32]
@@ -103,35 +102,3 @@ def _flags(values: pl.Series) -> Floats:
     for column, name in enumerate(names):
         flags[:, column] = (values == name).fill_null(False).to_numpy()
     return flags
-
-
-def principal_components(
-    modality: Modality, rows: npt.NDArray[np.int64], components: int, deviation: float = 0.25
-) -> Floats:
-    """(I, components): the leading principal components of the films' mean token, each of the given deviation.
-
-    ``rows`` (I,) are rows of the embedding file, -1 for none; films without an embedding get zeros, the mean. The
-    components are those of the catalogue itself and know nothing of ratings. The largest weight of each is positive:
-    the sign that a decomposition leaves open would differ between machines, and as the catalogue grows.
-    """
-    present = np.flatnonzero((rows >= 0) & modality.has_embedding[rows])
-    result = np.zeros((len(rows), components), np.float32)
-    if len(present) < 2:
-        return result
-    means = np.stack([_mean_token(modality, row) for row in rows[present].tolist()])  # (P, D)
-    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    means -= means.mean(0)
-    u, s, vt = np.linalg.svd(means, full_matrices=False)
-    u *= np.sign(np.take_along_axis(vt, np.abs(vt).argmax(1)[:, None], 1))[:, 0]
-    # directions with next to no variance are rounding noise; scaled up they would look like information
-    kept = min(components, int((s > 1e-3 * max(float(s[0]), 1e-12)).sum()))
-    result[present, :kept] = u[:, :kept] * np.float32(np.sqrt(len(present)) * deviation)
-    return result
-
-
-def _mean_token(modality: Modality, row: int) -> Floats:
-    tokens = modality.read_tokens(row)
-    if not len(tokens):
-        return modality.read_cls(row)
-    mean: Floats = tokens.mean(0)
-    return mean

@@ -1,7 +1,8 @@
 """Training: fits one member after another, with checkpoints, live figures and early stopping on validation.
 
 A run makes one or more *fits*. With a validation part the first fit chooses how long to train; then, unless told
-otherwise, every member is trained afresh on training and validation ratings together for that long.
+otherwise, every member is trained afresh on training and validation ratings together for that long. A warm start does
+the latter alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..data.errors import BadInput, FingerprintMismatch
 from ..data.progress import Silent, Watcher
 from .batches import FilmBatches
 from .checkpoint import load_state, read_standing, save_state
+from .components import Components
 from .config import Config
 from .factors import Vectors
 from .heads import OrdinalHead, Scale, SquaredHead
@@ -38,6 +40,7 @@ class Material:
     """Everything training reads, by number and on one device.
 
     user, film: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
+    components: what turned mean tokens into columns of ``side``, for each modality that has some there.
     """
 
     users: int
@@ -49,6 +52,7 @@ class Material:
     validation: Tensor
     side: SideInformation
     tables: Mapping[str, TokenTable]
+    components: Mapping[str, Components]
     device: torch.device
 
 
@@ -98,8 +102,13 @@ class Training:
     standing: Standing = field(default_factory=Standing)
 
     def fits(self) -> list[Fit]:
-        """What will be trained, in order."""
+        """What will be trained, in order.
+
+        A warm start chooses nothing: the earlier run may know the validation part, and chose already.
+        """
         members = range(self.config.members)
+        if self.warm:
+            return [Fit(m, m, whole=True, choosing=False) for m in members]
         chooses = len(self.material.validation) > 0
         if chooses and self.config.refit:
             served = [Fit(1 + m, m, whole=True, choosing=False) for m in members]

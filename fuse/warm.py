@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +14,30 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..data.errors import BadInput, FingerprintMismatch
+from ..data.fingerprints import differences
 from .config import Config
 from .join import Joined
 from .recommend import read_run_table
 from .run import Run
-from .side import side_columns
 from .tags import FilmTags
 
 _OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
 _OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
 _OF_TAGS = ("factors.tables.film_tags", "factors.cold_tags")
 _HOW_TRAINED = {
-    *("preset", "seed", "members", "epochs", "batch_films", "light_steps", "light_rate", "transformer_rate"),
+    *(
+        "preset",
+        "seed",
+        "members",
+        "epochs",
+        "warm_share",
+        "batch_films",
+        "light_steps",
+        "light_rate",
+        "transformer_rate",
+    ),
     *("weight_decay", "dropout", "token_drop", "film_drop", "precision", "compile", "validation", "patience", "refit"),
+    "warm_share",
 }
 
 
@@ -56,17 +68,27 @@ def _places(old: pl.Series, new: list[str]) -> npt.NDArray[np.int64]:
     return np.array([known.get(name, -1) for name in new], np.int64)
 
 
-def refuse_other_side(run: Run, config: Config, dataset: Path) -> None:
-    """FingerprintMismatch where genres, occupations or age bands are not those that ``run`` has weights for."""
-    earlier, here = run.about.get("side"), side_columns(dataset)
+def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> None:
+    """FingerprintMismatch where a new run, of ``config`` and ``about``, reads what ``run`` has no weights for.
+
+    That is genres, occupations or age bands, or embeddings of another encoder.
+    """
+    where, anew = f"--warm-start {run.folder}", "train anew"
+    earlier, here = run.about.get("side"), about["side"]
     for whose, setting in (("film", "genres"), ("user", "demographics")):
         if earlier is None or not getattr(config, setting):
             continue
         if other := sorted({*earlier[whose]} ^ {*here[whose]}):
-            where = "known here alone" if other[0] in here[whose] else "known there alone"
+            known = "known here alone" if other[0] in here[whose] else "known there alone"
             raise FingerprintMismatch(
-                f"--warm-start {run.folder}: its {setting} are not this dataset's ({other[0]!r} is {where}); "
-                f"train anew, or both with --set {setting}=false"
+                f"{where}: its {setting} are not this dataset's ({other[0]!r} is {known}); "
+                f"{anew}, or both with --set {setting}=false"
+            )
+    encoders = run.about.get("encoders", {})
+    for name in sorted(encoders.keys() & about["encoders"].keys()):
+        if differing := differences(encoders[name], about["encoders"][name]):
+            raise FingerprintMismatch(
+                f"{where}: its {name} embeddings were made otherwise than these ({'; '.join(differing)}); {anew}"
             )
 
 

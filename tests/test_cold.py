@@ -77,6 +77,14 @@ def test_no_change_of_the_weights_lowers_the_penalised_error(
         torch.testing.assert_close(found.grad, torch.zeros_like(found), atol=2e-3, rtol=0)
 
 
+def test_where_the_search_begins_does_not_change_where_it_ends() -> None:
+    factors, strength = factors_of(TAGS), torch.full((SIDE,), 2.0)
+    side, tags = cold_weights(factors, strength, 2.0)
+    factors.cold_side, factors.cold_tags = side + 3 * drawn(*side.shape, seed=5), drawn(*tags.shape, seed=6)
+    for found, expected in zip(cold_weights(factors, strength, 2.0), (side, tags), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_tags_alone_are_enough() -> None:
     side, tags = cold_weights(factors_of(TAGS, side=0), torch.ones(0), 1.0)
     assert side.shape == (0, DIM + 1)

@@ -25,6 +25,7 @@ from cinefuse.data.errors import BadInput, FingerprintMismatch, UsageError
 from cinefuse.extract.job import Settings
 from cinefuse.extract.run import extract
 from cinefuse.fuse.checkpoint import load_state
+from cinefuse.fuse.components import Components, components_wanted, mean_tokens
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.explaining.ablation import (
     Agreement,
@@ -32,11 +33,11 @@ from cinefuse.fuse.explaining.ablation import (
     Parts,
     ablate,
     agreement,
-    component_maps,
     occlude,
     rank_correlation,
 )
 from cinefuse.fuse.explaining.card import card, film_pictures
+from cinefuse.fuse.explaining.components import components_without
 from cinefuse.fuse.explaining.explain import Explanation, explain
 from cinefuse.fuse.explaining.files import write_explanation
 from cinefuse.fuse.explaining.page import explanations_page, where_most
@@ -222,24 +223,26 @@ def test_a_hidden_token_is_a_token_that_is_not_there(runs: dict[str, Run]) -> No
 
 def test_components_are_the_runs_own_and_without_words_those_of_a_shorter_plot(runs: dict[str, Run]) -> None:
     reading = Reading.open(runs["components"])
-    for name, told in component_maps(reading).items():
+    for name, told in reading.components.items():
         modality = reading.embeddings[name]
+        means = mean_tokens(modality, reading.rows)
+        of_films = Components.of(means, *components_wanted(reading.config)[name]).of_films(means)
         for film in range(len(reading.catalog)):
             if reading.has(film, name):
                 tokens = modality.read_tokens(int(reading.rows[film]))
-                whole, nothing = told.without(tokens, [np.zeros(0, np.int64), np.arange(len(tokens))])
-                np.testing.assert_allclose(whole, told.components[film], atol=2e-5)
+                whole, nothing = components_without(told, tokens, [np.zeros(0, np.int64), np.arange(len(tokens))])
+                np.testing.assert_allclose(whole, of_films[film], atol=2e-5)
                 assert not nothing.any()
                 if len(tokens) > 2:
-                    [shorter] = told.without(tokens, [np.array([1])])
-                    [same] = told.without(np.delete(tokens, 1, 0), [np.zeros(0, np.int64)])
+                    [shorter] = components_without(told, tokens, [np.array([1])])
+                    [same] = components_without(told, np.delete(tokens, 1, 0), [np.zeros(0, np.int64)])
                     np.testing.assert_allclose(shorter, same, atol=2e-5)
 
 
 def test_pooled_patches_are_hidden_as_their_squares(runs: dict[str, Run]) -> None:
     run = replace(runs["both"], config=replace(runs["both"].config, pool_patches=2))
     reading = Reading.open(run)
-    hiding = Hiding(reading, FILM, component_maps(reading))
+    hiding = Hiding(reading, FILM, reading.components)
     assert hiding.parts_told("image") == 1  # a grid of 2 x 2
     assert sorted(hiding._in_file("image", np.array([0])).tolist()) == [0, 1, 2, 3]
 
@@ -515,7 +518,7 @@ def test_parts_of_a_long_plot_are_stretches_and_of_a_large_poster_squares() -> N
 def test_ablating_one_user_is_what_that_user_is_predicted(runs: dict[str, Run]) -> None:
     run = runs["both"]
     reading = Reading.open(run)
-    hiding = Hiding(reading, FILM, component_maps(reading))
+    hiding = Hiding(reading, FILM, reading.components)
     everybody = [ablate(reading, hiding, user) for user in range(len(run.recommender.user_ids))]
     for name in ("everything", "without_image", "without_text", "without_both"):
         own = [getattr(found, name).user for found in everybody]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cinefuse.data.embeddings import EmbeddingFile, Modality, ModalityLayout
 from cinefuse.data.errors import BadInput, FingerprintMismatch
-from cinefuse.data.rows import RowWriter
-from cinefuse.data.status import Reason, Status
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.run import fuse
-from cinefuse.fuse.side import film_side, principal_components, side_columns, user_side
-
-LAYOUT: Callable[..., ModalityLayout] = runpy.run_path(str(Path(__file__).parent / "golden" / "make.py"))["layout"]
-OK = (Status.OK, Reason.NONE)
-MISSING = (Status.MISSING, Reason.NOT_GIVEN)
+from cinefuse.fuse.side import film_side, side_columns, user_side
 
 
 def films(*rows: tuple[list[str] | None, int | None]) -> pl.DataFrame:
@@ -32,27 +23,6 @@ def films(*rows: tuple[list[str] | None, int | None]) -> pl.DataFrame:
 def users_file(folder: Path, **columns: list[Any]) -> Path:
     pl.DataFrame(columns).write_parquet(folder / "users.parquet")
     return folder
-
-
-def modality_of(path: Path, contents: list[np.ndarray | None], dtype: str = "float32") -> Modality:
-    """The text modality of a real file; a film's content is its CLS and its tokens, one below the other."""
-    states = [MISSING if content is None else OK for content in contents]
-    lengths = [0 if content is None else len(content) - 1 for content in contents]
-    width = next(content.shape[1] for content in contents if content is not None)
-    layout = LAYOUT("toy", dtype, width, lengths, states, text=True)
-    file = EmbeddingFile.create(path, np.arange(len(contents)), {"text": layout}, {})
-    with RowWriter(file) as writer:
-        for row, content in enumerate(contents):
-            if content is None:
-                writer.write_absent("text", row, *MISSING)
-            else:
-                writer.write("text", row, content[0].astype(dtype), content[1:].astype(dtype), *OK)
-    return file["text"]
-
-
-def drawn(count: int, seed: int = 0, width: int = 6) -> list[np.ndarray | None]:
-    chance = np.random.default_rng(seed)
-    return [chance.standard_normal((2 + row % 3, width), np.float32) for row in range(count)]
 
 
 # --- films ------------------------------------------------------------------------------------------------------------
@@ -138,87 +108,6 @@ def test_a_users_table_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> 
     (tmp_path / "users.parquet").write_bytes(b"nothing of the kind")
     with pytest.raises(BadInput, match=r"users\.parquet cannot be read as Parquet"):
         user_side(tmp_path, np.array([1]))
-
-
-# --- principal components ---------------------------------------------------------------------------------------------
-
-
-def test_films_without_an_embedding_have_no_components(tmp_path: Path) -> None:
-    contents = drawn(8)
-    contents[3] = None
-    rows = np.array([0, 1, 2, 3, -1, 4, 5, 6, 7])
-    found = principal_components(modality_of(tmp_path / "films.h5", contents), rows, 4)
-    assert found.shape == (9, 4)
-    assert not found[[3, 4]].any()
-    assert found[[0, 1, 2, 5, 6, 7, 8]].any(1).all()
-
-
-def test_components_are_centred_uncorrelated_and_of_deviation_one_quarter(tmp_path: Path) -> None:
-    found = principal_components(modality_of(tmp_path / "films.h5", drawn(30)), np.arange(30), 4)
-    np.testing.assert_allclose(found.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(found.T @ found / 30, np.eye(4) / 16, atol=1e-5)
-
-
-def test_films_of_like_content_have_like_components(tmp_path: Path) -> None:
-    contents = drawn(20)
-    contents[7] = contents[2]
-    found = principal_components(modality_of(tmp_path / "films.h5", contents), np.arange(20), 5)
-    np.testing.assert_allclose(found[7], found[2], atol=1e-6)
-
-
-def test_a_film_of_a_cls_alone_is_read_by_it(tmp_path: Path) -> None:
-    contents = [content[:1] for content in drawn(10) if content is not None]
-    assert principal_components(modality_of(tmp_path / "films.h5", list(contents)), np.arange(10), 3).any(1).all()
-
-
-def test_directions_without_variance_give_nothing_instead_of_scaled_up_rounding(tmp_path: Path) -> None:
-    line = np.linspace(0.1, 1, 12)
-    contents: list[np.ndarray | None] = [
-        np.tile(np.array([np.cos(t), np.sin(t), 0, 0], np.float32), (3, 1)) for t in line
-    ]
-    found = principal_components(modality_of(tmp_path / "films.h5", contents), np.arange(12), 4)
-    assert found[:, 0].any()
-    assert not found[:, 2:].any()
-
-
-@pytest.mark.parametrize("present", [0, 1])
-def test_fewer_than_two_films_have_no_components(tmp_path: Path, present: int) -> None:
-    modality = modality_of(tmp_path / "films.h5", drawn(3))
-    rows = np.array([0, -1, -1]) if present else np.array([-1, -1, -1])
-    assert not principal_components(modality, rows, 2).any()
-
-
-def test_more_components_than_films_can_have_are_filled_with_nothing(tmp_path: Path) -> None:
-    found = principal_components(modality_of(tmp_path / "films.h5", drawn(4)), np.arange(4), 10)
-    assert found.shape == (4, 10)
-    assert not found[:, 3:].any()
-
-
-def test_the_sign_of_a_component_does_not_depend_on_the_order_of_the_films(tmp_path: Path) -> None:
-    modality = modality_of(tmp_path / "films.h5", drawn(30))
-    order = np.random.default_rng(1).permutation(30)
-    found = principal_components(modality, np.arange(30), 5)
-    np.testing.assert_allclose(principal_components(modality, order, 5), found[order], atol=1e-4)
-
-
-def test_one_more_film_does_not_turn_the_components_of_the_others_around(tmp_path: Path) -> None:
-    chance = np.random.default_rng(3)
-    contents: list[np.ndarray | None] = [  # variances far apart, as those of embeddings are
-        chance.standard_normal((3, 6), np.float32) * np.float32([9, 5, 3, 1.5, 0.7, 0.3]) for _ in range(60)
-    ]
-    modality = modality_of(tmp_path / "films.h5", contents)
-    for films_before in range(40, 60):
-        before = principal_components(modality, np.arange(films_before), 3)
-        after = principal_components(modality, np.arange(films_before + 1), 3)[:-1]
-        assert ((before * after).sum(0) > 0).all(), films_before
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_components_of_any_storage_dtype_agree(tmp_path: Path, dtype: str) -> None:
-    contents = drawn(20)
-    found = principal_components(modality_of(tmp_path / "films.h5", contents, dtype), np.arange(20), 3)
-    full = principal_components(modality_of(tmp_path / "full.h5", contents), np.arange(20), 3)
-    np.testing.assert_allclose(found, full, atol=5e-3)
 
 
 def _with_genre_renamed(dataset: Path, folder: Path) -> Path:

@@ -240,16 +240,63 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
         preset(name),
         **SMALL | {"modalities": "none", "plot_components": 0, "poster_components": 0, "epochs": 1, "light_steps": 60},
     )
-    third = replace(config, light_steps=20)
+    third = replace(config, warm_share=1 / 3)
     fuse(before, None, tmp_path / "earlier", config, device="cpu", split="all")
     scratch = fuse(dataset, None, tmp_path / "scratch", config, device="cpu", split="random:0.2")
     warm = fuse(
         dataset, None, tmp_path / "warm", third, device="cpu", split="random:0.2", warm_start=tmp_path / "earlier"
     )
     assert (scratch.split.test == split.test).all()
-    cold = fuse(dataset, None, tmp_path / "cold", third, device="cpu", split="random:0.2")
+    short = replace(config, light_steps=20)
+    cold = fuse(dataset, None, tmp_path / "cold", short, device="cpu", split="random:0.2")
     assert warm.summary["rmse"] <= scratch.summary["rmse"] + 0.003
     assert warm.summary["rmse"] < cold.summary["rmse"] - 0.003  # steps were short enough to tell
+
+
+def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(
+    sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
+) -> None:
+    assert (CONFIG.warmed().epochs, CONFIG.warmed().light_steps) == (1, 4)
+    without = replace(CONFIG, layers=0)  # no passes to save: its epochs only divide the light steps
+    assert (without.warmed().epochs, without.warmed().light_steps) == (CONFIG.epochs, 4)
+    asked = {"device": "cpu", "split": "all", "warm_start": earlier}
+    whole = fuse(sample, embeddings, tmp_path / "whole", CONFIG, **asked)
+    assert whole.config.light_steps == CONFIG.light_steps
+    assert len((whole.folder / "metrics.jsonl").read_text().splitlines()) == CONFIG.members  # an epoch each
+    cut = Path(shutil.copytree(whole.folder, tmp_path / "cut"))
+    for name in ("summary.json", "model.safetensors", "fit-1.safetensors"):
+        (cut / name).unlink()
+    fuse(sample, embeddings, cut, CONFIG, resume=True, **asked)
+    for name in ("model.safetensors", "fit-1.safetensors"):
+        assert (cut / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+def test_a_component_means_what_it_meant_to_the_earlier_run_though_films_have_come(
+    sample: Path, smaller: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, layers=0, plot_components=4, poster_components=2)
+    before = fuse(smaller, embeddings, tmp_path / "before", config, device="cpu", split="all").folder
+    warm = fuse(sample, embeddings, tmp_path / "warm", config, device="cpu", split="all", warm_start=before).folder
+    anew = fuse(sample, embeddings, tmp_path / "anew", config, device="cpu", split="all").folder
+    kept, same, other = ((folder / "components.safetensors").read_bytes() for folder in (before, warm, anew))
+    assert kept == same
+    assert kept != other
+
+
+def test_embeddings_of_another_encoder_are_no_start(
+    sample: Path, embeddings: Path, earlier: Path, encoders: Any, tmp_path: Path
+) -> None:
+    from cinefuse.extract.job import Settings
+    from cinefuse.extract.run import extract
+
+    models = {"text_model": str(encoders.text), "image_model": str(encoders.image)}
+    how: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
+    extract(sample, tmp_path / "stored.h5", Settings(**models, **how, dtype="float16"))
+    extract(sample, tmp_path / "other.h5", Settings(**models, **how, dtype="float16", template="{title}. {text}"))
+    asked = {"device": "cpu", "split": "all", "warm_start": earlier}
+    fuse(sample, tmp_path / "stored.h5", tmp_path / "stored", CONFIG, **asked)  # the same, stored otherwise
+    with pytest.raises(FingerprintMismatch, match=r"--warm-start .*its text embeddings .*template.*; train anew"):
+        fuse(sample, tmp_path / "other.h5", tmp_path / "other", CONFIG, **asked)
 
 
 def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ...data.pages.page import signed
-from ..material import COMPONENTS
+from ..components import Components, tokens_read
 from ..recommender import Recommender
 from .attention import patch_grid
-from .components import ComponentMap, tokens_read
+from .components import components_without
 from .plot_words import Plot
 from .reading import Reading, Weights
 
@@ -140,8 +140,8 @@ class Agreement:
 class Hiding:
     """One film whose words, patches and modalities can be hidden from the model."""
 
-    def __init__(self, reading: Reading, film: int, maps: Mapping[str, ComponentMap]) -> None:
-        self._reading, self._film, self._maps = reading, film, maps
+    def __init__(self, reading: Reading, film: int, components: Mapping[str, Components]) -> None:
+        self._reading, self._film, self._components = reading, film, components
         self._tokens = reading.tokens(film) if reading.config.fuses else {}
         self.has = tuple(name for name in reading.modalities if reading.has(film, name))
         self._read = {
@@ -157,7 +157,7 @@ class Hiding:
         if modality not in self.has or reading.embeddings is None:
             return 0
         kept = len(reading.embeddings[modality].tokens_of(int(reading.rows[self._film])))
-        if not (reading.config.fuses and reading.config.level == "tokens") and modality not in self._maps:
+        if not (reading.config.fuses and reading.config.level == "tokens") and modality not in self._components:
             return 0
         return kept // self._pool(modality) ** 2
 
@@ -178,18 +178,18 @@ class Hiding:
     def _side_changes(self, hidden: list[Mapping[str, Numbers | None]]) -> Tensor:
         """(G, C): what the film's principal components become, less what they are."""
         blocks = [np.zeros((len(hidden), self._reading.shown.shape[1]), np.float32)]
-        for name, told in self._maps.items():
-            now = told.components[self._film]
-            change = np.zeros((len(hidden), len(now)), np.float32)
+        for name, told in self._components.items():
+            change = np.zeros((len(hidden), told.directions.shape[1]), np.float32)
             some = [place for place, sets in enumerate(hidden) if name in sets and name in self.has]
             parts = [hidden[place][name] for place in some]
             whole = [place for place, out in zip(some, parts, strict=True) if out is None]
             partly = [(place, out) for place, out in zip(some, parts, strict=True) if out is not None and len(out)]
-            change[whole] = -now
-            if partly:
+            if some:
                 left_out = [self._in_file(name, out) for _, out in partly]
-                before = told.without(self._read[name], [left_out[0][:0]])
-                change[[place for place, _ in partly]] = told.without(self._read[name], left_out) - before
+                now, *then = components_without(told, self._read[name], [np.zeros(0, np.int64), *left_out])
+                change[whole] = -now
+                for (place, _), becomes in zip(partly, then, strict=True):
+                    change[place] = becomes - now
             blocks.append(change)
         return torch.from_numpy(np.hstack(blocks))
 
@@ -228,16 +228,6 @@ class Hiding:
 
     def _pool(self, modality: str) -> int:
         return self._reading.config.pool_patches if modality == "image" else 1
-
-
-def component_maps(reading: Reading) -> dict[str, ComponentMap]:
-    """The principal components that a run has of each modality; reads the whole embedding file where it has any."""
-    maps = {}
-    for name in reading.modalities:
-        setting, deviation = COMPONENTS[name]
-        if reading.embeddings is not None and (count := int(getattr(reading.config, setting))):
-            maps[name] = ComponentMap.of(reading.embeddings[name], reading.rows, count, deviation)
-    return maps
 
 
 def ablate(reading: Reading, hiding: Hiding, user: int | None = None) -> Ablation:

@@ -20,7 +20,7 @@ from ...data.pages.page import signed
 from ...data.pages.picture import poster_picture
 from ..recommend import known_user, run_films
 from ..run import Run
-from .ablation import Ablation, Agreement, Hiding, Parts, ablate, agreement, component_maps, occlude
+from .ablation import Ablation, Agreement, Hiding, Parts, ablate, agreement, occlude
 from .attention import FilmAttention, film_attention, plot_of
 from .heatmap import Box, covered_box, span_of, strength
 from .plot_words import Plot
@@ -267,12 +267,12 @@ class _Explainer:
     def __init__(self, reading: Reading, user: int | None, text_model: str | None, rollout: bool) -> None:
         self._reading, self._user, self._text_model, self._rollout = reading, user, text_model, rollout
         self._films = run_films(reading.run)
-        self._maps = component_maps(reading)
+        self._components = reading.components
 
     def film(self, number: int) -> Explanation:
         reading = self._reading
         item = reading.run.recommender.item_ids.tolist()[number]
-        hiding = Hiding(reading, number, self._maps)
+        hiding = Hiding(reading, number, self._components)
         attention = film_attention(reading, item, rollout=self._rollout, text_model=self._text_model)
         plot = attention.plot if attention is not None else None
         plot = plot or plot_of(reading, number, self._text_model)
@@ -335,7 +335,7 @@ class _Explainer:
             )
             return notes
         if attention is None:
-            how = "as their principal components alone" if self._maps else "not at all"
+            how = "as their principal components alone" if self._components else "not at all"
             notes.append(
                 f"the run (preset {config.preset}) has no Transformer, so there is no attention: plots and posters are "
                 f"read {how}" + ("; the pictures show what hiding each part changes" if parts else "")

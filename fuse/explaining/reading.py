@@ -15,6 +15,7 @@ from torch import Tensor
 from ...data.catalog import Catalog
 from ...data.embeddings import EmbeddingFile
 from ...data.errors import BadInput, FingerprintMismatch
+from ..components import Components, load_components
 from ..config import Config
 from ..model import FusionTransformer
 from ..run import Run
@@ -66,8 +67,7 @@ class Reading:
     @property
     def modalities(self) -> tuple[str, ...]:
         """What the run reads: "text", "image", both or neither."""
-        wanted = {"none": (), "both": ("text", "image")}
-        return wanted.get(self.config.modalities, (self.config.modalities,))
+        return self.config.read_modalities
 
     def has(self, film: int, modality: str) -> bool:
         """Whether the film has an embedding of the modality."""
@@ -80,6 +80,14 @@ class Reading:
         if not self.config.genres:
             return torch.zeros(len(self.catalog), 0)
         return torch.from_numpy(film_side(self.catalog.items))
+
+    @cached_property
+    def components(self) -> dict[str, Components]:
+        """The principal components that the run reads of each modality, in the order of their columns.
+
+        BadInput where the run folder lacks them, or they are damaged.
+        """
+        return load_components(self.run.folder, self.config)
 
     @cached_property
     def members(self) -> tuple[Weights, ...]:
