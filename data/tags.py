@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FAMILIAR_TAG_COLUMNS = (
     *("director", "directors", "writer", "writers", "actors", "cast", "country", "countries", "language", "languages"),
-    *("rated", "certificate", "studio", "studios", "keywords"),
+    *("rated", "certificate", "studio", "studios", "keywords", "tags"),
 )
 _NOTHING = ("", "N/A")  # the second is what OMDb writes
 
@@ -34,4 +34,7 @@ def _tags_of(name: str, *, listed: bool) -> pl.Expr:
     parts = given if listed else given.cast(pl.String).str.replace_all("|", ",", literal=True).str.split(",")
     word = pl.element().cast(pl.String).str.strip_chars()
     words = parts.list.eval(word).list.eval(pl.element().filter(~pl.element().is_in(_NOTHING)).drop_nulls())
-    return words.list.eval(pl.format("{}: {}", pl.lit(name), pl.element())).fill_null([])
+    named = pl.format("{}: {}", pl.lit(name), pl.element())
+    if name == "tags":  # a dataset folder's own say by themselves which column they are from
+        named = pl.when(pl.element().str.contains(": ", literal=True)).then(pl.element()).otherwise(named)
+    return words.list.eval(named).fill_null([])

@@ -134,7 +134,7 @@ class Config:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise UsageError(f"{name} must lie from {low:g} to {high:g}, found {value:g}")
+                raise UsageError(f"{name} must lie from {low:.12g} to {high:.12g}, found {value:.12g}")
         for name in (f.name for f in fields(self) if f.name.startswith("l2")):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative, found {getattr(self, name):g}")

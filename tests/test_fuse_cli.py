@@ -369,6 +369,7 @@ def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Pa
         ("fuse {sample} {new} --preset mf --set epochs", 2, "expected name=value"),
         ("fuse {sample} {new} --preset mf --set epochs=0", 2, "epochs must lie from 1"),
         ("fuse {sample} {new} --preset mf --seed -1", 2, "seed must lie from 0"),
+        ("fuse {sample} {new} --preset mf --seed 99999999999", 2, "to 2147483647, found 99999999999"),
         ("fuse {sample} {new} --preset mf --validation 1", 2, "validation must lie from 0"),
         ("fuse {sample} {new} --preset mf --precision fp8", 2, "found 'fp8'"),
         ("fuse {sample} {new} --preset mf --device abacus", 2, "--device abacus"),

@@ -100,6 +100,16 @@ def test_columns_that_films_share_words_in_become_tags(tmp_path: Path, suffix: s
         tags("color")
 
 
+def test_the_films_of_a_dataset_folder_keep_their_tags_when_they_are_imported_again(tmp_path: Path) -> None:
+    films = pl.DataFrame({"id": [1, 2], "director": ["JR", "Agnès Varda"], "tags": [["slow: burn", "heist"], []]})
+    films.write_parquet(tmp_path / "films.parquet")
+    once = import_table(tmp_path / "once", tmp_path / "films.parquet").folder
+    tags = Catalog.open(once).items["tags"].to_list()
+    assert tags == [["director: JR", "slow: burn", "tags: heist"], ["director: Agnès Varda"]]
+    again = import_table(tmp_path / "again", once / "items.parquet").folder
+    assert Catalog.open(again).items["tags"].to_list() == tags
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20, unique=True))
 def test_every_int64_id_comes_back_exactly(tmp_path: Path, ids: list[int]) -> None:
