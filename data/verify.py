@@ -170,17 +170,15 @@ class _Reader:
     def rows(self, modality: str, rows: npt.NDArray[np.intp]) -> Iterator[tuple[int, _Row]]:
         """Each of `rows` as it lies in the file, valid until the next is drawn; neighbours are read together."""
         offsets, stride = self._modalities[modality].offsets, self._stride(modality)
-        neighbours: list[int] = []
-        size = 0
+        first = last = size = 0  # of the neighbours met so far: rows, and the bytes they take
         for row in rows.tolist():
             own = stride * (1 + int(offsets[row + 1]) - int(offsets[row]))
-            if neighbours and (row != neighbours[-1] + 1 or size + own > len(self._buffer)):
-                yield from self._span(modality, neighbours[0], neighbours[-1] + 1)
-                neighbours, size = [], 0
-            neighbours.append(row)
-            size += own
-        if neighbours:
-            yield from self._span(modality, neighbours[0], neighbours[-1] + 1)
+            if size and (row != last + 1 or size + own > len(self._buffer)):
+                yield from self._span(modality, first, last + 1)
+                size = 0
+            first, last, size = first if size else row, row, size + own
+        if size:
+            yield from self._span(modality, first, last + 1)
 
     def _span(self, modality: str, first: int, end: int) -> Iterator[tuple[int, _Row]]:
         """The rows `first` to `end`, in one read of each dataset."""

@@ -14,7 +14,6 @@ import inspect
 import os
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -22,6 +21,7 @@ import torch
 from torch import nn
 
 from ..data.errors import BadInput, UsageError
+from ..data.processor import has_native_bfloat16
 from . import packed
 from .source import first_line
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 Precision = Literal["bf16", "fp32"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-# x86: AVX512-BF16 or AMX; ARM: the BF16 extension (the kernel's names for them)
-_CPU_FLAGS_OF_BF16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 # of a product of fewer rows than this, two threads may add up in another order than one
 _FEWEST_FOR_THREADS = 16
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -238,7 +236,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         raise UsageError(f"--precision {name}: expected auto, bf16 or fp32")
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    return "bf16" if device.type == "cpu" and _CPU_FLAGS_OF_BF16 & _cpu_flags() else "fp32"
+    return "bf16" if device.type == "cpu" and has_native_bfloat16() else "fp32"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -246,14 +244,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
-def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    try:
-        lines = cpuinfo.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
 
 
 def _layer_number(layer: int, depth: int, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..data.errors import UsageError
+from ..data.processor import has_native_bfloat16
 from .config import Config, Precision
 
 
@@ -28,5 +29,4 @@ def resolve_precision(config: Config, device: torch.device) -> Precision:
         return config.precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    has = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else ""
-    return "bf16" if has == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cpu" and has_native_bfloat16() else "fp32"

@@ -93,10 +93,9 @@ def _convert_modality(
             told_of_row = int(modality.status[start + place]), int(modality.reason[start + place])
             scales = np.concatenate([cls.scales[place : place + 1], tokens.scales[own]])
             checksums[start + place] = row_checksum(cls.stored[place], tokens.stored[own], *told_of_row, scales)
+        of_tokens = np.searchsorted(modality.offsets, first + np.flatnonzero(tokens.too_large), "right") - 1
         too_large = cls.too_large
-        too_large[np.searchsorted(modality.offsets, first + np.flatnonzero(tokens.too_large), "right") - 1 - start] = (
-            True
-        )
+        too_large[of_tokens - start] = True
         return start + np.flatnonzero(too_large & embedded[start:stop])
 
     overflow: list[str] = []
