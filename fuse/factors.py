@@ -186,6 +186,23 @@ class Factors(nn.Module):
         without: Tensor = seen - h.user_weight[u][:, None] * own
         return without
 
+    def content_scores(self, content: Tensor, user: Tensor, films: Tensor, pair: Tensor, place: Tensor) -> Tensor:
+        """(K,) what ``content`` (B, D + 1) of ``films`` adds to the scores of their pairs ``pair`` (K,), film by film.
+
+        ``user`` (U, D + 1) meets it as `user_vectors_at` tells it: without the pair's own term. ``place`` (K,) is which
+        of the B films a pair is of. Only content gets a gradient.
+        """
+        asking = torch.cat([user[:, :-1], torch.ones_like(user[:, :1])], 1)  # (U, D + 1), the bias as it is
+        scores = self.pairs.dots_of_films(films, pair, content, asking)
+        if (h := self.histories) is None:
+            return scores
+        # the own term meets a film's content in two numbers a film, not in a vector a pair
+        seen, rated = (
+            (self.tables[name].detach()[films][:, :-1] * content[:, :-1]).sum(1)[place] for name in ("seen", "rated")
+        )
+        own: Tensor = h.user_weight[self.pairs.user[pair]] * (seen + h.film_residual[pair] * rated)
+        return scores - own
+
     def penalty(self, strengths: dict[str, float]) -> Tensor:
         """Half the squared weights, each group times its strength: ``name`` for factors, ``name.bias`` for biases."""
         total = torch.zeros((), device=self.user_side.device)

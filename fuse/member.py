@@ -155,9 +155,9 @@ class Member(nn.Module):
         loss = torch.zeros((), device=batch.films.device)
         if len(batch.films):  # the last batch may have fewer films than there are ranks
             content = self._read(batch.tokens, batch.films)  # (B, D + 1)
-            asking = self.factors.user_vectors_at(users, batch.pair)[:, :-1]  # (K, D)
-            answer = content[batch.place]  # (K, D + 1)
-            told = scores[batch.pair] + (asking * answer[:, :-1]).sum(1) + answer[:, -1]  # (K,)
+            told = scores[batch.pair] + self.factors.content_scores(
+                content, users, batch.films, batch.pair, batch.place
+            )  # (K,)
             losses = self.head.losses(told, self.pairs.rating[batch.pair], self.pairs.user[batch.pair])
             loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(batch.ratings, 1)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -91,6 +91,15 @@ class TrainingPairs:
         """(R,) the dot product of each pair's rows of (U, D) and (I, D)."""
         return _PairDots.apply(user_vectors, film_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
 
+    def dots_of_films(self, films: Tensor, pair: Tensor, film_vectors: Tensor, user_vectors: Tensor) -> Tensor:
+        """(K,) the dot products of the pairs of some films, ``pair`` (K,) film by film; only the films' get a gradient.
+
+        ``films`` (B,) are their numbers, ``film_vectors`` (B, D) belong to them, ``user_vectors`` (U, D) to all users.
+        """
+        offsets = _offsets(self.film_offsets[films + 1] - self.film_offsets[films])
+        told: Tensor = _FilmDots.apply(film_vectors, user_vectors, offsets, self.user[pair])  # type: ignore[no-untyped-call]
+        return told
+
     def means(self, prior: float = 5.0) -> tuple[Tensor, Tensor]:
         """(U,) and (I,): each side's mean of the standardised ratings, drawn to 0 by ``prior`` imagined ratings."""
         by_user = torch.zeros(self.users, device=self.rating.device).index_add_(0, self.user, self.rating)
@@ -126,6 +135,29 @@ class _PairDots(torch.autograd.Function):
             pairs.by_film_matrix(gradient) @ user_vectors,
             None,
         )
+
+
+class _FilmDots(torch.autograd.Function):
+    """Row dot products of films' vectors with their raters'; backward is one sparse product."""
+
+    @staticmethod
+    def forward(ctx: Any, film_vectors: Tensor, user_vectors: Tensor, offsets: Tensor, user: Tensor) -> Tensor:
+        ctx.save_for_backward(user_vectors, offsets, user)
+        shape = len(film_vectors), len(user_vectors)
+        if film_vectors.device.type == "cpu":  # without K rows gathered on each side, as in `_PairDots`
+            nothing = torch.sparse_csr_tensor(
+                offsets, user, film_vectors.new_zeros(len(user)), shape, check_invariants=False
+            )
+            sampled: Tensor = torch.sparse.sampled_addmm(nothing, film_vectors, user_vectors.t(), beta=0.0).values()
+            return sampled
+        return (torch.repeat_interleave(film_vectors, offsets.diff(), dim=0) * user_vectors[user]).sum(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        user_vectors, offsets, user = ctx.saved_tensors
+        shape = len(offsets) - 1, len(user_vectors)
+        of_pairs = torch.sparse_csr_tensor(offsets, user, gradients[0].contiguous(), shape, check_invariants=False)
+        return of_pairs @ user_vectors, None, None, None
 
 
 class SparseProduct:

@@ -87,6 +87,24 @@ def test_user_vectors_that_the_transformer_sees_do_not_change_with_the_rating_th
     assert (after - before).abs().max() > 1e-2 or LISTED[changed][0] in (2, 3, 4)  # who has no other rating
 
 
+@pytest.mark.parametrize("histories", [True, False])
+def test_content_meets_users_without_the_pairs_own_term_and_learns_from_all_its_pairs(histories: bool) -> None:
+    factors = factors_of(RATING, histories=histories)
+    user = factors.vectors(None, KEEP).user.detach()
+    films = torch.tensor([3, 0, 5, 4])  # the film before the last is rated by nobody
+    pair = torch.tensor([place for film in films.tolist() for place, one in enumerate(LISTED) if one[1] == film])
+    place = torch.tensor([number for number, film in enumerate(films.tolist()) for one in LISTED if one[1] == film])
+    ours, plain = (normal(len(films), DIM + 1, seed=5).requires_grad_() for _ in range(2))
+    weights = normal(len(pair), seed=6)
+    scores = factors.content_scores(ours, user, films, pair, place)
+    asking, answer = factors.user_vectors_at(user, pair)[:, :-1], plain[place]
+    expected = (asking * answer[:, :-1]).sum(1) + answer[:, -1]
+    torch.testing.assert_close(scores, expected)
+    (scores * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, plain.grad)
+
+
 @CASES
 def test_training_scores_equal_those_of_histories_rebuilt_without_the_pair(
     content: Tensor | None, keep: Tensor | None
