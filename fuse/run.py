@@ -115,10 +115,8 @@ def fuse(
     config = replace(config, precision=resolve_precision(config, place)).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     about = _about(dataset, file, config, split, missing, duplicates)
-    earlier = None
     if warm_start is not None:
         about["warm_start"] = str(warm_start)
-        earlier = Run.open(warm_start)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with sole_writer(out / "run") if ranks.first else nullcontext():
@@ -141,12 +139,7 @@ def fuse(
         parts = Split.load(out / "split.parquet")
         for line in joined.coverage.lines():
             watcher.say(line)
-        kept: dict[str, Components] = {}
-        if earlier is not None:
-            from .warm import refuse_other_inputs
-
-            refuse_other_inputs(earlier, config, about)
-            kept = load_components(earlier.folder, earlier.config)
+        earlier, kept = _earlier(warm_start, config, about)
         material = gather_material(
             dataset, joined, file, parts, config, resolve_device(device), sharing=ranks.on_this_machine, kept=kept
         )
@@ -156,6 +149,19 @@ def fuse(
         _train(training, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)
+
+
+def _earlier(
+    warm_start: Path | None, config: Config, about: dict[str, Any]
+) -> tuple[Run | None, dict[str, Components]]:
+    """The run to start from, and its principal components, where there is one."""
+    if warm_start is None:
+        return None, {}
+    from .warm import refuse_other_inputs
+
+    earlier = Run.open(warm_start)
+    refuse_other_inputs(earlier, config, about)
+    return earlier, load_components(earlier.folder, earlier.config)
 
 
 def _train(
