@@ -11,7 +11,6 @@ Image families, after CLS (always first) come exactly the patch tokens in row or
 from __future__ import annotations
 
 import inspect
-import os
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -174,7 +173,6 @@ class _Trunk:
         depth = source.num_layers
         if layer is not None:
             settings.num_hidden_layers = _layer_number(layer, depth, source.name)
-        _products_alike_on_any_number_of_threads()
         packed.register_attention()
         packed.keep_few_compiled_products()
         model = _load_model(source, settings, modality, dtype)
@@ -324,11 +322,6 @@ def _last_layer(model: nn.Module, depth: int, name: str) -> nn.Module:
         if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(layer) for layer in module}) == 1:
             return module[-1]
     raise BadInput(f"{name}: its layers cannot be told apart (shared weights); leave out --layer")
-
-
-def _products_alike_on_any_number_of_threads() -> None:
-    """MKL, which reads this at its first product, then sums in one order however many threads share the work."""
-    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 @contextmanager

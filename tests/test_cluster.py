@@ -132,8 +132,8 @@ class Job:
         return found
 
     def leaves_no_process(self) -> bool:
-        """Whether all of them are gone within a few seconds."""
-        deadline = time.monotonic() + 20
+        """Whether all of them are gone once Ray's own have noticed that their head is."""
+        deadline = time.monotonic() + 60
         while self.processes() and time.monotonic() < deadline:
             time.sleep(0.05)
         return not self.processes()
