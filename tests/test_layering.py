@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,3 +78,13 @@ def test_no_module_of_commands_escapes_the_law_above() -> None:
         str(file.relative_to(ROOT)) for package in MAY_IMPORT for file in _files(package) if "commands" in file.name
     }
     assert found == set(COMMANDS) - {"cli.py"}
+
+
+@pytest.mark.parametrize("part", ["cli", "extract.encoders", "fuse.train"])
+def test_every_part_asks_mkl_for_one_order_of_sums_and_leaves_another_wish_alone(part: str) -> None:
+    """What is trained must not depend on whether an encoder was loaded in the process before."""
+    script = f"import os, cinefuse.{part}; print(os.environ['MKL_CBWR'])"
+    without = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    for given, expected in ({}, "AUTO,STRICT"), ({"MKL_CBWR": "COMPATIBLE"}, "COMPATIBLE"):
+        done = subprocess.run([sys.executable, "-c", script], env=without | given, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr
