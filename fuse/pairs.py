@@ -120,9 +120,7 @@ class _PairDots(torch.autograd.Function):
         ctx.save_for_backward(user_vectors, film_vectors)
         if user_vectors.device.type == "cpu":
             # twenty times the speed of gathering R rows on each side, which would be written to memory and read back
-            nothing = pairs.by_user_matrix(user_vectors.new_zeros(len(pairs)))
-            sampled: Tensor = torch.sparse.sampled_addmm(nothing, user_vectors, film_vectors.t(), beta=0.0).values()
-            return sampled
+            return _sampled(pairs.by_user_matrix(user_vectors.new_zeros(len(pairs))), user_vectors, film_vectors)
         return (user_vectors[pairs.user] * film_vectors[pairs.film]).sum(1)
 
     @staticmethod
@@ -137,6 +135,12 @@ class _PairDots(torch.autograd.Function):
         )
 
 
+def _sampled(pattern: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The dot products of ``rows`` (M, D) and ``columns`` (N, D) where a CSR matrix (M, N) has its zeros."""
+    found: Tensor = torch.sparse.sampled_addmm(pattern, rows, columns.t(), beta=0.0).values()
+    return found
+
+
 class _FilmDots(torch.autograd.Function):
     """Row dot products of films' vectors with their raters'; backward is one sparse product."""
 
@@ -148,8 +152,7 @@ class _FilmDots(torch.autograd.Function):
             nothing = torch.sparse_csr_tensor(
                 offsets, user, film_vectors.new_zeros(len(user)), shape, check_invariants=False
             )
-            sampled: Tensor = torch.sparse.sampled_addmm(nothing, film_vectors, user_vectors.t(), beta=0.0).values()
-            return sampled
+            return _sampled(nothing, film_vectors, user_vectors)
         return (torch.repeat_interleave(film_vectors, offsets.diff(), dim=0) * user_vectors[user]).sum(1)
 
     @staticmethod

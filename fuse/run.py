@@ -141,7 +141,7 @@ def fuse(
             watcher.say(line)
         earlier, kept = _earlier(warm_start, config, about)
         material = gather_material(
-            dataset, joined, file, parts, config, resolve_device(device), sharing=ranks.on_this_machine, kept=kept
+            dataset, joined, file, parts, config, place, sharing=ranks.on_this_machine, kept=kept
         )
         if ranks.first and material.components:
             save_components(out, material.components)

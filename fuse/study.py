@@ -241,12 +241,11 @@ def _lacking(name: str, config: Config, embeddings: Path | None) -> str | None:
         return None
     if embeddings is None:
         return "no embedding file is given"
-    wanted = ("text", "image") if config.modalities == "both" else (config.modalities,)
     with EmbeddingFile.open(embeddings) as file:
-        absent = [modality for modality in wanted if modality not in file.modalities]
+        absent = [modality for modality in config.read_modalities if modality not in file.modalities]
         if absent:
             return f"{embeddings} has no {absent[0]} embeddings"
-        if name == "both-tokens" and not any(len(file[modality].tokens) for modality in wanted):
+        if name == "both-tokens" and not any(len(file[modality].tokens) for modality in config.read_modalities):
             return f"{embeddings} has CLS embeddings alone"
     return None
 

@@ -25,17 +25,7 @@ _OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.rat
 _OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
 _OF_TAGS = ("factors.tables.film_tags", "factors.cold_tags")
 _HOW_TRAINED = {
-    *(
-        "preset",
-        "seed",
-        "members",
-        "epochs",
-        "warm_share",
-        "batch_films",
-        "light_steps",
-        "light_rate",
-        "transformer_rate",
-    ),
+    *("preset", "seed", "members", "epochs", "batch_films", "light_steps", "light_rate", "transformer_rate"),
     *("weight_decay", "dropout", "token_drop", "film_drop", "precision", "compile", "validation", "patience", "refit"),
     "warm_share",
 }
@@ -73,7 +63,7 @@ def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> N
 
     That is genres, occupations or age bands, or embeddings of another encoder.
     """
-    where, anew = f"--warm-start {run.folder}", "train anew"
+    where = f"--warm-start {run.folder}"
     earlier, here = run.about.get("side"), about["side"]
     for whose, setting in (("film", "genres"), ("user", "demographics")):
         if earlier is None or not getattr(config, setting):
@@ -82,13 +72,13 @@ def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> N
             known = "known here alone" if other[0] in here[whose] else "known there alone"
             raise FingerprintMismatch(
                 f"{where}: its {setting} are not this dataset's ({other[0]!r} is {known}); "
-                f"{anew}, or both with --set {setting}=false"
+                f"train anew, or both with --set {setting}=false"
             )
     encoders = run.about.get("encoders", {})
     for name in sorted(encoders.keys() & about["encoders"].keys()):
         if differing := differences(encoders[name], about["encoders"][name]):
             raise FingerprintMismatch(
-                f"{where}: its {name} embeddings were made otherwise than these ({'; '.join(differing)}); {anew}"
+                f"{where}: its {name} embeddings were made otherwise than these ({'; '.join(differing)}); train anew"
             )
 
 
