@@ -5,7 +5,7 @@
 
 Needs `pip install -e '.[bench]'`. myFM (Bayesian factorisation machine, Gibbs sampling) gets ids, who rated what on
 both sides, genres, years, tags and demographics; no dates, no plots, no posters. Both learn from all ratings that are
-not in the test part; ours sets a tenth of them aside first to choose how long to train.
+not in the test part.
 """
 
 from __future__ import annotations

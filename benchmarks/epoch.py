@@ -139,7 +139,7 @@ class Epoch:
     def _light(self, steps: int) -> None:
         for _ in range(steps):
             chance = torch.Generator().manual_seed(0)
-            self.member.light_step(self.config.light_steps // 2, self.config.light_steps, chance)
+            self.member.light_step(self.config.light_steps // 2, chance)
 
     def _timed(self, part: Callable[[], None]) -> float:
         began = self.clock()

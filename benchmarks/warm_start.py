@@ -4,9 +4,9 @@
         [--set members=1 --set validation=0]
 
 Each round draws a tenth of the ratings to test on; of the others an earlier run has the oldest nine tenths, and both
-ways train on all. A tenth of what a run has is its validation part, on which training from scratch chooses its epochs;
-the warm start has the default share of the steps. `--without-test-of` keeps the test part of a split out of it all.
-What is timed is the command as a user types it, from the start of Python to the written run.
+ways train on all. A tenth of what a run has is its validation part, which training from scratch holds out of a first
+fit; the warm start has the default share of the steps. `--without-test-of` keeps the test part of a split out of all
+that. What is timed is the command as a user types it, from the start of Python to the written run.
 """
 
 from __future__ import annotations

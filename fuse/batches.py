@@ -20,13 +20,14 @@ from .ranks import ALONE, Ranks
 from .tokens import TokenBatch, TokenTable
 
 _LENGTHS_MAY_SEEM = 1.2  # times what they are, at most
+_MORE_OF_SHORT = 4  # times as many films at once
 
 
 @dataclass(frozen=True, eq=False)
 class FilmBatch:
     """B films with their tokens, and the K training ratings they have.
 
-    films: (B,) int64. pair: (K,) int64 into `TrainingPairs`, film by film. place: (K,) int64, which of the B films.
+    films: (B,) int64. pair: (K,) int64, places among all pairs film by film. place: (K,) int64, which of the B films.
     ratings: K of all ranks together; films_of_all: their B.
     """
 
@@ -72,7 +73,7 @@ class FilmBatches:
         """
         counts = pairs.film_counts.cpu().numpy()
         order = np.random.default_rng((seed, epoch)).permutation(np.flatnonzero(counts > 0))
-        cuts = self._cut(order, shuffle=(seed, epoch))[start:]
+        cuts = self._cut(order, self.size, shuffle=(seed, epoch))[start:]
         for cut, (films, tokens) in zip(cuts, self._prefetched(cuts), strict=True):
             pair, place = _pairs_of(films, pairs)
             yield FilmBatch(films, tokens, pair, place, ratings=int(counts[cut].sum()), films_of_all=len(cut))
@@ -82,17 +83,23 @@ class FilmBatches:
         return -(-int((pairs.film_counts > 0).sum()) // self.size)
 
     def everything(self) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
-        """All films of this rank's shares once, those of like length together."""
-        yield from self._prefetched(self._cut(np.arange(self.films)))
+        """All films of this rank's shares once, those of like length together.
 
-    def _cut(self, order: npt.NDArray[np.int64], shuffle: tuple[int, int] | None = None) -> list[npt.NDArray[np.int64]]:
+        Where a film is a token a modality, more of them than in a step of training: no backward pass has to keep them.
+        """
+        short = all(table.lengths.max(initial=0) <= 1 for table in self.tables.values())
+        yield from self._prefetched(self._cut(np.arange(self.films), self.size * (_MORE_OF_SHORT if short else 1)))
+
+    def _cut(
+        self, order: npt.NDArray[np.int64], size: int, shuffle: tuple[int, int] | None = None
+    ) -> list[npt.NDArray[np.int64]]:
         # films of like length come together, for little padding; "like" by chance, for other company each epoch
         lengths = sum((table.lengths for table in self.tables.values()), np.zeros(self.films))[order]
         if shuffle:
             chance = np.random.default_rng((*shuffle, 1))
             lengths *= chance.uniform(1, _LENGTHS_MAY_SEEM, len(order))
         order = order[np.argsort(lengths, kind="stable")]
-        cuts = [order[at : at + self.size] for at in range(0, len(order), self.size)]
+        cuts = [order[at : at + size] for at in range(0, len(order), size)]
         return [cuts[place] for place in chance.permutation(len(cuts))] if shuffle else cuts
 
     def _prefetched(self, whole: list[npt.NDArray[np.int64]]) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
@@ -113,10 +120,10 @@ class FilmBatches:
 
 
 def _pairs_of(films: Tensor, pairs: TrainingPairs) -> tuple[Tensor, Tensor]:
-    """The training pairs of B films (K,), film by film, and for each which of the B films it belongs to (K,)."""
+    """Where the training pairs of B films stand film by film (K,), and which of the B films each belongs to (K,)."""
     starts = pairs.film_offsets[films]
     counts = pairs.film_offsets[films + 1] - starts
     place = torch.repeat_interleave(torch.arange(len(films), device=films.device), counts)  # (K,)
     first = counts.cumsum(0) - counts
     within = torch.arange(len(place), device=films.device) - first[place]
-    return pairs.by_film[starts[place] + within], place
+    return starts[place] + within, place

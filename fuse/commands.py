@@ -90,7 +90,7 @@ def fuse(
         ),
     ] = False,
     validation: Annotated[
-        float | None, typer.Option(help="share of the training part that chooses the number of epochs")
+        float | None, typer.Option(help="share of the training part held out of a first fit, to tell its RMSE; 0: none")
     ] = None,
     missing: Annotated[
         str, typer.Option(help="mask, drop or error: films without an embedding", rich_help_panel="Ratings")

@@ -108,6 +108,10 @@ class Config:
         """Whether a fusion Transformer is part of the model."""
         return self.modalities != "none" and self.layers > 0
 
+    def lasting(self, epochs: int) -> Config:
+        """With so many epochs, and light steps in proportion: the rates run down over these."""
+        return replace(self, epochs=epochs, light_steps=math.ceil(self.light_steps * epochs / self.epochs))
+
     def warmed(self) -> Config:
         """As a warm start trains: ``warm_share`` of the light steps and, with a Transformer, of its epochs."""
         epochs = math.ceil(self.warm_share * self.epochs) if self.fuses else self.epochs
@@ -138,6 +142,8 @@ class Config:
         for name in (f.name for f in fields(self) if f.name.startswith("l2")):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative, found {getattr(self, name):g}")
+        if self.patience and not self.validation:
+            raise UsageError("patience needs validation ratings to judge by: --set validation=0.1, or patience=0")
         if self.width % self.attention_heads:
             raise UsageError(
                 f"width must be a multiple of attention_heads ({self.attention_heads}), found {self.width}"
@@ -295,9 +301,9 @@ MEANINGS: dict[str, str] = {
     "light_rate": "learning rate of vectors and biases (Adam)",
     "precision": "auto: bf16 where the hardware has it",
     "compile": "compile the Transformer (needs a C++ compiler)",
-    "validation": "share of the training part that chooses the number of epochs; 0: train all of them",
-    "patience": "epochs without a better validation RMSE before training stops; 0: never",
-    "refit": "train afresh on training and validation part together once the number of epochs is chosen",
+    "validation": "share of the training part held out of a first fit, to tell its RMSE and for patience; 0: none",
+    "patience": "epochs without a better validation RMSE before training stops and the best one counts; 0: train all",
+    "refit": "train afresh on training and validation part together after the fit that holds the latter out",
     "warm_share": "share of epochs and light_steps that --warm-start trains for",
     "l2": "multiplies every strength named l2_user to l2_raters_rated_bias",
     "l2_user": "L2 strength of users' vectors",

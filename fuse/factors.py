@@ -187,10 +187,11 @@ class Factors(nn.Module):
         return without
 
     def content_scores(self, content: Tensor, user: Tensor, films: Tensor, pair: Tensor, place: Tensor) -> Tensor:
-        """(K,) what ``content`` (B, D + 1) of ``films`` adds to the scores of their pairs ``pair`` (K,), film by film.
+        """(K,) what ``content`` (B, D + 1) of ``films`` adds to the scores of their pairs.
 
-        ``user`` (U, D + 1) meets it as `user_vectors_at` tells it: without the pair's own term. ``place`` (K,) is which
-        of the B films a pair is of. Only content gets a gradient.
+        ``pair`` (K,) are their places among all pairs film by film, and ``place`` (K,) is which of the B films each is
+        of. ``user`` (U, D + 1) meets it as `user_vectors_at` tells it: without the pair's own term. Only content gets a
+        gradient.
         """
         asking = torch.cat([user[:, :-1], torch.ones_like(user[:, :1])], 1)  # (U, D + 1), the bias as it is
         scores = self.pairs.dots_of_films(films, pair, content, asking)
@@ -200,7 +201,8 @@ class Factors(nn.Module):
         seen, rated = (
             (self.tables[name].detach()[films][:, :-1] * content[:, :-1]).sum(1)[place] for name in ("seen", "rated")
         )
-        own: Tensor = h.user_weight[self.pairs.user[pair]] * (seen + h.film_residual[pair] * rated)
+        weight, residual = h.user_weight[self.pairs.user_by_film[pair]], h.film_residual[self.pairs.by_film[pair]]
+        own: Tensor = weight * (seen + residual * rated)
         return scores - own
 
     def penalty(self, strengths: dict[str, float]) -> Tensor:

@@ -71,7 +71,7 @@ class SquaredHead(nn.Module):
 
     def losses(self, scores: Tensor, rating: Tensor, user: Tensor) -> Tensor:
         """(R,) half the squared error."""
-        return 0.5 * (scores - rating).square()
+        return 0.5 * F.mse_loss(scores, rating, reduction="none")
 
     def ratings(self, scores: Tensor, user: Tensor) -> Tensor:
         """The score on the ratings' scale, clamped to it."""

@@ -19,11 +19,13 @@ from .adam import Adam
 from .batches import FilmBatch, FilmBatches
 from .cold import cold_weights
 from .config import Config
+from .device import threads_worth
 from .factors import Factors, Vectors
 from .heads import OrdinalHead, Scale, SquaredHead
 from .model import FusionTransformer
 from .pairs import SparseProduct, TrainingPairs
 from .ranks import ALONE, Ranks
+from .tokens import TokenBatch
 
 _LEAST_RATE = 0.02  # of the full learning rate, at the end
 
@@ -114,8 +116,9 @@ class Member(nn.Module):
         """Vectors of all users and films, content and histories included."""
         return self.factors.vectors(self.content)
 
-    def light_step(self, step: int, steps: int, generator: torch.Generator) -> Tensor:
+    def light_step(self, step: int, generator: torch.Generator) -> Tensor:
         """One full-batch step of the factors and the head; gives the (R,) scores it started from."""
+        steps = self.config.light_steps
         rate = self.config.light_rate * min(1.0, (step + 1) / max(1, min(50, steps // 5)))
         self.light.rate = rate * max(_LEAST_RATE, 1 - step / steps)
         scores = self.factors.training_scores(self.content, self._kept_films(generator))
@@ -138,34 +141,39 @@ class Member(nn.Module):
 
     @torch.no_grad()
     def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the Transformer trains against: scores (R,) without content, and user vectors (U, D + 1)."""
+        """What the Transformer trains against: scores (R,) without content, film by film, and users (U, D + 1)."""
         keep = self._kept_films(generator)
-        return self.factors.training_scores(None, keep), self.factors.vectors(None, keep).user
+        scores = self.factors.training_scores(None, keep)[self.pairs.by_film]
+        return scores, self.factors.vectors(None, keep).user
 
     def heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float) -> Tensor:
         """One step of the Transformer on a batch of films; gives its loss for each rating. progress: 0 to 1.
 
         With several ranks the step is that of all their films together, and the loss this rank's part of it.
         """
-        if self.heavy is None or self.transformer is None:
+        if self.heavy is None:
             raise ValueError("expected a model with a Transformer")
+        with threads_worth(self._numbers(batch.tokens, batch.films)):
+            return self._heavy_step(batch, frozen, progress, self.heavy)
+
+    def _heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float, optimiser: Adam) -> Tensor:
         scores, users = frozen
-        self.heavy.rate = self.config.transformer_rate * _cosine(progress)
-        self.heavy.zero_grad()
+        optimiser.rate = self.config.transformer_rate * _cosine(progress)
+        optimiser.zero_grad()
         loss = torch.zeros((), device=batch.films.device)
         if len(batch.films):  # the last batch may have fewer films than there are ranks
             content = self._read(batch.tokens, batch.films)  # (B, D + 1)
             told = scores[batch.pair] + self.factors.content_scores(
                 content, users, batch.films, batch.pair, batch.place
             )  # (K,)
-            losses = self.head.losses(told, self.pairs.rating[batch.pair], self.pairs.user[batch.pair])
+            rating, user = self.pairs.rating_by_film[batch.pair], self.pairs.user_by_film[batch.pair]
+            losses = self.head.losses(told, rating, user)
             loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(batch.ratings, 1)
             loss.backward()  # type: ignore[no-untyped-call]
-        parameters = list(self.transformer.parameters())
         if self.ranks.count > 1:
-            self.ranks.add_up(_gradients(parameters))
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        self.heavy.step()
+            self.ranks.add_up(_gradients(optimiser.parameters))
+        nn.utils.clip_grad_norm_(optimiser.parameters, 1.0)
+        optimiser.step()
         return loss.detach()
 
     @torch.no_grad()
@@ -177,12 +185,17 @@ class Member(nn.Module):
         content = torch.zeros_like(self.content)
         for films, tokens in batches.everything():
             if len(films):
-                content[films] = self._read(tokens, films)
+                with threads_worth(self._numbers(tokens, films)):
+                    content[films] = self._read(tokens, films)
         self.ranks.add_up([content])
         self.content = content
         self.train()
 
-    def _read(self, tokens: Mapping[str, object], films: Tensor) -> Tensor:
+    def _numbers(self, tokens: Mapping[str, TokenBatch], films: Tensor) -> int:
+        """How many numbers the tokens of these films are to the Transformer."""
+        return len(films) * self.config.width * sum(batch.present.shape[1] for batch in tokens.values())
+
+    def _read(self, tokens: Mapping[str, TokenBatch], films: Tensor) -> Tensor:
         device = films.device.type
         low = self.config.precision == "bf16"
         with torch.autocast(device, torch.bfloat16, enabled=low):

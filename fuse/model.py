@@ -55,7 +55,7 @@ class FusionTransformer(nn.Module):
 
     def forward(self, tokens: Mapping[str, TokenBatch], film_side: Tensor) -> Tensor:
         """Content vectors (B, outputs) of B films; film_side is (B, C). Float32."""
-        return self.fused(*self.sequence(tokens, film_side))
+        return self.fused(*self.sequence(tokens, film_side, every_place=False))
 
     def fused(self, x: Tensor, present: Tensor) -> Tensor:
         """Content vectors (B, outputs) of B sequences (B, T, W), of whose places only ``present`` (B, T) are heard."""
@@ -90,8 +90,13 @@ class FusionTransformer(nn.Module):
         ends = list(accumulate(length for _, length in parts))
         return {name: slice(end - length, end) for (name, length), end in zip(parts, ends, strict=True)}
 
-    def sequence(self, tokens: Mapping[str, TokenBatch], film_side: Tensor) -> tuple[Tensor, Tensor]:
-        """The input sequence (B, T, W) and which of its places hold something, (B, T) bool. [FUSE] is place 0."""
+    def sequence(
+        self, tokens: Mapping[str, TokenBatch], film_side: Tensor, *, every_place: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """The input sequence (B, T, W) and which of its places hold something, (B, T) bool. [FUSE] is place 0.
+
+        Without ``every_place`` an absent token that no film of the batch needs is left out: nobody would hear it.
+        """
         films = len(film_side)
         parts = [self.fuse.expand(films, 1, -1)]
         if self.side is not None:
@@ -102,13 +107,15 @@ class FusionTransformer(nn.Module):
                 parts.append(self.separator.expand(films, 1, -1))
                 present.append(present[0][:, :1])
             batch = tokens[name]
-            missing = ~batch.present.any(1, keepdim=True)  # (B, 1)
+            if every_place or batch.lacking:
+                parts.append(self.absent[name].expand(films, 1, -1))
+                present.append(~batch.present.any(1, keepdim=True))  # (B, 1)
             told = batch.present
             if self.training and self.token_drop:
                 told = told & (torch.rand(told.shape, device=told.device) >= self.token_drop)
             read = self.norms[name](self.read[name](batch.embeddings)) + self.kind[name]  # (B, T, W)
-            parts += [self.absent[name].expand(films, 1, -1), read]
-            present += [missing, told]
+            parts.append(read)
+            present.append(told)
         dtype = parts[-1].dtype
         return self.drop(torch.cat([part.to(dtype) for part in parts], 1)), torch.cat(present, 1)
 

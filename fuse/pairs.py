@@ -72,32 +72,46 @@ class TrainingPairs:
         return self.film_offsets.diff().float()
 
     @cached_property
-    def _film_sorted(self) -> Tensor:
+    def user_by_film(self) -> Tensor:
+        """(R,) the user of each pair, film by film: those of one film lie side by side in memory."""
         return self.user[self.by_film]
+
+    @cached_property
+    def rating_by_film(self) -> Tensor:
+        """(R,) the rating of each pair, film by film."""
+        return self.rating[self.by_film]
+
+    @cached_property
+    def _by_user(self) -> tuple[Tensor, Tensor]:
+        # in 32 bits, or every product would first make them so
+        return self.user_offsets.int(), self.film.int()
+
+    @cached_property
+    def _by_film(self) -> tuple[Tensor, Tensor]:
+        return self.film_offsets.int(), self.user_by_film.int()
 
     def by_user_matrix(self, values: Tensor) -> Tensor:
         """(U, I) CSR holding values (R,) at the pairs."""
-        return torch.sparse_csr_tensor(
-            self.user_offsets, self.film, values, (self.users, self.films), check_invariants=False
-        )
+        return torch.sparse_csr_tensor(*self._by_user, values, (self.users, self.films), check_invariants=False)
 
     def by_film_matrix(self, values: Tensor) -> Tensor:
         """(I, U) CSR holding values (R,) at the pairs."""
-        return torch.sparse_csr_tensor(
-            self.film_offsets, self._film_sorted, values[self.by_film], (self.films, self.users), check_invariants=False
-        )
+        values = values[self.by_film]
+        return torch.sparse_csr_tensor(*self._by_film, values, (self.films, self.users), check_invariants=False)
 
     def dots(self, user_vectors: Tensor, film_vectors: Tensor) -> Tensor:
         """(R,) the dot product of each pair's rows of (U, D) and (I, D)."""
         return _PairDots.apply(user_vectors, film_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
 
     def dots_of_films(self, films: Tensor, pair: Tensor, film_vectors: Tensor, user_vectors: Tensor) -> Tensor:
-        """(K,) the dot products of the pairs of some films, ``pair`` (K,) film by film; only the films' get a gradient.
+        """(K,) the dot products of the pairs of some films; only the films' vectors get a gradient.
 
-        ``films`` (B,) are their numbers, ``film_vectors`` (B, D) belong to them, ``user_vectors`` (U, D) to all users.
+        ``pair`` (K,) are their places among all pairs film by film, those of the first film first. ``films`` (B,)
+        are their numbers, ``film_vectors`` (B, D) belong to them, ``user_vectors`` (U, D) to all users.
         """
         offsets = _offsets(self.film_offsets[films + 1] - self.film_offsets[films])
-        told: Tensor = _FilmDots.apply(film_vectors, user_vectors, offsets, self.user[pair])  # type: ignore[no-untyped-call]
+        user = self.user_by_film[pair]
+        told: Tensor = _FilmDots.apply(film_vectors, user_vectors, offsets, user)  # type: ignore[no-untyped-call]
         return told
 
     def means(self, prior: float = 5.0) -> tuple[Tensor, Tensor]:
@@ -136,8 +150,8 @@ class _PairDots(torch.autograd.Function):
 
 
 def _sampled(pattern: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The dot products of ``rows`` (M, D) and ``columns`` (N, D) where a CSR matrix (M, N) has its zeros."""
-    found: Tensor = torch.sparse.sampled_addmm(pattern, rows, columns.t(), beta=0.0).values()
+    """The dot products of ``rows`` (M, D) and ``columns`` (N, D) in place of the zeros that a CSR matrix (M, N) has."""
+    found: Tensor = torch.sparse.sampled_addmm(pattern, rows, columns.t(), out=pattern).values()
     return found
 
 

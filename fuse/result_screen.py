@@ -22,8 +22,8 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
         console.print(f"test        {tested}")
     else:
         console.print("test        none: the split keeps no ratings for it")
-    chosen = "by validation" if config["validation"] else "all of them"
-    console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}, {chosen}")
+    chosen = ", by validation" if config["patience"] else ""
+    console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}{chosen}")
     console.print(f"seconds     {summary['seconds']:.1f}")
     console.print(f"run folder  {printable(folder)}", soft_wrap=True)
     run = shlex.quote(str(folder))

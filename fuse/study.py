@@ -32,7 +32,10 @@ _IMAGINED_RATINGS = 5
 
 @dataclass(frozen=True)
 class StudyModel:
-    """A row of the table: its name on the command line, its title, and the settings that make it of a preset."""
+    """A row of the table: its name on the command line, its title, and the settings that make it of a preset.
+
+    It trains on all ratings outside the test part: the validation RMSE of a fit more would stand in no table.
+    """
 
     name: str
     title: str
@@ -41,7 +44,7 @@ class StudyModel:
 
     def config(self, settings: Sequence[str]) -> Config:
         """Its config with further settings, of which its own have the last word."""
-        return preset(self.preset).with_settings([*settings, *self.settings])
+        return preset(self.preset).with_settings(["validation=0", *settings, *self.settings])
 
 
 _NO_COMPONENTS = ("plot_components=0", "poster_components=0")

@@ -22,15 +22,17 @@ _FILMS_AT_ONCE = 256
 class TokenBatch:
     """One modality of B films, padded. embeddings: (B, T, D); present: (B, T) bool, False for padding.
 
-    A film without this modality has no token at all.
+    A film without this modality has no token at all; ``lacking`` says whether there may be such a film.
     """
 
     embeddings: Tensor
     present: Tensor
+    lacking: bool = True
 
     def to(self, device: torch.device) -> TokenBatch:
         """The same batch on a device; the copy does not wait where the memory is pinned."""
-        return TokenBatch(self.embeddings.to(device, non_blocking=True), self.present.to(device, non_blocking=True))
+        embeddings, present = (t.to(device, non_blocking=True) for t in (self.embeddings, self.present))
+        return TokenBatch(embeddings, present, self.lacking)
 
 
 class TokenTable:
@@ -75,15 +77,15 @@ class TokenTable:
     def batch(self, films: npt.NDArray[np.int64]) -> TokenBatch:
         """The tokens of B films, padded to the longest of them; on the device if the table is, else on the host."""
         lengths = self.lengths[films]
-        longest = int(lengths.max(initial=0))
+        longest, lacking = int(lengths.max(initial=0)), not lengths.all()
         flat = self._gather(films)  # (sum of lengths, D)
         if len(films) and int(lengths.min()) == longest:
             whole = torch.ones(len(films), longest, dtype=torch.bool, device=flat.device)
-            return TokenBatch(flat.view(len(films), longest, self.width), whole)
+            return TokenBatch(flat.view(len(films), longest, self.width), whole, lacking)
         present = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(flat.device)  # (B, T)
         padded = flat.new_zeros(len(films), longest, self.width)
         padded[present] = flat
-        return TokenBatch(padded, present)
+        return TokenBatch(padded, present, lacking)
 
     def _gather(self, films: npt.NDArray[np.int64]) -> Tensor:
         if self._flat is None:

@@ -1,8 +1,11 @@
 """Training: fits one member after another, with checkpoints, live figures and early stopping on validation.
 
-A run makes one or more *fits*. With a validation part the first fit chooses how long to train; then, unless told
-otherwise, every member is trained afresh on training and validation ratings together for that long. A warm start does
-the latter alone.
+A run makes one or more *fits*. With a validation part the first fit tells its RMSE and, where ``patience`` asks for it,
+how long to train; then, unless told otherwise, every member is trained afresh on training and validation ratings
+together for that long. A warm start does the latter alone.
+
+Every fit ends where its learning rates have run down. An epoch before is as good only by luck: at a rate that is still
+high, the next step may cost .001 or more (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -58,12 +61,11 @@ class Material:
 
 @dataclass(frozen=True)
 class Fit:
-    """One training from start to end: which member, on which ratings, for how many epochs at most."""
+    """One training from start to end: which member, and whether on all ratings, or with validation ratings held out."""
 
     number: int
     member: int
     whole: bool
-    choosing: bool
 
 
 @dataclass
@@ -104,16 +106,13 @@ class Training:
     def fits(self) -> list[Fit]:
         """What will be trained, in order.
 
-        A warm start chooses nothing: the earlier run may know the validation part, and chose already.
+        A warm start holds nothing out: the earlier run may know the validation part.
         """
         members = range(self.config.members)
-        if self.warm:
-            return [Fit(m, m, whole=True, choosing=False) for m in members]
-        chooses = len(self.material.validation) > 0
-        if chooses and self.config.refit:
-            served = [Fit(1 + m, m, whole=True, choosing=False) for m in members]
-            return [Fit(0, 0, whole=False, choosing=True), *served]
-        return [Fit(m, m, whole=False, choosing=chooses) for m in members]
+        holds_out = len(self.material.validation) > 0 and not self.warm
+        if holds_out and self.config.refit:
+            return [Fit(0, 0, whole=False), *(Fit(1 + m, m, whole=True) for m in members)]
+        return [Fit(m, m, whole=not holds_out) for m in members]
 
     def run(self) -> list[Fitted]:
         """Train, or go on with, all fits; gives those that serve."""
@@ -128,15 +127,15 @@ class Training:
                 self.standing = Standing(fit.number, chosen_epochs=self.standing.chosen_epochs)
             done.append(self._fit(fit, resume=resumed, of=len(fits)))
             resumed = False
-        return done[1:] if fits[0].choosing and fits[-1].whole else done
+        return done if fits[0].whole == fits[-1].whole else done[1:]
 
     def _fit(self, fit: Fit, *, resume: bool, of: int) -> Fitted:
-        config, standing = self.config, self.standing
+        standing = self.standing
         member, batches = self._member(fit), self._batches()
+        config, epochs = member.config, member.config.epochs
         best: Mapping[str, Tensor] = {}
         if resume and self.folder is not None:
             best = load_state(self.folder / "state.safetensors", member)
-        epochs = standing.chosen_epochs if fit.whole and standing.chosen_epochs else config.epochs
         name = f"fit {fit.number + 1}/{of}"
         if standing.epoch == 0 and not standing.begun and member.transformer is not None:
             self._light(fit, member, _share(config, -1))
@@ -170,7 +169,7 @@ class Training:
             if self.ranks.first:
                 self.report(figures)
             self.watcher.say(_line(name, figures))
-            if validation is None or validation < standing.best_rmse:
+            if validation is None or not config.patience or validation < standing.best_rmse:
                 standing.best_rmse = math.inf if validation is None else validation
                 standing.best_epoch = standing.epoch
                 best = {key: value.detach().clone() for key, value in member.state_dict().items()}
@@ -186,7 +185,7 @@ class Training:
         scores = None
         for _ in range(steps):
             generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.standing.light_steps))
-            scores = member.light_step(self.standing.light_steps, self.config.light_steps, generator)
+            scores = member.light_step(self.standing.light_steps, generator)
             self.standing.light_steps += 1
         self.ranks.follow_first(value.data for value in (*member.factors.parameters(), *member.head.parameters()))
         if scores is None:
@@ -216,7 +215,7 @@ class Training:
             for batch in batches.epoch(member.pairs, seed=seed, epoch=standing.epoch, start=standing.batch):
                 # each batch has randomness of its own, so that a resumed run draws what an uninterrupted one draws
                 torch.manual_seed(_seed(config, fit, 4, standing.epoch * count + standing.batch) + self.ranks.rank)
-                progress = (standing.epoch + standing.batch / count) / config.epochs
+                progress = (standing.epoch + standing.batch / count) / member.config.epochs
                 losses.append(member.heavy_step(batch, frozen, progress))
                 standing.batch += 1
                 phase.advance(batch.films_of_all)
@@ -248,7 +247,8 @@ class Training:
             m.user[rows], m.film[rows], scale.standardise(m.rating[rows]), users=m.users, films=m.films
         )
         widths = {name: table.width for name, table in m.tables.items()}
-        config = replace(self.config, seed=self.config.seed + fit.member)
+        chosen = self.standing.chosen_epochs if fit.whole else 0
+        config = replace(self.config.lasting(chosen or self.config.epochs), seed=self.config.seed + fit.member)
         member = Member(config, pairs, scale, m.side, widths, seed=config.seed, ranks=self.ranks)
         if self.warm:
             try:
@@ -267,7 +267,7 @@ class Training:
     def _finish(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
         member.load_state_dict(best)
         member.learn_unrated_films()
-        if fit.choosing:
+        if not fit.whole:
             self.standing.chosen_epochs = self.standing.best_epoch
         fitted = Fitted(member.vectors(), member.head)
         if self.folder is not None:

@@ -67,7 +67,7 @@ def test_each_rated_film_comes_once_an_epoch_and_its_ratings_with_it(
     assert sorted(torch.cat([batch.pair for batch in made]).tolist()) == list(range(len(pairs)))
     for batch in made:
         assert 1 <= len(batch.films) <= size
-        assert torch.equal(pairs.film[batch.pair], batch.films[batch.place])
+        assert torch.equal(pairs.film[pairs.by_film][batch.pair], batch.films[batch.place])
 
 
 def test_a_batch_carries_the_tokens_of_its_own_films() -> None:

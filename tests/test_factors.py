@@ -96,7 +96,7 @@ def test_content_meets_users_without_the_pairs_own_term_and_learns_from_all_its_
     place = torch.tensor([number for number, film in enumerate(films.tolist()) for one in LISTED if one[1] == film])
     ours, plain = (normal(len(films), DIM + 1, seed=5).requires_grad_() for _ in range(2))
     weights = normal(len(pair), seed=6)
-    scores = factors.content_scores(ours, user, films, pair, place)
+    scores = factors.content_scores(ours, user, films, factors.pairs.by_film.argsort()[pair], place)
     asking, answer = factors.user_vectors_at(user, pair)[:, :-1], plain[place]
     expected = (asking * answer[:, :-1]).sum(1) + answer[:, -1]
     torch.testing.assert_close(scores, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -128,6 +129,10 @@ def test_at_the_level_of_cls_each_modality_is_one_token() -> None:
     sequence, present = model.sequence(batch_of(films), KNOWN)
     assert sequence.shape[1] == 7  # [FUSE], side, absent, text, [SEP], absent, image
     assert present.shape == sequence.shape[:2]
+    whole = {name: replace(each, lacking=False) for name, each in batch_of(films[:1]).items()}
+    heard, _ = model.sequence(whole, KNOWN[:1], every_place=False)
+    assert heard.shape[1] == 5  # [FUSE], side, text, [SEP], image
+    torch.testing.assert_close(model(whole, KNOWN[:1]), model(batch_of(films[:1]), KNOWN[:1]))
     assert torch.isfinite(model(batch_of(films), KNOWN)).all()
 
 

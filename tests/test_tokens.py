@@ -103,6 +103,7 @@ def test_a_table_in_the_file_and_one_in_memory_give_the_same_batches(
         ours, theirs = in_file.batch(films), in_memory.batch(films)
         assert torch.equal(ours.embeddings, theirs.embeddings)
         assert torch.equal(ours.present, theirs.present)
+        assert ours.lacking == theirs.lacking == (not ours.present.any(1).all())
 
 
 @pytest.mark.parametrize("films", [[2], [3, 2], []])
@@ -110,6 +111,7 @@ def test_films_without_the_modality_have_no_token_at_all(tmp_path: Path, films: 
     batch = table(text_of(tmp_path)).batch(np.array(films, np.int64))
     assert batch.embeddings.shape == (len(films), 0, WIDTH)
     assert batch.present.shape == (len(films), 0)
+    assert batch.lacking == bool(films)
 
 
 def test_nothing_of_a_row_without_embedding_is_ever_shown(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
     "light_steps": 8,
     "precision": "fp32",
 }
-# everything that draws: dropout, film-drop, members, an ordinal head, and a fit that chooses
+# everything that draws: dropout, film-drop, members, an ordinal head, and a fit that holds ratings out
 EVERYTHING = replace(
     preset("best"),
     **SMALL,
@@ -166,6 +166,63 @@ def test_patience_that_ran_out_stays_so_when_resumed(
     fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
     assert same(tmp_path / "run", tmp_path / "whole")
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(epochs)
+
+
+def rates_of_fits(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Path, config: Config) -> list[list[float]]:
+    """The learning rate of each light step, fit by fit."""
+    rates: list[list[float]] = []
+    step = Member.light_step
+
+    def told(member: Member, number: int, generator: torch.Generator) -> torch.Tensor:
+        scores = step(member, number, generator)
+        if number == 0:
+            rates.append([])
+        rates[-1].append(member.light.rate)
+        return scores
+
+    monkeypatch.setattr(Member, "light_step", told)
+    fuse(dataset, None, out, config, device="cpu")
+    return rates
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_what_serves_has_run_down_its_learning_rate(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, patience=patience, l2=0.0)
+    measured, served = rates_of_fits(monkeypatch, sample, tmp_path / "run", config)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (len(measured) < 400) == (patience > 0), "the case must be one that patience stops early"
+    assert len(served) == 50 * summary["chosen_epochs"]
+    assert served[-1] <= 0.03 * config.light_rate
+    assert max(served) > 0.8 * config.light_rate
+
+
+def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample: Path, tmp_path: Path) -> None:
+    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, l2=0.0)
+    run = fuse(sample, None, tmp_path / "run", config, device="cpu")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = [line["validation_rmse"] for line in lines if line["fit"] == 0]
+    assert told[-1] > min(told), "the case must be one whose validation RMSE rises again"
+    assert run.summary["chosen_epochs"] == 8
+    assert [line["epoch"] for line in lines if line["fit"] == 1] == list(range(1, 9))
+
+
+def test_a_fit_that_tells_validation_rmse_changes_nothing_of_what_serves(
+    sample: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    models = []
+    for share in (0.1, 0.0):
+        out = tmp_path / str(share)
+        run = fuse(sample, embeddings, out, replace(EVERYTHING, validation=share), device="cpu")
+        assert run.summary["fits"] == EVERYTHING.members + (share > 0)
+        models.append((out / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+
+
+def test_patience_without_validation_ratings_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"patience needs validation ratings to judge by: --set validation=0\.1"):
+        preset("mf").with_settings(["validation=0", "patience=2"])
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"fit": 0, "epo'])
@@ -466,8 +523,8 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
     """The light step of that number, from 0 in each fit, leaves ``value`` in every user's vector."""
     light_step = Member.light_step
 
-    def spoiling(self: Member, number: int, steps: int, generator: torch.Generator) -> torch.Tensor:
-        scores = light_step(self, number, steps, generator)
+    def spoiling(self: Member, number: int, generator: torch.Generator) -> torch.Tensor:
+        scores = light_step(self, number, generator)
         if number == step:
             self.factors.tables["user"].data.fill_(value)
         return scores

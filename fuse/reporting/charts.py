@@ -301,7 +301,10 @@ def _tick(value: float, places: int) -> str:
 def learning_chart(
     number: int, title: str, curves: Sequence[Curve], chosen: int | None, y_values: Sequence[float]
 ) -> LineChart:
-    """RMSE by epoch of a run's first fit, which is the one that looks at validation ratings."""
+    """RMSE by epoch of a run's first fit, which is the one that looks at validation ratings.
+
+    chosen: the epoch that these chose, where they were asked to.
+    """
     first = curves[0]
     lines = [_curve(2, first.epochs, first.train, "training", dashed=True)]
     keys = [Key("training ratings", 2, "dashed")]
@@ -309,8 +312,10 @@ def learning_chart(
     if first.validation:
         lines.append(_curve(1, first.epochs, first.validation, "validation"))
         keys.append(Key("validation ratings", 1))
-        best = min(zip(first.validation, first.epochs, strict=True))
-        says = f"Validation RMSE is lowest after epoch {best[1]}: {best[0]:.4f}."
+        says = f"Validation RMSE ends at {first.validation[-1]:.4f}."
+        if chosen is not None:
+            lowest, epoch = min(zip(first.validation, first.epochs, strict=True))
+            says = f"Validation RMSE is lowest after epoch {epoch}: {lowest:.4f}."
     if refits := sum(curve.ratings == "train+validation" for curve in curves[1:]):
         says += f" Then trained afresh {'once' if refits == 1 else f'{refits} times'} on both parts together."
     return line_chart(

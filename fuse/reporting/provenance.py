@@ -55,7 +55,7 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
         "Preset": run.config.preset,
         "Differs from its preset": "; ".join(changed_settings(run.config)) or "in nothing",
         "Seed": str(run.config.seed),
-        "Epochs chosen": chosen if run.config.validation else f"{run.config.epochs}, not chosen",
+        "Epochs": f"{chosen}, by validation" if run.config.patience else chosen,
         "Training time": duration(summary["seconds"]),
         "Arithmetic": run.config.precision,
         "Versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),

@@ -227,10 +227,11 @@ def _learning_charts(runs: Sequence[Run], names: list[str]) -> list[Chart]:
     curves = [learning_curves(run) for run in runs]
     shown = [(name, run, each) for name, run, each in zip(names, runs, curves, strict=True) if each]
     reach = [value for _, _, each in shown for value in _seen(each)]
-    return [
-        learning_chart(number, name if len(runs) > 1 else "RMSE by epoch", each, run.summary["chosen_epochs"], reach)
-        for number, (name, run, each) in enumerate(shown, 1)
-    ]
+    charts: list[Chart] = []
+    for number, (name, run, each) in enumerate(shown, 1):
+        chosen = run.summary["chosen_epochs"] if run.config.patience else None
+        charts.append(learning_chart(number, name if len(runs) > 1 else "RMSE by epoch", each, chosen, reach))
+    return charts
 
 
 def _seen(curves: Sequence[Curve]) -> list[float]:
