@@ -219,7 +219,17 @@ _BEST = replace(
 PRESETS: dict[str, Config] = {
     "paper": _PAPER,
     "best": _BEST,
-    "best-1m": replace(_BEST, preset="best-1m", l2=1.2, l2_user=50.0, l2_film=300.0, l2_raters=35.0, l2_rated=47.0),
+    "best-1m": replace(
+        _BEST,
+        preset="best-1m",
+        dim=128,
+        light_rate=0.01,
+        l2=1.4,
+        l2_user=50.0,
+        l2_film=300.0,
+        l2_raters=35.0,
+        l2_rated=47.0,
+    ),
     "bias": replace(
         _PAPER,
         preset="bias",
