@@ -184,7 +184,7 @@ def top(bench: Bench) -> None:
 def _served(bench: Bench) -> Run:
     """A run as it would be served, its members hardly trained."""
     config = replace(
-        preset("best").with_settings(bench.settings), modalities="none", plot_components=0, poster_components=0
+        preset("best-1m").with_settings(bench.settings), modalities="none", plot_components=0, poster_components=0
     )
     joined = bench.large.joined()
     trained = [
