@@ -23,9 +23,9 @@ from cinefuse.fuse.config import preset
 from cinefuse.fuse.evaluate import Tested as Predicted  # pytest takes what is called Test... for tests
 from cinefuse.fuse.evaluate import evaluate
 from cinefuse.fuse.reporting.calibration import calibration, level_shares, slope
-from cinefuse.fuse.reporting.charts import error_chart
+from cinefuse.fuse.reporting.charts import error_chart, learning_chart
 from cinefuse.fuse.reporting.film_errors import fair_least, film_errors
-from cinefuse.fuse.reporting.learning_curves import learning_curves
+from cinefuse.fuse.reporting.learning_curves import Curve, learning_curves
 from cinefuse.fuse.reporting.popularity import bands
 from cinefuse.fuse.reporting.provenance import changed_settings, provenance
 from cinefuse.fuse.reporting.report import MOST_RUNS, Written, write_report
@@ -417,6 +417,15 @@ def test_of_a_resumed_run_the_later_line_of_an_epoch_stands_and_half_a_line_is_l
     (run / "metrics.jsonl").write_text('{"loss": 1}\n')
     with pytest.raises(BadInput, match="no figures of an epoch"):
         learning_curves(Run.open(run))
+
+
+def test_an_epoch_is_called_chosen_only_where_validation_was_asked_to_choose() -> None:
+    curve = Curve(0, 0, "train", (1, 2, 3), (0.9, 0.8, 0.7), (0.99, 0.95, 0.97))
+    plain, picked = (learning_chart(1, "RMSE by epoch", [curve], chosen, [0.9]) for chosen in (None, 2))
+    assert "Validation RMSE ends at 0.9700." in str(plain)
+    assert "'chosen'" not in str(plain)
+    assert "Validation RMSE is lowest after epoch 2: 0.9500." in str(picked)
+    assert "'chosen'" in str(picked)
 
 
 def test_provenance_names_digests_and_what_differs_from_the_preset(runs: dict[str, Run]) -> None:
