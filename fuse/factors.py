@@ -194,15 +194,15 @@ class Factors(nn.Module):
         gradient.
         """
         asking = torch.cat([user[:, :-1], torch.ones_like(user[:, :1])], 1)  # (U, D + 1), the bias as it is
-        scores = self.pairs.dots_of_films(films, pair, content, asking)
+        rater = self.pairs.user_by_film[pair]
+        scores = self.pairs.dots_of_films(films, rater, content, asking)
         if (h := self.histories) is None:
             return scores
         # the own term meets a film's content in two numbers a film, not in a vector a pair
         seen, rated = (
             (self.tables[name].detach()[films][:, :-1] * content[:, :-1]).sum(1)[place] for name in ("seen", "rated")
         )
-        weight, residual = h.user_weight[self.pairs.user_by_film[pair]], h.film_residual[self.pairs.by_film[pair]]
-        own: Tensor = weight * (seen + residual * rated)
+        own: Tensor = h.user_weight[rater] * (seen + h.film_residual[self.pairs.by_film[pair]] * rated)
         return scores - own
 
     def penalty(self, strengths: dict[str, float]) -> Tensor:

@@ -103,14 +103,13 @@ class TrainingPairs:
         """(R,) the dot product of each pair's rows of (U, D) and (I, D)."""
         return _PairDots.apply(user_vectors, film_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
 
-    def dots_of_films(self, films: Tensor, pair: Tensor, film_vectors: Tensor, user_vectors: Tensor) -> Tensor:
+    def dots_of_films(self, films: Tensor, user: Tensor, film_vectors: Tensor, user_vectors: Tensor) -> Tensor:
         """(K,) the dot products of the pairs of some films; only the films' vectors get a gradient.
 
-        ``pair`` (K,) are their places among all pairs film by film, those of the first film first. ``films`` (B,)
-        are their numbers, ``film_vectors`` (B, D) belong to them, ``user_vectors`` (U, D) to all users.
+        ``films`` (B,) are the films' numbers and ``user`` (K,) their raters', those of the first film first;
+        ``film_vectors`` (B, D) belong to the films, ``user_vectors`` (U, D) to all users.
         """
         offsets = _offsets(self.film_offsets[films + 1] - self.film_offsets[films])
-        user = self.user_by_film[pair]
         told: Tensor = _FilmDots.apply(film_vectors, user_vectors, offsets, user)  # type: ignore[no-untyped-call]
         return told
 

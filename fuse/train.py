@@ -4,8 +4,8 @@ A run makes one or more *fits*. With a validation part the first fit tells its R
 how long to train; then, unless told otherwise, every member is trained afresh on training and validation ratings
 together for that long. A warm start does the latter alone.
 
-Every fit ends where its learning rates have run down. An epoch before is as good only by luck: at a rate that is still
-high, the next step may cost .001 or more (docs/experiments.md).
+Without ``patience`` every fit ends where its learning rates have run down. An epoch before is as good only by luck: at
+a rate that is still high, the next step may cost .001 or more (docs/experiments.md).
 """
 
 from __future__ import annotations
