@@ -17,16 +17,15 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from .errors import BadInput, NoSpace
+from .lock import sole_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +69,8 @@ class Description:
         """Read `dataset.json` of ``folder``; BadInput where that is no dataset folder, or one of another version."""
         file = folder / "dataset.json"
         if not file.is_file():
-            if aside := _put_aside(folder):
+            aside = _aside(folder)
+            if aside.exists() and not folder.exists():
                 raise BadInput(
                     f"{folder}: an import that should replace it was killed; run it again, or rename {aside}"
                 )
@@ -116,25 +116,45 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Staging]:
     """Give a temporary sibling of ``out`` to fill; it becomes ``out`` only when the block ends without an error.
 
     Refuses (BadInput) an existing ``out`` unless ``overwrite``, and even then anything that is neither a dataset
-    folder nor empty. A full disk raises NoSpace; any other fault of the disk BadInput.
+    folder nor empty. Raises Busy while another process makes ``out``; what a killed one left of it is removed. A full
+    disk raises NoSpace; any other fault of the disk BadInput.
     """
     out = out.resolve()
-    with _faults_told(out):
-        _take_back(out)
-    _refuse_to_replace(out, overwrite=overwrite)
+    if not out.name:
+        raise BadInput(f"{out} is the root of everything: choose another folder")
     with _faults_told(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.new-", dir=out.parent) as place:
-            staging = Staging(Path(place) / "dataset", Path(place) / "scratch")
-            staging.folder.mkdir()
-            staging.scratch.mkdir()
-            yield staging
-            _make_durable(staging.folder)
-            _replace(out, staging.folder, aside=Path(place) / "replaced")
+    place = _place_of(out)
+    with sole_writer(out):
+        with _faults_told(out):
+            _take_back(out)
+            shutil.rmtree(place, ignore_errors=True)
+        _refuse_to_replace(out, overwrite=overwrite)
+        try:
+            with _faults_told(out):
+                staging = Staging(place / "dataset", place / "scratch")
+                staging.folder.mkdir(parents=True)
+                staging.scratch.mkdir()
+                yield staging
+                _make_durable(staging.folder)
+                _replace(out, staging.folder)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
-def _replace(out: Path, new: Path, *, aside: Path) -> None:
+def _place_of(out: Path) -> Path:
+    """The hidden folder in which a dataset called ``out`` grows, or was growing when its process was killed."""
+    return out.parent / f".{out.name}.new"  # also for `.`, which has no name
+
+
+def _aside(out: Path) -> Path:
+    """Where the dataset that has the name ``out`` goes while a new one takes its place."""
+    return _place_of(out) / "replaced"
+
+
+def _replace(out: Path, new: Path) -> None:
     """Give ``new`` the name ``out``. What had it comes back where Ctrl-C or the disk is in between."""
+    aside = _aside(out)
     try:
         if out.exists():
             out.rename(aside)
@@ -144,15 +164,10 @@ def _replace(out: Path, new: Path, *, aside: Path) -> None:
             aside.rename(out)
 
 
-def _put_aside(out: Path) -> Path | None:
-    """The dataset that had the name ``out`` until a process was killed between the two renames of `_replace`."""
-    return None if out.exists() else next(out.parent.glob(f".{escape(out.name)}.new-*/replaced"), None)
-
-
 def _take_back(out: Path) -> None:
-    if aside := _put_aside(out):
-        aside.rename(out)
-        shutil.rmtree(aside.parent)
+    """Give ``out`` its name again where a process was killed between the two renames of `_replace`."""
+    if _aside(out).exists() and not out.exists():
+        _aside(out).rename(out)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)
     torch.sparse_csr_tensor([0, 0], torch.zeros(0, dtype=torch.long), torch.zeros(0), (1, 1), check_invariants=False)
 
+_MOST_IN_32_BITS = 2**31 - 1
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingPairs:
@@ -83,12 +85,11 @@ class TrainingPairs:
 
     @cached_property
     def _by_user(self) -> tuple[Tensor, Tensor]:
-        # in 32 bits, or every product would first make them so
-        return self.user_offsets.int(), self.film.int()
+        return _indices(self.user_offsets, self.film)
 
     @cached_property
     def _by_film(self) -> tuple[Tensor, Tensor]:
-        return self.film_offsets.int(), self.user_by_film.int()
+        return _indices(self.film_offsets, self.user_by_film)
 
     def by_user_matrix(self, values: Tensor) -> Tensor:
         """(U, I) CSR holding values (R,) at the pairs."""
@@ -118,6 +119,13 @@ class TrainingPairs:
         by_user = torch.zeros(self.users, device=self.rating.device).index_add_(0, self.user, self.rating)
         by_film = torch.zeros(self.films, device=self.rating.device).index_add_(0, self.film, self.rating)
         return by_user / (self.user_counts + prior), by_film / (self.film_counts + prior)
+
+
+def _indices(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in 32 bits where these can count the pairs, or every product would first make them so."""
+    if len(columns) <= _MOST_IN_32_BITS:
+        return offsets.int(), columns.int()
+    return offsets, columns
 
 
 def _offsets(counts: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import pytest
 
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.dataset import Description, new_folder, poster_root_as_written, rows_named
-from cinefuse.data.errors import BadInput, NoSpace, UsageError
+from cinefuse.data.errors import BadInput, Busy, NoSpace, UsageError
 
 GOOD = {
     "item_id": pl.Series([7, 2**60 + 1, -3]),
@@ -189,6 +189,19 @@ def test_a_killed_writer_leaves_no_folder_under_the_final_name(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "d")], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "d").exists()
+    assert len(list(tmp_path.iterdir())) == 2, "the kill must leave its place and its lock behind"
+    fill(tmp_path / "d")
+    assert [path.name for path in tmp_path.iterdir()] == ["d"], "the next import must clear away what it left"
+
+
+def test_two_imports_of_one_name_never_meet(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "d") as staging:
+        Description("first").write(staging.folder)
+        with pytest.raises(Busy, match=f"process {os.getpid()} on .* is writing it"):
+            fill(tmp_path / "d")
+        fill(tmp_path / "d2")  # another name that begins alike
+    assert Description.read(tmp_path / "d").name == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "d2"]
 
 
 def test_an_existing_folder_is_replaced_only_when_asked(tmp_path: Path) -> None:
@@ -236,6 +249,14 @@ def test_ctrl_c_between_the_two_renames_of_a_replacement_brings_the_dataset_back
         fill(folder, overwrite=True)
     assert (folder / "items.parquet").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_folder_without_a_name_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"^\. is not a dataset folder"):
+        Description.read(Path())
+    with pytest.raises(BadInput, match="the root of everything"):
+        fill(Path("/"), overwrite=True)
 
 
 def test_overwrite_never_deletes_what_is_no_dataset(tmp_path: Path) -> None:

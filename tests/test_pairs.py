@@ -119,3 +119,15 @@ def test_pairs_moved_to_a_device_are_the_same_pairs() -> None:
     assert (moved.users, moved.films) == (pairs.users, pairs.films)
     for name in ("user", "film", "rating", "user_offsets", "film_offsets", "by_film"):
         assert torch.equal(getattr(moved, name), getattr(pairs, name))
+
+
+def test_more_pairs_than_32_bits_can_count_have_the_same_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow, wide, vectors = some_pairs(), some_pairs(), normal(5, 3, seed=1).float()
+    monkeypatch.setattr("cinefuse.fuse.pairs._MOST_IN_32_BITS", len(narrow))
+    few = narrow.by_user_matrix(narrow.rating)
+    monkeypatch.setattr("cinefuse.fuse.pairs._MOST_IN_32_BITS", len(narrow) - 1)
+    many = wide.by_user_matrix(wide.rating)
+    assert few.col_indices().dtype == few.crow_indices().dtype == torch.int32
+    assert many.col_indices().dtype == many.crow_indices().dtype == torch.int64
+    torch.testing.assert_close(many @ vectors, few @ vectors)
+    torch.testing.assert_close(wide.dots(normal(4, 3).float(), vectors), narrow.dots(normal(4, 3).float(), vectors))
