@@ -23,7 +23,8 @@ import numpy as np
 from measure import Rounds, arguments, describe_machine, goal, heading, interleaved, resident, table
 
 from cinefuse.data.disk import reserve
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.rows import RowWriter, row_checksum
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify

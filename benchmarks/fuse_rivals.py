@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from cinefuse.data.embeddings import EmbeddingFile, as_float32
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.precision import as_float32
 from cinefuse.fuse.config import Config
 from cinefuse.fuse.heads import Scale
 from cinefuse.fuse.member import SideInformation

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from measure import arguments, describe_machine, heading, table
 
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.sharing.pull import pull, selected
 from cinefuse.data.sharing.sidecar import SUFFIX, Sidecar

@@ -20,7 +20,8 @@ import polars as pl
 from measure import arguments, describe_machine, heading, most_resident, table
 
 from cinefuse.data.dataset import Description
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Reason, Status
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from measure import arguments, describe_machine, goal, heading, interleaved, table
 
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.sharing.convert import convert
 from cinefuse.data.sharing.diff import diff

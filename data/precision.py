@@ -14,6 +14,13 @@ DTYPES: Final = (*STORAGE_DTYPES, QUANTISED)
 _LARGEST = 127  # of int8: symmetric, so that a vector and its negative have the same length
 
 
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """The little-endian numpy dtype that holds `dtype` (a header's spelling); bfloat16 as its uint16 bits."""
+    if dtype.startswith("S"):
+        return np.dtype(dtype)
+    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+
+
 def rounded(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
     """(…) float32 to the nearest values of float `dtype`, ties to even; bfloat16 as its uint16 bits.
 
@@ -50,6 +57,24 @@ def quantised(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], np
     steps[np.isnan(scale)] = 0
     np.clip(steps, -_LARGEST, _LARGEST, out=steps)
     return steps.astype(np.int8), scale
+
+
+def dequantised(values: npt.NDArray[np.int8], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(K, D) int8 times (K,) float32, as float32: what int8 embeddings mean."""
+    product: npt.NDArray[np.float32] = np.multiply(values, scale[:, None], dtype=np.float32)
+    return product
+
+
+def as_float32(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
+    """`values` as read from an array stored as `dtype`, converted to float32 (exact for all three float dtypes).
+
+    Raises ValueError for int8, which means nothing without its scales: `Modality.read_cls`, `read_tokens`, `gather`.
+    """
+    if dtype == QUANTISED:
+        raise ValueError("int8 embeddings need their scales: read them with read_cls, read_tokens or gather")
+    if dtype == "bfloat16":
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
 
 
 def converted_fingerprint(fingerprint: Mapping[str, Any], dtype: str) -> dict[str, Any]:

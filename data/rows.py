@@ -12,8 +12,9 @@ import numpy.typing as npt
 import xxhash
 
 from .disk import reserve_parts, write_all, writing
-from .embeddings import EmbeddingFile, numpy_dtype
+from .embeddings import EmbeddingFile
 from .header import QUANTISED
+from .precision import numpy_dtype
 from .status import Reason, Status
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .disk import read_all
-from .embeddings import EmbeddingFile, Modality
+from .embeddings import EmbeddingFile
 from .errors import DamagedFile
+from .modality import Modality
 from .rows import row_checksum
 from .status import Reason, Status
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.embeddings import ModalityLayout
 from ..data.errors import BadInput
 from ..data.header import item_size
+from ..data.layout import ModalityLayout
 from ..data.status import Reason, Status
 from .poster import PosterLimits, PosterProblem, read_poster
 from .poster_header import checked_format

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..data.embeddings import EmbeddingFile, Modality
+from ..data.embeddings import EmbeddingFile
 from ..data.fingerprints import differences as differences
+from ..data.modality import Modality
 from ..data.rows import RowWriter, row_checksum
 from ..data.status import Reason, Status
 from .plan import ModalityPlan

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ..data.disk import write_atomically
-from ..data.embeddings import Modality
 from ..data.errors import BadInput
+from ..data.modality import Modality
 from .config import Config
 
 Floats = npt.NDArray[np.float32]

@@ -31,9 +31,10 @@ import polars as pl
 
 from ..data.dataset import sha256_of
 from ..data.disk import write_atomically, writing
-from ..data.embeddings import EmbeddingFile, Modality
+from ..data.embeddings import EmbeddingFile
 from ..data.errors import BadInput, FingerprintMismatch, UsageError
 from ..data.lock import sole_writer
+from ..data.modality import Modality
 from ..data.progress import Silent, Watcher
 from ..data.splits import Split, split_ratings
 from .components import Components, load_components, save_components

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..data.embeddings import Modality
 from ..data.errors import UsageError
+from ..data.modality import Modality
 
 Place = Literal["device", "host", "file"]
 SHARE_OF_MEMORY = 0.6  # of what is free: the rest is the model's, the optimiser's and the batches'

@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cinefuse.data.catalog import Catalog
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, FingerprintMismatch
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Status
 from cinefuse.extract.images import poster_pixels

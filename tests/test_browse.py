@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 
 from cinefuse.cli import app
 from cinefuse.data.dataset import ITEM_COLUMNS, Description
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, UsageError
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.pages.browse import both_vectors, browse_page, chosen_rows
 from cinefuse.data.pages.film_vectors import film_vectors, has_vector
 from cinefuse.data.pages.neighbours import nearest

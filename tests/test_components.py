@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinefuse.data.embeddings import EmbeddingFile, Modality, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput
+from cinefuse.data.layout import ModalityLayout
+from cinefuse.data.modality import Modality
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Reason, Status
 from cinefuse.fuse.components import Components, load_components, mean_tokens, save_components

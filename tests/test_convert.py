@@ -24,9 +24,9 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.embeddings import EmbeddingFile, as_float32
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, CinefuseError, DamagedFile, NoSpace, UsageError
-from cinefuse.data.precision import converted_fingerprint, infinite, quantised, rounded
+from cinefuse.data.precision import as_float32, converted_fingerprint, infinite, quantised, rounded
 from cinefuse.data.sharing.convert import convert
 from cinefuse.data.sharing.interchange import FORMATS, write_as
 from cinefuse.data.sharing.lineage import steps_of

@@ -21,9 +21,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout, as_float32, numpy_dtype
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, DamagedFile
 from cinefuse.data.hdf5_metadata import Array, build
+from cinefuse.data.layout import ModalityLayout
+from cinefuse.data.precision import as_float32, numpy_dtype
 from cinefuse.data.rows import RowWriter, nan, row_checksum
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify

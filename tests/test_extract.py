@@ -21,8 +21,9 @@ from PIL import Image
 from cinefuse.data import rows as rows_module
 from cinefuse.data import verify as verify_module
 from cinefuse.data.catalog import Catalog
-from cinefuse.data.embeddings import EmbeddingFile, as_float32
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, CinefuseError, DamagedFile, FingerprintMismatch, NoSpace, UsageError
+from cinefuse.data.precision import as_float32
 from cinefuse.data.rows import row_checksum
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify

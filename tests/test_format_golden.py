@@ -14,9 +14,10 @@ import h5py
 import numpy as np
 import pytest
 
-from cinefuse.data.embeddings import EmbeddingFile, as_float32
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import DamagedFile
 from cinefuse.data.header import FIRST_LINE_LENGTH
+from cinefuse.data.precision import as_float32
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify
 

@@ -21,8 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cinefuse.data.dataset import Description
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, UsageError
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.rows import RowWriter, nan
 from cinefuse.data.status import Reason, Status
 from cinefuse.fuse.join import Joined, join

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, Busy, CinefuseError, DamagedFile, UsageError
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.lock import sole_writer
 from cinefuse.data.patience import Patience
 from cinefuse.data.rows import RowWriter

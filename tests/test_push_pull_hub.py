@@ -24,8 +24,9 @@ from urllib.parse import parse_qs, unquote
 import numpy as np
 import pytest
 
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import BadInput, DamagedFile, UsageError
+from cinefuse.data.layout import ModalityLayout
 from cinefuse.data.patience import Patience
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.sharing.pull import pull

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from cinefuse.data.catalog import Catalog
-from cinefuse.data.embeddings import EmbeddingFile, as_float32
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.precision import as_float32
 from cinefuse.data.status import Reason, Status
 from cinefuse.data.verify import verify
 

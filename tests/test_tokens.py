@@ -12,8 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cinefuse.data.embeddings import EmbeddingFile, Modality, ModalityLayout, as_float32
+from cinefuse.data.embeddings import EmbeddingFile
 from cinefuse.data.errors import UsageError
+from cinefuse.data.layout import ModalityLayout
+from cinefuse.data.modality import Modality
+from cinefuse.data.precision import as_float32
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Reason, Status
 from cinefuse.fuse import tokens as tokens_module

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ..embeddings import EmbeddingFile, Modality
+    from ..embeddings import EmbeddingFile
+    from ..modality import Modality
 
 NEIGHBOURS_SHOWN = 12
 FILMS_SHOWN = 5_000

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..embeddings import Modality
+    from ..modality import Modality
 
 VectorKind = Literal["cls", "mean"]
 

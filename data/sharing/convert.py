@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..disk import write_all, writing
-from ..embeddings import EmbeddingFile, Modality
+from ..embeddings import EmbeddingFile
 from ..errors import BadInput, UsageError
 from ..header import QUANTISED, Header
+from ..modality import Modality
 from ..precision import DTYPES, converted_fingerprint, infinite, quantised, rounded
 from ..rows import row_checksum
 from .copying import begin, copy_locally, created, damage_refused, finish, new_file

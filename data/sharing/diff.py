@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings import EmbeddingFile, Modality
+from ..embeddings import EmbeddingFile
 from ..errors import BadInput
 from ..fingerprints import differences
 from ..header import MODALITIES
+from ..modality import Modality
 from ..status import Reason, Status
 
 _VALUES = 2**21  # compared at once

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings import EmbeddingFile, ModalityLayout
+from ..embeddings import EmbeddingFile
 from ..errors import BadInput, UsageError
 from ..header import MODALITIES, STORAGE_DTYPES
 from ..ids import IdArray
+from ..layout import ModalityLayout
 from ..precision import infinite, rounded
 from ..rows import RowWriter
 from ..status import Reason, Status

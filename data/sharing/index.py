@@ -12,12 +12,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings import numpy_dtype
 from ..errors import BadInput, DamagedFile
 from ..hdf5_metadata import check_agreement
 from ..header import FIRST_LINE_LENGTH, MODALITIES, Header, user_block_size
 from ..ids import IdArray, as_stored
 from ..layout import attributes
+from ..precision import numpy_dtype
 from ..status import Status
 
 PER_ROW: Final = ("offsets", "status", "reason", "digest", "batch", "checksum")

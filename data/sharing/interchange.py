@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..disk import put_in_place, reserve, write_all, writing
-from ..embeddings import EmbeddingFile, Modality
+from ..embeddings import EmbeddingFile
 from ..errors import BadInput
 from ..header import QUANTISED
 from ..ids import IdArray
 from ..lock import sole_writer
+from ..modality import Modality
 from ..status import Reason, Status
 from .copying import copy_run, created, new_file, refuse_damaged
 from .side_by_side import blocks_of_rows

@@ -27,12 +27,11 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings import embedding_arrays
 from ..errors import BadInput
 from ..hdf5_metadata import Array
 from ..header import MODALITIES, Header
 from ..ids import IdArray, stored_ids
-from ..layout import UNKNOWN_SHA256, lay_out
+from ..layout import UNKNOWN_SHA256, embedding_arrays, lay_out
 from ..status import Status
 from .index import PER_ROW, Index, checked_modalities
 

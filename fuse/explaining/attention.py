@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...data.embeddings import Modality
 from ...data.errors import BadInput
+from ...data.modality import Modality
 from ..model import FusionTransformer
 from ..run import Run
 from ..tokens import TokenBatch

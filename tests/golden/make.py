@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cinefuse.data.embeddings import EmbeddingFile, ModalityLayout, numpy_dtype
+from cinefuse.data.embeddings import EmbeddingFile
+from cinefuse.data.layout import ModalityLayout
+from cinefuse.data.precision import numpy_dtype
 from cinefuse.data.rows import RowWriter
 from cinefuse.data.status import Reason, Status
 
