@@ -28,10 +28,11 @@ from torch import Tensor
 from cinefuse.data.catalog import Catalog
 from cinefuse.data.errors import CinefuseError
 from cinefuse.fuse.config import Config, preset
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.join import Joined, join
 from cinefuse.fuse.material import places_of
 from cinefuse.fuse.metrics import Interval, paired_difference, rmse
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 from cinefuse.fuse.side import film_side, user_side
 from cinefuse.fuse.tags import FilmTags
 

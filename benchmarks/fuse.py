@@ -30,9 +30,10 @@ from measure import Rounds, arguments, describe_machine, goal, heading, interlea
 from cinefuse.data.errors import CinefuseError
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.device import resolve_device, resolve_precision
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.recommend import recommend_all
 from cinefuse.fuse.recommender import Recommender
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 
 OURS = "cinefuse, item-major"
 FILMS_IF_QUICK = 256

@@ -97,7 +97,7 @@ def batching(folder: Path) -> None:
 def training(folder: Path) -> None:
     """A whole small training of matrix factorisation: 16 factors, 5 full-batch steps."""
     from cinefuse.fuse.config import preset
-    from cinefuse.fuse.run import fuse
+    from cinefuse.fuse.fuse import fuse
 
     settings = ["dim=16", "light_steps=5", "epochs=1", "validation=0", "histories=false", "precision=fp32"]
     fuse(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")

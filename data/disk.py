@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import BadInput, NoSpace
 
@@ -157,6 +159,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_atomically` as JSON that a person can read."""
+    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def file_system(path: Path) -> str:

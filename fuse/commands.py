@@ -122,8 +122,8 @@ def fuse(
     with _interruptible(f"run the same command with --resume to go on; everything finished is kept in {run}"):
         from ..data.progress import Terminal
         from .config import preset as preset_named
+        from .fuse import fuse as train
         from .repeat import cases_of, folds_named, repeat
-        from .run import fuse as train
 
         told = {"validation": validation, "precision": precision, "compile": "true" if compile_ else None, "seed": seed}
         words = [f"{name}={value}" for name, value in told.items() if value is not None]

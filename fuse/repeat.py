@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -10,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.disk import write_atomically
+from ..data.disk import write_json
 from ..data.errors import UsageError
 from ..data.progress import Silent, Watcher
 from ..data.splits import split_ratings
 from .config import Config
+from .fuse import fuse
 from .ranks import ranks_of_launcher
-from .run import fuse
 
 
 @dataclass(frozen=True)
@@ -158,5 +157,5 @@ def repeat(
         runs.append((case, run.summary))
     repeated = Repeated(out, tuple(runs))
     if ranks.first:
-        write_atomically(out / "repeats.json", (json.dumps(repeated.as_dict(), indent=2) + "\n").encode())
+        write_json(out / "repeats.json", repeated.as_dict())
     return repeated

@@ -21,10 +21,11 @@ from ..data.errors import BadInput, UsageError
 from ..data.progress import Silent, Watcher
 from ..data.splits import Split
 from .config import Config, preset
+from .fuse import fuse
 from .metrics import Interval, bootstrap_interval, paired_difference, rmse
 from .ranks import ranks_of_launcher
 from .repeat import Case, Spread, cases_of, folder_name, refuse_unknown_splits
-from .run import Run, fuse
+from .run import Run
 from .study_tables import write_tables
 
 _IMAGINED_RATINGS = 5

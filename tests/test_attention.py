@@ -29,8 +29,9 @@ from cinefuse.fuse.explaining.attention import film_attention
 from cinefuse.fuse.explaining.heatmap import Box, colours, covered_box, grid_picture, overlay, strength
 from cinefuse.fuse.explaining.plot_words import find_tokenizer, plot_words
 from cinefuse.fuse.explaining.reading import Reading
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.model import FusionTransformer
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 from cinefuse.fuse.tokens import TokenBatch
 
 WIDTHS = {"text": 6, "image": 4}

@@ -22,9 +22,10 @@ from cinefuse.data.sample import write_sample
 from cinefuse.fuse.compare import compare
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.evaluate import evaluate, liked_by_default
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.heads import Scale
 from cinefuse.fuse.metrics import bootstrap_interval, paired_difference
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 from cinefuse.fuse.screen import show_comparison, show_evaluation
 
 KINDS = {

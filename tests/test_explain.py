@@ -44,9 +44,10 @@ from cinefuse.fuse.explaining.page import explanations_page, where_most
 from cinefuse.fuse.explaining.plot_words import Plot, Word
 from cinefuse.fuse.explaining.reading import Reading
 from cinefuse.fuse.explaining.screen import show_explanations
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.join import join
 from cinefuse.fuse.material import gather_material
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 from cinefuse.fuse.train import Training
 
 HOSTILE_TITLE = '<script>alert("title")</script> & \x1b[31mred\u202e'

@@ -15,8 +15,9 @@ from cinefuse.data.dataset import ITEM_COLUMNS, Description
 from cinefuse.data.errors import BadInput, NoSpace, UsageError
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.export import Exported, export
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.recommend import recommend_all
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 
 KINDS = {
     "squared": ["mf"],

@@ -585,16 +585,16 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 
 
 STAGES = {
-    "joining": "cinefuse.fuse.run:join",
-    "splitting": "cinefuse.fuse.run:split_ratings",
-    "gathering": "cinefuse.fuse.run:gather_material",
+    "joining": "cinefuse.fuse.fuse:join",
+    "splitting": "cinefuse.fuse.fuse:split_ratings",
+    "gathering": "cinefuse.fuse.fuse:gather_material",
     "the first pass": "cinefuse.fuse.member:Member.heavy_step",
     "light steps": "cinefuse.fuse.member:Member.light_step#12",
     "saving": "cinefuse.fuse.train:save_state",
     "the second fit": "cinefuse.fuse.member:Member.heavy_step#5",
     "saving a finished fit": "cinefuse.fuse.train:save_state#4",
-    "serving": "cinefuse.fuse.run:_served",
-    "testing": "cinefuse.fuse.run:_tested",
+    "serving": "cinefuse.fuse.fuse:_served",
+    "testing": "cinefuse.fuse.fuse:_tested",
 }
 
 
@@ -635,7 +635,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_model(
 
 def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: Server, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *LIGHT, "--seeds", 3]
-    process = server.start(*words, stage="cinefuse.fuse.run:join#2")
+    process = server.start(*words, stage="cinefuse.fuse.fuse:join#2")
     assert server.line() == "reached"
     os.kill(process, signal.SIGINT)
     assert_refused_in_one_line(server.end(), 130, "with --resume")
@@ -648,7 +648,7 @@ def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: Server, sample: Pa
 
 def test_ctrl_c_during_a_study_says_to_run_it_again(server: Server, sample: Path, cache: Path, tmp_path: Path) -> None:
     words = ["study", sample, cache, tmp_path / "study", "--models", "bias,mf", "--set", "light_steps=10"]
-    process = server.start(*words, stage="cinefuse.fuse.run:join#2")
+    process = server.start(*words, stage="cinefuse.fuse.fuse:join#2")
     assert server.line() == "reached"
     os.kill(process, signal.SIGINT)
     assert_refused_in_one_line(server.end(), 130, "run the same command again", str(tmp_path / "study"))

@@ -20,10 +20,11 @@ from cinefuse.data.errors import BadInput, UsageError
 from cinefuse.data.sample import write_sample
 from cinefuse.fuse.config import Config, preset
 from cinefuse.fuse.factors import Vectors
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.recommend import predict, recommend, recommend_all
 from cinefuse.fuse.recommender import Recommender
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 from cinefuse.fuse.screen import show_recommendations
 
 LAST_DIGIT = 2e-6  # of a float32 rating: sums of one pair and of many may round differently

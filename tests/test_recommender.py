@@ -16,9 +16,10 @@ import torch
 from cinefuse.data.errors import BadInput
 from cinefuse.fuse.config import PRESETS, Config, preset
 from cinefuse.fuse.factors import Vectors
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.recommender import Recommender
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 
 NEW_USERS, NEW_FILMS = [19, 20], [36, 37, 38, 39, 40]  # of the sample: in its tables, but in no rating
 

@@ -22,6 +22,7 @@ from cinefuse.fuse.compare import compare
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.evaluate import Tested as Predicted  # pytest takes what is called Test... for tests
 from cinefuse.fuse.evaluate import evaluate
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.reporting.calibration import calibration, level_shares, slope
 from cinefuse.fuse.reporting.charts import error_chart, learning_chart
 from cinefuse.fuse.reporting.film_errors import fair_least, film_errors
@@ -30,7 +31,7 @@ from cinefuse.fuse.reporting.popularity import bands
 from cinefuse.fuse.reporting.provenance import changed_settings, provenance
 from cinefuse.fuse.reporting.report import MOST_RUNS, Written, write_report
 from cinefuse.fuse.reporting.shelves import shelves
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 
 HOSTILE = '<script>alert("x")</script> & \u202eevil" onload=\'x'
 QUICK = ["light_steps=30", "epochs=2"]

@@ -12,7 +12,7 @@ import pytest
 
 from cinefuse.data.errors import BadInput, FingerprintMismatch
 from cinefuse.fuse.config import preset
-from cinefuse.fuse.run import fuse
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.side import film_side, side_columns, user_side
 
 

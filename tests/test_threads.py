@@ -12,8 +12,8 @@ from torch import Tensor
 from cinefuse.fuse import device
 from cinefuse.fuse.config import preset
 from cinefuse.fuse.device import threads_worth
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.member import Member
-from cinefuse.fuse.run import fuse
 from cinefuse.fuse.tokens import TokenBatch
 
 

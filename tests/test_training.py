@@ -27,10 +27,11 @@ from cinefuse.data.progress import Silent
 from cinefuse.data.splits import split_ratings
 from cinefuse.fuse import train
 from cinefuse.fuse.config import PRESETS, Config, preset
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.join import join
 from cinefuse.fuse.material import gather_material
 from cinefuse.fuse.member import Member
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 from cinefuse.fuse.train import Training
 
 KILLS = 2
@@ -277,7 +278,7 @@ import torch
 from cinefuse.data.errors import CinefuseError
 from cinefuse.fuse import train
 from cinefuse.fuse.config import Config
-from cinefuse.fuse.run import fuse
+from cinefuse.fuse.fuse import fuse
 
 def job(dataset, embeddings, out, config):
     torch.set_num_threads(1)

@@ -21,10 +21,11 @@ from cinefuse.data.progress import Silent
 from cinefuse.data.sample import write_sample
 from cinefuse.data.splits import split_ratings
 from cinefuse.fuse.config import Config, preset
+from cinefuse.fuse.fuse import fuse
 from cinefuse.fuse.join import join
 from cinefuse.fuse.material import gather_material
 from cinefuse.fuse.member import Member
-from cinefuse.fuse.run import Run, fuse
+from cinefuse.fuse.run import Run
 from cinefuse.fuse.side import side_columns
 from cinefuse.fuse.train import Training
 from cinefuse.fuse.warm import warm_weights
