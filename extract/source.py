@@ -50,7 +50,8 @@ class ModelSource:
     """A pretrained model's files on this machine, and the name under which others find the same model.
 
     ``name`` is the hub id, or for a local folder the folder's own name (never its path: the name travels in shared
-    files). ``folder`` is where the files lie. ``revision`` is the hub's commit hash, None for a local folder.
+    files). ``folder`` is where the files lie. ``revision`` is the hub's commit hash, None for a local folder. A folder
+    of the hub's cache is what it is a copy of.
     """
 
     name: str
@@ -74,7 +75,9 @@ class ModelSource:
                 raise BadInput(
                     f"{model}: a local folder has no revisions, but {revision!r} was asked for; leave it out"
                 )
-            source = cls(name=folder.resolve().name, folder=folder.resolve(), revision=None)
+            folder = folder.resolve()
+            name, revision = _copied_from(folder) or (folder.name, None)
+            source = cls(name=name, folder=folder, revision=revision)
         else:
             snapshot = _snapshot(model, revision, weights)
             source = cls(name=model, folder=snapshot, revision=snapshot.name)
@@ -252,6 +255,14 @@ class ModelSource:
         if not isinstance(size, int) or size < 1:
             raise BadInput(f"{self.name}: {CONFIG} gives no {key}; choose a BERT-like or ViT-like model")
         return size
+
+
+def _copied_from(folder: Path) -> tuple[str, str] | None:
+    """The hub id and commit of a folder of the hub's cache, models--ORG--NAME/snapshots/COMMIT; None for another."""
+    repository = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return repository.removeprefix("models--").replace("--", "/"), folder.name
 
 
 def _snapshot(model: str, revision: str | None, weights: bool) -> Path:

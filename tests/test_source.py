@@ -64,6 +64,16 @@ def test_a_local_folder_goes_by_its_own_name_and_has_no_revision(tmp_path):
     assert (source.num_layers, source.width) == (3, 36)
 
 
+def test_a_folder_of_the_hubs_cache_is_the_model_that_it_is_a_copy_of(hub, tmp_path):
+    by_id = ModelSource.resolve("org/name", None, weights=True)
+    by_path = ModelSource.resolve(str(hub / "snapshots" / COMMIT), None, weights=True)
+    assert (by_path.name, by_path.revision) == (by_id.name, by_id.revision) == ("org/name", COMMIT)
+    (tmp_path / "here").symlink_to(hub / "snapshots" / COMMIT)
+    assert ModelSource.resolve("here", None, weights=True).name == "org/name"
+    elsewhere = model_folder(tmp_path / "models--org--name" / "kept" / COMMIT)
+    assert (ModelSource.resolve(str(elsewhere), None, weights=False).name) == COMMIT
+
+
 def test_a_local_folder_wins_over_a_hub_id(hub, tmp_path):
     model_folder(tmp_path / "org" / "name")
     assert ModelSource.resolve("org/name", None, weights=False).revision is None
