@@ -84,7 +84,7 @@ class Config:
     l2_rated_bias: float = 379.0
     l2_raters_bias: float = 85.5
     l2_raters_rated_bias: float = 400.0
-    l2_content: float = 100.0
+    l2_content: float = 5.0
     l2_user_power: float = 0.5
     l2_film_power: float = 0.5
     l2_thresholds: float = 20.0
@@ -214,7 +214,13 @@ _BEST = replace(
     l2_film_tags_bias=900.0,
     l2_user_power=0.425,
     l2_film_power=0.175,
+    l2_content=100.0,
     l2_thresholds=12.0,
+)
+# where a film is known by its plot or poster alone the Transformer has to learn films by heart, for which it needs its
+# freedom and time; films that nobody has rated suffer from that, and patience then ends it early
+_CONTENT_ALONE = replace(
+    _PAPER, film_ids=False, genres=False, level="cls", dropout=0.0, epochs=48, l2_content=3.0, patience=8
 )
 PRESETS: dict[str, Config] = {
     "paper": _PAPER,
@@ -242,8 +248,8 @@ PRESETS: dict[str, Config] = {
         light_rate=0.05,
     ),
     "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=4, light_steps=400),
-    "text": replace(_PAPER, preset="text", film_ids=False, genres=False, modalities="text"),
-    "poster": replace(_PAPER, preset="poster", film_ids=False, genres=False, modalities="image"),
+    "text": replace(_CONTENT_ALONE, preset="text", modalities="text"),
+    "poster": replace(_CONTENT_ALONE, preset="poster", modalities="image"),
 }
 
 

@@ -35,7 +35,8 @@ _IMAGINED_RATINGS = 5
 class StudyModel:
     """A row of the table: its name on the command line, its title, and the settings that make it of a preset.
 
-    It trains on all ratings outside the test part: the validation RMSE of a fit more would stand in no table.
+    It trains on all ratings outside the test part: the validation RMSE of a fit more would stand in no table. Only what
+    has patience makes that fit, to be told how long to train.
     """
 
     name: str
@@ -45,7 +46,9 @@ class StudyModel:
 
     def config(self, settings: Sequence[str]) -> Config:
         """Its config with further settings, of which its own have the last word."""
-        return preset(self.preset).with_settings(["validation=0", *settings, *self.settings])
+        chosen = preset(self.preset)
+        held_out = [] if chosen.patience else ["validation=0"]
+        return chosen.with_settings([*held_out, *settings, *self.settings])
 
 
 _NO_COMPONENTS = ("plot_components=0", "poster_components=0")
