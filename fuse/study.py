@@ -55,8 +55,8 @@ _NO_COMPONENTS = ("plot_components=0", "poster_components=0")
 MODELS: tuple[StudyModel, ...] = (
     StudyModel("bias", "user and film biases", "bias", ("modalities=none", "dim=0")),
     StudyModel("mf", "biased matrix factorisation", "mf", ("modalities=none",)),
-    StudyModel("text", "text only", "text", ("modalities=text",)),
-    StudyModel("poster", "poster only", "poster", ("modalities=image",)),
+    StudyModel("text", "text only, CLS", "text", ("modalities=text", "level=cls")),
+    StudyModel("poster", "poster only, CLS", "poster", ("modalities=image", "level=cls")),
     StudyModel("both-cls", "text + poster, CLS", "paper", ("modalities=both", "level=cls")),
     StudyModel("both-tokens", "text + poster, tokens", "paper", ("modalities=both", "level=tokens")),
     StudyModel("best-none", "best without plots and posters", "best", ("modalities=none", "layers=0", *_NO_COMPONENTS)),

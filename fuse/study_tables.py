@@ -38,7 +38,7 @@ _HOW_TO_READ = """\
 - Deviation: of the RMSE of the runs (divided by n - 1). Intervals, 95 %: of the test ratings of all runs together, by
   2,000 draws of whole users.
 - Minus MF: difference to biased matrix factorisation on the same test ratings and draws; below 0 is better.
-- Seconds: mean of a run; no ratings are held out for validation, unless a setting asks for it.
+- Seconds: mean of a run; no ratings are held out for validation, but by models with patience or where a setting asks.
 - Shrunk user mean: the user's training ratings and 5 imagined ones at the global mean."""
 
 

@@ -117,6 +117,13 @@ def test_a_setting_never_makes_a_model_another_one() -> None:
     assert shown["best-transformer"].plot_components == 0
 
 
+def test_ratings_are_held_out_only_where_patience_has_to_judge_by_them() -> None:
+    configs = {model.name: model.config([]) for model in MODELS}
+    assert {name for name, config in configs.items() if config.validation} == {"text", "poster"}
+    assert {name for name, config in configs.items() if config.patience} == {"text", "poster"}
+    assert all(config.refit for config in configs.values())
+
+
 def test_models_are_named_in_the_order_of_the_table_and_an_unknown_one_is_refused() -> None:
     assert [model.name for model in models_named(["best", "mf"])] == ["mf", "best"]
     assert models_named([]) == list(MODELS)
