@@ -28,16 +28,17 @@ def small(name: str, **changes: Any) -> Config:
     config = preset(name)
     sizes = {"dim": min(config.dim, 4), "plot_components": min(config.plot_components, 3)}
     fast = {"width": 16, "attention_heads": 2, "epochs": 2, "batch_films": 20, "light_steps": 16, "precision": "fp32"}
-    return replace(config, **(fast | sizes | {"transformer_rate": 5e-3, "validation": 0.0} | changes))
+    return replace(config, **(fast | sizes | {"transformer_rate": 5e-3, "validation": 0.0, "patience": 0} | changes))
 
 
 CASES = {name: small(name) for name in PRESETS} | {
+    "text": small("text", level="tokens"),  # CLS of a random encoder is nearly the same for every plot
     "ordinal": small("best", layers=2, head="ordinal"),
     "members": small("best", layers=2, head="ordinal", members=2, validation=0.1),
     "film drop": small("best", layers=2, film_drop=0.3, members=2),
     "cls": small("paper", level="cls"),
     "linear": small("best", layers=0),
-    "pooled, by bf16": small("poster", pool_patches=2, precision="bf16"),
+    "pooled, by bf16": small("poster", level="tokens", pool_patches=2, precision="bf16"),
     "no ids": small("paper", user_ids=False, film_ids=False),
 }
 
