@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from .errors import BadInput, NoSpace
-from .lock import sole_writer
+from .lock import growing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,32 +124,22 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Staging]:
         raise BadInput(f"{out} is the root of everything: choose another folder")
     with _faults_told(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    place = _place_of(out)
-    with sole_writer(out):
+    with growing(out) as place:
         with _faults_told(out):
             _take_back(out)
-            shutil.rmtree(place, ignore_errors=True)
         _refuse_to_replace(out, overwrite=overwrite)
-        try:
-            with _faults_told(out):
-                staging = Staging(place / "dataset", place / "scratch")
-                staging.folder.mkdir(parents=True)
-                staging.scratch.mkdir()
-                yield staging
-                _make_durable(staging.folder)
-                _replace(out, staging.folder)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _place_of(out: Path) -> Path:
-    """The hidden folder in which a dataset called ``out`` grows, or was growing when its process was killed."""
-    return out.parent / f".{out.name}.new"  # also for `.`, which has no name
+        with _faults_told(out):
+            staging = Staging(place / "dataset", place / "scratch")
+            staging.folder.mkdir(parents=True)
+            staging.scratch.mkdir()
+            yield staging
+            _make_durable(staging.folder)
+            _replace(out, staging.folder)
 
 
 def _aside(out: Path) -> Path:
     """Where the dataset that has the name ``out`` goes while a new one takes its place."""
-    return _place_of(out) / "replaced"
+    return out.parent / f".{out.name}.replaced"  # also for `.`, which has no name
 
 
 def _replace(out: Path, new: Path) -> None:
@@ -160,14 +150,18 @@ def _replace(out: Path, new: Path) -> None:
             out.rename(aside)
         new.rename(out)
     finally:
-        if aside.exists() and not out.exists():
-            aside.rename(out)
+        _take_back(out)
 
 
 def _take_back(out: Path) -> None:
-    """Give ``out`` its name again where a process was killed between the two renames of `_replace`."""
-    if _aside(out).exists() and not out.exists():
-        _aside(out).rename(out)
+    """End a replacement, killed ones too: what was put aside is ``out`` again where no new one has come, else gone."""
+    aside = _aside(out)
+    if not aside.exists():
+        return
+    if out.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.rename(out)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 import warnings
@@ -38,6 +39,21 @@ def sole_writer(path: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+@contextmanager
+def growing(path: Path) -> Iterator[Path]:
+    """As `sole_writer`, and gives a hidden place beside `path` for a new folder to grow in, where there is nothing yet.
+
+    What a killed process left there is removed, and so is what is there at the end.
+    """
+    place = path.with_name(f".{path.name}.new")
+    with sole_writer(path):
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _acquire(path: Path, lock: Path) -> int:

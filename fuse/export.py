@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from ..data.disk import put_in_place, write_atomically, writing
+from ..data.disk import put_in_place, write_atomically, write_json, writing
 from ..data.errors import BadInput, UsageError
 from .factors import Vectors
 from .metrics import ItemLists, top_items
@@ -100,8 +99,7 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
             folder.mkdir()
             for name, content in _files(recommender, vectors, format):
                 write_atomically(folder / name, content)
-            about = json.dumps(_about(run, done), indent=2, ensure_ascii=False) + "\n"
-            write_atomically(folder / "export.json", about.encode())
+            write_json(folder / "export.json", _about(run, done))
             put_in_place(folder, out)
     return done
 

@@ -234,6 +234,13 @@ def test_a_dataset_comes_back_where_its_replacement_was_killed_between_two_renam
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
+def test_what_a_replacement_killed_at_its_very_end_had_put_aside_goes_with_the_next(tmp_path: Path) -> None:
+    dataset(tmp_path / "d")
+    dataset(tmp_path / ".d.replaced")
+    fill(tmp_path / "d", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
 def test_ctrl_c_between_the_two_renames_of_a_replacement_brings_the_dataset_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ def test_a_folder_of_the_hubs_cache_is_the_model_that_it_is_a_copy_of(hub, tmp_p
     (tmp_path / "here").symlink_to(hub / "snapshots" / COMMIT)
     assert ModelSource.resolve("here", None, weights=True).name == "org/name"
     elsewhere = model_folder(tmp_path / "models--org--name" / "kept" / COMMIT)
-    assert (ModelSource.resolve(str(elsewhere), None, weights=False).name) == COMMIT
+    assert ModelSource.resolve(str(elsewhere), None, weights=False).name == COMMIT
 
 
 def test_a_local_folder_wins_over_a_hub_id(hub, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..embeddings import EmbeddingFile
 from ..errors import BadInput
 from ..header import QUANTISED
 from ..ids import IdArray
-from ..lock import sole_writer
+from ..lock import growing
 from ..modality import Modality
 from ..status import Reason, Status
 from .copying import copy_run, created, new_file, refuse_damaged
@@ -69,17 +68,12 @@ def write_as(source: Path, out: Path, to: str, *, overwrite: bool = False, told:
 def _new_folder(out: Path) -> Iterator[Path]:
     if not out.parent.is_dir() or out.exists():
         raise BadInput(f"{out}: expected the path of a new folder in one that exists")
-    with sole_writer(out):
-        working = out.with_name(f".{out.name}.new")
-        shutil.rmtree(working, ignore_errors=True)
-        try:
-            with writing(out):
-                working.mkdir()
-            yield working
-            with writing(out):
-                put_in_place(working, out)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+    with growing(out) as working:
+        with writing(out):
+            working.mkdir()
+        yield working
+        with writing(out):
+            put_in_place(working, out)
 
 
 def _write_table(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None:
