@@ -17,7 +17,7 @@ check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_wheel.py --override-ini addopts="--import-mode=importlib"
+	$(BIN)/python -m pytest -q tests/repository/test_wheel.py --override-ini addopts="--import-mode=importlib"
 
 # the reliability tests at their full counts (docs/reliability.md): an hour or so
 torture: $(VENV)/.test

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .data import cache_commands
-from .data import commands as data_commands
-from .data.errors import BadInput, CinefuseError, Interrupted, NoSpace, UsageError
-from .data.printable import printable
-from .extract import commands as extract_commands
-from .fuse import commands as fuse_commands
+from .data.commands import cache as cache_commands
+from .data.commands import dataset as data_commands
+from .data.runtime.errors import BadInput, CinefuseError, Interrupted, NoSpace, UsageError
+from .data.runtime.untrusted_text import printable
+from .extract.commands import extract as extract_commands
+from .fuse.commands import app as fuse_commands
 
 
 class _Commands(TyperGroup):
@@ -98,7 +98,7 @@ def demo(
     Films, plots, posters, users and ratings are made up; the encoders are small, trained, and part of this package. Run
     it again to go on where it stopped.
     """
-    from .data.sample import NOTE
+    from .data.sample.catalogue import NOTE
 
     # a demo runs beside other work: threads that wait for each other sleep, where spinning would cost it minutes
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -118,8 +118,8 @@ def demo(
 
 def _invent(source: Path, items: int, users: int) -> None:
     """Write the sample, unless it is there already; UsageError where one of another size is there."""
-    from .data.dataset import Description
-    from .data.sample import write_sample
+    from .data.dataset.folder import Description
+    from .data.sample.catalogue import write_sample
 
     if not source.exists():
         return write_sample(source, items=items, users=users)

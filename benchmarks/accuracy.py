@@ -25,16 +25,16 @@ import polars as pl
 from measure import describe_machine, heading, table
 from torch import Tensor
 
-from cinefuse.data.catalog import Catalog
-from cinefuse.data.errors import CinefuseError
-from cinefuse.fuse.config import Config, preset
-from cinefuse.fuse.fuse import fuse
-from cinefuse.fuse.join import Joined, join
-from cinefuse.fuse.material import places_of
-from cinefuse.fuse.metrics import Interval, paired_difference, rmse
-from cinefuse.fuse.run import Run
-from cinefuse.fuse.side import film_side, user_side
-from cinefuse.fuse.tags import FilmTags
+from cinefuse.data.dataset.catalog import Catalog
+from cinefuse.data.runtime.errors import CinefuseError
+from cinefuse.fuse.evaluation.metrics import Interval, paired_difference, rmse
+from cinefuse.fuse.inputs.join import Joined, join
+from cinefuse.fuse.inputs.side_information import film_side, user_side
+from cinefuse.fuse.inputs.tags import FilmTags
+from cinefuse.fuse.inputs.training_data import places_of
+from cinefuse.fuse.runs.run import Run
+from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.settings.config import Config, preset
 
 
 @dataclass(frozen=True, eq=False)

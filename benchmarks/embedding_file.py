@@ -22,12 +22,12 @@ import h5py
 import numpy as np
 from measure import Rounds, arguments, describe_machine, goal, heading, interleaved, resident, table
 
-from cinefuse.data.disk import reserve
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.layout import ModalityLayout
-from cinefuse.data.rows import RowWriter, row_checksum
-from cinefuse.data.status import Reason, Status
-from cinefuse.data.verify import verify
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.rows import RowWriter, row_checksum
+from cinefuse.data.embeddings.status import Reason, Status
+from cinefuse.data.embeddings.verification import verify
+from cinefuse.data.runtime.disk import reserve
 
 POSTER, PLOT = (196, 768), (116, 384)
 POOL_BYTES = 96 * 2**20

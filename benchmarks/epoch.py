@@ -12,16 +12,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.splits import Split
-from cinefuse.fuse.batches import FilmBatches
-from cinefuse.fuse.config import Config
-from cinefuse.fuse.heads import Scale
-from cinefuse.fuse.join import Joined, join
-from cinefuse.fuse.material import gather_material
-from cinefuse.fuse.member import Member
-from cinefuse.fuse.pairs import TrainingPairs
-from cinefuse.fuse.train import Material
+from cinefuse.data.dataset.splits import Split
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.fuse.inputs.interactions import TrainingPairs
+from cinefuse.fuse.inputs.join import Joined, join
+from cinefuse.fuse.inputs.training_data import gather_material
+from cinefuse.fuse.models.heads import Scale
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.training.batches import FilmBatches
+from cinefuse.fuse.training.loop import Material
+from cinefuse.fuse.training.member import Member
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ from measure import (
 )
 from stage import Stage, batches
 
-from cinefuse.data.catalog import Catalog
+from cinefuse.data.dataset.catalog import Catalog
 
 PIPELINE, SENTENCES = "transformers `pipeline`, default", "sentence-transformers, token embeddings"
 BF16, FP32 = "cinefuse, whole stage, bf16", "cinefuse, whole stage, fp32"
@@ -191,7 +191,7 @@ def _matrix_product(device: str, patience: int) -> float:
 
 def memory(bench: Bench) -> None:
     """Print the most memory that extracting takes, in processes of its own."""
-    from cinefuse.extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
+    from cinefuse.tests.support.untrained_encoders import write_untrained_image_encoder, write_untrained_text_encoder
 
     heading("Memory of extracting, beyond the weights and one batch")
     real = films(bench.data)
@@ -229,8 +229,8 @@ def _in_a_process(*arguments: object) -> dict[str, float]:
 
 def measure_memory(dataset: str, out: str, text: str, image: str, device: str, threads: str) -> None:
     """Encode one batch of each modality, then run the whole job; print the most memory after each as JSON."""
-    from cinefuse.extract.job import Settings
-    from cinefuse.extract.run import extract
+    from cinefuse.extract.job.extraction import extract
+    from cinefuse.extract.job.settings import Settings
 
     torch.set_num_threads(int(threads))
     Path(out).unlink(missing_ok=True)

@@ -27,13 +27,13 @@ import torch
 from epoch import Epoch, Source, grown
 from measure import Rounds, arguments, describe_machine, goal, heading, interleaved, table
 
-from cinefuse.data.errors import CinefuseError
-from cinefuse.fuse.config import preset
-from cinefuse.fuse.device import resolve_device, resolve_precision
-from cinefuse.fuse.fuse import fuse
-from cinefuse.fuse.recommend import recommend_all
-from cinefuse.fuse.recommender import Recommender
-from cinefuse.fuse.run import Run
+from cinefuse.data.runtime.errors import CinefuseError
+from cinefuse.device import resolve_device, resolve_precision
+from cinefuse.fuse.models.recommender import Recommender
+from cinefuse.fuse.runs.run import Run
+from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.serving.recommend import recommend_all
+from cinefuse.fuse.settings.config import preset
 
 OURS = "cinefuse, item-major"
 FILMS_IF_QUICK = 256
@@ -51,7 +51,7 @@ class Bench:
         self.clock = time.process_time if options.busy else time.perf_counter
         self.settings = options.set
         full = preset("paper").with_settings(options.set)
-        self.config = replace(full, precision=resolve_precision(full, self.device))
+        self.config = replace(full, precision=resolve_precision(full.precision, self.device))
 
     @cached_property
     def small(self) -> Source:

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.precision import as_float32
-from cinefuse.fuse.config import Config
-from cinefuse.fuse.heads import Scale
-from cinefuse.fuse.member import SideInformation
-from cinefuse.fuse.model import FusionTransformer
-from cinefuse.fuse.tokens import TokenBatch
-from cinefuse.fuse.train import Material
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.number_formats import as_float32
+from cinefuse.fuse.inputs.tokens import TokenBatch
+from cinefuse.fuse.models.fusion_transformer import FusionTransformer
+from cinefuse.fuse.models.heads import Scale
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.training.loop import Material
+from cinefuse.fuse.training.member import SideInformation
 
 BATCH = 64
 

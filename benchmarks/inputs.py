@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from cinefuse.data.catalog import Catalog
-from cinefuse.data.table_import import import_table
+from cinefuse.data.dataset.catalog import Catalog
+from cinefuse.data.sources.own_tables import import_table
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -25,12 +25,12 @@ import polars as pl
 import torch
 from measure import arguments, describe_machine, most_resident, table
 
-from cinefuse.data.progress import Phase
-from cinefuse.data.table_import import import_table
-from cinefuse.data.verify import intact_rows, verify
-from cinefuse.extract.job import Settings
-from cinefuse.extract.run import extract
-from cinefuse.extract.untrained import write_untrained_text_encoder
+from cinefuse.data.embeddings.verification import intact_rows, verify
+from cinefuse.data.runtime.progress import Phase
+from cinefuse.data.sources.own_tables import import_table
+from cinefuse.extract.job.extraction import extract
+from cinefuse.extract.job.settings import Settings
+from cinefuse.tests.support.untrained_encoders import write_untrained_text_encoder
 
 
 class Stages:
@@ -102,7 +102,7 @@ def main() -> None:
         out = folder / "out.h5"
         summary = extract(folder / "dataset", out, settings, stages)
         stages.end("sync, rename, digest")
-        from cinefuse.data.embeddings import EmbeddingFile
+        from cinefuse.data.embeddings.file import EmbeddingFile
 
         file = EmbeddingFile.open(out)
         stages.end("open the file")

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from measure import arguments, describe_machine, heading, table
 
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.layout import ModalityLayout
-from cinefuse.data.rows import RowWriter
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.rows import RowWriter
+from cinefuse.data.embeddings.status import Status
+from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.sharing.pull import pull, selected
 from cinefuse.data.sharing.sidecar import SUFFIX, Sidecar
-from cinefuse.data.status import Status
-from cinefuse.data.verify import verify
 
 SHAPES = {"text": (116, 384), "image": (196, 768)}
 POOL = 256

@@ -19,11 +19,11 @@ import numpy as np
 import polars as pl
 from measure import arguments, describe_machine, heading, most_resident, table
 
-from cinefuse.data.dataset import Description
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.layout import ModalityLayout
-from cinefuse.data.rows import RowWriter
-from cinefuse.data.status import Reason, Status
+from cinefuse.data.dataset.folder import Description
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.rows import RowWriter
+from cinefuse.data.embeddings.status import Reason, Status
 
 RATINGS, USERS, FILMS = 32_000_204, 200_948, 87_585
 TOKENS, WIDTH = 9, 64
@@ -59,7 +59,7 @@ def draw_dataset(folder: Path, ratings: int) -> None:
 
 def joining(folder: Path) -> None:
     """Ratings, films and rows of the embedding file, joined by number."""
-    from cinefuse.fuse.join import join
+    from cinefuse.fuse.inputs.join import join
 
     with EmbeddingFile.open(folder / "embeddings.h5") as file:
         join(folder, file)
@@ -69,12 +69,12 @@ def batching(folder: Path) -> None:
     """The same, cut into parts, sorted from both sides, and one epoch of film batches with their tokens and ratings."""
     import torch
 
-    from cinefuse.data.splits import split_ratings
-    from cinefuse.fuse.batches import FilmBatches
-    from cinefuse.fuse.config import preset
-    from cinefuse.fuse.join import join
-    from cinefuse.fuse.material import gather_material
-    from cinefuse.fuse.pairs import TrainingPairs
+    from cinefuse.data.dataset.splits import split_ratings
+    from cinefuse.fuse.inputs.interactions import TrainingPairs
+    from cinefuse.fuse.inputs.join import join
+    from cinefuse.fuse.inputs.training_data import gather_material
+    from cinefuse.fuse.settings.config import preset
+    from cinefuse.fuse.training.batches import FilmBatches
 
     settings = ["modalities=image", "genres=false", "demographics=false", "precision=fp32"]
     config = preset("paper").with_settings(settings)
@@ -96,8 +96,8 @@ def batching(folder: Path) -> None:
 
 def training(folder: Path) -> None:
     """A whole small training of matrix factorisation: 16 factors, 5 full-batch steps."""
-    from cinefuse.fuse.config import preset
-    from cinefuse.fuse.fuse import fuse
+    from cinefuse.fuse.runs.train import fuse
+    from cinefuse.fuse.settings.config import preset
 
     settings = ["dim=16", "light_steps=5", "epochs=1", "validation=0", "histories=false", "precision=fp32"]
     fuse(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")

@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 from measure import arguments, describe_machine, goal, heading, interleaved, table
 
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.layout import ModalityLayout
-from cinefuse.data.rows import RowWriter
-from cinefuse.data.sharing.convert import convert
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.rows import RowWriter
+from cinefuse.data.embeddings.status import Status
+from cinefuse.data.embeddings.verification import verify
+from cinefuse.data.formats.compression import compress, decompress
+from cinefuse.data.formats.exports import write_as
+from cinefuse.data.formats.number_format import convert
 from cinefuse.data.sharing.diff import diff
-from cinefuse.data.sharing.interchange import write_as
 from cinefuse.data.sharing.merge import merge
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.subset import subset
-from cinefuse.data.sharing.transport import compress, decompress
-from cinefuse.data.status import Status
-from cinefuse.data.verify import verify
 
 LEAST = 0.5
 

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from cinefuse.data.catalog import Catalog
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.rows import RowWriter
-from cinefuse.data.status import Reason, Status
-from cinefuse.extract.encoders import ImageEncoder, TextEncoder, resolve_device
-from cinefuse.extract.job import DEFAULT_BATCH
-from cinefuse.extract.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
-from cinefuse.extract.poster import PosterLimits
-from cinefuse.extract.recipe import PixelRecipe
-from cinefuse.extract.source import ModelSource
-from cinefuse.extract.stream import Feed, PosterFeed, TextFeed, encode_rows
+from cinefuse.data.dataset.catalog import Catalog
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.rows import RowWriter
+from cinefuse.data.embeddings.status import Reason, Status
+from cinefuse.device import resolve_device
+from cinefuse.extract.inputs.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
+from cinefuse.extract.inputs.poster_files import PosterLimits
+from cinefuse.extract.job.loop import Feed, PosterFeed, TextFeed, encode_rows
+from cinefuse.extract.job.settings import DEFAULT_BATCH
+from cinefuse.extract.models.encoders import ImageEncoder, TextEncoder
+from cinefuse.extract.models.preprocessing import PixelRecipe
+from cinefuse.extract.models.source import ModelSource
 
 DTYPE = "float16"
 

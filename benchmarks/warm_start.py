@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from measure import arguments, describe_machine, heading, table
 
-from cinefuse.data.splits import split_ratings
+from cinefuse.data.dataset.splits import split_ratings
 
 AT_MOST = 1 / 3
 SCRATCH, WARM = "from scratch", "warm start"

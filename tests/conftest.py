@@ -41,7 +41,7 @@ class Encoders:
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset folder of 40 invented films; read it, never write into it."""
-    from cinefuse.data.sample import write_sample
+    from cinefuse.data.sample.catalogue import write_sample
 
     folder = tmp_path_factory.mktemp("sample") / "dataset"
     write_sample(folder, items=40, users=20)
@@ -51,8 +51,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Encoders:
     """Encoders small enough to run in milliseconds, saved and loaded as any other model is."""
-    from cinefuse.data.catalog import Catalog
-    from cinefuse.extract.untrained import write_untrained_image_encoder, write_untrained_text_encoder
+    from cinefuse.data.dataset.catalog import Catalog
+    from cinefuse.tests.support.untrained_encoders import write_untrained_image_encoder, write_untrained_text_encoder
 
     folder = tmp_path_factory.mktemp("encoders")
     write_untrained_text_encoder(folder / "bert", (text for text in Catalog.open(sample).texts() if text), width=32)
@@ -63,8 +63,8 @@ def encoders(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Encoders
 @pytest.fixture(scope="session")
 def embeddings(tmp_path_factory: pytest.TempPathFactory, sample: Path, encoders: Encoders) -> Path:
     """The finished embedding file of the sample catalogue; read it, never write into it."""
-    from cinefuse.extract.job import Settings
-    from cinefuse.extract.run import extract
+    from cinefuse.extract.job.extraction import extract
+    from cinefuse.extract.job.settings import Settings
 
     out = tmp_path_factory.mktemp("embeddings") / "sample.h5"
     models = {"text_model": str(encoders.text), "image_model": str(encoders.image)}

@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from ..dataset import Description
-from ..errors import BadInput, UsageError
-from ..progress import Silent, Watcher
-from ..status import Reason, Status
-from .film_vectors import VectorKind, film_vectors, has_vector
+from ..dataset.folder import Description
+from ..embeddings.status import Reason, Status
+from ..runtime.errors import BadInput, UsageError
+from ..runtime.progress import Silent, Watcher
+from .item_vectors import VectorKind, film_vectors, has_vector
 from .neighbours import Neighbours, nearest, unit_length
 from .page import render
-from .posters_sheet import POSTER, SHEET, TILE, Posters, small_posters
+from .poster_sheets import POSTER, SHEET, TILE, Posters, small_posters
 from .projection import NEIGHBOURS_FOR_MAP, neighbour_map, principal_plane
 
-if TYPE_CHECKING:
-    from pathlib import Path
+_TEMPLATE = Path(__file__).parent / "templates" / "browse.html"
 
+if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..embeddings import EmbeddingFile
-    from ..modality import Modality
+    from ..embeddings.file import EmbeddingFile
+    from ..embeddings.modality import Modality
 
 NEIGHBOURS_SHOWN = 12
 FILMS_SHOWN = 5_000
@@ -109,7 +110,7 @@ def browse_page(
         "names": NAMES,
     }
     return render(
-        "browse.html",
+        _TEMPLATE,
         page=page,
         about=_about(file, films, kinds, states),
         sheets=posters.sheets,

@@ -16,20 +16,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from ..disk import write_atomically
+from ..runtime.disk import write_atomically
 
-_ROOT = Path(__file__).parents[2]
-_PARTS = ("data", "fuse")  # each with its folder of templates
+_SHARED = Path(__file__).parent / "templates"
 
 
-def render(template: str, **values: Any) -> str:
-    """The page that ``template`` (a name in `data/templates` or `fuse/templates`) makes of ``values``.
+def render(template: Path, **values: Any) -> str:
+    """The page that a template file makes of ``values``; it may extend and include its neighbours and the shared ones.
 
     Every value is escaped. Filters beside Jinja's own: ``grouped`` (1,234), ``counted(noun)`` (1,234 films),
     ``decimals(n)``, ``signed(n)`` (+0.012 or −0.012), ``percent(n)`` of a share; the last three show None as an en
     dash. A name that nobody gave is an error (jinja2.UndefinedError), never an empty place.
     """
-    return _environment().get_template(template).render(values)
+    return _environment(template.parent).get_template(template.name).render(values)
 
 
 def picture_uri(image: Image.Image, width: int, quality: int = 80) -> str:
@@ -72,9 +71,9 @@ def percent(share: float | None, places: int = 0) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(folder: Path) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader([_ROOT / part / "templates" for part in _PARTS]),
+        loader=FileSystemLoader([folder, _SHARED]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

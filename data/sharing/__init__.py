@@ -1,1 +1,4 @@
-"""Embedding files cut, joined, converted, compared, described, and carried to and from stores."""
+"""Embedding files cut, joined, compared, described, and carried to and from stores.
+
+Imports `embeddings`, `remote`, `runtime`.
+"""

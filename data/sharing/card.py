@@ -11,13 +11,13 @@ from typing import Any, Final
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..disk import write_atomically
-from ..embeddings import EmbeddingFile
-from ..errors import BadInput, UsageError
-from ..overview import overview
-from ..overview_screen import size
-from ..printable import printable
-from ..status import Reason
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.status import Reason
+from ..embeddings.summary import overview
+from ..runtime.disk import write_atomically
+from ..runtime.errors import BadInput, UsageError
+from ..runtime.terminal import size
+from ..runtime.untrusted_text import printable
 from .lineage import told_in_lines
 
 _SIZES: Final = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7,
@@ -147,7 +147,7 @@ def _plain(text: object) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=False,  # Markdown and YAML, each with its own escape below
         undefined=StrictUndefined,
         trim_blocks=True,

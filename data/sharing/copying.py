@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..disk import put_in_place, read_all, reserve, write_all, writing, written_behind
-from ..embeddings import EmbeddingFile
-from ..errors import BadInput, DamagedFile
-from ..header import Header
-from ..layout import UNKNOWN_SHA256
-from ..lock import sole_writer
-from ..verify import checksums_now, row_checker
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.header import Header
+from ..embeddings.layout import UNKNOWN_SHA256
+from ..embeddings.verification import checksums_now, row_checker
+from ..runtime.disk import put_in_place, read_all, reserve, write_all, writing, written_behind
+from ..runtime.errors import BadInput, DamagedFile
+from ..runtime.lock import sole_writer
+from ..runtime.parallel import blocks_of_rows, side_by_side
 from .lineage import with_digest
 from .selection import Plan, with_input_ids
-from .side_by_side import blocks_of_rows, side_by_side
 
 _BLOCK = 8 * 2**20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings import EmbeddingFile
-from ..errors import BadInput
-from ..fingerprints import differences
-from ..header import MODALITIES
-from ..modality import Modality
-from ..status import Reason, Status
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.fingerprints import differences
+from ..embeddings.header import MODALITIES
+from ..embeddings.modality import Modality
+from ..embeddings.status import Reason, Status
+from ..runtime.errors import BadInput
 
 _VALUES = 2**21  # compared at once
 

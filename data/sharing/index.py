@@ -12,13 +12,13 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadInput, DamagedFile
-from ..hdf5_metadata import check_agreement
-from ..header import FIRST_LINE_LENGTH, MODALITIES, Header, user_block_size
-from ..ids import IdArray, as_stored
-from ..layout import attributes
-from ..precision import numpy_dtype
-from ..status import Status
+from ..embeddings.hdf5_metadata import check_agreement
+from ..embeddings.header import FIRST_LINE_LENGTH, MODALITIES, Header, user_block_size
+from ..embeddings.ids import IdArray, as_stored
+from ..embeddings.layout import attributes
+from ..embeddings.number_formats import numpy_dtype
+from ..embeddings.status import Status
+from ..runtime.errors import BadInput, DamagedFile
 
 PER_ROW: Final = ("offsets", "status", "reason", "digest", "batch", "checksum")
 _FIRST_READ: Final = 32 * 1024  # user block and HDF5 metadata of nearly every file

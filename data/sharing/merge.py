@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings import EmbeddingFile
-from ..errors import BadInput, FingerprintMismatch, UsageError
-from ..fingerprints import differences
-from ..header import MODALITIES
-from ..ids import IdArray
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.fingerprints import differences
+from ..embeddings.header import MODALITIES
+from ..embeddings.ids import IdArray
+from ..runtime.errors import BadInput, FingerprintMismatch, UsageError
 from .copying import new_file
 from .index import Index, LocalBytes, some_of
 from .lineage import descended

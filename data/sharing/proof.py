@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DamagedFile
-from ..rows import row_checksum
+from ..embeddings.rows import row_checksum
+from ..remote.remote_file import Span
+from ..remote.spool import Spool
+from ..runtime.errors import DamagedFile
 from .index import Index
 from .selection import Selection
 from .sidecar import Sidecar, beside
-from .spool import Spool
-from .transfer import Span
 
 _BLOCK = 8 * 2**20
 _SAMPLE = 0.02  # rows read whole to prove a part, as a share of the bytes that are needed

@@ -11,22 +11,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..dataset import sha256_of
-from ..disk import write_all, writing
-from ..embeddings import EmbeddingFile, content_digest
-from ..errors import DamagedFile, UsageError
-from ..header import Header, user_block_size
-from ..patience import Patience
-from ..verify import verify
+from ..embeddings.file import EmbeddingFile, content_digest
+from ..embeddings.header import Header, user_block_size
+from ..embeddings.verification import verify
+from ..remote.opening import HEAD, checked_head, first_bytes, open_remote
+from ..remote.remote_file import RemoteFile, Span, Watched, coalesced
+from ..remote.retry import Patience
+from ..remote.spool import Spool
+from ..runtime.disk import sha256_of, write_all, writing
+from ..runtime.errors import DamagedFile, UsageError
 from .copying import begin, created, finish, new_file
 from .index import Index
 from .lineage import descended
 from .proof import Proof
-from .remote import HEAD, checked_head, first_bytes, open_remote
 from .selection import Level, Plan, Selection, select
 from .sidecar import SUFFIX, Sidecar, beside
-from .spool import Spool
-from .transfer import RemoteFile, Span, Watched, coalesced
 
 _BLOCK = 8 * 2**20
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ..embeddings import EmbeddingFile
-from ..errors import BadInput, DamagedFile, UsageError
-from ..patience import Patience
-from ..verify import verify
-from .address import HubPlace, holds_credentials, hub_place, is_web
-from .remote import HEAD, first_bytes
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.verification import verify
+from ..remote.address import HubPlace, holds_credentials, hub_place, is_web
+from ..remote.opening import HEAD, first_bytes
+from ..remote.remote_file import RemoteFile, Torn, Watched, patiently
+from ..remote.retry import Patience
+from ..remote.store import Store, StoreFile, agrees
+from ..runtime.errors import BadInput, DamagedFile, UsageError
 from .sidecar import SUFFIX, Sidecar
-from .store import Store, StoreFile, agrees
-from .transfer import RemoteFile, Torn, Watched, patiently
 
 _CARD = "README.md"
 
@@ -151,12 +151,12 @@ class _OnHub:
         self.shown = place.shown
 
     def found(self) -> RemoteFile | None:
-        from .hub import find_hub_file
+        from ..remote.hub import find_hub_file
 
         return find_hub_file(self._place, self._patience)
 
     def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
-        from .hub import has_card, push_to_hub
+        from ..remote.hub import has_card, push_to_hub
 
         contents: dict[str, Path | bytes] = {self._place.path: file, self._place.path + SUFFIX: sidecar}
         if card is None and not has_card(self._place):

@@ -27,12 +27,12 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BadInput
-from ..hdf5_metadata import Array
-from ..header import MODALITIES, Header
-from ..ids import IdArray, stored_ids
-from ..layout import UNKNOWN_SHA256, embedding_arrays, lay_out
-from ..status import Status
+from ..embeddings.hdf5_metadata import Array
+from ..embeddings.header import MODALITIES, Header
+from ..embeddings.ids import IdArray, stored_ids
+from ..embeddings.layout import UNKNOWN_SHA256, embedding_arrays, lay_out
+from ..embeddings.status import Status
+from ..runtime.errors import BadInput
 from .index import PER_ROW, Index, checked_modalities
 
 Level = Literal["tokens", "cls"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..embeddings import EmbeddingFile
+from ..embeddings.file import EmbeddingFile
 
 SUFFIX = ".sha256"
 _BLOCK = 2**20

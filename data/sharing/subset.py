@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..disk import writing
-from ..embeddings import EmbeddingFile
-from ..errors import BadInput, UsageError
-from ..header import MODALITIES
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.header import MODALITIES
+from ..runtime.disk import writing
+from ..runtime.errors import BadInput, UsageError
 from .copying import begin, copy_locally, created, finish, new_file, refuse_damaged
 from .index import Index, LocalBytes
 from .lineage import descended

@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from ...data.errors import BadInput, CinefuseError, UsageError
+from ...data.runtime.errors import BadInput, CinefuseError, UsageError
 
 _OBJECT_STORE = 256 * 2**20
 # Ray says nothing to anybody: no usage report, no metrics, no dashboard
@@ -37,6 +38,15 @@ _STARTS = 3
 # a head that stands may come back; Ray itself gives it up, and ends this process at once, after 60 seconds
 _SECONDS_BETWEEN_LOOKS = 5.0
 _MOST_LOOKS_IN_VAIN = 6
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which Ray cluster (None: what $RAY_ADDRESS names, else one on this machine) and how many workers on it."""
+
+    address: str | None = None
+    workers: int | None = None
+    send_rows: bool = False
 
 
 class Connection:

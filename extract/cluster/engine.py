@@ -13,18 +13,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...data.errors import BadInput
-from ...data.progress import Watcher
-from ...data.rows import RowWriter
-from ...data.termination import finished_first
-from ...data.verify import intact_rows
-from ..batch import Cluster
-from ..job import DEFAULT_BATCH, Settings
-from ..run import Work
-from .connection import Connection
-from .crew import Crew
-from .dealing import Dealing
-from .orders import Orders
+from ...data.embeddings.rows import RowWriter
+from ...data.embeddings.verification import intact_rows
+from ...data.runtime.errors import BadInput
+from ...data.runtime.progress import Watcher
+from ...data.runtime.termination import finished_first
+from ..job.extraction import Work
+from ..job.settings import DEFAULT_BATCH, Settings
+from .assignments import Orders
+from .connection import Cluster, Connection
+from .dispatch import Dealing
+from .workers import Crew
 
 # after so many rounds, rows that workers wrote and that are not there never will be
 _MOST_ROUNDS = 3

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...data.ids import IdArray
-from ...data.status import Reason, Status
-from ..plan import ModalityPlan
-from ..poster import PosterLimits
-from ..recipe import PixelRecipe
+from ...data.embeddings.ids import IdArray
+from ...data.embeddings.status import Reason, Status
+from ..inputs.plan import ModalityPlan
+from ..inputs.poster_files import PosterLimits
+from ..models.preprocessing import PixelRecipe
 
 # cls (D,), tokens (T_i, D), status and reason of one row, behind its number
 SentRow = tuple[int, npt.NDArray[Any], npt.NDArray[Any], Status, Reason]

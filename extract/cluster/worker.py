@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...data.embeddings import EmbeddingFile
-from ...data.errors import BadInput, CinefuseError
-from ...data.rows import RowWriter, nan
-from ...data.status import Reason, Status
-from ..poster import PosterProblem, read_poster
+from ...data.embeddings.file import EmbeddingFile
+from ...data.embeddings.rows import RowWriter, nan
+from ...data.embeddings.status import Reason, Status
+from ...data.runtime.errors import BadInput, CinefuseError
+from ..inputs.poster_files import PosterProblem, read_poster
 from .messages import Answer, Assignment, Presence, SentRow, Task, machine, versions
 
 if TYPE_CHECKING:
-    from ..source import Modality
-    from ..stream import Feed
+    from ..job.loop import Feed
+    from ..models.source import Modality
 
 
 class Worker:
@@ -37,7 +37,7 @@ class Worker:
         with suppress(ImportError):  # what `open` needs, while the job is being planned; `open` tells what is missing
             import transformers.modeling_utils  # noqa: F401
 
-            from .. import source, stream  # noqa: F401
+            from ..job import loop as stream  # noqa: F401
 
         # one thread alone runs the encoder, so that batches never share the device's memory
         self._encoding = ThreadPoolExecutor(1, "encode", torch.set_num_threads, (threads,))
@@ -47,14 +47,14 @@ class Worker:
 
     def precision(self) -> str:
         """What `--precision auto` means on this worker's device."""
-        from ..encoders import resolve_device, resolve_precision
+        from ...device import resolve_device, resolve_precision
 
         return resolve_precision("auto", resolve_device(self._device))
 
     def open(self, told: Assignment, _after: Any = None) -> Presence:
         """Load the encoder and find the file. Raises BadInput where this machine has other libraries or weights."""
-        from ..source import ModelSource
-        from ..stream import load_encoder, loading_threads
+        from ..job.loop import load_encoder, loading_threads
+        from ..models.source import ModelSource
 
         host = socket.gethostname()
         with self._opening:
@@ -82,7 +82,7 @@ class Worker:
 
     def encode(self, task: Task) -> Answer:
         """Encode one batch; on return its rows are written, or are in the answer."""
-        from ..stream import Batch
+        from ..job.loop import Batch
 
         places = np.arange(len(task.rows))
         batch = Batch(task.plan, self._feed(task), places, task.rows, task.wanted, task.items)
@@ -99,7 +99,7 @@ class Worker:
             self._writer.sync()
 
     def _feed(self, task: Task) -> Feed:
-        from ..stream import PosterFeed, feed_for
+        from ..job.loop import PosterFeed, feed_for
 
         told = self._told
         feed = feed_for(task.plan, self._encoder, told.recipe, task.posters, told.posters, told.limits)

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ...data.pages.page import signed
-from ..components import Components, tokens_read
-from ..recommender import Recommender
+from ..inputs.components import Components, tokens_read
+from ..models.recommender import Recommender
 from .attention import patch_grid
-from .components import components_without
+from .component_changes import components_without
 from .plot_words import Plot
 from .reading import Reading, Weights
 

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...data.errors import BadInput
-from ...data.modality import Modality
-from ..model import FusionTransformer
-from ..run import Run
-from ..tokens import TokenBatch
+from ...data.embeddings.modality import Modality
+from ...data.runtime.errors import BadInput
+from ..inputs.tokens import TokenBatch
+from ..models.fusion_transformer import FusionTransformer
+from ..runs.run import Run
 from .plot_words import Plot, Word, find_tokenizer, numbered_pieces, plot_words, refuse_other_tokenizer
 from .reading import Reading
 

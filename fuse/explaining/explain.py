@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...data.assembly import poster_inside
-from ...data.errors import BadInput, UsageError
+from ...data.dataset.assembly import poster_inside
 from ...data.pages.page import signed
-from ...data.pages.picture import poster_picture
-from ..recommend import known_user, run_films
-from ..run import Run
+from ...data.pages.pictures import poster_picture
+from ...data.runtime.errors import BadInput, UsageError
+from ..runs.run import Run
+from ..serving.recommend import known_user, run_films
 from .ablation import Ablation, Agreement, Hiding, Parts, ablate, agreement, occlude
 from .attention import FilmAttention, film_attention, plot_of
 from .heatmap import Box, covered_box, span_of, strength

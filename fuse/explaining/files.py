@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...data.errors import UsageError
-from ..run import Run
+from ...data.runtime.errors import UsageError
+from ..runs.run import Run
 from .explain import Explanation
 
 _SUFFIXES = (".png", ".html", ".htm")
@@ -20,8 +20,8 @@ def refuse_unknown_picture(file: Path) -> None:
 
 def write_explanation(file: Path, explanations: Sequence[Explanation], run: Run) -> None:
     """Write a card or contact sheet (.png) or a page (.html). NoSpace or BadInput where the disk refuses."""
-    from .card import write_png
-    from .page import write_explanations
+    from .html import write_explanations
+    from .png import write_png
 
     refuse_unknown_picture(file)
     about = f"run {run.folder.resolve().name}, preset {run.config.preset}, split {run.about['split']}"

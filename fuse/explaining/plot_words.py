@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...data.errors import BadInput, FingerprintMismatch
+from ...data.mini import MINI, mini_encoder
+from ...data.runtime.errors import BadInput, FingerprintMismatch
 
 _JOINING = ("'", "’", "-", "‐")  # inside a word, as in "don't" and "sci-fi"
-_SHIPPED = {"cinefuse-mini-text": Path(__file__).parents[2] / "extract" / "mini" / "text"}
-_MINI = "mini"
+_SHIPPED = {"cinefuse-mini-text": mini_encoder("text")}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _goes_on(text: str, span: tuple[int, int, list[int]], start: int) -> bool:
 
 
 def _given(given: str) -> Path:
-    folder = _SHIPPED["cinefuse-mini-text"] if given == _MINI else Path(given).expanduser()
+    folder = _SHIPPED["cinefuse-mini-text"] if given == MINI else Path(given).expanduser()
     file = folder if folder.is_file() else folder / "tokenizer.json"
     if not file.is_file():
         raise BadInput(f"--text-model {given}: expected a model folder with a tokenizer.json, found none")

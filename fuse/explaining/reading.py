@@ -12,16 +12,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ...data.catalog import Catalog
-from ...data.embeddings import EmbeddingFile
-from ...data.errors import BadInput, FingerprintMismatch
-from ..components import Components, load_components
-from ..config import Config
-from ..model import FusionTransformer
-from ..run import Run
-from ..run_dataset import dataset_of
-from ..side import film_side
-from ..tokens import TokenBatch, TokenTable
+from ...data.dataset.catalog import Catalog
+from ...data.embeddings.file import EmbeddingFile
+from ...data.runtime.errors import BadInput, FingerprintMismatch
+from ..inputs.components import Components, load_components
+from ..inputs.side_information import film_side
+from ..inputs.tokens import TokenBatch, TokenTable
+from ..models.fusion_transformer import FusionTransformer
+from ..runs.dataset_of_run import dataset_of
+from ..runs.run import Run
+from ..settings.config import Config
 
 
 @dataclass(frozen=True, eq=False)

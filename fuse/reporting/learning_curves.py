@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ...data.errors import BadInput
-from ..run import Run
+from ...data.runtime.errors import BadInput
+from ..runs.run import Run
 
 
 @dataclass(frozen=True)

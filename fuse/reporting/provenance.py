@@ -9,13 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
-from ...data.dataset import Description
-from ...data.embeddings import EmbeddingFile
-from ...data.errors import CinefuseError
-from ...data.splits import PARTS
-from ..config import PRESETS, Config
-from ..recommend import read_run_table
-from ..run import Run
+from ...data.dataset.folder import Description
+from ...data.dataset.splits import PARTS
+from ...data.embeddings.file import EmbeddingFile
+from ...data.runtime.errors import CinefuseError
+from ..runs.run import Run
+from ..serving.recommend import read_run_table
+from ..settings.config import PRESETS, Config
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from ...data.errors import UsageError
 from ...data.pages.charts import COLOURS, Chart
 from ...data.pages.page import counted, render, write_page
-from ..compare import compare
-from ..evaluate import Evaluation, Tested, evaluate
-from ..metrics import rmse
-from ..run import Run
-from ..run_dataset import dataset_of
-from .attention import looking
+from ...data.runtime.errors import UsageError
+from ..evaluation.comparison import compare
+from ..evaluation.evaluate import Evaluation, Tested, evaluate
+from ..evaluation.metrics import rmse
+from ..runs.dataset_of_run import dataset_of
+from ..runs.run import Run
+from .attention_gallery import looking
 from .calibration import calibration, level_shares, slope
-from .charts import (
+from .example_users import Shelf, shelves
+from .item_errors import fair_least, film_errors
+from .item_pictures import FilmPictures, ShownFilm
+from .learning_curves import Curve, learning_curves
+from .popularity import bands
+from .provenance import Fact, dataset_name, duration, model_in_words, provenance
+from .report_charts import (
     calibration_chart,
     chance_chart,
     difference_chart,
@@ -34,12 +40,8 @@ from .charts import (
     popularity_chart,
     rmse_chart,
 )
-from .film_errors import fair_least, film_errors
-from .film_pictures import FilmPictures, ShownFilm
-from .learning_curves import Curve, learning_curves
-from .popularity import bands
-from .provenance import Fact, dataset_name, duration, model_in_words, provenance
-from .shelves import Shelf, shelves
+
+_TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 
 MOST_RUNS = COLOURS
 _FILMS = 6
@@ -112,7 +114,7 @@ def write_report(
     least = fair_least(tested[0])
     looked = looking(run, tested[0], folder, cache)
     html = render(
-        "report.html",
+        _TEMPLATE,
         name=names[0],
         names=names,
         run=run,

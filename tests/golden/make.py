@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.layout import ModalityLayout
-from cinefuse.data.precision import numpy_dtype
-from cinefuse.data.rows import RowWriter
-from cinefuse.data.status import Reason, Status
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.number_formats import numpy_dtype
+from cinefuse.data.embeddings.rows import RowWriter
+from cinefuse.data.embeddings.status import Reason, Status
 
 STATES = [
     (Status.OK, Reason.NONE),

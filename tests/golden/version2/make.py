@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cinefuse.data.embeddings import EmbeddingFile
-from cinefuse.data.rows import RowWriter
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.embeddings.rows import RowWriter
 
 VERSION1 = runpy.run_path(str(Path(__file__).parents[1] / "make.py"))
 STATES = VERSION1["STATES"]

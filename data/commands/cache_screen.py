@@ -1,0 +1,175 @@
+"""What the commands of `cinefuse cache` say on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.summary import Failure
+from ..embeddings.verification import Report
+from ..runtime.terminal import screen, size
+from ..runtime.untrusted_text import printable
+from ..sharing.diff import Difference, RowDifference
+from ..sharing.lineage import told_in_lines
+
+_MOST_PROBLEMS = 20
+
+
+def show_overview(told: dict[str, Any]) -> None:
+    """One screen: what the file is, what made it, how much of the catalogue it covers."""
+    console = screen()
+    state = "complete" if told["complete"] else "unfinished: run the same extract again to go on"
+    line = Text.assemble(
+        (printable(told["path"]), "bold"), f"  {size(told['bytes'])}, {told['items']:,} items, {state}"
+    )
+    console.print(line, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    table.add_column("")
+    for name in told["modalities"]:
+        table.add_column(name)
+    columns = [_column(modality) for modality in told["modalities"].values()]
+    for row in columns[0]:
+        table.add_row(row, *(printable(column.get(row, "")) for column in columns))
+    console.print(table)
+    about = told["about"]
+    for key in ("catalogue", "source", "licence", "made_by"):
+        if about.get(key):
+            console.print(f"{key.replace('_', ' '):<11} {printable(about[key])}", soft_wrap=True)
+    if isinstance(about.get("libraries"), dict):
+        libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
+        console.print(f"libraries   {printable(libraries)}", soft_wrap=True)
+    for number, step in enumerate(told_in_lines(about)):
+        console.print(f"{'lineage' if number == 0 else '':<11} {printable(step)}", soft_wrap=True)
+    console.print(f"digest      {told['content_digest']}", soft_wrap=True)
+
+
+def _column(modality: dict[str, Any]) -> dict[str, str]:
+    fingerprint, status = modality["fingerprint"], modality["status"]
+    tokens, per_item = modality["tokens"], modality["tokens_per_item"]
+    grid = modality.get("grid")
+    if not (isinstance(grid, list) and len(grid) == 2):
+        grid = None  # whatever its writer claims
+    return {
+        "model": str(modality.get("model")),
+        "revision": str(modality.get("revision") or "local folder")[:16],
+        "weights": str(fingerprint.get("weights"))[:16],
+        "layer": str(fingerprint.get("layer")),
+        "computed in": str(fingerprint.get("precision")),
+        "stored as": f"{modality['dtype']} x {modality['width']}",
+        "tokens": f"{tokens:,}" + (f", {grid[0]} x {grid[1]} patches each" if grid else "")
+        if tokens
+        else "none, CLS alone",
+        "per item": "" if grid or not per_item or not tokens else "{} - {} - {} (5 %, median, 95 %)".format(*per_item),
+        "bytes": size(modality["bytes"]),
+        "with embedding": f"{status['ok'] + status['truncated']:,}",
+        "  of those cut": f"{status['truncated']:,}",
+        "missing": f"{status['missing']:,}",
+        "failed": f"{status['failed']:,}",
+        "pending": f"{status['pending']:,}",
+    }
+
+
+def show_failures(found: Iterable[Failure]) -> None:
+    """A table of every item without an embedding, and why."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("item", overflow="fold")
+    for column in ("modality", "status", "why"):
+        table.add_column(column)
+    for failure in found:
+        names = printable(failure.item), failure.modality, failure.status.name.lower()
+        table.add_row(*names, failure.reason.sentence)
+    screen().print(table if table.row_count else "every item has its embeddings")
+
+
+def show_report(report: Report) -> None:
+    """What `verify` found, problem by problem, at most twenty of them."""
+    console = screen()
+    for problem in report.problems[:_MOST_PROBLEMS]:
+        console.print(printable(problem), soft_wrap=True)
+    if len(report.problems) > _MOST_PROBLEMS:
+        console.print(f"... and {len(report.problems) - _MOST_PROBLEMS:,} more (--json has them all)")
+    waiting = " and ".join(f"{count:,} {name}" for name, count in report.pending.items() if count)
+    if waiting:
+        console.print(f"{waiting} rows are pending: run the same extract again")
+    if report.complete:
+        sound = f"sound. {report.rows:,} items, {size(report.bytes)}, every checksum agrees"
+        console.print(f"{printable(report.path)}: {sound}", soft_wrap=True)
+
+
+@contextmanager
+def verify_bar(path: Path) -> Iterator[Callable[[int], None]]:
+    """A bar over the bytes of `path`, gone when done, nothing at all in a log; yields what is told of bytes read."""
+    with bytes_bar("verifying", path.stat().st_size if path.is_file() else None) as advance:
+        yield advance
+
+
+@contextmanager
+def bytes_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar over so many bytes, gone when done, nothing at all in a log; yields what is told of bytes done."""
+    columns = (TextColumn(verb), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def show_made(path: Path) -> None:
+    """One line about an embedding file that was just made, and what it waits for."""
+    with EmbeddingFile.open(path, pending=True) as file:
+        what = " + ".join(f"{name} {file[name].dtype}" for name in file.modalities)
+        waiting = " and ".join(f"{count:,} {name}" for name, count in file.pending.items() if count)
+        line = f"{printable(path)}: {len(file):,} items, {what}, {size(file.header.file_length)}"
+        screen().print(f"{line}, digest {file.content_digest}", soft_wrap=True)
+        if waiting:
+            screen().print(f"{waiting} rows are pending as they were: `cinefuse extract` into this file finishes them")
+
+
+def show_difference(found: Difference, most: int) -> None:
+    """What `diff` found: what is in one file alone, then the rows that differ, at most so many."""
+    console = screen()
+    for path, items, modalities in zip(found.files, found.only_in, found.modalities_only_in, strict=True):
+        if items:
+            some = ", ".join(printable(item) for item in items[:most]) + (", ..." if len(items) > most else "")
+            console.print(f"only in {printable(path)}: {len(items):,} items: {some}", soft_wrap=True)
+        if modalities:
+            console.print(f"only in {printable(path)}: {' and '.join(modalities)}", soft_wrap=True)
+    for name, told in found.fingerprints.items():
+        for line in told:
+            console.print(f"{name} was made differently: {printable(line)}", soft_wrap=True)
+    if not found.same_order:
+        console.print("the items lie in another order")
+    for name, count in found.compared.items():
+        rows = [row for row in found.rows if row.modality == name]
+        apart = [row.max_abs for row in rows if row.max_abs is not None]
+        cosines = [row.cosine for row in rows if row.cosine is not None]
+        by = f"; by at most {max(apart):.3g}, cosine at least {min(cosines):.6f}" if apart else ""
+        console.print(f"{name}: {len(rows):,} of {count:,} items differ{by}")
+    if found.rows:
+        _show_rows(found.rows, most)
+    if found.equal:
+        console.print("equal: same items, same order, same embeddings")
+
+
+def _show_rows(rows: list[RowDifference], most: int) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("item", overflow="fold")
+    for column in ("modality", "what", "largest difference", "smallest cosine"):
+        table.add_column(column)
+    worst = sorted(rows, key=lambda row: (not row.what, -(row.max_abs or 0.0)))[:most]
+    for row in worst:
+        values = (
+            "" if row.max_abs is None else f"{row.max_abs:.4g}",
+            "" if row.cosine is None else f"{row.cosine:.7f}",
+        )
+        table.add_row(printable(row.item), row.modality, printable(row.what), *values)
+    screen().print(table)
+    if len(rows) > most:
+        screen().print(f"... and {len(rows) - most:,} more (--json has them all)")

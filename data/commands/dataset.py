@@ -1,0 +1,150 @@
+"""The `cinefuse data` commands: dataset folders are made, fetched and looked at.
+
+Everything heavy is imported inside the commands, so that ``cinefuse --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Make, fetch and look at dataset folders.")
+
+
+@app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, ml-latest-small, ml-25m or ml-32m")],
+    out: Annotated[Path, typer.Argument(help="a folder, or the name of the .zip to write")],
+    mirror: Annotated[str | None, typer.Option(envvar="CINEFUSE_MIRROR", help="address to fetch from instead")] = None,
+    checksum: Annotated[str | None, typer.Option(help="md5:HEX or sha256:HEX to expect instead")] = None,
+) -> None:
+    """Download a MovieLens archive: resumed, retried, and checked before it gets its name."""
+    from ..sources.archives import GROUPLENS, fetch
+    from .dataset_screen import download_bar
+
+    with download_bar(name) as progress:
+        fetched = fetch(name, out, mirror=mirror or GROUPLENS, checksum=checksum, progress=progress)
+    typer.echo(f"{fetched.file}: sha256 {fetched.sha256}" + (" (was there already)" if fetched.already else ""))
+
+
+@app.command("info")
+def data_info(
+    dataset: Annotated[Path, typer.Argument(help="dataset folder")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Count what a dataset folder holds: items, plots, posters, ratings, duplicates, splits."""
+    from ..dataset.summary import dataset_info
+
+    info = dataset_info(dataset)
+    if as_json:
+        typer.echo(json.dumps(info, indent=2, ensure_ascii=False))
+        return
+    from .dataset_screen import show_info
+
+    show_info(info)
+
+
+import_app = typer.Typer(no_args_is_help=True, help="Make a dataset folder from what you have.")
+app.add_typer(import_app, name="import")
+
+PostersOption = Annotated[Path | None, typer.Option(help="folder that poster paths start from")]
+EncodingOption = Annotated[str, typer.Option(help="encoding of CSV, TSV and JSON lines files")]
+CopyPostersOption = Annotated[bool, typer.Option("--copy-posters", help="copy the posters into the dataset")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="refuse ids given twice")]
+TagsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="column whose words become tags, may be given again (else director, actors, country, ... where there)",
+    ),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="replace an existing dataset")]
+
+
+def _column(holds: str) -> Any:
+    return typer.Option(metavar="COLUMN", help=f"column with the {holds}", rich_help_panel="Columns")
+
+
+@import_app.command("movielens")
+def data_import_movielens(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="GroupLens zip, or a folder with its files")],
+    out: Annotated[Path, typer.Argument(help="dataset folder to make")],
+    items: Annotated[Path | None, typer.Option(help="table of plots and posters, joined by film id")] = None,
+    posters: PostersOption = None,
+    tags: TagsOption = None,
+    encoding: EncodingOption = "utf-8",
+    copy_posters: CopyPostersOption = False,
+    strict: StrictOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make a dataset from MovieLens 100K, 1M, latest-small, 20M, 25M or 32M, official folds included.
+
+    A folder may hold the ratings of 1M as ratings.dat or ratings*.parquet, and movies.dat and users.dat with a prefix.
+    """
+    from ..dataset.assembly import Choices
+    from ..sources.movielens import import_movielens
+    from .dataset_screen import show_import
+
+    choices = Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ())
+    show_import(import_movielens(source, out, items=items, posters=posters, encoding=encoding, choices=choices))
+
+
+@import_app.command("table")
+def data_import_table(
+    out: Annotated[Path, typer.Argument(help="dataset folder to make")],
+    items: Annotated[Path, typer.Option(help="table of films: .csv, .tsv, .parquet, .jsonl")],
+    ratings: Annotated[Path | None, typer.Option(help="table of ratings, of the same kinds")] = None,
+    posters: PostersOption = None,
+    tags: TagsOption = None,
+    item_id: Annotated[str | None, _column("film id")] = None,
+    title: Annotated[str | None, _column("title")] = None,
+    year: Annotated[str | None, _column("year")] = None,
+    genres: Annotated[str | None, _column("genres, a list or separated text")] = None,
+    text: Annotated[str | None, _column("plot")] = None,
+    poster: Annotated[str | None, _column("poster path")] = None,
+    user_id: Annotated[str | None, _column("user id")] = None,
+    rating_item_id: Annotated[str | None, _column("film id in the rating table")] = None,
+    rating: Annotated[str | None, _column("rating")] = None,
+    timestamp: Annotated[str | None, _column("seconds since 1970")] = None,
+    genre_separator: Annotated[str, typer.Option(help="what stands between genres")] = "|",
+    scale: Annotated[str | None, typer.Option(help="LOWEST:HIGHEST rating, for instance 0.5:5")] = None,
+    encoding: EncodingOption = "utf-8",
+    copy_posters: CopyPostersOption = False,
+    strict: StrictOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make a dataset from a table of films and, where there is one, a table of ratings.
+
+    Familiar column names are found by themselves; an option names any other.
+    """
+    from ..dataset.assembly import Choices
+    from ..sources.own_tables import import_table, parse_scale
+    from .dataset_screen import show_import
+
+    columns = {
+        "item_id": item_id,
+        "title": title,
+        "year": year,
+        "genres": genres,
+        "text": text,
+        "poster": poster,
+        "user_id": user_id,
+        "rating_item_id": rating_item_id,
+        "rating": rating,
+        "timestamp": timestamp,
+    }
+    report = import_table(
+        out,
+        items,
+        ratings,
+        posters=posters,
+        columns=columns,
+        genre_separator=genre_separator,
+        scale=parse_scale(scale) if scale else None,
+        encoding=encoding,
+        choices=Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ()),
+    )
+    show_import(report)

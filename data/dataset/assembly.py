@@ -1,0 +1,155 @@
+"""From parts in hand (items, ratings, users, folds, posters) to a dataset folder, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ..runtime.errors import BadInput
+from .folder import ITEM_COLUMNS, Description, Staging, is_integer_id, poster_root_as_written
+from .items import without_repeats
+from .ratings import rating_counts, write_fold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .ratings import RatingTable
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user asked of an import: replace OUT, refuse doubtful rows, copy the posters, take tags from columns."""
+
+    overwrite: bool = False
+    strict: bool = False
+    copy_posters: bool = False
+    tags: Sequence[str] = ()
+
+
+@dataclass
+class Parts:
+    """Everything an import found; ``name`` is the source's, as messages say it.
+
+    ``items`` has the columns of `items.parquet`, ids as text, and ``row``. ``folds`` maps a fold's name to its "train"
+    and "test" tables. ``posters`` is where poster paths start (None: there are none).
+    """
+
+    name: str
+    items: pl.DataFrame
+    ratings: RatingTable | None
+    posters: Path | None = None
+    users: pl.DataFrame | None = None
+    folds: dict[str, dict[str, RatingTable]] = field(default_factory=dict)
+    sources: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import made: the dataset folder, its counts by name, and one sentence for each thing to know about it."""
+
+    folder: Path
+    counts: dict[str, int]
+    warnings: list[str]
+
+
+def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> ImportReport:
+    """Write all files of a dataset into the staged folder; its final place is ``out``.
+
+    Item ids become Int64 where those of items and ratings alike are all canonical integers, else both stay text.
+    """
+    items, repeats = without_repeats(parts.items, parts.name, strict=choices.strict)
+    if items.is_empty():
+        raise BadInput(f"{parts.name}: there are no items; a dataset needs at least one")
+    integers = {"user_id": True, "item_id": True} if parts.ratings is None else parts.ratings.check()
+    integer_items = integers["item_id"] and bool(items.select(is_integer_id("item_id").all()).item())
+    items = items.select(list(ITEM_COLUMNS)).with_columns(
+        pl.col("item_id").cast(pl.Int64 if integer_items else pl.String)
+    )
+    items.write_parquet(staging.folder / "items.parquet", compression="zstd")
+    counts: dict[str, int] = {
+        "items": items.height,
+        "texts": items.height - items["text"].null_count(),
+        "posters": items.height - items["poster"].null_count(),
+    }
+    if tags := items["tags"].explode().drop_nulls().n_unique():
+        counts["tags"] = tags
+    warnings = [*parts.warnings, *repeats]
+    if parts.ratings is not None:
+        file = staging.folder / "ratings.parquet"
+        parts.ratings.write(file, integer_users=integers["user_id"], integer_items=integer_items)
+        found = rating_counts(file, items)
+        counts |= {key: found[key] for key in ("ratings", "users", "rated_items")}
+        warnings += _doubts(found)
+        _write_folds(parts.folds, staging.folder)
+    if parts.users is not None:
+        dtype = pl.Int64 if integers["user_id"] else pl.String
+        users = parts.users.with_columns(pl.col("user_id").cast(dtype))
+        users.write_parquet(staging.folder / "users.parquet", compression="zstd")
+    root = "."
+    if parts.posters is not None:
+        root, given = poster_root_as_written(parts.posters, out), items["poster"].drop_nulls().to_list()
+        if choices.copy_posters:
+            root, missing = copy_posters(given, parts.posters, staging.folder)
+            said = "they were not copied"
+        else:
+            missing = sum(poster_inside(parts.posters, poster) is None for poster in given)
+            said = "--posters names the folder that they start from"
+        if missing:
+            warnings.append(f"{missing:,} of {len(given):,} posters are not files inside {parts.posters}; {said}")
+    Description(out.resolve().name, root, parts.sources, counts).write(staging.folder)
+    return ImportReport(out, counts, warnings)
+
+
+def _write_folds(folds: dict[str, dict[str, RatingTable]], folder: Path) -> None:
+    if folds:
+        (folder / "splits").mkdir()
+    for name, tables in folds.items():
+        write_fold(folder / "ratings.parquet", name, tables, folder / "splits" / f"{name}.parquet")
+
+
+def _doubts(found: dict[str, Any]) -> list[str]:
+    doubts = []
+    if found["repeated_pairs"]:
+        doubts.append(f"{found['repeated_pairs']:,} ratings repeat a user and film already rated; they were kept")
+    if found["unknown_items"]:
+        doubts.append(
+            f"{found['unknown_item_ratings']:,} ratings name {found['unknown_items']:,} films that the items lack; "
+            "they were kept"
+        )
+    return doubts
+
+
+def poster_inside(root: Path, poster: str) -> Path | None:
+    """The file a relative poster path leads to, if it is a regular file inside ``root`` (both resolved); else None."""
+    if Path(poster).is_absolute():
+        return None
+    try:
+        file = (root / poster).resolve()
+        return file if file.is_relative_to(root.resolve()) and file.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # the last is a loop of links, until Python 3.13
+        return None
+
+
+def copy_posters(posters: list[str], source: Path, folder: Path) -> tuple[str, int]:
+    """Copy poster files into ``folder``/posters under their relative paths.
+
+    Gives where the paths start now (relative to ``folder``) and how many were no regular files inside ``source``.
+    """
+    # Paths that already start with "posters/" need no second folder of that name.
+    root = "." if posters and all(Path(poster).parts[:1] == ("posters",) for poster in posters) else "posters"
+    (folder / "posters").mkdir()
+    missing = 0
+    for poster in dict.fromkeys(posters):
+        file = poster_inside(source, poster)
+        if file is None or ".." in Path(poster).parts:
+            missing += 1
+            continue
+        target = folder / root / poster
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    return root, missing

@@ -1,0 +1,67 @@
+"""What an embedding file is, counted and told: the numbers behind `cinefuse cache info`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .file import EmbeddingFile
+from .status import Reason, Status
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One item without an embedding, or with one of a shortened text, and why."""
+
+    item: int | str
+    modality: str
+    status: Status
+    reason: Reason
+
+
+def overview(file: EmbeddingFile) -> dict[str, Any]:
+    """Everything `cache info` shows, ready for JSON.
+
+    path, bytes, items, complete, content_digest, about (as the header has it), modalities: for each its record from the
+    header plus dtype, width, tokens (in all), bytes, status (name -> items) and tokens_per_item (5 %, 50 %, 95 %).
+    """
+    return {
+        "path": str(file.path),
+        "bytes": file.header.file_length,
+        "items": len(file),
+        "complete": not any(file.pending.values()),
+        "content_digest": file.content_digest,
+        "about": dict(file.header.about),
+        "modalities": {name: _modality(file, name) for name in file.modalities},
+    }
+
+
+def _modality(file: EmbeddingFile, name: str) -> dict[str, Any]:
+    modality, datasets = file[name], file.header.datasets
+    lengths = np.diff(modality.offsets)[modality.has_embedding]
+    return dict(modality.record) | {
+        "dtype": modality.dtype,
+        "width": modality.width,
+        "tokens": len(modality.tokens),
+        "tokens_per_item": [int(q) for q in np.quantile(lengths, (0.05, 0.5, 0.95))] if lengths.size else [],
+        "bytes": datasets[f"{name}/cls"].length + datasets[f"{name}/tokens"].length,
+        "status": {status.name.lower(): int((modality.status == status).sum()) for status in Status},
+    }
+
+
+def failures(file: EmbeddingFile, *, truncated: bool = False) -> Iterator[Failure]:
+    """Every item whose input is missing or failed, and with `truncated` also those whose text was cut."""
+    shown = (Status.MISSING, Status.FAILED) + ((Status.TRUNCATED,) if truncated else ())
+    ids = file.ids
+    for name in file.modalities:
+        modality = file[name]
+        for row in np.flatnonzero(np.isin(modality.status, shown)).tolist():
+            yield Failure(
+                item=ids[row].item(),
+                modality=name,
+                status=Status(modality.status[row]),
+                reason=Reason(modality.reason[row]),
+            )

@@ -1,0 +1,56 @@
+"""Which of the conversions a person asks for: another number format, compressed or flat again, another program's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..runtime.errors import UsageError
+from .compression import compress, compression_of, decompress
+from .exports import FORMATS, write_as
+from .number_format import convert
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a conversion wrote: bytes in all, and whether that is an embedding file as every command reads it."""
+
+    bytes: int
+    embedding_file: bool
+
+
+def perform(
+    source: Path,
+    out: Path,
+    *,
+    dtype: str | None,
+    compression: str | None,
+    to: str | None,
+    overwrite: bool,
+    told: Callable[[int], None],
+) -> Made:
+    """Write to `out` what the options --dtype, --compression and --to ask for; a compressed `source` goes flat.
+
+    Raises UsageError where none or more than one is asked for, and what the conversions raise.
+    """
+    packed = compression_of(source)
+    asked = [option for option, value in (("--dtype", dtype), ("--compression", compression), ("--to", to)) if value]
+    if len(asked) > 1 or (packed is None and not asked):
+        found = " and ".join(asked) or "none"
+        raise UsageError(f"expected one of --dtype, --compression and --to, found {found}")
+    if packed is not None:
+        if dtype or to or compression not in (None, "none"):
+            raise UsageError(f"{source}: compressed with {packed}; first make it flat: --compression none")
+        decompress(source, out, overwrite=overwrite, told=told)
+        return Made(out.stat().st_size, True)
+    if dtype:
+        convert(source, out, dtype, overwrite=overwrite, told=told)
+        return Made(out.stat().st_size, True)
+    if compression:
+        if compression == "none":
+            raise UsageError(f"{source}: flat already; --compression takes gzip or zstd")
+        return Made(compress(source, out, compression, overwrite=overwrite, told=told), False)
+    if to not in FORMATS:
+        raise UsageError(f"--to: expected one of {', '.join(FORMATS)}, found {to}")
+    return Made(write_as(source, out, str(to), overwrite=overwrite, told=told), False)

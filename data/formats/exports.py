@@ -1,0 +1,238 @@
+"""The same embeddings for other programs: Parquet, Arrow, safetensors, NumPy arrays beside a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..embeddings.file import EmbeddingFile
+from ..embeddings.header import QUANTISED
+from ..embeddings.ids import IdArray
+from ..embeddings.modality import Modality
+from ..embeddings.status import Reason, Status
+from ..runtime.disk import put_in_place, reserve, write_all, writing
+from ..runtime.errors import BadInput
+from ..runtime.lock import growing
+from ..runtime.parallel import blocks_of_rows
+from ..sharing.copying import copy_run, created, new_file, refuse_damaged
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMATS: Final = ("parquet", "arrow", "safetensors", "npy")
+_VALUES = 2**23  # in one part of a table, in one block of an array
+# safetensors' names of dtypes; the order is that of their alignment, largest first, as tensors lie without gaps
+_SAFETENSORS: Final = {
+    "int64": "I64", "float32": "F32", "int32": "I32", "float16": "F16", "bfloat16": "BF16", "int8": "I8", "uint8": "U8",
+}  # fmt: skip
+_LEFT_OUT: Final = ("checksum", "batch")  # of use to this format's files alone
+
+Told = Callable[[int], None]
+
+
+def write_as(source: Path, out: Path, to: str, *, overwrite: bool = False, told: Told = lambda _: None) -> int:
+    """Write the finished embedding file `source` to `out` as one of `FORMATS`; returns the bytes written.
+
+    - parquet, arrow: a folder of parts, with a row for each item: item_id; of each modality its status, reason, cls (D
+      values) and tokens (a list of D values each), both null where there is no embedding. float16 stays, bfloat16 and
+      int8 become float32.
+    - safetensors: the datasets under their names, without copying through memory; text ids as bytes (N, longest).
+    - npy: a folder: items.parquet (item_id; of each modality status, reason, start and stop of its tokens), and
+      MODALITY_cls.npy, MODALITY_tokens.npy; bfloat16 becomes float32, int8 comes with its MODALITY_*_scale.npy.
+
+    Every row is checked first. Raises DamagedFile where the file is unfinished or rows are damaged, and what
+    `new_file` raises.
+    """
+    with EmbeddingFile.open(source) as file:
+        for name in file.modalities:
+            refuse_damaged(file, name, np.arange(len(file)))
+        if to == "safetensors":
+            with new_file(out, overwrite=overwrite) as working, writing(out):
+                _write_safetensors(file, working, told)
+            return out.stat().st_size
+        with _new_folder(out) as folder, writing(out):
+            if to == "npy":
+                _write_npy(file, folder, told)
+            else:
+                _write_table(file, folder, to, told)
+    return sum(part.stat().st_size for part in out.iterdir())
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    if not out.parent.is_dir() or out.exists():
+        raise BadInput(f"{out}: expected the path of a new folder in one that exists")
+    with growing(out) as working:
+        with writing(out):
+            working.mkdir()
+        yield working
+        with writing(out):
+            put_in_place(working, out)
+
+
+def _write_table(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None:
+    import polars as pl
+
+    for number, (start, stop) in enumerate(_batches(file)):
+        part = folder / f"part-{number:05}.{to}"
+        try:
+            if to == "parquet":
+                _frame(file, start, stop).write_parquet(part)
+            else:
+                _frame(file, start, stop).write_ipc(part)
+        except pl.exceptions.PolarsError as fault:
+            raise BadInput(f"{folder}: cannot be written ({str(fault).splitlines()[0]})") from None
+        told(_bytes_of(file, start, stop))
+        file.forget()
+
+
+def _batches(file: EmbeddingFile) -> Iterator[tuple[int, int]]:
+    values = np.zeros(len(file), np.int64)
+    for name in file.modalities:
+        values += (1 + np.diff(file[name].offsets)) * file[name].width
+    return blocks_of_rows(np.cumsum(values), _VALUES)
+
+
+def _bytes_of(file: EmbeddingFile, start: int, stop: int) -> int:
+    def of(modality: Modality) -> int:
+        tokens = int(modality.offsets[stop] - modality.offsets[start])
+        return (tokens + stop - start) * modality.width * modality.cls.itemsize
+
+    return sum(of(file[name]) for name in file.modalities)
+
+
+def _frame(file: EmbeddingFile, start: int, stop: int) -> pl.DataFrame:
+    """Rows `start` to `stop` as a table."""
+    import polars as pl
+
+    columns: list[pl.Series] = [_id_series(file.ids[start:stop])]
+    for name in file.modalities:
+        modality = file[name]
+        there = modality.has_embedding[start:stop]
+        first, last = int(modality.offsets[start]), int(modality.offsets[stop])
+        cls, tokens = _values(modality, "cls", start, stop), _values(modality, "tokens", first, last)
+        columns += _state(modality, name, start, stop)
+        columns.append(_vectors(f"{name}_cls", cls).set(pl.Series(~there), None) if stop > start else
+                       _vectors(f"{name}_cls", cls))  # fmt: skip
+        ends = modality.offsets[start + 1 : stop + 1] - first
+        columns.append(_lists(f"{name}_tokens", tokens, ends, there))
+    return pl.DataFrame(columns)
+
+
+def _id_series(ids: IdArray) -> pl.Series:
+    import polars as pl
+
+    return pl.Series("item_id", ids.tolist(), dtype=pl.Int64 if ids.dtype.kind == "i" else pl.String)
+
+
+def _state(modality: Modality, name: str, start: int, stop: int) -> list[pl.Series]:
+    import polars as pl
+
+    statuses = {status.value: status.name.lower() for status in Status}
+    reasons = {reason.value: reason.name.lower() for reason in Reason}
+    return [
+        pl.Series(
+            f"{name}_status", [statuses.get(s, str(s)) for s in modality.status[start:stop].tolist()], dtype=pl.String
+        ),
+        pl.Series(
+            f"{name}_reason", [reasons.get(r, str(r)) for r in modality.reason[start:stop].tolist()], dtype=pl.String
+        ),
+    ]
+
+
+def _values(modality: Modality, part: str, start: int, stop: int) -> npt.NDArray[Any]:
+    if modality.dtype in ("float16", "float32"):
+        values: npt.NDArray[Any] = getattr(modality, part)[start:stop]
+        return values
+    return modality.read(part, start, stop)
+
+
+def _vectors(name: str, values: npt.NDArray[Any]) -> pl.Series:
+    import polars as pl
+
+    flat = pl.Series(name, np.ascontiguousarray(values).reshape(-1))
+    return flat.reshape((len(values), values.shape[1])) if len(values) else pl.Series(
+        name, [], dtype=pl.Array(flat.dtype, values.shape[1])
+    )  # fmt: skip
+
+
+def _lists(name: str, tokens: npt.NDArray[Any], ends: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]) -> pl.Series:
+    """Tokens as lists: one for each row that has an embedding, null for the others."""
+    import polars as pl
+
+    vectors = _vectors(name, tokens)
+    row = np.searchsorted(ends, np.arange(len(tokens)), "right")
+    lists = pl.DataFrame({"row": row.astype(np.int64), name: vectors}).group_by("row", maintain_order=True).agg(name)
+    rows = pl.DataFrame({"row": np.arange(len(ends)), "there": there})
+    nothing = pl.lit([], dtype=pl.List(vectors.dtype))
+    joined = rows.join(lists, on="row", how="left", maintain_order="left")
+    return joined.select(pl.when("there").then(pl.col(name).fill_null(nothing)).alias(name)).to_series()
+
+
+def _write_safetensors(file: EmbeddingFile, working: Path, told: Told) -> None:
+    chosen = [d for d in file.header.datasets.values() if d.name.split("/")[1] not in _LEFT_OUT]
+    kind = {d.name: _SAFETENSORS.get(d.dtype, "U8") for d in chosen}
+    chosen.sort(key=lambda d: list(_SAFETENSORS.values()).index(kind[d.name]))
+    about = {
+        "format": "cinefuse embeddings",
+        "modalities": json.dumps(dict(file.header.modalities)),
+        "about": json.dumps(dict(file.header.about)),
+        "content_digest": file.content_digest,
+    }
+    header: dict[str, Any] = {"__metadata__": about}
+    at = 0
+    for dataset in chosen:
+        shape = [*dataset.shape, int(dataset.dtype[1:])] if dataset.dtype.startswith("S") else list(dataset.shape)
+        header[dataset.name] = {
+            "dtype": kind[dataset.name],
+            "shape": shape,
+            "data_offsets": [at, at + dataset.length],
+        }
+        at += dataset.length
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    place = 8 + len(text)
+    with file.path.open("rb") as source, created(working) as target:
+        reserve(target, place + at)
+        write_all(target, len(text).to_bytes(8, "little") + text, 0)
+        for dataset in chosen:
+            copy_run(source.fileno(), target, (dataset.offset, dataset.length, place), file.path, told)
+            place += dataset.length
+
+
+def _write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:
+    import polars as pl
+
+    columns = [_id_series(file.ids)]
+    for name in file.modalities:
+        modality = file[name]
+        columns += _state(modality, name, 0, len(file))
+        columns += [pl.Series(f"{name}_start", modality.offsets[:-1]), pl.Series(f"{name}_stop", modality.offsets[1:])]
+        for part in ("cls", "tokens"):
+            _write_array(modality, part, folder / f"{name}_{part}.npy", told)
+            if modality.dtype == QUANTISED:
+                np.save(folder / f"{name}_{part}_scale.npy", getattr(modality, f"{part}_scale"), allow_pickle=False)
+        if modality.input_ids is not None:
+            np.save(folder / f"{name}_input_ids.npy", modality.input_ids, allow_pickle=False)
+    pl.DataFrame(columns).write_parquet(folder / "items.parquet")
+
+
+def _write_array(modality: Modality, part: str, path: Path, told: Told) -> None:
+    stored = getattr(modality, part)
+    exact = modality.dtype != "bfloat16"
+    descr = stored.dtype.str if exact else "<f4"
+    at_once = max(1, _VALUES // modality.width)
+    with path.open("wb") as array:
+        np.lib.format.write_array_header_1_0(array, {"descr": descr, "fortran_order": False, "shape": stored.shape})
+        for start in range(0, len(stored), at_once):
+            stop = min(start + at_once, len(stored))
+            values = stored[start:stop] if exact else modality.read(part, start, stop)
+            array.write(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+            told(values.size * stored.itemsize)
+            del values

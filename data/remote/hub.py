@@ -1,0 +1,131 @@
+"""The Hugging Face Hub: addresses, rights and uploads by huggingface_hub, bytes by ranges like any other web file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..runtime.errors import BadInput, CinefuseError, UsageError
+from .address import HubPlace, redacted
+from .retry import Patience
+from .web_file import WebFile
+
+
+def open_hub_file(place: HubPlace, patience: Patience) -> WebFile:
+    """A file of a dataset repository, pinned to the commit that its revision names now: it cannot change underway.
+
+    Where `place` names no file, the repository's one .h5 file. Raises BadInput, UsageError.
+    """
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    with _told(place.shown):
+        info = _api().dataset_info(place.repo, revision=place.revision)
+    path = place.path or _only_file(place, [sibling.rfilename for sibling in info.siblings or []])
+    pinned = HubPlace(place.repo, info.sha, path)
+    found = _described(pinned)
+    if found is None:
+        raise BadInput(f"{HubPlace(place.repo, place.revision, path).shown}: there is no such file; check the address")
+    address = f"{_api().endpoint}/datasets/{place.repo}/resolve/{info.sha}/{quote(path)}"
+    sha256 = found.lfs.sha256 if found.lfs else None
+    return WebFile(address, patience, build_hf_headers(), pinned.shown, sha256)
+
+
+def find_hub_file(place: HubPlace, patience: Patience) -> WebFile | None:
+    """The same where the repository and the file exist, else None."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        if _described(place) is None:
+            return None
+    except RepositoryNotFoundError:
+        return None
+    return open_hub_file(place, patience)
+
+
+def has_card(place: HubPlace) -> bool:
+    """Whether the repository is there and has a README.md."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return _described(HubPlace(place.repo, place.revision, "README.md")) is not None
+    except RepositoryNotFoundError:
+        return False
+
+
+def push_to_hub(place: HubPlace, contents: dict[str, Path | bytes], *, public: bool) -> str:
+    """Add the files in one commit (all of them appear, or none); the commit's hash.
+
+    A repository that does not exist is made, private unless `public`. huggingface_hub retries, and never sends bytes
+    that the Hub has already.
+    """
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    api = _api()
+    with _told(place.shown):
+        if not api.repo_exists(place.repo, repo_type="dataset"):
+            api.create_repo(place.repo, repo_type="dataset", private=not public, exist_ok=True)
+        operations = [
+            CommitOperationAdd(path, str(content) if isinstance(content, Path) else content)
+            for path, content in contents.items()
+        ]
+        names = ", ".join(contents)
+        commit = api.create_commit(
+            place.repo,
+            operations,
+            repo_type="dataset",
+            revision=place.revision,
+            commit_message=f"Add {names} with cinefuse",
+        )
+    return str(commit.oid)
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="cinefuse")
+
+
+def _described(place: HubPlace) -> Any:
+    """What the Hub says of one file; None where there is none. RepositoryNotFoundError goes through."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    with _told(place.shown, RepositoryNotFoundError):
+        found = _api().get_paths_info(place.repo, [place.path], repo_type="dataset", revision=place.revision)
+    return found[0] if found else None
+
+
+def _only_file(place: HubPlace, names: list[str]) -> str:
+    files = [name for name in names if name.endswith(".h5")]
+    if len(files) != 1:
+        told = ", ".join(files[:5]) if files else "none"
+        raise UsageError(f"{place.shown}: which file? It has {len(files):,} that end in .h5: {told}")
+    return files[0]
+
+
+@contextmanager
+def _told(shown: str, *through: type[Exception]) -> Iterator[None]:
+    """Turn whatever huggingface_hub raises into one line without tokens."""
+    try:
+        yield
+    except CinefuseError:
+        raise
+    except Exception as fault:
+        if isinstance(fault, through):
+            raise
+        kind = type(fault).__name__
+        advice = {
+            "RepositoryNotFoundError": "there is no such dataset, or your token may not see it (`hf auth login`)",
+            "GatedRepoError": "its owner grants access on its page; ask there, then `hf auth login`",
+            "RevisionNotFoundError": "there is no such revision",
+            "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids the Hub: unset it",
+            "BadRequestError": "the Hub did not accept it",
+        }.get(kind)
+        reason = next((line for line in redacted(fault.__cause__ or fault).splitlines() if line.strip()), kind)[:300]
+        raise BadInput(f"{shown}: {advice or 'the Hub could not be used'} ({reason})") from None

@@ -1,0 +1,1 @@
+"""The command `cinefuse extract` and what it prints. Imports the other rooms of `extract`, lazily."""

@@ -1,0 +1,273 @@
+"""What there is to encode, before any model loads: token ids, digests, statuses, and the batches that will run.
+
+The plan depends on the catalogue and the settings alone. A resumed job therefore runs the same batches, and padding,
+kernel choice and rounding come out the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.embeddings.header import item_size
+from ...data.embeddings.layout import ModalityLayout
+from ...data.embeddings.status import Reason, Status
+from ...data.runtime.errors import BadInput
+from .poster_files import PosterLimits, PosterProblem, read_poster
+from .poster_header import checked_format
+
+_TEXTS_AT_A_TIME = 512
+MOST_PADDING = 0.05
+
+
+@dataclass(frozen=True)
+class ModalityPlan:
+    """One modality of a catalogue of N items, ready to be laid out.
+
+    `status` and `reason` (N,) are the outcomes as far as they are known now; `lengths` (N,) counts token rows,
+    the CLS position not among them; `digest` (N, 32) is the SHA-256 of the inputs; `batch` (N,) the number of the
+    batch that encodes an item, -1 for none. Text has `input_ids` (sum of lengths,) and the ids that frame them.
+    """
+
+    name: str
+    width: int
+    status: npt.NDArray[np.uint8]
+    reason: npt.NDArray[np.uint8]
+    lengths: npt.NDArray[np.int64]
+    digest: npt.NDArray[np.uint8]
+    batch: npt.NDArray[np.int32]
+    input_ids: npt.NDArray[np.int32] | None = None
+    cls_id: int = 0
+    pad_id: int = 0
+    keeps_tokens: bool = True
+
+    @property
+    def stored_lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) Rows of tokens that the file keeps of each item: none where only CLS is kept."""
+        return self.lengths if self.keeps_tokens else np.zeros_like(self.lengths)
+
+    @property
+    def encodable(self) -> npt.NDArray[np.bool_]:
+        """(N,) True where there is an input that an encoder can read."""
+        readable: npt.NDArray[np.bool_] = (self.status == Status.OK) | (self.status == Status.TRUNCATED)
+        return readable
+
+    @property
+    def distinct(self) -> npt.NDArray[np.int64]:
+        """The first row of each distinct encodable input, ascending: what the encoder runs over."""
+        rows = np.flatnonzero(self.encodable)
+        _, first = np.unique(self.digest[rows], axis=0, return_index=True)
+        return np.sort(rows[first])
+
+    @property
+    def positions(self) -> int:
+        """Token positions the encoder reads, CLS included, each distinct input once, without padding."""
+        return int((self.lengths[self.distinct] + 1).sum())
+
+    @property
+    def padding(self) -> float:
+        """The share of padding among all positions of all batches."""
+        lengths, numbers = self.lengths[self.distinct] + 1, self.batch[self.distinct]
+        if not lengths.size:
+            return 0.0
+        longest = np.zeros(numbers.max() + 1, np.int64)
+        np.maximum.at(longest, numbers, lengths)
+        return 1 - float(lengths.sum() / longest[numbers].sum())
+
+    def layout(self, record: Mapping[str, Any], dtype: str) -> ModalityLayout:
+        """The layout of this modality in a file that stores `dtype` and calls it `record`."""
+        ids = self.input_ids if self.keeps_tokens or self.input_ids is None else self.input_ids[:0]
+        return ModalityLayout(record, self.width, dtype, self.stored_lengths, self.digest, self.batch, ids)
+
+    def stored_bytes(self, dtype: str, rows: npt.NDArray[np.bool_] | None = None) -> int:
+        """Bytes of cls and tokens in the file, of all items or of `rows` (N,)."""
+        lengths = self.stored_lengths if rows is None else self.stored_lengths[rows]
+        return int(len(lengths) + lengths.sum()) * self.width * item_size(dtype)
+
+    @cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """(N + 1,) Where the token ids of each item begin in `input_ids`, and where the last ones end."""
+        return np.concatenate(([0], np.cumsum(self.lengths)))
+
+    def taking(self, rows: npt.NDArray[np.int64]) -> ModalityPlan:
+        """The plan of these `rows` (K,) alone, in their order."""
+        ids = self.input_ids
+        if ids is not None:
+            ids = np.concatenate([ids[self.starts[row] : self.starts[row + 1]] for row in rows.tolist()])
+        return replace(
+            self,
+            status=self.status[rows],
+            reason=self.reason[rows],
+            lengths=self.lengths[rows],
+            digest=self.digest[rows],
+            batch=self.batch[rows],
+            input_ids=ids,
+        )
+
+    def without(self, rows: npt.NDArray[np.bool_], cut: Callable[[ModalityPlan], ModalityPlan]) -> ModalityPlan:
+        """This plan with batches, made by `cut`, only for those encodable items that are not among `rows` (N,)."""
+        fewer = cut(replace(self, status=np.where(rows, np.uint8(Status.MISSING), self.status)))
+        return replace(self, batch=fewer.batch)
+
+
+def plan_text(
+    texts: Iterable[str | None], tokenizer: Any, *, width: int, max_length: int, progress: Callable[[int], None]
+) -> ModalityPlan:
+    """Tokenise `texts` (None: the item has none), at most `max_length` positions each; `cut_text` makes the batches.
+
+    Raises BadInput where the tokenizer puts no CLS token in front.
+    """
+    status, reason, lengths, digests, pieces = [], [], [], [], []
+    for chunk in _chunks(texts, _TEXTS_AT_A_TIME):
+        tokenised = iter(_tokenise([text for text in chunk if text is not None], tokenizer, max_length))
+        for text in chunk:
+            ids, cut = next(tokenised) if text is not None else (np.empty(0, np.int32), False)
+            outcome = _text_outcome(text, ids, cut)
+            status.append(outcome[0])
+            reason.append(outcome[1])
+            kept = ids if outcome[0] in (Status.OK, Status.TRUNCATED) else ids[:0]
+            lengths.append(len(kept))
+            pieces.append(kept)
+            digests.append(hashlib.sha256(_utf8(text)).digest() if len(kept) else bytes(32))
+        progress(len(chunk))
+    return ModalityPlan(
+        name="text",
+        width=width,
+        status=np.array(status, np.uint8),
+        reason=np.array(reason, np.uint8),
+        lengths=np.array(lengths, np.int64),
+        digest=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+        batch=np.full(len(status), -1, np.int32),
+        input_ids=np.concatenate(pieces) if pieces else np.empty(0, np.int32),
+        cls_id=int(tokenizer.cls_token_id),
+        pad_id=int(tokenizer.pad_token_id or 0),
+    )
+
+
+def plan_posters(
+    posters: list[str | None],
+    root: Path,
+    limits: PosterLimits,
+    *,
+    width: int,
+    patches: int,
+    progress: Callable[[int], None],
+) -> ModalityPlan:
+    """Read and probe every poster (None: the item has none); `cut_posters` makes the batches. No pixel is decoded."""
+
+    def probe(path: str | None) -> tuple[Status, Reason, bytes]:
+        if path is None:
+            return Status.MISSING, Reason.NOT_GIVEN, bytes(32)
+        try:
+            raw = read_poster(path, root, limits)
+            checked_format(raw, limits)
+        except PosterProblem as problem:
+            return Status.FAILED, problem.reason, bytes(32)
+        return Status.OK, Reason.NONE, hashlib.sha256(raw).digest()
+
+    outcomes: list[tuple[Status, Reason, bytes]] = []
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2), "probe") as pool:
+        for chunk in _chunks(posters, 256):
+            outcomes += pool.map(probe, chunk)
+            progress(len(chunk))
+    status = np.array([outcome[0] for outcome in outcomes], np.uint8)
+    return ModalityPlan(
+        name="image",
+        width=width,
+        status=status,
+        reason=np.array([outcome[1] for outcome in outcomes], np.uint8),
+        lengths=np.where(status == Status.OK, patches, 0).astype(np.int64),
+        digest=np.frombuffer(b"".join(outcome[2] for outcome in outcomes), np.uint8).reshape(-1, 32),
+        batch=np.full(len(status), -1, np.int32),
+    )
+
+
+def cut_text(plan: ModalityPlan, budget: int, enough: int | None = None) -> ModalityPlan:
+    """`plan` with batches of at most `budget` positions, padding included, over rows sorted by length.
+
+    The longest come first, so that a batch that does not fit the memory is met in the first seconds. A batch also ends
+    where one more row would raise its padding above 5 %, and, once it has `enough` positions, where the next row is
+    shorter: a batch of one length needs neither padding nor mask.
+    """
+    enough = budget if enough is None else enough
+    rows = plan.distinct
+    order = rows[np.argsort(-plan.lengths[rows], kind="stable")]
+    numbers = np.full(len(plan.status), -1, np.int32)
+    number, longest, count, total = -1, 0, 0, 0
+    for row in order.tolist():
+        length = int(plan.lengths[row]) + 1
+        padded = longest * (count + 1)
+        full = padded > budget or (length < longest and total >= enough)
+        if number < 0 or full or total + length < (1 - MOST_PADDING) * padded:
+            number, longest, count, total = number + 1, length, 0, 0
+        numbers[row] = number
+        count, total = count + 1, total + length
+    return replace(plan, batch=_with_duplicates(plan, numbers))
+
+
+def cut_posters(plan: ModalityPlan, size: int) -> ModalityPlan:
+    """`plan` with batches of `size` posters, in the catalogue's order."""
+    rows = plan.distinct
+    numbers = np.full(len(plan.status), -1, np.int32)
+    numbers[rows] = np.arange(len(rows)) // size
+    return replace(plan, batch=_with_duplicates(plan, numbers))
+
+
+def _with_duplicates(plan: ModalityPlan, numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """An item whose input stood before belongs to the batch that encodes it."""
+    rows = np.flatnonzero(plan.encodable)
+    if rows.size:
+        _, first, group = np.unique(plan.digest[rows], axis=0, return_index=True, return_inverse=True)
+        numbers[rows] = numbers[rows[first[group.reshape(-1)]]]
+    return numbers
+
+
+def _text_outcome(text: str | None, ids: npt.NDArray[np.int32], cut: bool) -> tuple[Status, Reason]:
+    if text is None:
+        return Status.MISSING, Reason.NOT_GIVEN
+    if len(ids) <= 1:  # the closing special token alone: no word was left after the tokenizer's cleaning
+        return Status.MISSING, Reason.EMPTY
+    return (Status.TRUNCATED, Reason.TOO_LONG) if cut else (Status.OK, Reason.NONE)
+
+
+def _tokenise(texts: list[str], tokenizer: Any, max_length: int) -> Iterator[tuple[npt.NDArray[np.int32], bool]]:
+    """Token ids behind the CLS position, and whether the text was cut."""
+    if not texts:
+        return
+    readable = [_utf8(text).decode() for text in texts]
+    found = tokenizer(
+        readable, truncation=True, max_length=max_length, return_overflowing_tokens=True,
+        return_attention_mask=False, return_token_type_ids=False,
+    )  # fmt: skip
+    sample = np.asarray(found["overflow_to_sample_mapping"])
+    first = np.searchsorted(sample, np.arange(len(texts)))
+    pieces = np.bincount(sample, minlength=len(texts))
+    for index in range(len(texts)):
+        ids = np.array(found["input_ids"][first[index]], np.int32)
+        if not len(ids) or ids[0] != tokenizer.cls_token_id:
+            raise BadInput(
+                f"{tokenizer.name_or_path}: expected a tokenizer that puts a CLS token in front, as BERT's does; "
+                "choose a BERT-like text model"
+            )
+        yield ids[1:], bool(pieces[index] > 1)
+
+
+def _utf8(text: str | None) -> bytes:
+    # a lone surrogate has no UTF-8; it becomes "?" rather than an error that stops the job
+    return (text or "").encode("utf-8", "replace")
+
+
+def _chunks(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(values)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

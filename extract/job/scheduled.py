@@ -1,0 +1,48 @@
+"""A whole extraction as a scheduler sees it: started, watched by its events, stopped by SIGTERM, ended with a code."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from ...data.runtime.event_log import EventLog
+from ...data.runtime.progress import Terminal, Watcher
+from ...data.runtime.termination import ending_on_sigterm
+from ..cluster.connection import Cluster
+from .settings import Settings
+from .slices import Slice
+
+
+def run_batch(
+    dataset: Path,
+    out: Path,
+    settings: Settings,
+    share: Slice | None = None,
+    cluster: Cluster | None = None,
+    log: str | None = None,
+) -> None:
+    """Extract, telling people on the terminal and programs in `log` (a file, or ``-``: standard output).
+
+    Raises Terminated where SIGTERM came, Interrupted on Ctrl-C: whatever is finished is kept.
+    """
+    events = None if log is None else EventLog(log, Terminal())
+    watcher: Watcher = events or Terminal()
+    job: AbstractContextManager[None] = nullcontext()
+    if events is not None:
+        told = {"dataset": str(dataset), "out": str(out), "engine": "local" if cluster is None else "ray"}
+        job = events.job("extract", **told, **({"slice": str(share)} if share else {}))
+    with job, ending_on_sigterm(f"what is finished is kept in {out}.partial: run the same command again to go on"):
+        from ..commands.screen import show_summary
+        from .extraction import Engine, ThisProcess, extract
+
+        engine: AbstractContextManager[Engine] = nullcontext(ThisProcess())
+        if cluster is not None:
+            from ..cluster.engine import RayEngine
+
+            engine = RayEngine(cluster, settings, out, watcher)
+        with engine as encoding:
+            summary = extract(dataset, out, encoding.settled(settings), watcher, share=share, engine=encoding)
+        for outcome in summary.outcomes:
+            watcher.event("done", **outcome.told)
+        watcher.event("file", path=str(out), bytes=summary.bytes, content_digest=summary.content_digest)
+        show_summary(summary, share, aside=log == "-")

@@ -1,0 +1,304 @@
+"""Which model: a Hugging Face id or a local folder, its revision, configuration and hashes. Loads no weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ...data.mini import MINI, mini_encoder
+from ...data.runtime.disk import sha256_of
+from ...data.runtime.errors import BadInput
+
+Modality = Literal["text", "image"]
+
+CONFIG = "config.json"
+PROCESSOR = "preprocessor_config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+_SHARDS = "model-*-of-*.safetensors"
+_TOKENIZER = (
+    "tokenizer*",
+    "vocab*",
+    "merges*",
+    "special_tokens*",
+    "added_tokens*",
+    "sentencepiece*",
+    "spiece*",
+    "*.spm",
+)
+_SETTINGS_OF_NO_EFFECT = {"_valid_processor_keys", "_processor_class", "processor_class", "auto_map", "return_tensors"}
+# These count positions from their padding id + 1 onwards, so that their table holds fewer tokens than it has rows.
+_POSITIONS_AFTER_PADDING = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "longformer",
+    "data2vec-text",
+}
+# These interpolate their position embeddings (or rotate them) by themselves, so any whole number of patches will do.
+_ANY_IMAGE_SIZE = {"dinov2", "dinov2_with_registers", "dinov3_vit"}
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A pretrained model's files on this machine, and the name under which others find the same model.
+
+    ``name`` is the hub id, or for a local folder the folder's own name (never its path: the name travels in shared
+    files). ``folder`` is where the files lie. ``revision`` is the hub's commit hash, None for a local folder. A folder
+    of the hub's cache is what it is a copy of.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None
+
+    @classmethod
+    def resolve(cls, model: str, revision: str | None, weights: bool, modality: Modality | None = None) -> ModelSource:
+        """Finds ``model`` as a local folder, else on the hub or in its cache (``HF_HUB_OFFLINE=1`` is honoured).
+
+        ``mini`` names the encoder of ``modality`` that ships with cinefuse, whatever lies in the working directory
+        (``./mini`` is a folder of that name). With ``weights`` false only the configuration, tokenizer and
+        image-processor files are needed, and fetched. Raises BadInput in one line where the model, its ``config.json``
+        or its safetensors weights cannot be had.
+        """
+        folder = Path(model).expanduser()
+        if model == MINI and modality is not None:
+            source = cls._embedded(modality, revision)
+        elif folder.is_dir():
+            if revision is not None:
+                raise BadInput(
+                    f"{model}: a local folder has no revisions, but {revision!r} was asked for; leave it out"
+                )
+            folder = folder.resolve()
+            name, revision = _copied_from(folder) or (folder.name, None)
+            source = cls(name=name, folder=folder, revision=revision)
+        else:
+            snapshot = _snapshot(model, revision, weights)
+            source = cls(name=model, folder=snapshot, revision=snapshot.name)
+        source._require_config()
+        if weights:
+            source.weight_files()
+        return source
+
+    @classmethod
+    def _embedded(cls, modality: Modality, revision: str | None) -> ModelSource:
+        folder = mini_encoder(modality)
+        if revision is not None:
+            raise BadInput(
+                f"{MINI}: ships with cinefuse and has no revisions, but {revision!r} was asked for; leave it out"
+            )
+        if not folder.is_dir():
+            raise BadInput(
+                f"{MINI}: this installation of cinefuse lacks {folder}; "
+                "install it again, or give a model's folder or hub id"
+            )
+        return cls(name=f"cinefuse-mini-{modality}", folder=folder, revision=None)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json as written."""
+        return self._json(CONFIG)
+
+    @cached_property
+    def settings(self) -> Any:
+        """The transformers configuration with its defaults filled in; for CLIP, that of its vision tower.
+
+        Raises BadInput where transformers does not know the model type.
+        """
+        from transformers import AutoConfig
+
+        try:
+            settings = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            kind = self.config.get("model_type", "none")
+            raise BadInput(
+                f"{self.name}: transformers cannot read its {CONFIG} (model type {kind!r}): {first_line(error)}; "
+                "choose a BERT-like or ViT-like model"
+            ) from error
+        return getattr(settings, "vision_config", settings)
+
+    @property
+    def model_type(self) -> str:
+        """The family name in config.json, such as ``bert``; for CLIP, that of its vision tower."""
+        return str(self.settings.model_type)
+
+    @property
+    def num_layers(self) -> int:
+        """How many encoder layers the model has."""
+        return self._size("num_hidden_layers")
+
+    @property
+    def width(self) -> int:
+        """Length of one token's vector."""
+        return self._size("hidden_size")
+
+    @property
+    def max_positions(self) -> int:
+        """How many tokens of a text the model has positions for, CLS included."""
+        positions = self._size("max_position_embeddings")
+        if self.model_type in _POSITIONS_AFTER_PADDING:
+            positions -= self._size("pad_token_id") + 1
+        return positions
+
+    def grid(self, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
+        """(rows, columns) of patches of an image of ``pixels`` (height, width); by default of the model's own size.
+
+        Raises BadInput for a size the model does not take.
+        """
+        expected = _pair(self.settings, "image_size", self.name)
+        patch = _pair(self.settings, "patch_size", self.name)
+        height, width = pixels or expected
+        if self.model_type not in _ANY_IMAGE_SIZE and (height, width) != expected:
+            raise BadInput(
+                f"{self.name}: reads images of {expected[0]} x {expected[1]} pixels, but its {PROCESSOR} makes "
+                f"{height} x {width}; correct the size there"
+            )
+        if height < patch[0] or width < patch[1]:
+            raise BadInput(f"{self.name}: {height} x {width} pixels hold no patch of {patch[0]} x {patch[1]}")
+        return height // patch[0], width // patch[1]
+
+    def patches(self, pixels: tuple[int, int] | None = None) -> int:
+        """How many patch tokens an image has, CLS not counted."""
+        rows, columns = self.grid(pixels)
+        return rows * columns
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors file, or the shards its index names. Raises BadInput where any is missing."""
+        index = self.folder / WEIGHTS_INDEX
+        if (self.folder / WEIGHTS).is_file():
+            return [self.folder / WEIGHTS]
+        if not index.is_file():
+            raise BadInput(
+                f"{self.name}: no {WEIGHTS} (pickle checkpoints such as pytorch_model.bin are never read); "
+                "convert it: AutoModel.from_pretrained(...).save_pretrained(...), or choose a revision that has one"
+            )
+        shards = self._json(WEIGHTS_INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise BadInput(f"{self.name}: {WEIGHTS_INDEX} has no weight_map; fetch the model again")
+        names = sorted({str(shard) for shard in shards.values()})
+        for name in names:
+            if Path(name).name != name or not (self.folder / name).is_file():
+                raise BadInput(f"{self.name}: {WEIGHTS_INDEX} names {name!r}, which is missing; fetch the model again")
+        return [self.folder / name for name in names]
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights file; of several, SHA-256 over ``"name sha\\n"`` lines sorted by name."""
+        files = self.weight_files()
+        if len(files) == 1 and files[0].name == WEIGHTS:
+            return sha256_of(files[0])
+        return _listing_sha256(files)
+
+    def processor_config(self) -> dict[str, Any]:
+        """preprocessor_config.json as written. Raises BadInput where the folder has none."""
+        if not (self.folder / PROCESSOR).is_file():
+            raise BadInput(f"{self.name}: no {PROCESSOR}, which says how it wants its pixels; add one")
+        return self._json(PROCESSOR)
+
+    def preprocessing_sha256(self, modality: Modality) -> str:
+        """SHA-256 over the tokenizer's files (text) or the image processor's settings as canonical JSON (image)."""
+        if modality == "text":
+            return _listing_sha256(self._tokenizer_files())
+        settings = {k: v for k, v in self.processor_config().items() if k not in _SETTINGS_OF_NO_EFFECT}
+        canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def tokenizer(self) -> Any:
+        """The model's fast tokenizer, which must begin every text with a CLS token.
+
+        Raises BadInput where there is none, or where the model has no CLS token (T5, GPT-2, ...).
+        """
+        from transformers import AutoTokenizer
+
+        self._tokenizer_files()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.folder, local_files_only=True, use_fast=True, trust_remote_code=False
+            )
+        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+            raise BadInput(f"{self.name}: its tokenizer cannot be read: {first_line(error)}") from error
+        if not tokenizer.is_fast:
+            raise BadInput(f"{self.name}: has no fast tokenizer (tokenizer.json); choose a model that has one")
+        ids = tokenizer("a")["input_ids"]
+        if tokenizer.cls_token_id is None or not ids or ids[0] != tokenizer.cls_token_id:
+            raise BadInput(f"{self.name}: has no CLS token before the text; choose a BERT-like model")
+        if tokenizer.pad_token_id is None:
+            raise BadInput(f"{self.name}: its tokenizer has no padding token; choose a BERT-like model")
+        return tokenizer
+
+    def _tokenizer_files(self) -> list[Path]:
+        files = {path for pattern in _TOKENIZER for path in self.folder.glob(pattern) if path.is_file()}
+        if not files:
+            raise BadInput(f"{self.name}: no tokenizer files (tokenizer.json); choose a text model that ships them")
+        return sorted(files)
+
+    def _require_config(self) -> None:
+        if not (self.folder / CONFIG).is_file():
+            raise BadInput(f"{self.name}: no {CONFIG} in the model's folder; point at a folder made by save_pretrained")
+        if not isinstance(self.config, dict):
+            raise BadInput(f"{self.name}: {CONFIG} is not a JSON object; fetch the model again")
+
+    def _json(self, file: str) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads((self.folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{self.name}: {file} cannot be read: {first_line(error)}; fetch the model again") from error
+        return content
+
+    def _size(self, key: str) -> int:
+        size = getattr(self.settings, key, None)
+        if not isinstance(size, int) or size < 1:
+            raise BadInput(f"{self.name}: {CONFIG} gives no {key}; choose a BERT-like or ViT-like model")
+        return size
+
+
+def _copied_from(folder: Path) -> tuple[str, str] | None:
+    """The hub id and commit of a folder of the hub's cache, models--ORG--NAME/snapshots/COMMIT; None for another."""
+    repository = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not repository.startswith("models--"):
+        return None
+    return repository.removeprefix("models--").replace("--", "/"), folder.name
+
+
+def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
+    """The folder of one revision in the hub's cache, fetched first where the network may be asked."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [CONFIG, PROCESSOR, *_TOKENIZER] + ([WEIGHTS, WEIGHTS_INDEX, _SHARDS] if weights else [])
+    asked = f"{model} (revision {revision})" if revision else model
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise BadInput(f"{model}: no such folder, and no hub id; give a folder or an id like org/name") from error
+    except LocalEntryNotFoundError as error:
+        raise BadInput(
+            f"{asked}: no such folder, not in the hub cache, and the hub cannot be reached; "
+            "connect once, or copy the model's folder here and give its path"
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise BadInput(f"{asked}: cannot be fetched from the hub: {first_line(error)}; check the id") from error
+
+
+def _pair(settings: Any, key: str, name: str) -> tuple[int, int]:
+    """A size given as one number (square) or as (height, width)."""
+    value = getattr(settings, key, None)
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+        raise BadInput(f"{name}: {CONFIG} gives no {key}, so it is not a ViT-like image model; choose one that is")
+    return pair
+
+
+def _listing_sha256(files: list[Path]) -> str:
+    listing = "".join(f"{path.name} {sha256_of(path)}\n" for path in sorted(files, key=lambda path: path.name))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,49 @@
+"""How a run, or several, went: what `cinefuse fuse` shows at its end."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ...data.runtime.terminal import screen
+from ...data.runtime.untrusted_text import printable
+
+
+def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user: object) -> None:
+    """How a finished run went, where it lies, and the next commands; ``user`` is one to recommend films to."""
+    config = about["config"]
+    console = screen()
+    console.print(f"preset      {config['preset']}, split {printable(about['split'])}, seed {config['seed']}")
+    if "rmse" in summary:
+        tested = f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f} of {summary['test_ratings']:,} ratings"
+        console.print(f"test        {tested}")
+    else:
+        console.print("test        none: the split keeps no ratings for it")
+    chosen = ", by validation" if config["patience"] else ""
+    console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}{chosen}")
+    console.print(f"seconds     {summary['seconds']:.1f}")
+    console.print(f"run folder  {printable(folder)}", soft_wrap=True)
+    run = shlex.quote(str(folder))
+    for number, words in enumerate((f"evaluate {run}", f"recommend {run} --user {shlex.quote(str(user))} -k 10")):
+        console.print(f"{'' if number else 'next':<11} cinefuse {printable(words)}", soft_wrap=True)
+
+
+def show_repeated(told: dict[str, Any]) -> None:
+    """The runs of `Repeated.as_dict`, one a line, with mean and deviation below."""
+    console = screen()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("split")
+    for column in ("seed", "test RMSE", "test MAE", "epochs", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_column("run folder", overflow="fold")
+    for run in told["runs"]:
+        errors = (f"{run[name]:.4f}" if name in run else "" for name in ("rmse", "mae"))
+        figures = str(run["seed"]), *errors, str(run["chosen_epochs"]), f"{run['seconds']:.1f}"
+        table.add_row(printable(run["split"]), *figures, printable(run["run"]))
+    for name in ("mean", "deviation"):
+        spreads = [told[figure] and told[figure][name] for figure in ("rmse", "mae")]
+        table.add_row(name, "", *("" if value is None else f"{value:.4f}" for value in spreads), "", "", "")
+    console.print(table)

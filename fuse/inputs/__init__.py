@@ -1,0 +1,1 @@
+"""From a dataset folder and an embedding file to the tensors that training reads. Imports `settings`."""

@@ -1,0 +1,105 @@
+"""What the join of ratings, films and embeddings found: how much of each is there, and what was dropped, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.dataset.folder import rows_named
+
+_Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Ratings left out for one reason: how many, and the first of their rows in ratings.parquet (from 0)."""
+
+    ratings: int = 0
+    first_rows: tuple[int, ...] = ()
+
+    @classmethod
+    def where(cls, left_out: _Bools) -> Dropped:
+        """Count a (rows,) mask."""
+        return cls(int(left_out.sum()), tuple(np.flatnonzero(left_out)[:5].tolist()))
+
+    def __str__(self) -> str:
+        return f"{self.ratings:,} ({rows_named(self.first_rows, self.ratings)})"
+
+
+@dataclass(frozen=True)
+class Presence:
+    """How many films, or ratings of such films, have a plot embedding, a poster embedding, both, or neither."""
+
+    text: int
+    image: int
+    both: int
+    neither: int
+
+    @classmethod
+    def of(cls, text: _Bools, image: _Bools) -> Presence:
+        """Count two masks of one length."""
+        both, either = int((text & image).sum()), int((text | image).sum())
+        return cls(int(text.sum()), int(image.sum()), both, len(text) - either)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the join found: every rating read is kept, or dropped for exactly one reason.
+
+    ``films_outside_file`` counts films that the embedding file has no row for (0 where there is no file).
+    """
+
+    modalities: tuple[str, ...]
+    ratings: int
+    kept: int
+    unknown_film: Dropped
+    missing_embedding: Dropped
+    duplicate: Dropped
+    users: int
+    users_with_ratings: int
+    films: int
+    rated_films: int
+    films_outside_file: int
+    films_with: Presence
+    ratings_with: Presence
+
+    @property
+    def dropped(self) -> int:
+        """Ratings read and not kept."""
+        return self.unknown_film.ratings + self.missing_embedding.ratings + self.duplicate.ratings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON; `first_rows` count from 0."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The report a person reads; its rows count from 1."""
+        reasons = {
+            "of films that are not in the catalogue": self.unknown_film,
+            "of films without an embedding": self.missing_embedding,
+            "of a film the same user rated more than once": self.duplicate,
+        }
+        lines = [f"ratings: {self.ratings:,} read, {self.kept:,} kept"]
+        lines += [f"  dropped {why}: {dropped}" for why, dropped in reasons.items() if dropped.ratings]
+        lines.append(f"users: {self.users:,}, of them {self.users_with_ratings:,} with ratings")
+        lines.append(f"films: {self.films:,}, of them {self.rated_films:,} with ratings")
+        if self.films_outside_file:
+            lines.append(f"  not in the embedding file: {self.films_outside_file:,}")
+        for modality in self.modalities:
+            films, ratings = getattr(self.films_with, modality), getattr(self.ratings_with, modality)
+            lines.append(
+                f"{modality} embeddings: {films:,} films ({_percent(films, self.films)}), "
+                f"{ratings:,} ratings ({_percent(ratings, self.kept)})"
+            )
+        if len(self.modalities) > 1:
+            films, ratings = self.films_with, self.ratings_with
+            lines.append(f"both: {films.both:,} films, {ratings.both:,} ratings")
+            lines.append(f"neither: {films.neither:,} films, {ratings.neither:,} ratings")
+        return lines
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "none"

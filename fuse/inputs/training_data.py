@@ -1,0 +1,113 @@
+"""From a dataset folder, an embedding file and a split to the tensors that training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...data.dataset.catalog import Catalog
+from ...data.dataset.splits import Split
+from ...data.embeddings.file import EmbeddingFile
+from ...data.runtime.errors import BadInput, UsageError
+from ..settings.config import Config
+from ..training.loop import Material
+from ..training.member import SideInformation
+from .components import Components, components_wanted, mean_tokens
+from .join import Joined
+from .side_information import film_side, user_side
+from .tags import FilmTags
+from .tokens import TokenTable
+
+_NONE: Mapping[str, Components] = {}
+
+
+def gather_material(
+    dataset: Path,
+    joined: Joined,
+    embeddings: EmbeddingFile | None,
+    split: Split,
+    config: Config,
+    device: torch.device,
+    *,
+    sharing: int = 1,
+    kept: Mapping[str, Components] = _NONE,
+) -> Material:
+    """Put everything where training reads it; ``sharing`` processes do so on this machine.
+
+    Principal components are those ``kept`` by an earlier run, or else found anew. BadInput or UsageError where the
+    config asks for what isn't there.
+    """
+    modalities = _modalities(config, embeddings)
+    films, users = len(joined.item_ids), len(joined.user_ids)
+    rows = joined.embedding_row if joined.embedding_row is not None else np.full(films, -1, np.int64)
+    precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    tables: dict[str, TokenTable] = {}
+    components: dict[str, Components] = {}
+    wanted = components_wanted(config)
+    linear, shown = [], []
+    items = Catalog.open(dataset).items
+    if config.genres:
+        known = film_side(items)
+        linear.append(known)
+        shown.append(known)
+    for name in modalities:
+        if embeddings is not None and config.fuses:
+            tables[name] = TokenTable(
+                embeddings[name],
+                rows,
+                level=config.level,
+                dtype=precision,
+                device=device,
+                pool=config.pool_patches,
+                sharing=sharing,
+            )
+        if embeddings is not None and name in wanted:
+            means = mean_tokens(embeddings[name], rows)
+            components[name] = kept[name] if name in kept else Components.of(means, *wanted[name])
+            linear.append(components[name].of_films(means))
+    of_user = user_side(dataset, joined.user_ids) if config.demographics else np.zeros((users, 0), np.float32)
+    none = np.zeros((films, 0), np.float32)
+    side = SideInformation(
+        user=torch.from_numpy(of_user).to(device),
+        film=torch.from_numpy(np.hstack(linear) if linear else none).to(device),
+        tags=FilmTags.read(items).of_films.to(device) if config.tags else None,
+        shown=torch.from_numpy(np.hstack(shown) if shown else none).to(device),
+    )
+    return Material(
+        users=users,
+        films=films,
+        user=torch.from_numpy(joined.user.astype(np.int64)).to(device),
+        film=torch.from_numpy(joined.item.astype(np.int64)).to(device),
+        rating=torch.from_numpy(joined.rating.copy()).to(device),
+        train=torch.from_numpy(places_of(joined, split.train)).to(device),
+        validation=torch.from_numpy(places_of(joined, split.validation)).to(device),
+        side=side,
+        tables=tables,
+        components=components,
+        device=device,
+    )
+
+
+def places_of(joined: Joined, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where ratings of `ratings.parquet`, given by row, stand among the joined ones."""
+    return np.searchsorted(joined.row, rows)
+
+
+def _modalities(config: Config, embeddings: EmbeddingFile | None) -> tuple[str, ...]:
+    if not config.reads_embeddings:
+        return ()
+    if embeddings is None:
+        raise UsageError(
+            f"preset {config.preset} reads embeddings: give the file that `cinefuse extract` made, "
+            "or --set modalities=none"
+        )
+    if lacking := [name for name in config.read_modalities if name not in embeddings.modalities]:
+        raise BadInput(
+            f"{embeddings.path} has no {lacking[0]} embeddings, only {', '.join(embeddings.modalities)}; "
+            f"use --set modalities={embeddings.modalities[0]}, or extract the rest"
+        )
+    return config.read_modalities

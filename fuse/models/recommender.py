@@ -1,0 +1,171 @@
+"""A trained model ready to serve: vectors, thresholds and ids, without the ratings or tokens it learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ...data.runtime.disk import write_atomically
+from ...data.runtime.errors import BadInput
+from .factors import Vectors
+from .heads import OrdinalHead, Scale, SquaredHead
+
+_USERS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """M trained members whose predicted ratings are averaged.
+
+    user_ids (U,), item_ids (I,): int64, or object holding str, as the dataset has them. ``seen`` says which films each
+    user rated in training: films ``seen_films[seen_offsets[u]:seen_offsets[u + 1]]``.
+    """
+
+    user_ids: npt.NDArray[Any]
+    item_ids: npt.NDArray[Any]
+    scale: Scale
+    vectors: tuple[Vectors, ...]
+    heads: tuple[SquaredHead | OrdinalHead, ...]
+    seen_offsets: npt.NDArray[np.int64]
+    seen_films: npt.NDArray[np.int64]
+
+    def pair_ratings(
+        self, user: npt.NDArray[np.integer[Any]], film: npt.NDArray[np.integer[Any]]
+    ) -> npt.NDArray[np.float32]:
+        """(R,) predicted ratings of pairs, given by user and film number, both (R,)."""
+        u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(film.astype(np.int64))
+        with torch.no_grad():
+            each = [head.ratings(v.pair_scores(u, f), u) for v, head in zip(self.vectors, self.heads, strict=True)]
+        mean: npt.NDArray[np.float32] = torch.stack(each).mean(0).numpy()
+        return mean
+
+    def all_ratings(self, user: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+        """(B, I) predicted ratings of every film by B users, given by number: one matrix product a member."""
+        u = torch.from_numpy(user.astype(np.int64))
+        with torch.no_grad():
+            each = [head.ratings(v.scores(u), u) for v, head in zip(self.vectors, self.heads, strict=True)]
+        mean: npt.NDArray[np.float32] = (each[0] if len(each) == 1 else torch.stack(each).mean(0)).numpy()
+        return mean
+
+    def distribution(
+        self, user: npt.NDArray[np.integer[Any]], film: npt.NDArray[np.integer[Any]]
+    ) -> npt.NDArray[np.float32] | None:
+        """(R, K): the probability of each of ``scale.levels``; None where no member has an ordinal head."""
+        u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(film.astype(np.int64))
+        with torch.no_grad():
+            each = [
+                head.distribution(v.pair_scores(u, f), u)
+                for v, head in zip(self.vectors, self.heads, strict=True)
+                if isinstance(head, OrdinalHead)
+            ]
+        return torch.stack(each).mean(0).numpy() if each else None
+
+    @property
+    def is_one_product(self) -> bool:
+        """Whether a rating is exactly one dot product plus biases, before clamping (`joint_vectors`)."""
+        return all(isinstance(head, SquaredHead) for head in self.heads)
+
+    def joint_vectors(self) -> Vectors:
+        """One vector each, (U, M * D + 1) and (I, M * D + 1), whose score is the mean of the members' scores."""
+        share = len(self.vectors) ** -0.5
+        user = torch.cat([v.user[:, :-1] * share for v in self.vectors], 1)
+        film = torch.cat([v.film[:, :-1] * share for v in self.vectors], 1)
+        user_bias = torch.stack([v.user[:, -1] for v in self.vectors]).mean(0)
+        film_bias = torch.stack([v.film[:, -1] for v in self.vectors]).mean(0)
+        return Vectors(torch.cat([user, user_bias[:, None]], 1), torch.cat([film, film_bias[:, None]], 1))
+
+    @cached_property
+    def _user_number(self) -> dict[Any, int]:
+        return {user: number for number, user in enumerate(self.user_ids.tolist())}
+
+    @cached_property
+    def _item_number(self) -> dict[Any, int]:
+        return {item: number for number, item in enumerate(self.item_ids.tolist())}
+
+    def user_numbers(self, ids: Sequence[Any]) -> npt.NDArray[np.int64]:
+        """(n,) the number of each user id, -1 where the model doesn't know it."""
+        return np.array([self._user_number.get(user, -1) for user in ids], np.int64)
+
+    def item_numbers(self, ids: Sequence[Any]) -> npt.NDArray[np.int64]:
+        """(n,) the number of each film id, -1 where the model doesn't know it."""
+        return np.array([self._item_number.get(item, -1) for item in ids], np.int64)
+
+    def save(self, file: Path) -> None:
+        """Write one safetensors file, all or nothing."""
+        tensors = {
+            "seen_offsets": torch.from_numpy(self.seen_offsets),
+            "seen_films": torch.from_numpy(self.seen_films.astype(np.int32)),
+            "levels": torch.tensor(self.scale.levels, dtype=torch.float64),
+            "mean_unit": torch.tensor([self.scale.mean, self.scale.unit], dtype=torch.float64),
+            **_ids_as_tensors("user", self.user_ids),
+            **_ids_as_tensors("item", self.item_ids),
+        }
+        for number, (vectors, head) in enumerate(zip(self.vectors, self.heads, strict=True)):
+            tensors[f"{number}.user"], tensors[f"{number}.film"] = vectors.user, vectors.film
+            if isinstance(head, OrdinalHead):
+                tensors[f"{number}.thresholds"], tensors[f"{number}.of_user"] = head.thresholds, head.of_user
+        write_atomically(file, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+
+    @classmethod
+    def load(cls, file: Path) -> Recommender:
+        """Read what `save` wrote; BadInput where it is missing or damaged."""
+        try:
+            t = load_file(file)
+            scale = Scale(tuple(t["levels"].tolist()), *t["mean_unit"].tolist())
+            members = sorted(int(name.split(".")[0]) for name in t if name.endswith(".film"))
+            vectors = tuple(Vectors(t[f"{m}.user"], t[f"{m}.film"]) for m in members)
+            heads = tuple(_head(t, m, scale) for m in members)
+            return cls(
+                _ids_from_tensors("user", t),
+                _ids_from_tensors("item", t),
+                scale,
+                vectors,
+                heads,
+                t["seen_offsets"].numpy(),
+                t["seen_films"].numpy().astype(np.int64),
+            )
+        except FileNotFoundError:
+            raise BadInput(
+                f"{file} is missing: the run is not finished; go on with `cinefuse fuse ... --resume`"
+            ) from None
+        except (SafetensorError, KeyError, ValueError, OSError) as fault:
+            raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
+
+
+def _head(tensors: dict[str, Tensor], member: int, scale: Scale) -> SquaredHead | OrdinalHead:
+    if f"{member}.thresholds" not in tensors:
+        return SquaredHead(scale)
+    of_user = tensors[f"{member}.of_user"]
+    head = OrdinalHead(scale, torch.tensor(scale.levels), len(of_user))
+    head.thresholds.data, head.of_user.data = tensors[f"{member}.thresholds"], of_user
+    return head
+
+
+def _ids_as_tensors(side: str, ids: npt.NDArray[Any]) -> dict[str, Tensor]:
+    if ids.dtype != object:
+        return {f"{side}_ids": torch.from_numpy(ids.astype(np.int64))}
+    encoded = [str(value).encode() for value in ids.tolist()]
+    ends = np.cumsum([0, *(len(value) for value in encoded)])
+    return {
+        f"{side}_ids.utf8": torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8),
+        f"{side}_ids.offsets": torch.from_numpy(ends.astype(np.int64)),
+    }
+
+
+def _ids_from_tensors(side: str, tensors: dict[str, Tensor]) -> npt.NDArray[Any]:
+    if f"{side}_ids" in tensors:
+        ids: npt.NDArray[Any] = tensors[f"{side}_ids"].numpy()
+        return ids
+    text, ends = tensors[f"{side}_ids.utf8"].numpy().tobytes(), tensors[f"{side}_ids.offsets"].tolist()
+    return np.array([text[a:b].decode() for a, b in pairwise(ends)], dtype=object)

@@ -1,0 +1,41 @@
+"""Films told well and films told badly: the error of each film over all its test ratings."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ..evaluation.evaluate import Tested
+
+_LEAST = (100, 50, 20, 10, 5, 2, 1)
+_ENOUGH_FILMS = 40
+
+
+def fair_least(tested: Tested) -> int:
+    """How many test ratings a film needs to be compared: the most that at least 40 films have, of a few round numbers.
+
+    A film with two ratings is told well or badly by luck.
+    """
+    counts = np.bincount(tested.film)
+    return next((least for least in _LEAST if (counts >= least).sum() >= _ENOUGH_FILMS), 1)
+
+
+def film_errors(tested: Tested, least: int = 1) -> pl.DataFrame:
+    """A row a film with ``least`` test ratings or more, the best told first: film (its number), ratings (Int64), rmse,
+    rating and prediction (means), spread (deviation of its ratings, divided by n). Equal ones stand by film number.
+    """
+    return (
+        pl.DataFrame({"film": tested.film, "rating": tested.rating, "prediction": tested.prediction})
+        .with_columns(pl.col("rating", "prediction").cast(pl.Float64))
+        .group_by("film")
+        .agg(
+            ratings=pl.len().cast(pl.Int64),
+            rmse=((pl.col("prediction") - pl.col("rating")) ** 2).mean().sqrt(),
+            mean_rating=pl.col("rating").mean(),
+            mean_prediction=pl.col("prediction").mean(),
+            spread=pl.col("rating").std(ddof=0),
+        )
+        .rename({"mean_rating": "rating", "mean_prediction": "prediction"})
+        .filter(pl.col("ratings") >= least)
+        .sort("rmse", "film")
+    )

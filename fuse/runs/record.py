@@ -1,0 +1,110 @@
+"""What a run is asked and trained on, as its `config.json` tells it: written as it begins, compared as it goes on."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ...data.embeddings.file import EmbeddingFile
+from ...data.embeddings.modality import Modality
+from ...data.runtime.disk import sha256_of, write_json
+from ...data.runtime.errors import BadInput, FingerprintMismatch, UsageError
+from ..inputs.side_information import side_columns
+from ..settings.config import Config
+
+FORMAT = "cinefuse-run"
+VERSION = 1
+
+
+def about_run(
+    dataset: Path, file: EmbeddingFile | None, config: Config, split: str, missing: str, duplicates: str
+) -> dict[str, Any]:
+    """What `config.json` of such a run says."""
+    tables = [name for name in ("items", "ratings", "users") if (dataset / f"{name}.parquet").is_file()]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": config.as_dict(),
+        "dataset": str(dataset.resolve()),
+        "side": side_columns(dataset),
+        "dataset_sha256": {name: sha256_of(dataset / f"{name}.parquet") for name in tables},
+        "embeddings": None if file is None else str(file.path.resolve()),
+        "embeddings_digest": None if file is None else file.content_digest,
+        "encoders": {} if file is None else {name: _encoder(file[name]) for name in file.modalities},
+        "split": split,
+        "missing": missing,
+        "duplicates": duplicates,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("cinefuse", "torch", "polars", "numpy")},
+    }
+
+
+def _encoder(modality: Modality) -> dict[str, Any]:
+    """What embeddings were made of, by whatever arithmetic and however they are stored."""
+    made: dict[str, Any] = modality.record["fingerprint"]
+    return {name: value for name, value in made.items() if name not in ("precision", "dtype", "rounded")}
+
+
+def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
+    """Write `config.json`, or find that the run in the folder ``out`` was begun with the same.
+
+    UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where it is another.
+    """
+    if not _holds_work(out):  # what was refused before its first checkpoint may be corrected and run again
+        for stale in ("split.parquet", "metrics.jsonl"):
+            (out / stale).unlink(missing_ok=True)
+        write_json(out / "config.json", about)
+        return
+    if not resume:
+        raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
+    begun = read_about(out)
+    # settings that have come since then are what they stand for in a run without them
+    begun["config"] = Config.from_dict(begun["config"]).as_dict()
+    # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
+    places = {"dataset", "embeddings", "encoders", "versions", "side"}
+    differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]
+    if differing:
+        key = differing[0]
+        raise FingerprintMismatch(
+            f"{out} was begun with another {key} ({_difference(begun.get(key), about.get(key))}); "
+            "resume with what it was begun with, or choose another folder"
+        )
+
+
+def _holds_work(out: Path) -> bool:
+    kept = ("summary.json", "state.safetensors", "fit-0.safetensors", "fit-1.safetensors")
+    return (out / "config.json").exists() and any((out / name).exists() for name in kept)
+
+
+def _difference(old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        name = next(key for key in {*old, *new} if old.get(key) != new.get(key))
+        return f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+    return f"was {old!r}, is {new!r}"
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What `config.json` of a run folder says. BadInput where it is no run folder, or one of another version."""
+    file = folder / "config.json"
+    try:
+        about: Any = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInput(f"{folder} is no run folder (no config.json): {_runs_inside(folder)}") from None
+    except (ValueError, OSError) as fault:
+        raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
+        raise BadInput(f"{file} describes no run of this version: expected {FORMAT!r}, version {VERSION}")
+    return about
+
+
+def _runs_inside(folder: Path) -> str:
+    """What to do about a folder that is no run itself: name one of the runs that it holds, or make one."""
+    # of --seeds or --folds, of both, of a study: one, two or three folders down
+    runs = [file.parent for depth in ("*", "*/*", "*/*/*") for file in sorted(folder.glob(f"{depth}/config.json"))]
+    if not runs:
+        return "make one with `cinefuse fuse`"
+    more = f" and {len(runs) - 3:,} more" if len(runs) > 3 else ""
+    return f"it holds {', '.join(map(str, runs[:3]))}{more}; name one of them"

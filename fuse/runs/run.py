@@ -1,0 +1,66 @@
+"""A run folder: what was asked, what it was trained on, how it went, and the model that came of it.
+
+config.json          the config, the dataset, the embedding file with its content digest, the split, versions
+split.parquet        which row of ratings.parquet was in which part
+coverage.json        what the join found
+metrics.jsonl        a line an epoch
+state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
+model.safetensors    the served vectors, ids, and who has seen what
+components.safetensors   the directions of the principal components, where the model reads some
+tags.parquet         tag: what the rows of the weights of tags stand for, where the model reads tags
+items.parquet        item_id, title, and how many ratings each film had in training
+predictions.parquet  user_id, item_id, rating, prediction of the test part
+summary.json         test RMSE and MAE, chosen epochs, seconds; written last: a run that has it is finished
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ...data.dataset.splits import Split
+from ...data.runtime.errors import BadInput
+from ..models.recommender import Recommender
+from ..settings.config import Config
+from .record import read_about
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, opened: its folder, its config, what `config.json` says, and the model."""
+
+    folder: Path
+    config: Config
+    about: dict[str, Any]
+    recommender: Recommender
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open a finished run. BadInput where there is none, or where it is unfinished or damaged."""
+        about = read_about(folder)
+        if not (folder / "summary.json").exists():
+            raise BadInput(f"{folder}: the run is not finished; go on with the same `cinefuse fuse` and --resume")
+        config = Config.from_dict(about["config"])
+        return cls(folder, config, about, Recommender.load(folder / "model.safetensors"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says."""
+        content: dict[str, Any] = json.loads((self.folder / "summary.json").read_text("utf-8"))
+        return content
+
+    @property
+    def split(self) -> Split:
+        """The split the run was trained and tested on."""
+        return Split.load(self.folder / "split.parquet")
+
+    def predictions(self) -> pl.DataFrame:
+        """user_id, item_id, rating, prediction of the test part; BadInput where the run had none."""
+        file = self.folder / "predictions.parquet"
+        if not file.exists():
+            raise BadInput(f"{self.folder}: the run's split {self.about['split']!r} has no test part to evaluate on")
+        return pl.read_parquet(file)

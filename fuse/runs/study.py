@@ -1,0 +1,298 @@
+"""The paper's table by one command: unlike models on the same splits and seeds, with intervals.
+
+Each model, split and seed has a run folder below the study's; those that are finished are kept, so that a study goes
+on where it stopped. `results.md` holds a table for each group of splits, `results.csv` the same as rows, `runs.csv` a
+row a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...data.dataset.splits import Split
+from ...data.embeddings.file import EmbeddingFile
+from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.progress import Silent, Watcher
+from ..evaluation.metrics import Interval, bootstrap_interval, paired_difference, rmse
+from ..settings.config import Config, preset
+from ..training.processes import ranks_of_launcher
+from .repeat import Case, Spread, cases_of, folder_name, refuse_unknown_splits
+from .run import Run
+from .study_tables import write_tables
+from .train import fuse
+
+_IMAGINED_RATINGS = 5
+
+
+@dataclass(frozen=True)
+class StudyModel:
+    """A row of the table: its name on the command line, its title, and the settings that make it of a preset.
+
+    It trains on all ratings outside the test part: the validation RMSE of a fit more would stand in no table. Only what
+    has patience makes that fit, to be told how long to train.
+    """
+
+    name: str
+    title: str
+    preset: str
+    settings: tuple[str, ...] = ()
+
+    def config(self, settings: Sequence[str]) -> Config:
+        """Its config with further settings, of which its own have the last word."""
+        chosen = preset(self.preset)
+        held_out = [] if chosen.patience else ["validation=0"]
+        return chosen.with_settings([*held_out, *settings, *self.settings])
+
+
+_NO_COMPONENTS = ("plot_components=0", "poster_components=0")
+MODELS: tuple[StudyModel, ...] = (
+    StudyModel("bias", "user and film biases", "bias", ("modalities=none", "dim=0")),
+    StudyModel("mf", "biased matrix factorisation", "mf", ("modalities=none",)),
+    StudyModel("text", "text only, CLS", "text", ("modalities=text", "level=cls")),
+    StudyModel("poster", "poster only, CLS", "poster", ("modalities=image", "level=cls")),
+    StudyModel("both-cls", "text + poster, CLS", "paper", ("modalities=both", "level=cls")),
+    StudyModel("both-tokens", "text + poster, tokens", "paper", ("modalities=both", "level=tokens")),
+    StudyModel("best-none", "best without plots and posters", "best", ("modalities=none", "layers=0", *_NO_COMPONENTS)),
+    StudyModel("best-transformer", "best, Transformer as content", "best", ("layers=2", *_NO_COMPONENTS)),
+    StudyModel("best-fused", "best, Transformer besides linear content", "best", ("layers=2",)),
+    StudyModel("best", "best (linear content)", "best", ("layers=0",)),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """What one model predicted for one test part, and what that took; no ``seconds`` where nothing was trained."""
+
+    case: Case
+    user: pl.Series
+    item: pl.Series
+    rating: npt.NDArray[Any]
+    prediction: npt.NDArray[Any]
+    seconds: float | None = None
+    epochs: int | None = None
+
+    @classmethod
+    def of(cls, case: Case, run: Run) -> Tested:
+        """Read a finished run."""
+        table, summary = run.predictions(), run.summary
+        rating, prediction = table["rating"].to_numpy(), table["prediction"].to_numpy()
+        seconds, epochs = summary["seconds"], summary["chosen_epochs"]
+        return cls(case, table["user_id"], table["item_id"], rating, prediction, seconds, epochs)
+
+    @property
+    def rmse(self) -> float:
+        """Of this test part."""
+        return rmse(self.rating, self.prediction)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One model over all cases of a group."""
+
+    name: str
+    title: str
+    tested: tuple[Tested, ...]
+
+    def per_split(self) -> dict[str, float]:
+        """RMSE of each split, the mean over its seeds."""
+        splits = dict.fromkeys(tested.case.split for tested in self.tested)
+        return {s: float(np.mean([tested.rmse for tested in self.tested if tested.case.split == s])) for s in splits}
+
+    def spread(self) -> Spread:
+        """RMSE over all splits and seeds."""
+        values = [tested.rmse for tested in self.tested]
+        return Spread.of(values) or Spread(float("nan"), None)
+
+    def interval(self) -> Interval:
+        """RMSE of the test ratings of all cases together, whole users drawn."""
+        return bootstrap_interval(self._rating, self._prediction, self._user).rmse
+
+    def minus(self, other: Row) -> Interval:
+        """RMSE of all cases together minus another row's, whole users drawn. BadInput for other test ratings."""
+        for mine, its in zip(self.tested, other.tested, strict=True):
+            if not (mine.user.equals(its.user) and mine.item.equals(its.item)):
+                raise BadInput(f"{self.name} and {other.name} were tested on other ratings ({mine.case}): study anew")
+        return paired_difference(self._rating, self._prediction, other._prediction, self._user)
+
+    def seconds(self) -> float | None:
+        """Mean seconds of a run; None where nothing was trained."""
+        told = [tested.seconds for tested in self.tested if tested.seconds is not None]
+        return float(np.mean(told)) if told else None
+
+    @property
+    def _rating(self) -> npt.NDArray[Any]:
+        return np.concatenate([tested.rating for tested in self.tested])
+
+    @property
+    def _prediction(self) -> npt.NDArray[Any]:
+        return np.concatenate([tested.prediction for tested in self.tested])
+
+    @property
+    def _user(self) -> npt.NDArray[Any]:
+        return pl.concat([tested.user for tested in self.tested]).to_numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Splits that one table tells of: the folds of one cross-validation, or a single split."""
+
+    splits: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A finished study. ``provenance`` says what its figures came from, ``skipped`` what was left out, and why."""
+
+    folder: Path
+    groups: tuple[Group, ...]
+    provenance: Mapping[str, str]
+    skipped: tuple[str, ...] = field(default=())
+
+
+def study(
+    dataset: Path,
+    embeddings: Path | None,
+    out: Path,
+    *,
+    groups: Sequence[Sequence[str]] | None = None,
+    seeds: int = 1,
+    models: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    watcher: Watcher | None = None,
+) -> Study:
+    """Train every model on every split with seeds 0 to ``seeds`` - 1, and write the tables into ``out``.
+
+    A group of splits shares a table; without ``groups`` it is the folds u1 to u5 where the dataset has them, else
+    random:0.1. ``models`` names some of `MODELS`, all by default. One whose modality the embedding file lacks is left
+    out with a line that says so. Finished runs are kept. UsageError for an unknown model, setting or split;
+    FingerprintMismatch where a run in ``out`` was made with other settings, ratings or embeddings.
+    """
+    watcher = watcher or Silent()
+    if ranks_of_launcher(device)[0].count > 1:
+        raise UsageError("study: expected one process; torchrun is for `cinefuse fuse`")
+    groups = [list(group) for group in groups or [default_splits(dataset)]]
+    if any("all" in group for group in groups):
+        raise UsageError("split all: a study needs a test part; use random:0.1, kfold:5/1 or an official fold")
+    wanted = {model.name: model.config(settings) for model in models_named(models)}
+    why = {name: _lacking(name, config, embeddings) for name, config in wanted.items()}
+    skipped = tuple(f"{name} is left out: {reason}" for name, reason in why.items() if reason)
+    for line in skipped:
+        watcher.say(line)
+    wanted = {name: config for name, config in wanted.items() if not why[name]}
+    if not wanted:
+        raise UsageError("nothing to study: no model is left; " + "; ".join(skipped))
+    cases = [cases_of(splits, range(seeds)) for splits in groups]
+    for group in cases:
+        refuse_unknown_splits(dataset, group, 0)
+    job = _Job(dataset, embeddings, out, device, watcher, sum(map(len, cases)) * len(wanted))
+    done = [job.group(splits, group, wanted) for splits, group in zip(groups, cases, strict=True)]
+    told = Study(out, tuple(done), provenance(dataset, embeddings, seeds, settings), skipped)
+    write_tables(told)
+    return told
+
+
+def models_named(names: Sequence[str]) -> list[StudyModel]:
+    """The models of these names, in the order of the table; all for none. UsageError for an unknown one."""
+    known = {model.name: model for model in MODELS}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"--models: no model {unknown[0]!r}; there are {', '.join(known)}")
+    return [model for model in MODELS if not names or model.name in names]
+
+
+def default_splits(dataset: Path) -> list[str]:
+    """u1 to u5 where the dataset has them all, else one random split."""
+    folds = [f"u{number}" for number in range(1, 6)]
+    official = all((dataset / "splits" / f"{fold}.parquet").is_file() for fold in folds)
+    return folds if official else ["random:0.1"]
+
+
+def shrunk_user_mean(dataset: Path, split: Split, user: pl.Series) -> npt.NDArray[np.float64]:
+    """(R,) for each of ``user`` (R,) the mean of the ratings of training and validation, drawn to the global mean.
+
+    Sum of the user's ratings plus 5 times the global mean, divided by the number of ratings plus 5.
+    """
+    ratings = pl.read_parquet(dataset / "ratings.parquet", columns=["user_id", "rating"])
+    known = ratings[np.concatenate([split.train, split.validation])].with_columns(pl.col("rating").cast(pl.Float64))
+    overall = float(known["rating"].to_numpy().mean())
+    of_user = known.group_by("user_id").agg(
+        mean=(pl.col("rating").sum() + _IMAGINED_RATINGS * overall) / (pl.len() + _IMAGINED_RATINGS)
+    )
+    asked = pl.DataFrame({"user_id": user}).join(of_user, on="user_id", how="left", maintain_order="left")
+    return asked["mean"].fill_null(overall).to_numpy()
+
+
+def provenance(dataset: Path, embeddings: Path | None, seeds: int, settings: Sequence[str]) -> dict[str, str]:
+    """What the figures came from, by names and digests, without paths."""
+    told = {"dataset": dataset.resolve().name}
+    if embeddings is not None:
+        with EmbeddingFile.open(embeddings) as file:
+            told["embeddings"] = f"{embeddings.name}, digest {file.content_digest[:16]}"
+            for name in file.modalities:
+                told[f"{name} encoder"] = str(file[name].record.get("model"))
+    told["seeds"] = ", ".join(map(str, range(seeds)))
+    return told | ({"settings": ", ".join(settings)} if settings else {})
+
+
+def _lacking(name: str, config: Config, embeddings: Path | None) -> str | None:
+    """What the embedding file lacks for a model, in words."""
+    if not config.reads_embeddings:
+        return None
+    if embeddings is None:
+        return "no embedding file is given"
+    with EmbeddingFile.open(embeddings) as file:
+        absent = [modality for modality in config.read_modalities if modality not in file.modalities]
+        if absent:
+            return f"{embeddings} has no {absent[0]} embeddings"
+        if name == "both-tokens" and not any(len(file[modality].tokens) for modality in config.read_modalities):
+            return f"{embeddings} has CLS embeddings alone"
+    return None
+
+
+@dataclass(eq=False)
+class _Job:
+    dataset: Path
+    embeddings: Path | None
+    out: Path
+    device: str
+    watcher: Watcher
+    runs: int
+    number: int = 0
+
+    def group(self, splits: Sequence[str], cases: Sequence[Case], wanted: Mapping[str, Config]) -> Group:
+        """All models on all cases of a group, and the reference that nobody trains."""
+        tested: dict[str, list[Tested]] = {"mean": [], **{name: [] for name in wanted}}
+        for case in cases:
+            for name, config in wanted.items():
+                run = self._run(name, config, case)
+                tested[name].append(Tested.of(case, run))
+            tested["mean"].append(self._mean(tested[name][-1], run))
+        titles = {"mean": "shrunk user mean", **{model.name: model.title for model in MODELS}}
+        return Group(tuple(splits), tuple(Row(name, titles[name], tuple(row)) for name, row in tested.items()))
+
+    def _run(self, name: str, config: Config, case: Case) -> Run:
+        self.number += 1
+        self.watcher.say(f"run {self.number} of {self.runs}: {name}, {case}")
+        folder = self.out / name / folder_name(case.split) / f"seed-{case.seed}"
+        return fuse(
+            self.dataset,
+            self.embeddings,
+            folder,
+            replace(config, seed=case.seed),
+            split=case.split,
+            device=self.device,
+            resume=True,
+            watcher=self.watcher,
+        )
+
+    def _mean(self, like: Tested, run: Run) -> Tested:
+        prediction = shrunk_user_mean(self.dataset, run.split, like.user)
+        return replace(like, prediction=prediction, seconds=None, epochs=None)

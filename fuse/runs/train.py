@@ -1,0 +1,225 @@
+"""Stage two, whole: a dataset folder and an embedding file become a run folder, trained and tested once at the end."""
+
+from __future__ import annotations
+
+import io
+import time
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...data.dataset.splits import Split, split_ratings
+from ...data.embeddings.file import EmbeddingFile
+from ...data.runtime.disk import write_atomically, write_json, writing
+from ...data.runtime.lock import sole_writer
+from ...data.runtime.progress import Silent, Watcher
+from ...device import resolve_device, resolve_precision
+from ..evaluation.metrics import mae, rmse
+from ..inputs.components import Components, load_components, save_components
+from ..inputs.join import Joined, join
+from ..inputs.tags import FilmTags
+from ..inputs.training_data import gather_material, places_of
+from ..models.recommender import Recommender
+from ..settings.config import Config
+from ..training.loop import Fitted, Training
+from ..training.processes import ranks_of_launcher
+from .epoch_log import epoch_log
+from .record import about_run, begin
+from .run import Run
+from .tensorboard import events
+from .warm_start import known_before, refuse_other_inputs, warm_weights
+
+
+def fuse(
+    dataset: Path,
+    embeddings: Path | None,
+    out: Path,
+    config: Config,
+    *,
+    split: str = "random:0.1",
+    missing: str = "mask",
+    duplicates: str = "last",
+    device: str = "auto",
+    resume: bool = False,
+    warm_start: Path | None = None,
+    watcher: Watcher | None = None,
+    tensorboard: bool = False,
+) -> Run:
+    """Train a run into the folder ``out`` and test it once, at the end.
+
+    UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where ``resume`` finds another
+    config, dataset, split or embedding file than the run was begun with; Busy where another process trains it.
+    """
+    ranks, device = ranks_of_launcher(device)
+    watcher = watcher if watcher and ranks.first else Silent()
+    place = resolve_device(device)
+    config = replace(config, precision=resolve_precision(config.precision, place)).checked()
+    file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
+    about = about_run(dataset, file, config, split, missing, duplicates)
+    if warm_start is not None:
+        about["warm_start"] = str(warm_start)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out / "run") if ranks.first else nullcontext():
+        if ranks.first:
+            begin(out, about, resume=resume)
+        ranks.wait()  # the first has seen what is there, and written what it begins with
+        if resume and (out / "summary.json").exists():
+            watcher.say(f"{out} is finished already")
+            ranks.wait()
+            return Run.open(out)
+        joined = join(dataset, file, missing=missing, duplicates=duplicates)
+        if ranks.first:
+            _split(dataset, joined, out, split, config)
+            write_json(out / "coverage.json", joined.coverage.as_dict())
+            if config.tags:
+                _write_table(
+                    out / "tags.parquet", pl.DataFrame({"tag": FilmTags.of(dataset).names}, {"tag": pl.String})
+                )
+        ranks.wait()
+        parts = Split.load(out / "split.parquet")
+        for line in joined.coverage.lines():
+            watcher.say(line)
+        earlier, kept = _earlier(warm_start, config, about)
+        material = gather_material(
+            dataset, joined, file, parts, config, place, sharing=ranks.on_this_machine, kept=kept
+        )
+        if ranks.first and material.components:
+            save_components(out, material.components)
+        training = Training(config if earlier is None else config.warmed(), material, out, watcher, ranks=ranks)
+        _train(training, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
+        ranks.wait()
+        return Run.open(out)
+
+
+def _earlier(
+    warm_start: Path | None, config: Config, about: dict[str, Any]
+) -> tuple[Run | None, dict[str, Components]]:
+    """The run to start from, and its principal components, where there is one."""
+    if warm_start is None:
+        return None, {}
+    earlier = Run.open(warm_start)
+    refuse_other_inputs(earlier, config, about)
+    return earlier, load_components(earlier.folder, earlier.config)
+
+
+def _train(
+    training: Training,
+    out: Path,
+    dataset: Path,
+    joined: Joined,
+    parts: Split,
+    earlier: Run | None,
+    *,
+    tensorboard: bool,
+) -> None:
+    began, first = time.perf_counter(), training.ranks.first
+    with ExitStack() as logs:
+        if first:
+            event = logs.enter_context(events(out / "events")) if tensorboard else None
+            training.report = logs.enter_context(epoch_log(out / "metrics.jsonl", event))
+        if earlier is not None:
+            _start_from(earlier, training, dataset, joined, parts)
+        fitted = training.run()
+    if first:
+        _conclude(training, fitted, out, dataset, joined, parts, seconds=time.perf_counter() - began)
+
+
+def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined, parts: Split) -> None:
+    training.warm = warm_weights(earlier, training.config, joined, dataset)
+    training.watcher.say(
+        f"starting from {earlier.folder}: {training.config.epochs} epochs and {training.config.light_steps} "
+        "light steps, on training and validation part together"
+    )
+    if known := known_before(earlier, joined, places_of(joined, parts.test)):
+        training.watcher.say(
+            f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of "
+            f"{earlier.folder}; the test RMSE flatters. Use --split temporal:0.1, all, or a file of rows that "
+            "it didn't train on"
+        )
+
+
+def _conclude(
+    training: Training,
+    fitted: list[Fitted],
+    out: Path,
+    dataset: Path,
+    joined: Joined,
+    parts: Split,
+    *,
+    seconds: float,
+) -> None:
+    """Write what serves, test it once, and last say that the run is finished."""
+    recommender = _served(fitted, joined, parts)
+    recommender.save(out / "model.safetensors")
+    _write_table(out / "items.parquet", _films(dataset, joined, recommender))
+    summary: dict[str, Any] = {
+        "chosen_epochs": training.standing.chosen_epochs or training.standing.best_epoch,
+        "fits": len(training.fits()),
+        "seconds": seconds,
+    }
+    if len(parts.test):
+        summary |= _tested(out, recommender, joined, parts)
+    write_json(out / "summary.json", summary)
+    (out / "state.safetensors").unlink(missing_ok=True)
+
+
+def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
+    places = places_of(joined, parts.test)
+    user, film, rating = joined.user[places], joined.item[places], joined.rating[places]
+    prediction = recommender.pair_ratings(user, film)
+    table = pl.DataFrame(
+        {
+            "user_id": pl.Series(joined.user_ids[user].tolist()),
+            "item_id": pl.Series(joined.item_ids[film].tolist()),
+            "rating": rating,
+            "prediction": prediction,
+        }
+    )
+    _write_table(out / "predictions.parquet", table)
+    return {"test_ratings": len(rating), "rmse": rmse(rating, prediction), "mae": mae(rating, prediction)}
+
+
+def _films(dataset: Path, joined: Joined, recommender: Recommender) -> pl.DataFrame:
+    counts = np.bincount(recommender.seen_films, minlength=len(joined.item_ids))
+    films = pl.read_parquet(dataset / "items.parquet", columns=["item_id", "title"])
+    return films.with_columns(train_ratings=pl.Series(counts, dtype=pl.Int64))
+
+
+def _write_table(file: Path, table: pl.DataFrame) -> None:
+    content = io.BytesIO()
+    table.write_parquet(content, compression="zstd")
+    write_atomically(file, content.getvalue())
+
+
+def _served(fitted: list[Fitted], joined: Joined, parts: Split) -> Recommender:
+    places = places_of(joined, np.sort(np.concatenate([parts.train, parts.validation])))
+    user, film = joined.user[places], joined.item[places]
+    order = np.lexsort((film, user))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(joined.user_ids)))])
+    vectors = tuple(type(f.vectors)(*(v.detach().cpu() for v in f.vectors)) for f in fitted)
+    return Recommender(
+        user_ids=np.array(joined.user_ids),
+        item_ids=np.array(joined.item_ids),
+        scale=fitted[0].head.scale,
+        vectors=vectors,
+        heads=tuple(f.head.cpu() for f in fitted),
+        seen_offsets=offsets.astype(np.int64),
+        seen_films=film[order].astype(np.int64),
+    )
+
+
+def _split(dataset: Path, joined: Joined, out: Path, spec: str, config: Config) -> Split:
+    file = out / "split.parquet"
+    if file.exists():
+        return Split.load(file)
+    kept: npt.NDArray[np.bool_] = np.zeros(joined.coverage.ratings, bool)
+    kept[joined.row] = True
+    parts = split_ratings(dataset, spec, seed=config.seed, validation=config.validation).within(kept)
+    parts.save(file)
+    return parts

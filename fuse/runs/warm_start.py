@@ -1,0 +1,113 @@
+"""Warm start: the weights of an earlier run, moved to the users and films of the ratings as they have grown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ...data.embeddings.fingerprints import differences
+from ...data.runtime.errors import BadInput, FingerprintMismatch
+from ..inputs.join import Joined
+from ..inputs.tags import FilmTags
+from ..serving.recommend import read_run_table
+from ..settings.config import Config
+from .run import Run
+
+_OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
+_OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
+_OF_TAGS = ("factors.tables.film_tags", "factors.cold_tags")
+_HOW_TRAINED = {
+    *("preset", "seed", "members", "epochs", "batch_films", "light_steps", "light_rate", "transformer_rate"),
+    *("weight_decay", "dropout", "token_drop", "film_drop", "precision", "compile", "validation", "patience", "refit"),
+    "warm_share",
+}
+
+
+def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tuple[Mapping[str, Tensor], ...]:
+    """The weights of each served fit of ``run``, a row for each user and film of ``joined`` and tag of ``dataset``.
+
+    New ones start at zero.
+
+    FingerprintMismatch where the run's model is of another make; BadInput where its weights are missing.
+    """
+    for name, value in config.as_dict().items():
+        if name not in _HOW_TRAINED and not name.startswith("l2") and getattr(run.config, name) != value:
+            raise FingerprintMismatch(
+                f"--warm-start {run.folder}: its {name} is {getattr(run.config, name)!r}, here {value!r}; "
+                "use the same, or train anew"
+            )
+    users = run.recommender.user_numbers(joined.user_ids.tolist())
+    films = run.recommender.item_numbers(joined.item_ids.tolist())
+    moves: dict[tuple[str, ...], npt.NDArray[np.int64]] = {_OF_USERS: users, _OF_FILMS: films}
+    if config.tags:
+        moves[_OF_TAGS] = _places(read_run_table(run, "tags.parquet", ("tag",))["tag"], FilmTags.of(dataset).names)
+    return tuple(_moved(load_file(file), moves) for file in _served_fits(run))
+
+
+def _places(old: pl.Series, new: list[str]) -> npt.NDArray[np.int64]:
+    """Where each new name stands among the old ones; -1 for none."""
+    known = {name: row for row, name in enumerate(old)}
+    return np.array([known.get(name, -1) for name in new], np.int64)
+
+
+def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> None:
+    """FingerprintMismatch where a new run, of ``config`` and ``about``, reads what ``run`` has no weights for.
+
+    That is genres, occupations or age bands, or embeddings of another encoder.
+    """
+    where = f"--warm-start {run.folder}"
+    earlier, here = run.about.get("side"), about["side"]
+    for whose, setting in (("film", "genres"), ("user", "demographics")):
+        if earlier is None or not getattr(config, setting):
+            continue
+        if other := sorted({*earlier[whose]} ^ {*here[whose]}):
+            known = "known here alone" if other[0] in here[whose] else "known there alone"
+            raise FingerprintMismatch(
+                f"{where}: its {setting} are not this dataset's ({other[0]!r} is {known}); "
+                f"train anew, or both with --set {setting}=false"
+            )
+    encoders = run.about.get("encoders", {})
+    for name in sorted(encoders.keys() & about["encoders"].keys()):
+        if differing := differences(encoders[name], about["encoders"][name]):
+            raise FingerprintMismatch(
+                f"{where}: its {name} embeddings were made otherwise than these ({'; '.join(differing)}); train anew"
+            )
+
+
+def known_before(run: Run, joined: Joined, places: npt.NDArray[np.int64]) -> int:
+    """How many of the ratings at ``places`` (n,) of ``joined`` were training ratings of ``run``: tests of memory."""
+    old = run.recommender
+    films = len(old.item_ids)
+    seen_by = np.repeat(np.arange(len(old.user_ids)), np.diff(old.seen_offsets))
+    known = np.unique(seen_by * films + old.seen_films)
+    user = old.user_numbers(joined.user_ids.tolist())[joined.user[places]]
+    film = old.item_numbers(joined.item_ids.tolist())[joined.item[places]]
+    asked = (user * films + film)[(user >= 0) & (film >= 0)]
+    return int(np.isin(asked, known).sum())
+
+
+def _served_fits(run: Run) -> list[Path]:
+    files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
+    if not files:
+        raise BadInput(f"--warm-start {run.folder}: it holds no finished fit (fit-N.safetensors)")
+    return files[-run.config.members :]  # a fit that only chose comes before them
+
+
+def _moved(tensors: Mapping[str, Tensor], moves: Mapping[tuple[str, ...], npt.NDArray[np.int64]]) -> dict[str, Tensor]:
+    weights = {name.removeprefix("now."): value for name, value in tensors.items() if name.startswith("now.")}
+    for names, places in moves.items():
+        for name in names:
+            if name in weights:
+                rows = torch.from_numpy(places)
+                moved = weights[name].new_zeros(len(rows), *weights[name].shape[1:])
+                moved[rows >= 0] = weights[name][rows[rows >= 0]]
+                weights[name] = moved
+    return weights

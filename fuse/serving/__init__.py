@@ -1,0 +1,1 @@
+"""What a finished run predicts and recommends, and its vectors for other programs."""

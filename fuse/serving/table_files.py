@@ -1,0 +1,50 @@
+"""Tables that `cinefuse predict` and `recommend` read and write, by the suffix of their names."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+from ...data.dataset.tables import open_table
+from ...data.runtime.disk import write_atomically
+from ...data.runtime.errors import BadInput, UsageError
+
+_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
+
+
+def read_pairs(file: Path) -> pl.DataFrame:
+    """user_id and item_id of a .csv, .tsv, .parquet or .jsonl, whose columns may have familiar names such as userId.
+
+    BadInput where the table cannot be read or has no such column.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        table = open_table(file, Path(scratch))
+        columns = {ours: table.column_for(ours) for ours in ("user_id", "item_id")}
+        if None in columns.values():
+            raise BadInput(f"{file}: expected columns user_id and item_id, found {', '.join(table.columns)}")
+        try:
+            return table.renamed(columns).drop("row").collect()
+        except pl.exceptions.PolarsError as fault:
+            raise BadInput(f"{file} cannot be read as a table: {str(fault).splitlines()[0]}") from None
+
+
+def refuse_unknown_suffix(file: Path) -> None:
+    """UsageError where `write_table` has no way to write a file of that name."""
+    if file.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--out {file}: expected {', '.join(_SUFFIXES)}, found {file.suffix or 'no suffix'!r}")
+
+
+def write_table(table: pl.DataFrame, file: Path) -> None:
+    """Write Parquet, CSV, TSV or JSON lines, all or nothing. UsageError for another suffix; NoSpace, BadInput."""
+    refuse_unknown_suffix(file)
+    content, suffix = io.BytesIO(), file.suffix.lower()
+    if suffix == ".parquet":
+        table.write_parquet(content, compression="zstd")
+    elif suffix == ".jsonl":
+        table.write_ndjson(content)
+    else:
+        table.write_csv(content, separator="\t" if suffix == ".tsv" else ",")
+    write_atomically(file, content.getvalue())

@@ -1,0 +1,68 @@
+"""A member's whole state as one safetensors file: weights, both optimisers, content vectors, and where it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ...data.runtime.disk import write_atomically
+from ...data.runtime.errors import BadInput
+from .member import Member
+
+_OPTIMISERS = ("light", "heavy")
+
+
+def save_state(file: Path, member: Member, best: Mapping[str, Tensor], standing: Mapping[str, Any]) -> None:
+    """Write everything that going on needs, all or nothing. ``standing`` is JSON: fit, epoch, batch, figures."""
+    tensors = {f"now.{name}": value for name, value in member.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for name in _OPTIMISERS:
+        if (optimiser := getattr(member, name)) is not None:
+            tensors |= {f"{name}.{key}": value for key, value in optimiser.state_dict().items()}
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    write_atomically(file, save(plain, {"standing": json.dumps(dict(standing))}))
+
+
+def read_standing(file: Path) -> dict[str, Any]:
+    """Where a saved state stands. BadInput where the file is damaged."""
+    with _opened(file) as content:
+        return _standing(content, file)
+
+
+def load_state(file: Path, member: Member) -> dict[str, Tensor]:
+    """Put the saved state into ``member``; gives the best weights so far. BadInput where the file doesn't fit it."""
+    with _opened(file) as content:
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+    try:
+        member.load_state_dict(_under(tensors, "now"))
+        for name in _OPTIMISERS:
+            if (optimiser := getattr(member, name)) is not None:
+                optimiser.load_state_dict(_under(tensors, name))
+    except (RuntimeError, ValueError) as fault:
+        raise BadInput(f"{file} is of another model ({str(fault).splitlines()[0]}): train the run again") from None
+    return _under(tensors, "best")
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as fault:
+        raise BadInput(f"{file} cannot be read ({fault}): delete the run folder and train again") from None
+
+
+def _standing(content: Any, file: Path) -> dict[str, Any]:
+    try:
+        standing: dict[str, Any] = json.loads((content.metadata() or {})["standing"])
+    except (KeyError, ValueError):
+        raise BadInput(f"{file} does not say where it stands: delete the run folder and train again") from None
+    return standing
+
+
+def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

@@ -1,0 +1,355 @@
+"""Training: fits one member after another, with checkpoints, live figures and early stopping on validation.
+
+A run makes one or more *fits*. With a validation part the first fit tells its RMSE and, where ``patience`` asks for it,
+how long to train; then, unless told otherwise, every member is trained afresh on training and validation ratings
+together for that long. A warm start does the latter alone.
+
+Without ``patience`` every fit ends where its learning rates have run down. An epoch before is as good only by luck: at
+a rate that is still high, the next step may cost .001 or more (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data.runtime.errors import BadInput, FingerprintMismatch
+from ...data.runtime.progress import Silent, Watcher
+from ..inputs.components import Components
+from ..inputs.interactions import TrainingPairs
+from ..inputs.tokens import TokenTable
+from ..models.factors import Vectors
+from ..models.heads import OrdinalHead, Scale, SquaredHead
+from ..settings.config import Config
+from .batches import FilmBatches
+from .checkpoint import load_state, read_standing, save_state
+from .member import Member, SideInformation
+from .processes import ALONE, Ranks
+
+_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+_HEAD_START = 0.25  # share of the light steps before the Transformer's first pass: it needs tastes to train against
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Everything training reads, by number and on one device.
+
+    user, film: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
+    components: what turned mean tokens into columns of ``side``, for each modality that has some there.
+    """
+
+    users: int
+    films: int
+    user: Tensor
+    film: Tensor
+    rating: Tensor
+    train: Tensor
+    validation: Tensor
+    side: SideInformation
+    tables: Mapping[str, TokenTable]
+    components: Mapping[str, Components]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training from start to end: which member, and whether on all ratings, or with validation ratings held out."""
+
+    number: int
+    member: int
+    whole: bool
+
+
+@dataclass
+class Standing:
+    """How far the present fit is; all of it goes into the checkpoint."""
+
+    fit: int = 0
+    epoch: int = 0
+    batch: int = 0
+    begun: bool = False
+    light_steps: int = 0
+    best_epoch: int = 0
+    best_rmse: float = math.inf
+    chosen_epochs: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A finished fit: what serves."""
+
+    vectors: Vectors
+    head: SquaredHead | OrdinalHead
+
+
+@dataclass(eq=False)
+class Training:
+    """One run's fits. ``folder`` receives the checkpoints and ``report`` each epoch's figures, from the first rank."""
+
+    config: Config
+    material: Material
+    folder: Path | None = None
+    watcher: Watcher = field(default_factory=Silent)
+    report: Callable[[dict[str, Any]], None] = lambda figures: None
+    warm: tuple[Mapping[str, Tensor], ...] = ()
+    ranks: Ranks = ALONE
+    standing: Standing = field(default_factory=Standing)
+
+    def fits(self) -> list[Fit]:
+        """What will be trained, in order.
+
+        A warm start holds nothing out: the earlier run may know the validation part.
+        """
+        members = range(self.config.members)
+        holds_out = len(self.material.validation) > 0 and not self.warm
+        if holds_out and self.config.refit:
+            return [Fit(0, 0, whole=False), *(Fit(1 + m, m, whole=True) for m in members)]
+        return [Fit(m, m, whole=not holds_out) for m in members]
+
+    def run(self) -> list[Fitted]:
+        """Train, or go on with, all fits; gives those that serve."""
+        done: list[Fitted] = []
+        fits = self.fits()
+        resumed = self._resume()
+        for fit in fits:
+            if fit.number < self.standing.fit:
+                done.append(self._finished(fit))
+                continue
+            if not resumed:
+                self.standing = Standing(fit.number, chosen_epochs=self.standing.chosen_epochs)
+            done.append(self._fit(fit, resume=resumed, of=len(fits)))
+            resumed = False
+        return done if fits[0].whole == fits[-1].whole else done[1:]
+
+    def _fit(self, fit: Fit, *, resume: bool, of: int) -> Fitted:
+        standing = self.standing
+        member, batches = self._member(fit), self._batches()
+        config, epochs = member.config, member.config.epochs
+        best: Mapping[str, Tensor] = {}
+        if resume and self.folder is not None:
+            best = load_state(self.folder / "state.safetensors", member)
+        name = f"fit {fit.number + 1}/{of}"
+        if standing.epoch == 0 and not standing.begun and member.transformer is not None:
+            self._light(fit, member, _share(config, -1))
+            standing.begun = True
+        while standing.epoch < epochs and not self._out_of_patience():
+            began = time.perf_counter()
+            batches.waiting.waited = batches.waiting.total = 0.0
+            heavy_rmse = self._heavy(fit, member, batches, best, name=f"{name} epoch {standing.epoch + 1}/{epochs}")
+            member.refresh_content(batches)
+            train_rmse = self._light(fit, member, _share(config, standing.epoch))
+            seconds = time.perf_counter() - began
+            device = self.material.device
+            train_rmse = self.ranks.word_of_first(train_rmse, device)
+            validation = self.ranks.word_of_first(self._validation_rmse(fit, member), device)
+            reach = self.ranks.word_of_first(_reach(member), device)
+            if not all(map(math.isfinite, (train_rmse, validation or 0.0, reach))):
+                return self._stopped_at_nan(fit, member, best)
+            standing.epoch, standing.batch = standing.epoch + 1, 0
+            figures = {
+                "fit": fit.number,
+                "member": fit.member,
+                "ratings": "train+validation" if fit.whole else "train",
+                "epoch": standing.epoch,
+                "epochs": epochs,
+                "train_rmse": train_rmse,
+                "transformer_loss": heavy_rmse,
+                "validation_rmse": validation,
+                "seconds": seconds,
+                "waiting_share": batches.waiting.share,
+            }
+            if self.ranks.first:
+                self.report(figures)
+            self.watcher.say(_line(name, figures))
+            if validation is None or not config.patience or validation < standing.best_rmse:
+                standing.best_rmse = math.inf if validation is None else validation
+                standing.best_epoch = standing.epoch
+                best = {key: value.detach().clone() for key, value in member.state_dict().items()}
+            self._save(member, best)
+        return self._finish(fit, member, best)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.patience
+        return patience > 0 and self.standing.epoch - self.standing.best_epoch >= patience
+
+    def _light(self, fit: Fit, member: Member, steps: int) -> float:
+        """So many full-batch steps; gives the RMSE of the training ratings, each predicted without itself."""
+        scores = None
+        for _ in range(steps):
+            generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.standing.light_steps))
+            scores = member.light_step(self.standing.light_steps, generator)
+            self.standing.light_steps += 1
+        self.ranks.follow_first(value.data for value in (*member.factors.parameters(), *member.head.parameters()))
+        if scores is None:
+            with torch.no_grad():
+                scores = member.factors.training_scores(member.content)
+        told = member.head.ratings(scores, member.pairs.user).detach()
+        scale = member.head.scale
+        return float((told - (scale.mean + scale.unit * member.pairs.rating)).square().mean().sqrt())
+
+    def _heavy(
+        self, fit: Fit, member: Member, batches: FilmBatches, best: Mapping[str, Tensor], *, name: str
+    ) -> float | None:
+        """One pass of the Transformer over all rated films; gives the mean loss of a rating."""
+        if member.transformer is None:
+            return None
+        config, standing = self.config, self.standing
+        frozen = member.frozen_scores(torch.Generator().manual_seed(_seed(config, fit, 2, standing.epoch)))
+        count = batches.count(member.pairs)
+        losses: list[Tensor] = []
+        saved = time.monotonic()
+        with (
+            self.watcher.phase(name, int((member.pairs.film_counts > 0).sum())) as phase,
+            torch.random.fork_rng(devices=[self.material.device] if self.material.device.type == "cuda" else []),
+        ):
+            member.train()
+            seed = _seed(config, fit, 3, 0)
+            for batch in batches.epoch(member.pairs, seed=seed, epoch=standing.epoch, start=standing.batch):
+                # each batch has randomness of its own, so that a resumed run draws what an uninterrupted one draws
+                torch.manual_seed(_seed(config, fit, 4, standing.epoch * count + standing.batch) + self.ranks.rank)
+                progress = (standing.epoch + standing.batch / count) / member.config.epochs
+                losses.append(member.heavy_step(batch, frozen, progress))
+                standing.batch += 1
+                phase.advance(batch.films_of_all)
+                if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                    self._save(member, best)
+                    saved = time.monotonic()
+        if not losses:
+            return None
+        total = torch.stack(losses).mean()
+        self.ranks.add_up([total])
+        return float(total)
+
+    @torch.no_grad()
+    def _validation_rmse(self, fit: Fit, member: Member) -> float | None:
+        m = self.material
+        if fit.whole or not len(m.validation):
+            return None
+        user, film = m.user[m.validation], m.film[m.validation]
+        if (member.pairs.film_counts[film] == 0).any():
+            member.learn_unrated_films()
+        told = member.head.ratings(member.vectors().pair_scores(user, film), user)
+        return float((told - m.rating[m.validation]).square().mean().sqrt())
+
+    def _member(self, fit: Fit) -> Member:
+        m = self.material
+        rows = torch.cat([m.train, m.validation]) if fit.whole else m.train
+        scale = Scale.of(m.rating[rows].cpu())
+        pairs = TrainingPairs.sorted(
+            m.user[rows], m.film[rows], scale.standardise(m.rating[rows]), users=m.users, films=m.films
+        )
+        widths = {name: table.width for name, table in m.tables.items()}
+        chosen = self.standing.chosen_epochs if fit.whole else 0
+        config = replace(self.config.lasting(chosen or self.config.epochs), seed=self.config.seed + fit.member)
+        member = Member(config, pairs, scale, m.side, widths, seed=config.seed, ranks=self.ranks)
+        if self.warm:
+            try:
+                member.load_state_dict(self.warm[fit.member % len(self.warm)])
+            except RuntimeError as fault:
+                raise FingerprintMismatch(
+                    f"--warm-start: the run's weights don't fit these ratings and films ({_last_line(fault)}), which "
+                    "have other genres, occupations, age bands, rating levels or token widths; train anew"
+                ) from None
+        return member
+
+    def _batches(self) -> FilmBatches:
+        m = self.material
+        return FilmBatches(m.tables, m.films, self.config.batch_films, m.device, self.ranks)
+
+    def _finish(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
+        member.load_state_dict(best)
+        member.learn_unrated_films()
+        if not fit.whole:
+            self.standing.chosen_epochs = self.standing.best_epoch
+        fitted = Fitted(member.vectors(), member.head)
+        if self.folder is not None:
+            self.standing.fit += 1
+            self.standing.epoch = self.standing.batch = 0
+            if self.ranks.first:
+                save_state(self.folder / f"fit-{fit.number}.safetensors", member, {}, self.standing.__dict__)
+        return fitted
+
+    def _finished(self, fit: Fit) -> Fitted:
+        """Read back a fit that an earlier process finished."""
+        if self.folder is None:
+            raise ValueError("expected a run folder to read a finished fit from")
+        member = self._member(fit)
+        load_state(self.folder / f"fit-{fit.number}.safetensors", member)
+        return Fitted(member.vectors(), member.head)
+
+    def _resume(self) -> bool:
+        """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
+        if self.folder is None:
+            return False
+        finished = sorted(self.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
+        if finished:
+            self.standing = Standing(**read_standing(finished[-1]))
+        state = self.folder / "state.safetensors"
+        if state.exists():
+            found = Standing(**read_standing(state))
+            if found.fit == self.standing.fit:
+                self.standing = found
+                return True
+        return False
+
+    def _save(self, member: Member, best: Mapping[str, Tensor]) -> None:
+        if self.folder is not None and self.ranks.first:
+            save_state(self.folder / "state.safetensors", member, best, self.standing.__dict__)
+
+    def _stopped_at_nan(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
+        standing = self.standing
+        if not best:
+            raise BadInput(
+                f"the loss is no number any more in epoch {standing.epoch + 1}, and there is no earlier epoch to keep; "
+                "lower --set light_rate or transformer_rate, or try --set precision=fp32"
+            )
+        self.watcher.say(
+            f"stopped: the loss is no number any more in epoch {standing.epoch + 1}, epoch {standing.best_epoch} is "
+            "kept; lower --set light_rate or transformer_rate, or try --set precision=fp32"
+        )
+        return self._finish(fit, member, best)
+
+
+@torch.no_grad()
+def _reach(member: Member) -> float:
+    """A bound of every score, by Cauchy and Schwarz: no finite number where a score might not be one."""
+    user, film = member.vectors()
+    thresholds = torch.stack([p.abs().sum() for p in member.head.parameters()] or [user.new_zeros(())]).sum()
+    return float(user.norm(dim=1).max() * film.norm(dim=1).max() + thresholds)
+
+
+def _last_line(fault: Exception) -> str:
+    return str(fault).splitlines()[-1].strip()
+
+
+def _share(config: Config, epoch: int) -> int:
+    """Light steps of an epoch: an even share, after a head start (epoch -1) where there is a Transformer."""
+    start = round(config.light_steps * _HEAD_START) if config.fuses else 0
+    if epoch < 0:
+        return start
+    left = config.light_steps - start
+    return left * (epoch + 1) // config.epochs - left * epoch // config.epochs
+
+
+def _seed(config: Config, fit: Fit, kind: int, number: int) -> int:
+    """A seed for one draw: the same in every process, unlike for any two draws."""
+    told = json.dumps([config.seed, fit.member, fit.whole, kind, number]).encode()
+    value = 14695981039346656037
+    for byte in told:  # FNV-1a, 64 bits
+        value = ((value ^ byte) * 1099511628211) % 2**64
+    return value >> 1
+
+
+def _line(name: str, figures: Mapping[str, Any]) -> str:
+    parts = [f"{name} epoch {figures['epoch']}/{figures['epochs']}", f"train {figures['train_rmse']:.4f}"]
+    if figures["validation_rmse"] is not None:
+        parts.append(f"validation {figures['validation_rmse']:.4f}")
+    return "  ".join([*parts, f"{figures['seconds']:.1f} s"])

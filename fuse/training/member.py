@@ -1,0 +1,222 @@
+"""One trainable model: light factors, perhaps a fusion Transformer, and a head; and how both clocks train it.
+
+The Transformer runs item-major: a batch of films passes it once, and its vectors are scored against the ratings those
+films have, with the factors held still. The factors run full-batch: all ratings at once, with the films' content
+vectors held still. Neither sees a rating in the history that has to predict it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...device import threads_for
+from ..inputs.interactions import SparseProduct, TrainingPairs
+from ..inputs.tokens import TokenBatch
+from ..models.cold_start import cold_weights
+from ..models.factors import Factors, Vectors
+from ..models.fusion_transformer import FusionTransformer
+from ..models.heads import OrdinalHead, Scale, SquaredHead
+from ..settings.config import Config
+from .adam import Adam
+from .batches import FilmBatch, FilmBatches
+from .processes import ALONE, Ranks
+
+_LEAST_RATE = 0.02  # of the full learning rate, at the end
+
+
+@dataclass(frozen=True, eq=False)
+class SideInformation:
+    """What is known besides ratings and tokens, on the device of the training.
+
+    user: (U, S). film: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
+    tags: (I, T), ones where a film has a tag.
+    """
+
+    user: Tensor
+    film: Tensor
+    shown: Tensor
+    tags: SparseProduct | None = None
+
+
+class Member(nn.Module):
+    """Factors, Transformer and head, with the optimisers of both clocks."""
+
+    content: Tensor | None
+
+    def __init__(
+        self,
+        config: Config,
+        pairs: TrainingPairs,
+        scale: Scale,
+        side: SideInformation,
+        widths: Mapping[str, int],
+        *,
+        seed: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        super().__init__()
+        self.config, self.pairs, self.side, self.ranks = config, pairs, side, ranks
+        device = pairs.user.device
+        self.factors = Factors(
+            pairs,
+            side.user,
+            side.film,
+            side.tags,
+            dim=config.dim,
+            user_ids=config.user_ids,
+            film_ids=config.film_ids,
+            histories=config.histories,
+            user_power=config.l2_user_power,
+            film_power=config.l2_film_power,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        ratings = scale.mean + scale.unit * pairs.rating
+        self.head: SquaredHead | OrdinalHead = (
+            # one and the same rating throughout has no order to learn
+            OrdinalHead(scale, ratings.cpu(), pairs.users)
+            if config.head == "ordinal" and len(scale.levels) > 1
+            else SquaredHead(scale)
+        ).to(device)
+        self.transformer: FusionTransformer | None = None
+        self.register_buffer("content", None)
+        if config.fuses:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.transformer = FusionTransformer(
+                    widths,
+                    side.shown.shape[1],
+                    outputs=config.dim + 1,
+                    width=config.width,
+                    layers=config.layers,
+                    heads=config.attention_heads,
+                    dropout=config.dropout,
+                    token_drop=config.token_drop,
+                ).to(device)
+            self.content = torch.zeros(pairs.films, config.dim + 1, device=device)
+        # in a tuple, or the module would take it for a second Transformer and save it twice
+        self._reader: tuple[Any] = (
+            torch.compile(self.transformer, dynamic=True) if config.compile else self.transformer,
+        )
+        self.light = Adam([*self.factors.parameters(), *self.head.parameters()], config.light_rate, (0.9, 0.99))
+        self.heavy = (
+            Adam(self.transformer.parameters(), config.transformer_rate, (0.9, 0.999), config.weight_decay)
+            if self.transformer is not None
+            else None
+        )
+        self.strengths = config.strengths()
+
+    @torch.no_grad()
+    def vectors(self) -> Vectors:
+        """Vectors of all users and films, content and histories included."""
+        return self.factors.vectors(self.content)
+
+    def light_step(self, step: int, generator: torch.Generator) -> Tensor:
+        """One full-batch step of the factors and the head; gives the (R,) scores it started from."""
+        steps = self.config.light_steps
+        rate = self.config.light_rate * min(1.0, (step + 1) / max(1, min(50, steps // 5)))
+        self.light.rate = rate * max(_LEAST_RATE, 1 - step / steps)
+        scores = self.factors.training_scores(self.content, self._kept_films(generator))
+        losses = self.head.losses(scores, self.pairs.rating, self.pairs.user)
+        penalty = self.factors.penalty(self.strengths) + self.config.l2_thresholds * self.head.penalty()
+        loss = (losses.sum() + penalty) / len(self.pairs)
+        self.light.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.light.step()
+        return scores.detach()
+
+    def learn_unrated_films(self) -> None:
+        """Find what side information and tags say of films without a training rating, where there are such films."""
+        wanted = self.config.cold_weights and bool((self.pairs.film_counts == 0).any())
+        if wanted and self.factors.film_side.shape[1] + self.factors.film_tags.columns:
+            strength = self.side.film.new_full(self.side.film.shape[1:], self.config.l2_cold_components)
+            strength[: self.side.shown.shape[1]] = self.config.l2_cold_side  # genres and years come first
+            weights = cold_weights(self.factors, strength, self.config.l2_cold_tags)
+            self.factors.cold_side, self.factors.cold_tags = weights
+
+    @torch.no_grad()
+    def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What the Transformer trains against: scores (R,) without content, film by film, and users (U, D + 1)."""
+        keep = self._kept_films(generator)
+        scores = self.factors.training_scores(None, keep)[self.pairs.by_film]
+        return scores, self.factors.vectors(None, keep).user
+
+    def heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float) -> Tensor:
+        """One step of the Transformer on a batch of films; gives its loss for each rating. progress: 0 to 1.
+
+        With several ranks the step is that of all their films together, and the loss this rank's part of it.
+        """
+        if self.heavy is None:
+            raise ValueError("expected a model with a Transformer")
+        with threads_for(self._numbers(batch.tokens, batch.films)):
+            return self._heavy_step(batch, frozen, progress, self.heavy)
+
+    def _heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float, optimiser: Adam) -> Tensor:
+        scores, users = frozen
+        optimiser.rate = self.config.transformer_rate * _cosine(progress)
+        optimiser.zero_grad()
+        loss = torch.zeros((), device=batch.films.device)
+        if len(batch.films):  # the last batch may have fewer films than there are ranks
+            content = self._read(batch.tokens, batch.films)  # (B, D + 1)
+            told = scores[batch.pair] + self.factors.content_scores(
+                content, users, batch.films, batch.pair, batch.place
+            )  # (K,)
+            rating, user = self.pairs.rating_by_film[batch.pair], self.pairs.user_by_film[batch.pair]
+            losses = self.head.losses(told, rating, user)
+            loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(batch.ratings, 1)
+            loss.backward()  # type: ignore[no-untyped-call]
+        if self.ranks.count > 1:
+            self.ranks.add_up(_gradients(optimiser.parameters))
+        nn.utils.clip_grad_norm_(optimiser.parameters, 1.0)
+        optimiser.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def refresh_content(self, batches: FilmBatches) -> None:
+        """Read every film once, without dropout, and hold its vectors still for the factors."""
+        if self.transformer is None or self.content is None:
+            return
+        self.eval()
+        content = torch.zeros_like(self.content)
+        for films, tokens in batches.everything():
+            if len(films):
+                with threads_for(self._numbers(tokens, films)):
+                    content[films] = self._read(tokens, films)
+        self.ranks.add_up([content])
+        self.content = content
+        self.train()
+
+    def _numbers(self, tokens: Mapping[str, TokenBatch], films: Tensor) -> int:
+        """How many numbers the tokens of these films are to the Transformer."""
+        return len(films) * self.config.width * sum(batch.present.shape[1] for batch in tokens.values())
+
+    def _read(self, tokens: Mapping[str, TokenBatch], films: Tensor) -> Tensor:
+        device = films.device.type
+        low = self.config.precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            vectors: Tensor = self._reader[0](tokens, self.side.shown[films])
+        return vectors.float()
+
+    def _kept_films(self, generator: torch.Generator) -> Tensor | None:
+        if not self.config.film_drop:
+            return None
+        drawn = torch.rand(self.pairs.films, generator=generator) >= self.config.film_drop
+        return drawn.float().to(self.pairs.user.device)
+
+
+def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Every parameter's gradient; nothing where this rank's films did not ask for it."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _cosine(progress: float) -> float:
+    """A tenth of the way up, the rest down a cosine."""
+    return progress / 0.1 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))

@@ -1,0 +1,197 @@
+"""Laws of the plan: what is encoded, in which batches, decided from the catalogue alone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cinefuse.data.dataset.catalog import Catalog
+from cinefuse.data.embeddings.status import Reason, Status
+from cinefuse.extract.inputs.plan import MOST_PADDING, ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
+from cinefuse.extract.inputs.poster_files import PosterLimits
+from cinefuse.extract.models.source import ModelSource
+
+
+def text_plan(lengths: list[int], same_as: list[int | None] | None = None) -> ModalityPlan:
+    """A plan whose row i has `lengths[i]` tokens (0: missing) and, where `same_as` says so, an earlier row's text."""
+    origin = [i if not same_as or same_as[i] is None else same_as[i] for i in range(len(lengths))]
+    lengths = [lengths[origin[i]] for i in range(len(lengths))]
+    digests = [hashlib.sha256(str(origin[i]).encode()).digest() if n else bytes(32) for i, n in enumerate(lengths)]
+    status = np.array([Status.OK if n else Status.MISSING for n in lengths], np.uint8)
+    return ModalityPlan(
+        name="text",
+        width=4,
+        status=status,
+        reason=np.where(status == Status.OK, 0, 1).astype(np.uint8),
+        lengths=np.array(lengths, np.int64),
+        digest=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+        batch=np.full(len(lengths), -1, np.int32),
+    )
+
+
+@st.composite
+def text_plans(draw: st.DrawFn) -> ModalityPlan:
+    lengths = draw(st.lists(st.integers(0, 60), min_size=1, max_size=80))
+    same_as = [draw(st.none() | st.integers(0, i - 1)) if i else None for i in range(len(lengths))]
+    resolved: list[int | None] = []
+    for earlier in same_as:
+        while earlier is not None and resolved[earlier] is not None:
+            earlier = resolved[earlier]
+        resolved.append(earlier)
+    return text_plan(lengths, resolved)
+
+
+@given(text_plans(), st.integers(61, 500))
+@settings(deadline=None)
+def test_every_encodable_item_is_in_one_batch_and_no_other_is(plan: ModalityPlan, budget: int) -> None:
+    cut = cut_text(plan, budget)
+    assert ((cut.batch >= 0) == plan.encodable).all()
+    used = np.unique(cut.batch[cut.batch >= 0])
+    assert (used == np.arange(len(used))).all()
+
+
+@given(text_plans(), st.integers(61, 500))
+@settings(deadline=None)
+def test_no_batch_exceeds_its_budget_or_its_share_of_padding(plan: ModalityPlan, budget: int) -> None:
+    cut = cut_text(plan, budget)
+    distinct = cut.distinct
+    for number in np.unique(cut.batch[distinct]):
+        lengths = cut.lengths[distinct[cut.batch[distinct] == number]] + 1
+        padded = int(lengths.max()) * len(lengths)
+        assert padded <= budget
+        assert padded - lengths.sum() <= MOST_PADDING * padded
+    assert cut.padding <= MOST_PADDING
+
+
+@given(text_plans())
+@settings(deadline=None)
+def test_items_with_the_same_input_share_a_batch_and_are_encoded_once(plan: ModalityPlan) -> None:
+    cut = cut_text(plan, 200)
+    for row in np.flatnonzero(plan.encodable):
+        alike = np.flatnonzero((plan.digest == plan.digest[row]).all(1))
+        assert (cut.batch[alike] == cut.batch[row]).all()
+        assert np.isin(alike, cut.distinct).sum() == 1
+
+
+@given(text_plans(), st.integers(1, 9))
+@settings(deadline=None)
+def test_poster_batches_follow_the_catalogue_and_are_full(plan: ModalityPlan, size: int) -> None:
+    cut = cut_posters(plan, size)
+    numbers = cut.batch[cut.distinct]
+    assert (numbers == np.arange(len(numbers)) // size).all()
+
+
+@given(text_plans(), st.randoms())
+@settings(deadline=None)
+def test_rows_copied_from_elsewhere_are_in_no_batch(plan: ModalityPlan, random: Any) -> None:
+    copied = np.array([random.random() < 0.5 for _ in plan.status])
+    cut = plan.without(copied, lambda fewer: cut_text(fewer, 200))
+    assert ((cut.batch >= 0) == (plan.encodable & ~copied)).all()
+    assert (cut.status == plan.status).all()
+
+
+@given(text_plans(), st.integers(1, 120))
+@settings(deadline=None)
+def test_a_batch_with_enough_positions_takes_no_shorter_text(plan: ModalityPlan, enough: int) -> None:
+    cut = cut_text(plan, 240, enough)
+    for number in np.unique(cut.batch[cut.distinct]):
+        lengths = np.sort(cut.lengths[cut.distinct[cut.batch[cut.distinct] == number]] + 1)[::-1]
+        shortest_start = int(np.argmax(lengths == lengths[-1]))
+        assert lengths[:shortest_start].sum() < enough
+
+
+def test_the_longest_texts_come_first() -> None:
+    cut = cut_text(text_plan([5, 50, 20, 50, 1]), 102)
+    longest = [cut.lengths[cut.batch == number].max() for number in range(cut.batch.max() + 1)]
+    assert longest == sorted(longest, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(encoders: Any) -> Any:
+    return ModelSource.resolve(str(encoders.text), None, weights=False).tokenizer()
+
+
+def plan_of(texts: list[str | None], tokenizer: Any, max_length: int = 16) -> ModalityPlan:
+    return plan_text(texts, tokenizer, width=8, max_length=max_length, progress=lambda _: None)
+
+
+def test_token_ids_are_the_tokenizers_own_behind_the_cls(tokenizer: Any) -> None:
+    texts = ["a ferry at dawn", "two bakers, one oven"]
+    plan = plan_of(texts, tokenizer, 64)
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    assert plan.input_ids is not None
+    assert plan.input_ids.tolist() == ids[0][1:] + ids[1][1:]
+    assert plan.lengths.tolist() == [len(ids[0]) - 1, len(ids[1]) - 1]
+    assert plan.cls_id == ids[0][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        (None, Status.MISSING, Reason.NOT_GIVEN),
+        ("", Status.MISSING, Reason.EMPTY),
+        (" \t\n ", Status.MISSING, Reason.EMPTY),
+        ("\0\0\0", Status.MISSING, Reason.EMPTY),
+        ("­​", Status.MISSING, Reason.EMPTY),
+        ("a plot", Status.OK, Reason.NONE),
+        ("nul\0inside", Status.OK, Reason.NONE),
+        ("lone \ud800 surrogate", Status.OK, Reason.NONE),
+        ("שלום עולם مرحبا", Status.OK, Reason.NONE),
+        ("🎬🍿👩‍👩‍👧‍👧 🏳️‍🌈", Status.OK, Reason.NONE),
+        ("word " * 200_000, Status.TRUNCATED, Reason.TOO_LONG),
+        ("x" * 1_000_000, Status.OK, Reason.NONE),
+        ("ééé e\u0301\u0301\u0301", Status.OK, Reason.NONE),
+    ],
+)
+def test_every_odd_text_has_its_defined_outcome(
+    tokenizer: Any, text: str | None, status: Status, reason: Reason
+) -> None:
+    plan = plan_of([text, "a plot"], tokenizer)
+    assert (Status(plan.status[0]), Reason(plan.reason[0])) == (status, reason)
+    assert (plan.lengths[0] > 0) == status.has_embedding
+    assert plan.lengths[0] <= 15
+    assert bool(plan.digest[0].any()) == status.has_embedding
+    assert plan.status[1] == Status.OK
+
+
+def test_a_cut_text_keeps_its_closing_token(tokenizer: Any) -> None:
+    plan = plan_of(["ferry " * 50], tokenizer)
+    assert plan.input_ids is not None
+    assert plan.input_ids[-1] == tokenizer.sep_token_id
+    assert plan.lengths[0] == 15
+
+
+def test_text_digests_are_sha256_of_the_utf8(tokenizer: Any) -> None:
+    plan = plan_of(["Ünïcode plot"], tokenizer)
+    assert plan.digest[0].tobytes() == hashlib.sha256("Ünïcode plot".encode()).digest()
+
+
+def test_poster_digests_are_sha256_of_the_files_bytes(sample: Path) -> None:
+    catalog = Catalog.open(sample)
+    plan = plan_posters(
+        catalog.posters(), catalog.poster_root, PosterLimits(), width=8, patches=4, progress=lambda _: None
+    )
+    for row, poster in enumerate(catalog.posters()):
+        if poster is None:
+            assert (plan.status[row], plan.lengths[row]) == (Status.MISSING, 0)
+        else:
+            raw = (catalog.poster_root / poster).read_bytes()
+            assert plan.digest[row].tobytes() == hashlib.sha256(raw).digest()
+            assert (plan.status[row], plan.lengths[row]) == (Status.OK, 4)
+
+
+def test_a_poster_that_cannot_be_read_has_a_reason_and_no_tokens(tmp_path: Path) -> None:
+    (tmp_path / "page.jpg").write_text("<html>")
+    plan = plan_posters(
+        ["page.jpg", "nowhere.jpg", "../out.jpg", None], tmp_path, PosterLimits(), width=8, patches=4,
+        progress=lambda _: None,
+    )  # fmt: skip
+    assert plan.reason.tolist() == [Reason.NOT_AN_IMAGE, Reason.NOT_FOUND, Reason.OUTSIDE_FOLDER, Reason.NOT_GIVEN]
+    assert not plan.lengths.any()
+    assert not plan.digest.any()

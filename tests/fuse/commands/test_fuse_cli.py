@@ -1,0 +1,657 @@
+"""Laws of the commands of stage two, as a shell meets them: real files, real models, real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cinefuse import cli
+from cinefuse.data.runtime.lock import sole_writer
+from cinefuse.fuse.settings.config import MEANINGS, PRESETS, Config
+
+HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
+TINY = tuple(
+    word
+    for setting in ("light_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
+    for word in ("--set", setting)
+)
+LIGHT = ("--preset", "mf", "--set", "light_steps=10", "--set", "dim=4")
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a command ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Told]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `cinefuse` with these words in this process, as the installed command does."""
+
+    def run(*words: object) -> Told:
+        monkeypatch.setattr(sys, "argv", ["cinefuse", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        printed = capsys.readouterr()
+        code = end.value.code or 0
+        assert isinstance(code, int)
+        return Told(code, printed.out, printed.err)
+
+    return run
+
+
+def extracted(sample: Path, encoders: Any, out: Path, **settings: Any) -> Path:
+    from cinefuse.extract.job.extraction import extract
+    from cinefuse.extract.job.settings import Settings
+
+    models = {"text_model": str(encoders.text), "image_model": str(encoders.image), "device": "cpu"}
+    extract(sample, out, Settings(**(models | settings)))
+    return out
+
+
+@pytest.fixture(scope="session")
+def cache(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedding file of the sample catalogue; read it, never write into it."""
+    return extracted(sample, encoders, tmp_path_factory.mktemp("cache") / "sample.h5")
+
+
+@pytest.fixture(scope="session")
+def trained(sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the preset best; read it, never write into it."""
+    out = tmp_path_factory.mktemp("trained") / "best"
+    ended = process("fuse", sample, cache, out, *TINY, "--device", "cpu")
+    assert ended.returncode == 0, ended.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def factors(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the preset mf on the same split; read it, never write into it."""
+    out = tmp_path_factory.mktemp("trained") / "mf"
+    ended = process("fuse", sample, out, *LIGHT, "--device", "cpu")
+    assert ended.returncode == 0, ended.stderr
+    return out
+
+
+def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `cinefuse` with these words in a process of its own."""
+    command = [sys.executable, "-m", "cinefuse.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+
+
+def assert_refused_in_one_line(told: Told, code: int, *says: str) -> None:
+    """Check the exit code, that the refusal is the last line of standard error and the only one, and what it says."""
+    lines = told.err.splitlines()
+    assert told.code == code, told.err
+    assert lines[-1].startswith("cinefuse: ")
+    assert [line for line in lines if line.startswith("cinefuse: ")] == lines[-1:]
+    assert "Traceback" not in told.err
+    for word in says:
+        assert word in lines[-1]
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert set(MEANINGS) == {field.name for field in fields(Config)}
+    assert all(len(meaning.split()) >= 3 for meaning in MEANINGS.values())
+    assert len(set(MEANINGS.values())) == len(MEANINGS)
+
+
+def test_the_list_of_settings_has_each_with_its_default_and_where_presets_differ(run: Run) -> None:
+    told = run("fuse", "--list-settings")
+    assert told.code == 0
+    rows = {line.split()[0]: line for line in told.out.splitlines()}
+    for name, meaning in MEANINGS.items():
+        if name == "preset":
+            continue
+        assert meaning in rows[name]
+        default = Config().as_dict()[name]
+        assert rows[name].split()[1] == (str(default).lower() if isinstance(default, bool) else str(default))
+        for preset, config in PRESETS.items():
+            value = config.as_dict()[name]
+            shown = f"{preset} {str(value).lower() if isinstance(value, bool) else value}"
+            assert (shown in rows[name].replace(meaning, "")) == (value != default)
+
+
+IMPORTED = """
+import sys
+from cinefuse import cli
+sys.argv = ["cinefuse", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    print("imported:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", ["fuse --help", "fuse --list-settings", "study --help", "recommend --help", "evaluate --help"]
+)
+def test_help_and_the_list_of_settings_import_nothing_heavy(words: str) -> None:
+    command = [sys.executable, "-c", IMPORTED, *words.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not HEAVY & set(ended.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (("--set", "epochs=3"), "epochs", 3),
+        (("--set", "head=ordinal"), "head", "ordinal"),
+        (("--seed", 7), "seed", 7),
+        (("--validation", 0.25), "validation", 0.25),
+        (("--precision", "fp32"), "precision", "fp32"),
+        (("--preset", "bias"), "preset", "bias"),
+        (("--set", "seed=5"), "seed", 5),
+    ],
+    ids=str,
+)
+def test_an_option_reaches_the_config_that_the_run_keeps(
+    words: tuple[object, ...], name: str, value: object, run: Run, sample: Path, tmp_path: Path
+) -> None:
+    assert run("fuse", sample, tmp_path / "run", *LIGHT, "--device", "cpu", *words).code == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"][name] == value
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_its_test_errors_its_folder_and_commands_that_work(
+    run: Run, sample: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "my runs" / "best"
+    told = run("fuse", sample, cache, out, *TINY)
+    assert told.code == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f}" in told.out
+    assert str(out) in told.out
+    assert "epoch 2/2" in told.err
+    nexts = re.findall(r"cinefuse (evaluate|recommend) '(.*?)'(.*)", told.out)
+    assert [command for command, *_ in nexts] == ["evaluate", "recommend"]
+    for command, folder, rest in nexts:
+        assert run(command, folder, *rest.split()).code == 0
+
+
+def test_json_is_the_summary_and_nothing_else(run: Run, sample: Path, tmp_path: Path) -> None:
+    told = run("fuse", sample, tmp_path / "run", *LIGHT, "--json")
+    kept = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert json.loads(told.out) == {"run": str(tmp_path / "run")} | kept
+
+
+def test_a_model_without_embeddings_needs_no_embedding_file_and_takes_one_without_a_word(
+    run: Run, sample: Path, cache: Path, tmp_path: Path
+) -> None:
+    assert run("fuse", sample, tmp_path / "a", *LIGHT).code == 0
+    assert run("fuse", sample, cache, tmp_path / "b", *LIGHT).code == 0
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
+    assert models[0] == models[1]
+
+
+def test_a_run_that_was_refused_can_be_corrected_in_the_same_folder(
+    run: Run, sample: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert_refused_in_one_line(run("fuse", sample, out, *TINY), 2, "give the file that `cinefuse extract` made")
+    assert_refused_in_one_line(run("fuse", sample, cache, out, *TINY, "--split", "radnom:0.1"), 2, "random")
+    assert_refused_in_one_line(run("fuse", sample, cache, out, *TINY, "--missing", "error"), 3)
+    assert run("fuse", sample, cache, out, *TINY, "--split", "random:0.2").code == 0
+    assert json.loads((out / "config.json").read_text())["split"] == "random:0.2"
+
+
+def test_a_finished_run_is_kept_by_resume_and_refused_without(run: Run, sample: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run("fuse", sample, out, *LIGHT).code == 0
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert_refused_in_one_line(run("fuse", sample, out, *LIGHT), 2, "--resume")
+    told = run("fuse", sample, out, *LIGHT, "--resume")
+    assert told.code == 0
+    assert "finished already" in told.err
+    assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
+
+
+def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path, tmp_path: Path) -> None:
+    long, short = [[*LIGHT, "--set", "l2=0.01", "--set", f"light_steps={steps}"] for steps in (100, 1)]
+    assert run("fuse", sample, tmp_path / "long", *long).code == 0
+    assert run("fuse", sample, tmp_path / "cold", *short).code == 0
+    assert run("fuse", sample, tmp_path / "warm", *short, "--warm-start", tmp_path / "long").code == 0
+    told = {name: pl.read_parquet(tmp_path / name / "predictions.parquet") for name in ("long", "cold", "warm")}
+    from_long = {name: float((told[name]["prediction"] - told["long"]["prediction"]).abs().mean()) for name in told}
+    assert from_long["warm"] < from_long["cold"] / 3
+
+
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, sample: Path, tmp_path: Path) -> None:
+    words = ["fuse", sample, tmp_path / "runs", *LIGHT, "--folds", "kfold:3", "--seeds", 2, "--seed", 4]
+    told = json.loads(run(*words, "--json").out)
+    names = {f"kfold-3-{fold}/seed-{seed}" for fold in (1, 2, 3) for seed in (4, 5)}
+    assert {str(Path(one["run"]).relative_to(tmp_path / "runs")) for one in told["runs"]} == names
+    for one in told["runs"]:
+        about = json.loads((Path(one["run"]) / "config.json").read_text())
+        assert (about["split"], about["config"]["seed"]) == (one["split"], one["seed"])
+    for figure in ("rmse", "mae"):
+        values = [json.loads((tmp_path / "runs" / name / "summary.json").read_text())[figure] for name in names]
+        assert told[figure]["mean"] == pytest.approx(np.mean(values))
+        assert told[figure]["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert json.loads((tmp_path / "runs" / "repeats.json").read_text()) == told
+    tested = [pl.read_parquet(tmp_path / "runs" / f"kfold-3-{fold}/seed-4/predictions.parquet") for fold in (1, 2, 3)]
+    assert sum(map(len, tested)) == len(pl.read_parquet(sample / "ratings.parquet"))
+    shown = run(*words, "--resume").out
+    assert f"{told['rmse']['mean']:.4f}" in shown
+    assert f"{told['rmse']['deviation']:.4f}" in shown
+
+
+def test_a_folder_of_runs_is_refused_by_naming_the_runs_inside(run: Run, sample: Path, tmp_path: Path) -> None:
+    assert run("fuse", sample, tmp_path / "runs", *LIGHT, "--folds", "kfold:2", "--seeds", 2).code == 0
+    runs = [tmp_path / "runs" / fold / seed for fold in ("kfold-2-1", "kfold-2-2") for seed in ("seed-0", "seed-1")]
+    for words in ("evaluate {}", "recommend {} --user 1", "compare {}", "report {}", "explain {} --item 1"):
+        told = run(*words.format(tmp_path / "runs").split())
+        assert_refused_in_one_line(told, 3, *map(str, runs[:3]), "and 1 more; name one of them")
+        assert str(runs[3]) not in told.err
+    assert_refused_in_one_line(run("evaluate", runs[0].parent), 3, f"it holds {runs[0]}, {runs[1]}; name one of them")
+
+
+def test_more_seeds_keep_the_runs_of_the_earlier_ones(run: Run, sample: Path, tmp_path: Path) -> None:
+    words = ["fuse", sample, tmp_path / "runs", *LIGHT]
+    assert run(*words, "--seeds", 2, "--seed", 1).code == 0
+    models = [tmp_path / "runs" / f"seed-{seed}" / "model.safetensors" for seed in (1, 2)]
+    before = [model.stat().st_mtime_ns for model in models]
+    assert_refused_in_one_line(run(*words, "--seeds", 3), 2, "seed-1", "--resume")
+    assert not (tmp_path / "runs" / "seed-0").exists()
+    assert run(*words, "--seeds", 3, "--resume").code == 0
+    assert (tmp_path / "runs" / "seed-0" / "summary.json").exists()
+    assert [model.stat().st_mtime_ns for model in models] == before
+
+
+def test_a_fold_that_does_not_exist_is_refused_before_anything_is_trained(
+    run: Run, sample: Path, tmp_path: Path
+) -> None:
+    told = run("fuse", sample, tmp_path / "runs", *LIGHT, "--folds", "random:0.1,u9")
+    assert_refused_in_one_line(told, 2, "u9")
+    assert not (tmp_path / "runs").exists()
+
+
+# --- evaluate, predict, recommend, compare, export --------------------------------------------------------------------
+
+
+def test_evaluate_tells_what_the_run_kept_as_table_and_json(run: Run, trained: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+    told = json.loads(run("evaluate", trained, "--json", "-k", 5).out)
+    assert told["rmse"]["value"] == pytest.approx(summary["rmse"])
+    assert told["k"] == 5
+    shown = run("evaluate", trained).out
+    assert f"{summary['rmse']:.4f}" in shown
+    assert "NDCG@10" in shown
+
+
+def test_recommend_is_the_same_for_one_user_as_for_all_and_names_only_unseen_films(
+    run: Run, trained: Path, sample: Path, tmp_path: Path
+) -> None:
+    one = json.loads(run("recommend", trained, "--user", 3, "-k", 4, "--json").out)
+    assert run("recommend", trained, "--all", "-k", 4, "--out", tmp_path / "all.parquet").code == 0
+    everybody = pl.read_parquet(tmp_path / "all.parquet")
+    assert everybody["user_id"].n_unique() == 20
+    assert everybody.filter(user_id=3)["item_id"].to_list() == [film["item_id"] for film in one]
+    split = pl.read_parquet(trained / "split.parquet").filter(pl.col("part") != "test")
+    seen = pl.read_parquet(sample / "ratings.parquet")[split["row"].to_list()].filter(user_id=3)["item_id"].to_list()
+    assert not set(seen) & {film["item_id"] for film in one}
+    shown = run("recommend", trained, "--user", 3, "-k", 4).out
+    assert all(film["title"] in shown for film in one)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv", ".jsonl"])
+def test_predict_gives_the_run_own_predictions_in_the_order_of_the_pairs(
+    suffix: str, run: Run, trained: Path, tmp_path: Path
+) -> None:
+    pairs = pl.read_parquet(trained / "predictions.parquet")
+    out = tmp_path / f"out{suffix}"
+    pairs.select(userId="user_id", movieId="item_id").write_csv(tmp_path / "pairs.csv")
+    assert run("predict", trained, tmp_path / "pairs.csv", "--out", out).code == 0
+    read = {".parquet": pl.read_parquet, ".jsonl": pl.read_ndjson}.get(suffix)
+    table = read(out) if read else pl.read_csv(out, separator="\t" if suffix == ".tsv" else ",")
+    assert table["item_id"].cast(pl.Int64).to_list() == pairs["item_id"].to_list()
+    np.testing.assert_allclose(table["prediction"].to_numpy(), pairs["prediction"].to_numpy(), rtol=1e-6)
+
+
+def test_compare_tells_each_run_and_its_difference_to_the_first(run: Run, trained: Path, factors: Path) -> None:
+    told = json.loads(run("compare", trained, factors, "--json").out)
+    rmse = [json.loads((folder / "summary.json").read_text())["rmse"] for folder in (trained, factors)]
+    assert [one["rmse"] for one in told] == pytest.approx(rmse)
+    assert told[1]["difference"] == pytest.approx(rmse[1] - rmse[0])
+    assert f"{rmse[1]:.4f}" in run("compare", trained, factors).out
+
+
+def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Path, tmp_path: Path) -> None:
+    told = run("export", factors, tmp_path / "vectors")
+    assert told.code == 0
+    assert "exactly" in told.out
+    assert len(pl.read_parquet(tmp_path / "vectors" / "films.parquet")) == 40
+    told = run("export", factors, tmp_path / "numpy", "--format", "npy", "--json")
+    assert json.loads(told.out)["rates_exactly"] is True
+    assert len(np.load(tmp_path / "numpy" / "users_vectors.npy", allow_pickle=False)) == 20
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("fuse {sample} {new} --preset bets", 2, "did you mean 'best'"),
+        ("fuse {sample} {new} --preset mf --set epoch=2", 2, "did you mean 'epochs'"),
+        ("fuse {sample} {new} --preset mf --set epochs=two", 2, "expected a whole number"),
+        ("fuse {sample} {new} --preset mf --set epochs", 2, "expected name=value"),
+        ("fuse {sample} {new} --preset mf --set epochs=0", 2, "epochs must lie from 1"),
+        ("fuse {sample} {new} --preset mf --seed -1", 2, "seed must lie from 0"),
+        ("fuse {sample} {new} --preset mf --seed 99999999999", 2, "to 2147483647, found 99999999999"),
+        ("fuse {sample} {new} --preset mf --validation 1", 2, "validation must lie from 0"),
+        ("fuse {sample} {new} --preset mf --precision fp8", 2, "found 'fp8'"),
+        ("fuse {sample} {new} --preset mf --device abacus", 2, "--device abacus"),
+        ("fuse {sample} {new} --preset mf --split u1 --folds u1,u2", 2, "found both"),
+        ("fuse {sample} {new} --preset mf --folds u5..u1", 2, "u1..u5"),
+        ("fuse {sample} {new} --preset mf --folds random:0.1,random:0.1", 2, "each fold once"),
+        ("fuse {sample} {new} --preset mf --missing maybe", 2, "mask, drop or error"),
+        ("fuse {sample} {new} --preset mf --duplicates maybe", 2, "last, first or error"),
+        ("fuse {sample} {cache} {cache} {new}", 2, "one embedding file at most"),
+        ("fuse {sample} {cache}", 2, "is a file, expected a run folder"),
+        ("fuse {sample} {sample}/items.parquet {new}", 4, "expected a cinefuse embedding file"),
+        ("fuse {empty} {new} --preset mf", 3, "not a dataset folder"),
+        ("fuse {sample} {new} --preset mf --warm-start {empty}", 3, "is no run folder"),
+        ("fuse {sample} {new} --preset mf --warm-start {factors}", 5, "dim"),
+        ("fuse {sample} {new} --preset mf --folds kfold:0", 2, "expected at least 2 folds"),
+        ("evaluate {empty}", 3, "is no run folder"),
+        ("evaluate {trained} -k 0", 2, "k must be at least 1"),
+        ("evaluate {trained} --liked nan", 2, "liked"),
+        ("recommend {trained} --user 99", 3, "the nearest ids are 20, 19, 18"),
+        ("recommend {trained} --user nobody", 3, "whole numbers"),
+        ("recommend {trained}", 2, "--user ID or --all"),
+        ("recommend {trained} --user 3 --all", 2, "--user ID or --all"),
+        ("recommend {trained} --all", 2, "--out FILE.parquet or --json"),
+        ("recommend {trained} --user 3 -k 0", 2, "k must be at least 1"),
+        ("recommend {trained} --user 3 --out {new}.xls", 2, "found '.xls'"),
+        ("predict {trained} {sample}/nothing.csv --out {new}.csv", 3, "no such file"),
+        ("predict {trained} {sample}/items.parquet --out {new}.csv", 3, "expected columns user_id and item_id"),
+        ("predict {trained} {sample}/ratings.parquet --out {new}", 2, "found 'no suffix'"),
+        ("predict {factors} {sample}/ratings.parquet --out {new}.csv --distribution", 3, "head=ordinal"),
+        ("compare {trained} {empty}", 3, "is no run folder"),
+        ("export {factors} {factors}", 3, "is no empty folder"),
+        ("export {trained} {new}", 3, "the mean of 2 ordinal heads"),
+        ("export {trained} {new} --format faiss", 2, "parquet or npy"),
+        ("study {sample} {cache} {new} --models mf,paper", 2, "no model 'paper'"),
+        ("study {sample} {cache} {new} --split all", 2, "needs a test part"),
+        ("study {sample} {cache} {new} --split u9", 2, "no such fold"),
+        ("study {sample} {cache} {new} --set epoch=1", 2, "did you mean 'epochs'"),
+        ("study {sample} {new} --models text", 2, "no embedding file"),
+        ("study {empty} {cache} {new}", 3, "not a dataset folder"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "{" in value else "",
+)
+def test_what_cannot_be_done_is_refused_in_one_line_that_names_it(
+    words: str, code: int, says: str, run: Run, sample: Path, cache: Path, trained: Path, factors: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"sample": sample, "cache": cache, "trained": trained, "factors": factors}
+    places |= {"new": tmp_path / "new", "empty": tmp_path / "empty"}
+    told = run(*(word.format(**places) for word in words.split()))
+    assert_refused_in_one_line(told, code, says)
+    assert told.out == ""
+    assert not (tmp_path / "new" / "summary.json").exists()
+    assert list(tmp_path.glob("new.*")) == []
+
+
+def test_a_modality_the_file_lacks_is_refused_by_name(run: Run, sample: Path, encoders: Any, tmp_path: Path) -> None:
+    plots = extracted(sample, encoders, tmp_path / "plots.h5", image_model=None)
+    assert_refused_in_one_line(run("fuse", sample, plots, tmp_path / "run", *TINY), 3, "no image embeddings")
+    assert run("fuse", sample, plots, tmp_path / "run", *TINY, "--set", "modalities=text").code == 0
+
+
+def test_resume_refuses_an_embedding_file_that_is_another_than_the_run_began_with(
+    run: Run, sample: Path, cache: Path, encoders: Any, tmp_path: Path
+) -> None:
+    own = shutil.copy(cache, tmp_path / "films.h5")
+    words = ["fuse", sample, own, tmp_path / "run", *TINY, "--resume"]
+    assert run(*words).code == 0
+    Path(own).unlink()
+    extracted(sample, encoders, Path(own), dtype="float32")
+    assert_refused_in_one_line(run(*words), 5, "embeddings_digest")
+
+
+def test_resume_refuses_other_settings_and_grown_ratings(run: Run, own_sample: Path, tmp_path: Path) -> None:
+    words = ["fuse", own_sample, tmp_path / "run", *LIGHT, "--resume"]
+    assert run(*words).code == 0
+    assert_refused_in_one_line(run(*words, "--set", "dim=5"), 5, "dim was 4, is 5")
+    ratings = pl.read_parquet(own_sample / "ratings.parquet")
+    ratings.head(len(ratings) - 1).write_parquet(own_sample / "ratings.parquet")
+    assert_refused_in_one_line(run(*words), 5, "dataset_sha256")
+
+
+def test_a_run_that_another_process_trains_is_busy(run: Run, sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with sole_writer(tmp_path / "run" / "run"):
+        assert_refused_in_one_line(run("fuse", sample, tmp_path / "run", *LIGHT), 6, str(os.getpid()))
+
+
+def test_a_full_disk_is_refused_and_the_run_goes_on_where_there_is_room(run: Run, sample: Path, disk: Path) -> None:
+    (disk / "ballast").write_bytes(bytes(2**20 - 40_000))
+    words = ["fuse", sample, disk / "run", *LIGHT, "--set", "dim=64", "--resume"]
+    assert_refused_in_one_line(run(*words), 7, "disk is full")
+    (disk / "ballast").unlink()
+    assert run(*words).code == 0
+
+
+def test_an_unfinished_run_and_one_without_test_part_have_nothing_to_evaluate(
+    run: Run, sample: Path, factors: Path, tmp_path: Path
+) -> None:
+    unfinished = Path(shutil.copytree(factors, tmp_path / "unfinished"))
+    (unfinished / "summary.json").unlink()
+    for words in (["evaluate", unfinished], ["recommend", unfinished, "--user", 3]):
+        assert_refused_in_one_line(run(*words), 3, "--resume")
+    assert run("fuse", sample, tmp_path / "whole", *LIGHT, "--split", "all").code == 0
+    assert_refused_in_one_line(run("evaluate", tmp_path / "whole"), 3, "no test part")
+    assert run("recommend", tmp_path / "whole", "--user", 3).code == 0
+    assert_refused_in_one_line(run("compare", factors, tmp_path / "whole"), 3, "no test part")
+
+
+# --- stopped and resumed ----------------------------------------------------------------------------------------------
+
+# Imports everything once, then forks one real `cinefuse` for each line it reads: {"argv", "stage", "err"}. Where there
+# is a stage (module:attribute) the process says so when it reaches it for the n-th time, and waits there.
+SERVER = """
+import importlib, json, os, signal, sys, time
+import torch
+from cinefuse import cli
+from cinefuse.fuse import repeat, result_screen, run, study, warm
+
+def stop_at(stage):
+    module, _, path = stage.partition(":")
+    path, _, times = path.partition("#")
+    *owners, name = path.split(".")
+    owner = importlib.import_module(module)
+    for each in owners:
+        owner = getattr(owner, each)
+    real, left = getattr(owner, name), [int(times or 1)]
+    def waiting(*words, **options):
+        left[0] -= 1
+        if left[0]:
+            return real(*words, **options)
+        os.write(1, b"reached\\n")
+        time.sleep(60)
+    setattr(owner, name, waiting)
+
+for line in sys.stdin:
+    job = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.dup2(os.open(job["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        if job["stage"]:
+            stop_at(job["stage"])
+        os.write(1, b"%d\\n" % os.getpid())
+        os.dup2(2, 1) if not job["stage"] else None
+        sys.argv = ["cinefuse", *job["argv"]]
+        cli.main()
+    _, status = os.waitpid(child, 0)
+    os.write(1, b"%d\\n" % os.waitstatus_to_exitcode(status))
+"""
+
+
+class Server:
+    """The process that forks commands."""
+
+    def __init__(self, err: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self._err = err
+
+    def start(self, *argv: object, stage: str = "") -> int:
+        """Start a command; its process id."""
+        assert self._process.stdin is not None
+        job = {"argv": [str(word) for word in argv], "stage": stage, "err": str(self._err)}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        return int(self.line())
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def end(self) -> Told:
+        """How the command started last ended."""
+        while (line := self.line()) == "reached":
+            pass
+        return Told(int(line), "", self._err.read_text())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server") / "err")
+    yield server
+    server.close()
+
+
+LONGER = (*TINY, "--set", "epochs=3", "--set", "members=2", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    server: Server, sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, float]:
+    """A run that nothing disturbed, and the seconds it took."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    began = time.monotonic()
+    server.start("fuse", sample, cache, out, *LONGER)
+    assert server.end().code == 0
+    return out, time.monotonic() - began
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    for name in ("model.safetensors", "split.parquet"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert pl.read_parquet(one / "predictions.parquet").equals(pl.read_parquet(other / "predictions.parquet"))
+    assert not (other / "state.safetensors").exists()
+
+
+STAGES = {
+    "joining": "cinefuse.fuse.runs.train:join",
+    "splitting": "cinefuse.fuse.runs.train:split_ratings",
+    "gathering": "cinefuse.fuse.runs.train:gather_material",
+    "the first pass": "cinefuse.fuse.training.member:Member.heavy_step",
+    "light steps": "cinefuse.fuse.training.member:Member.light_step#12",
+    "saving": "cinefuse.fuse.training.loop:save_state",
+    "the second fit": "cinefuse.fuse.training.member:Member.heavy_step#5",
+    "saving a finished fit": "cinefuse.fuse.training.loop:save_state#4",
+    "serving": "cinefuse.fuse.runs.train:_served",
+    "testing": "cinefuse.fuse.runs.train:_tested",
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_at_every_stage_of_fuse_ends_with_130_and_resume_ends_in_the_same_model(
+    stage: str, server: Server, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
+) -> None:
+    words = ["fuse", sample, cache, tmp_path / "run", *LONGER]
+    process = server.start(*words, stage=STAGES[stage])
+    assert server.line() == "reached"
+    os.kill(process, signal.SIGINT)
+    assert_refused_in_one_line(server.end(), 130, "with --resume", str(tmp_path / "run"))
+    server.start(*words, "--resume")
+    assert server.end().code == 0
+    assert_equal_runs(uninterrupted[0], tmp_path / "run")
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.torture)])
+def test_a_run_killed_at_any_moment_resumes_to_the_same_model(
+    rounds: int, server: Server, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
+) -> None:
+    whole, seconds = uninterrupted
+    chance, met = random.Random(rounds), 0
+    for number in range(rounds):
+        words = ["fuse", sample, cache, tmp_path / f"run-{number}", *LONGER, "--resume"]
+        for _ in range(3):
+            process = server.start(*words)
+            time.sleep(chance.uniform(0, seconds))
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            met += server.end().code == -signal.SIGKILL
+        server.start(*words)
+        told = server.end()
+        assert told.code == 0, told.err
+        assert_equal_runs(whole, tmp_path / f"run-{number}")
+    assert met, "no kill met a living process"
+
+
+def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: Server, sample: Path, tmp_path: Path) -> None:
+    words = ["fuse", sample, tmp_path / "runs", *LIGHT, "--seeds", 3]
+    process = server.start(*words, stage="cinefuse.fuse.runs.train:join#2")
+    assert server.line() == "reached"
+    os.kill(process, signal.SIGINT)
+    assert_refused_in_one_line(server.end(), 130, "with --resume")
+    first = (tmp_path / "runs" / "seed-0" / "summary.json").stat().st_mtime_ns
+    server.start(*words, "--resume")
+    assert server.end().code == 0
+    assert (tmp_path / "runs" / "seed-0" / "summary.json").stat().st_mtime_ns == first
+    assert len(json.loads((tmp_path / "runs" / "repeats.json").read_text())["runs"]) == 3
+
+
+def test_ctrl_c_during_a_study_says_to_run_it_again(server: Server, sample: Path, cache: Path, tmp_path: Path) -> None:
+    words = ["study", sample, cache, tmp_path / "study", "--models", "bias,mf", "--set", "light_steps=10"]
+    process = server.start(*words, stage="cinefuse.fuse.runs.train:join#2")
+    assert server.line() == "reached"
+    os.kill(process, signal.SIGINT)
+    assert_refused_in_one_line(server.end(), 130, "run the same command again", str(tmp_path / "study"))
+    server.start(*words)
+    assert server.end().code == 0
+    assert (tmp_path / "study" / "results.md").exists()

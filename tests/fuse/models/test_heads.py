@@ -1,0 +1,155 @@
+"""Laws of the heads: distributions are distributions, expectations are theirs, ratings stay on their scale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cinefuse.data.runtime.errors import BadInput
+from cinefuse.fuse.models.heads import MOST_LEVELS, OrdinalHead, Scale, SquaredHead, levels_named
+
+RATINGS = torch.tensor([1.0, 2, 2, 3, 3, 3, 4, 4, 5, 5])
+USERS = 4
+AFFINE = pytest.mark.parametrize(("times", "plus"), [(0.5, 0.0), (2.0, 0.0), (1.0, -3.0), (10.0, 50.0)])
+
+
+def ordinal(*, thresholds: float = 0.0, ratings: Tensor = RATINGS, seed: int = 0) -> OrdinalHead:
+    """A head whose users' own thresholds are drawn that wide: at 5 nearly all of them cross."""
+    head = OrdinalHead(Scale.of(ratings), ratings, USERS)
+    drawn = torch.randn(head.of_user.shape, generator=torch.Generator().manual_seed(seed))
+    head.of_user.data = thresholds * drawn
+    return head
+
+
+scores = st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=8).map(torch.tensor)
+widths = st.sampled_from([0.0, 0.3, 5.0])
+
+
+@settings(deadline=None)
+@given(scores, widths, st.integers(0, 9))
+def test_probabilities_are_not_negative_and_sum_to_one_also_where_thresholds_cross(
+    scores: Tensor, width: float, seed: int
+) -> None:
+    told = ordinal(thresholds=width, seed=seed).distribution(scores, torch.arange(len(scores)) % USERS)
+    assert told.shape == (len(scores), 5)
+    assert (told >= 0).all()
+    torch.testing.assert_close(told.sum(-1), torch.ones(len(scores)))
+
+
+@settings(deadline=None)
+@given(scores, widths, st.integers(0, 9))
+def test_the_rating_is_the_expectation_of_the_distribution_and_on_the_scale(
+    scores: Tensor, width: float, seed: int
+) -> None:
+    head, user = ordinal(thresholds=width, seed=seed), torch.arange(len(scores)) % USERS
+    told = head.ratings(scores, user)
+    torch.testing.assert_close(told, head.distribution(scores, user) @ head.levels)
+    assert (told >= 1 - 1e-5).all()
+    assert (told <= 5 + 1e-5).all()
+
+
+@settings(deadline=None)
+@given(scores, widths)
+def test_losses_and_their_gradients_are_finite(scores: Tensor, width: float) -> None:
+    for head in (ordinal(thresholds=width), SquaredHead(Scale.of(RATINGS))):
+        asked = scores.clone().requires_grad_()
+        rating = head.scale.standardise(RATINGS[torch.arange(len(scores)) % len(RATINGS)])
+        losses = head.losses(asked, rating, torch.arange(len(scores)) % USERS)
+        losses.sum().backward()
+        assert torch.isfinite(losses).all()
+        assert asked.grad is not None
+        assert torch.isfinite(asked.grad).all()
+        assert (losses >= 0).all()
+
+
+def test_an_ordinal_loss_is_minus_the_log_of_the_ratings_own_probability() -> None:
+    head = ordinal()
+    asked = torch.linspace(-2, 2, len(RATINGS))
+    user = torch.zeros(len(RATINGS), dtype=torch.long)
+    losses = head.losses(asked, head.scale.standardise(RATINGS), user)
+    own = head.distribution(asked, user).gather(1, RATINGS.long()[:, None] - 1)[:, 0]
+    torch.testing.assert_close(losses / -own.log(), torch.full_like(losses, 0.75), rtol=1e-3, atol=1e-3)
+
+
+def test_every_level_finds_its_own_class_whatever_its_spacing() -> None:
+    ratings = torch.tensor([0.5, 1.0, 1.5, 4.0, 4.5, 10.0, 0.1, 0.3])
+    head = ordinal(ratings=ratings)
+    high = head.losses(torch.full((2,), 9.0), head.scale.standardise(torch.tensor([10.0, 0.1])), torch.zeros(2).long())
+    assert high[0] < 0.1 < 1 < high[1]
+
+
+def test_a_higher_score_never_means_a_lower_rating() -> None:
+    ladder = torch.linspace(-6, 6, 200)
+    for head in (ordinal(), SquaredHead(Scale.of(RATINGS))):
+        told = head.ratings(ladder, torch.zeros(200, dtype=torch.long))
+        assert (told.diff() >= 0).all()
+
+
+def test_scores_of_all_films_are_told_as_scores_of_pairs_are() -> None:
+    asked, user = torch.randn(USERS, 6, generator=torch.Generator().manual_seed(1)), torch.arange(USERS)
+    for head in (ordinal(thresholds=0.5), SquaredHead(Scale.of(RATINGS))):
+        together = head.ratings(asked, user)
+        alone = head.ratings(asked.flatten(), user.repeat_interleave(6)).view(USERS, 6)
+        torch.testing.assert_close(together, alone)
+    distribution = ordinal(thresholds=0.5).distribution(asked, user)
+    assert distribution.shape == (USERS, 6, 5)
+
+
+def test_squared_ratings_are_clamped_to_what_was_seen() -> None:
+    head = SquaredHead(Scale.of(RATINGS))
+    told = head.ratings(torch.tensor([-99.0, 0.0, 99.0, float("inf")]), torch.zeros(4).long())
+    torch.testing.assert_close(told, torch.tensor([1.0, float(RATINGS.mean()), 5.0, 5.0]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0.5, 1.0, 2.5, 3.0, 7.0, 100.0]), min_size=1, max_size=30))
+def test_standardising_and_telling_gives_each_rating_back(given_ratings: list[float]) -> None:
+    ratings = torch.tensor(given_ratings)
+    scale = Scale.of(ratings)
+    head = SquaredHead(scale)
+    told = head.ratings(scale.standardise(ratings), torch.zeros(len(ratings)).long())
+    torch.testing.assert_close(told, ratings, rtol=1e-5, atol=1e-5)
+    assert scale.levels == tuple(sorted(set(given_ratings)))
+
+
+def test_ratings_that_are_all_the_same_have_a_scale() -> None:
+    for ratings in (torch.full((9,), 3.5), torch.tensor([4.0])):
+        scale = Scale.of(ratings)
+        assert (scale.unit, scale.levels) == (1.0, (float(ratings[0]),))
+        told = SquaredHead(scale).ratings(torch.tensor([-2.0, 0.0, 2.0]), torch.zeros(3).long())
+        assert told.tolist() == [float(ratings[0])] * 3
+
+
+@AFFINE
+def test_a_scale_of_other_ratings_gives_the_same_scores_and_ratings_moved_alike(times: float, plus: float) -> None:
+    other = RATINGS * times + plus
+    torch.testing.assert_close(Scale.of(other).standardise(other), Scale.of(RATINGS).standardise(RATINGS))
+    asked, user = torch.linspace(-3, 3, 9), torch.arange(9) % USERS
+    for ours, theirs in (
+        (SquaredHead(Scale.of(RATINGS)), SquaredHead(Scale.of(other))),
+        (ordinal(thresholds=0.5), ordinal(thresholds=0.5, ratings=other)),
+    ):
+        torch.testing.assert_close(theirs.ratings(asked, user), ours.ratings(asked, user) * times + plus)
+        torch.testing.assert_close(
+            theirs.losses(asked, Scale.of(other).standardise(other)[:9], user),
+            ours.losses(asked, Scale.of(RATINGS).standardise(RATINGS)[:9], user),
+        )
+
+
+@pytest.mark.parametrize("ratings", [torch.full((3,), 2.0), torch.linspace(0, 1, MOST_LEVELS + 1)])
+def test_an_ordinal_head_of_one_level_or_of_too_many_is_refused(ratings: Tensor) -> None:
+    with pytest.raises(BadInput, match=f"2 to {MOST_LEVELS} different ratings, found .*head=squared"):
+        OrdinalHead(Scale.of(ratings), ratings, USERS)
+
+
+def test_only_users_own_thresholds_are_drawn_to_the_common_ones() -> None:
+    head = ordinal(thresholds=1.0)
+    assert float(head.penalty().detach()) == pytest.approx(0.5 * float(head.of_user.data.square().sum()))
+    assert float(SquaredHead(Scale.of(RATINGS)).penalty()) == 0
+
+
+def test_levels_are_named_as_a_person_writes_them() -> None:
+    assert levels_named((0.5, 1.0, 10.0)) == "0.5, 1, 10"

@@ -1,0 +1,284 @@
+"""The contract that every model keeps, and what a saved recommender is: exactly the one that was trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from cinefuse.data.runtime.errors import BadInput
+from cinefuse.fuse.models.factors import Vectors
+from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
+from cinefuse.fuse.models.recommender import Recommender
+from cinefuse.fuse.runs.run import Run
+from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.settings.config import PRESETS, Config, preset
+
+NEW_USERS, NEW_FILMS = [19, 20], [36, 37, 38, 39, 40]  # of the sample: in its tables, but in no rating
+
+
+def small(name: str, **changes: Any) -> Config:
+    config = preset(name)
+    sizes = {"dim": min(config.dim, 4), "plot_components": min(config.plot_components, 3)}
+    fast = {"width": 16, "attention_heads": 2, "epochs": 2, "batch_films": 20, "light_steps": 16, "precision": "fp32"}
+    return replace(config, **(fast | sizes | {"transformer_rate": 5e-3, "validation": 0.0, "patience": 0} | changes))
+
+
+CASES = {name: small(name) for name in PRESETS} | {
+    "text": small("text", level="tokens"),  # CLS of a random encoder is nearly the same for every plot
+    "ordinal": small("best", layers=2, head="ordinal"),
+    "members": small("best", layers=2, head="ordinal", members=2, validation=0.1),
+    "film drop": small("best", layers=2, film_drop=0.3, members=2),
+    "cls": small("paper", level="cls"),
+    "linear": small("best", layers=0),
+    "pooled, by bf16": small("poster", level="tokens", pool_patches=2, precision="bf16"),
+    "no ids": small("paper", user_ids=False, film_ids=False),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def dataset(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample without the ratings of some users and films; read it, never write into it."""
+    folder = Path(shutil.copytree(sample, tmp_path_factory.mktemp("known") / "dataset"))
+    new = pl.col("user_id").is_in(NEW_USERS) | pl.col("item_id").is_in(NEW_FILMS)
+    pl.read_parquet(sample / "ratings.parquet").filter(~new).write_parquet(folder / "ratings.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def case(
+    request: pytest.FixtureRequest, dataset: Path, embeddings: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Config, Run]:
+    """A config and the run it gave; read it, never write into it."""
+    config = CASES[request.param]
+    return config, fuse(dataset, embeddings, tmp_path_factory.mktemp("case") / "run", config, device="cpu")
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+def test_every_rating_is_a_number_on_the_scale(case: tuple[Config, Run]) -> None:
+    recommender = case[1].recommender
+    told = recommender.all_ratings(np.arange(len(recommender.user_ids)))
+    assert told.shape == (20, 40)
+    assert np.isfinite(told).all()
+    assert told.min() >= recommender.scale.levels[0] - 1e-5
+    assert told.max() <= recommender.scale.levels[-1] + 1e-5
+
+
+def test_users_and_films_never_seen_get_a_sensible_rating(case: tuple[Config, Run]) -> None:
+    recommender = case[1].recommender
+    users, films = recommender.user_numbers([*NEW_USERS, 1]), recommender.item_numbers([*NEW_FILMS, 1])
+    assert (users >= 0).all()
+    assert (films >= 0).all()
+    told = recommender.all_ratings(users)[:, films]
+    assert (np.abs(told[:2, :5] - recommender.scale.mean) < 1).all()  # both unknown: not far from the mean
+    assert (np.abs(told - recommender.scale.mean) < 2).all()
+
+
+def test_films_never_seen_differ_by_their_content_and_by_nothing_else(case: tuple[Config, Run]) -> None:
+    config, run = case
+    films = run.recommender.item_numbers(NEW_FILMS)
+    told = run.recommender.all_ratings(run.recommender.user_numbers([1, 2, 3]))[:, films]
+    spread = (told.max(1) - told.min(1)).max()
+    if config.reads_embeddings:
+        assert spread > 1e-4
+    else:
+        assert spread == 0
+
+
+def test_nobody_has_seen_a_film_without_ratings_and_everybody_what_they_rated_in_training(
+    case: tuple[Config, Run],
+) -> None:
+    _, run = case
+    recommender, split = run.recommender, run.split
+    ratings = pl.read_parquet(Path(run.about["dataset"]) / "ratings.parquet")
+    known = ratings[np.sort(np.concatenate([split.train, split.validation]))]
+    for number, user in enumerate(recommender.user_ids.tolist()):
+        seen = recommender.seen_films[recommender.seen_offsets[number] : recommender.seen_offsets[number + 1]]
+        expected = known.filter(pl.col("user_id") == user)["item_id"].sort().to_list()
+        assert recommender.item_ids[seen].tolist() == expected
+
+
+def test_a_saved_recommender_is_exactly_the_one_that_was_saved(case: tuple[Config, Run], tmp_path: Path) -> None:
+    ours = case[1].recommender
+    ours.save(tmp_path / "model.safetensors")
+    theirs = Recommender.load(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").read_bytes() == (case[1].folder / "model.safetensors").read_bytes()
+    everyone = np.arange(len(ours.user_ids))
+    assert np.array_equal(ours.all_ratings(everyone), theirs.all_ratings(everyone))
+    assert ours.scale == theirs.scale
+    assert ours.user_ids.tolist() == theirs.user_ids.tolist()
+    assert ours.item_ids.tolist() == theirs.item_ids.tolist()
+
+
+def test_the_predictions_of_a_run_are_those_of_its_recommender(case: tuple[Config, Run]) -> None:
+    _, run = case
+    told, recommender = run.predictions(), run.recommender
+    again = recommender.pair_ratings(
+        recommender.user_numbers(told["user_id"].to_list()), recommender.item_numbers(told["item_id"].to_list())
+    )
+    assert np.array_equal(told["prediction"].to_numpy(), again)
+    error = told["prediction"].cast(pl.Float64) - told["rating"].cast(pl.Float64)
+    assert run.summary["rmse"] == pytest.approx(float(np.sqrt((error.to_numpy() ** 2).mean())), rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    case: tuple[Config, Run], dataset: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    config, run = case
+    fuse(dataset, embeddings, tmp_path / "run", config, device="cpu")
+    for name in ("model.safetensors", "predictions.parquet"):
+        assert (tmp_path / "run" / name).read_bytes() == (run.folder / name).read_bytes()
+
+
+def test_a_distribution_is_one_and_its_mean_is_the_rating(case: tuple[Config, Run]) -> None:
+    config, run = case
+    users, films = np.arange(20), np.arange(20, 40)
+    told = run.recommender.distribution(users, films)
+    if config.head == "squared":
+        assert told is None
+        return
+    assert told is not None
+    assert (told >= 0).all()
+    np.testing.assert_allclose(told.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        told @ np.array(run.recommender.scale.levels), run.recommender.pair_ratings(users, films), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["mf", "paper", "best"])
+def test_another_seed_gives_another_model_of_the_same_ratings(
+    dataset: Path, embeddings: Path, tmp_path: Path, name: str
+) -> None:
+    first, second = (
+        fuse(dataset, embeddings, tmp_path / str(seed), small(name, seed=seed), device="cpu", split="all")
+        for seed in (0, 1)
+    )
+    everyone = np.arange(20)
+    assert not np.array_equal(first.recommender.all_ratings(everyone), second.recommender.all_ratings(everyone))
+
+
+def test_members_are_of_different_seeds(dataset: Path, embeddings: Path, tmp_path: Path) -> None:
+    run = fuse(dataset, embeddings, tmp_path / "run", small("best", members=2), device="cpu")
+    first, second = run.recommender.vectors
+    assert not torch.equal(first.user, second.user)
+
+
+# --- the recommender itself -------------------------------------------------------------------------------------------
+
+RATINGS = torch.tensor([1.0, 2, 3, 4, 5, 5])
+
+
+def made(members: int = 2, *, head: str = "squared", ids: type = int) -> Recommender:
+    """A recommender of 3 users and 4 films with drawn vectors."""
+    drawn, scale = torch.Generator().manual_seed(0), Scale.of(RATINGS)
+    heads = []
+    for _ in range(members):
+        ordinal = OrdinalHead(scale, RATINGS, 3)
+        ordinal.of_user.data = torch.randn(3, 4, generator=drawn) * 0.1
+        heads.append(ordinal if head == "ordinal" else SquaredHead(scale))
+    users, films = [7, 9, 8], [40, 10, 30, 20]
+    return Recommender(
+        user_ids=np.array(users) if ids is int else np.array(["ü", "b", "七"], dtype=object),
+        item_ids=np.array(films) if ids is int else np.array(["", "x" * 99, "🎬", "tt01"], dtype=object),
+        scale=scale,
+        vectors=tuple(
+            Vectors(torch.randn(3, 3, generator=drawn) / 2, torch.randn(4, 3, generator=drawn) / 2)
+            for _ in range(members)
+        ),
+        heads=tuple(heads),
+        seen_offsets=np.array([0, 2, 2, 3]),
+        seen_films=np.array([0, 3, 1]),
+    )
+
+
+@pytest.mark.parametrize("head", ["squared", "ordinal"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_ratings_of_pairs_are_those_of_all(head: str, members: int) -> None:
+    recommender = made(members, head=head)
+    user, film = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+    np.testing.assert_allclose(
+        recommender.pair_ratings(user, film), recommender.all_ratings(np.arange(3)).flatten(), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("head", ["squared", "ordinal"])
+def test_a_rating_is_the_mean_of_the_members_ratings(head: str) -> None:
+    both = made(2, head=head)
+    alone = [replace(both, vectors=(v,), heads=(h,)) for v, h in zip(both.vectors, both.heads, strict=True)]
+    everyone = np.arange(3)
+    np.testing.assert_allclose(
+        both.all_ratings(everyone), (alone[0].all_ratings(everyone) + alone[1].all_ratings(everyone)) / 2, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_joint_vectors_score_as_the_mean_of_the_members_does(members: int) -> None:
+    recommender = made(members)
+    mean = torch.stack([vectors.scores() for vectors in recommender.vectors]).mean(0)
+    torch.testing.assert_close(recommender.joint_vectors().scores(), mean)
+    assert recommender.is_one_product
+    assert not made(head="ordinal").is_one_product
+
+
+@pytest.mark.parametrize("head", ["squared", "ordinal"])
+@pytest.mark.parametrize("ids", [int, str])
+def test_ids_of_either_kind_and_heads_survive_the_file(tmp_path: Path, head: str, ids: type) -> None:
+    ours = made(3, head=head, ids=ids)
+    ours.save(tmp_path / "model.safetensors")
+    theirs = Recommender.load(tmp_path / "model.safetensors")
+    assert theirs.user_ids.tolist() == ours.user_ids.tolist()
+    assert theirs.item_ids.tolist() == ours.item_ids.tolist()
+    assert theirs.user_ids.dtype == ours.user_ids.dtype
+    assert np.array_equal(theirs.all_ratings(np.arange(3)), ours.all_ratings(np.arange(3)))
+    assert theirs.seen_films.tolist() == [0, 3, 1]
+
+
+def test_members_keep_their_order_beyond_ten(tmp_path: Path) -> None:
+    ours = made(12)
+    ours.save(tmp_path / "model.safetensors")
+    theirs = Recommender.load(tmp_path / "model.safetensors")
+    for our, their in zip(ours.vectors, theirs.vectors, strict=True):
+        assert torch.equal(our.user, their.user)
+
+
+def test_numbers_of_ids_are_their_places_and_minus_one_for_the_unknown() -> None:
+    recommender = made()
+    assert recommender.user_numbers([8, 7, 5, "7"]).tolist() == [2, 0, -1, -1]
+    assert recommender.item_numbers([10, 99]).tolist() == [1, -1]
+
+
+def test_a_model_file_that_is_missing_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"model\.safetensors is missing.*--resume"):
+        Recommender.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_a_model_file_that_is_damaged_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "model.safetensors"
+    made().save(file)
+    whole = file.read_bytes()
+    if damage == "other":
+        from safetensors.torch import save_file
+
+        save_file({"weights": torch.zeros(3)}, file)
+    else:
+        file.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    with pytest.raises(BadInput, match=r"model\.safetensors cannot be read"):
+        Recommender.load(file)

@@ -1,0 +1,256 @@
+"""Exported vectors: what their inner products say is what the run says, and export.json promises no more than that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+
+from cinefuse.data.dataset.folder import ITEM_COLUMNS, Description
+from cinefuse.data.runtime.errors import BadInput, NoSpace, UsageError
+from cinefuse.fuse.runs.run import Run
+from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.serving.export import Exported, export
+from cinefuse.fuse.serving.recommend import recommend_all
+from cinefuse.fuse.settings.config import preset
+
+KINDS = {
+    "squared": ["mf"],
+    "two members": ["mf", "members=2"],
+    "without factors": ["bias"],
+    "ordinal": ["mf", "head=ordinal"],
+    "two ordinal": ["mf", "head=ordinal", "members=2"],
+}
+EXACT = [kind for kind in KINDS if kind != "two ordinal"]
+RATED = [kind for kind in EXACT if kind != "ordinal"]
+
+
+def trained(dataset: Path, out: Path, name: str = "mf", *settings: str) -> Run:
+    config = preset(name).with_settings(["light_steps=40", "epochs=2", *settings])
+    return fuse(dataset, None, out, config, split="random:0.2")
+
+
+@pytest.fixture(scope="module")
+def runs(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {kind: trained(sample, folder / kind, *asked) for kind, asked in KINDS.items()}
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose users and films have ids of text."""
+    folder = tmp_path_factory.mktemp("named")
+    (folder / "dataset").mkdir()
+    Description("made by a test").write(folder / "dataset")
+    films = pl.Series("item_id", ["a", "bb", "ccc", "ß"])
+    nothing = {name: pl.Series([None] * 4, dtype=kind) for name, kind in ITEM_COLUMNS.items()}
+    items = pl.DataFrame({**nothing, "item_id": films, "title": [""] * 4})
+    items.write_parquet(folder / "dataset" / "items.parquet")
+    pairs = [(user, film, 1.0 + (place + len(user)) % 5) for user in ("ann", "zoë") for place, film in enumerate(films)]
+    ratings = pl.DataFrame(
+        pairs, schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32}, orient="row"
+    )
+    ratings.write_parquet(folder / "dataset" / "ratings.parquet")
+    return trained(folder / "dataset", folder / "run")
+
+
+Side = dict[str, npt.NDArray[Any]]
+
+
+def read_back(done: Exported) -> tuple[Side, Side]:
+    """ids, vectors, biases and augmented of users and films, as any reader of the format gets them."""
+    if done.format == "npy":
+        names = ("ids", "vectors", "biases", "augmented")
+        users, films = (
+            {name: np.load(done.folder / f"{side}_{name}.npy", allow_pickle=False) for name in names}
+            for side in ("users", "films")
+        )
+        return users, films
+    tables = pl.read_parquet(done.folder / "users.parquet"), pl.read_parquet(done.folder / "films.parquet")
+    users, films = (
+        {
+            "ids": table[name].to_numpy(),
+            "vectors": table["vector"].to_numpy().reshape(len(table), -1) if done.dim else np.zeros((len(table), 0)),
+            "biases": table["bias"].to_numpy(),
+            "augmented": table["augmented"].to_numpy(),
+        }
+        for table, name in zip(tables, ("user_id", "item_id"), strict=True)
+    )
+    return users, films
+
+
+def scores(users: Side, films: Side) -> npt.NDArray[np.float64]:
+    """(U, I): by vectors and biases."""
+    user, film = users["vectors"].astype(np.float64), films["vectors"].astype(np.float64)
+    product: npt.NDArray[np.float64] = user @ film.T + users["biases"][:, None] + films["biases"]
+    return product
+
+
+def about(done: Exported) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((done.folder / "export.json").read_text("utf-8"))
+    return content
+
+
+@pytest.mark.parametrize("kept_as", ["parquet", "npy"])
+@pytest.mark.parametrize("kind", RATED)
+def test_mean_and_unit_times_the_score_is_the_rating_before_clamping(
+    kind: str, kept_as: str, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    recommender = runs[kind].recommender
+    done = export(runs[kind], tmp_path / "out", format=kept_as)  # type: ignore[arg-type]
+    rating = about(done)["rating"]
+    told = rating["mean"] + rating["unit"] * scores(*read_back(done))
+    user, film = (numbers.ravel() for numbers in np.indices(told.shape))
+    inside = (told > rating["lowest"] + 0.01) & (told < rating["highest"] - 0.01)
+    assert inside.mean() > 0.9
+    expected = recommender.pair_ratings(user, film).reshape(told.shape)
+    np.testing.assert_allclose(told[inside], expected[inside], rtol=0, atol=1e-5)
+    if len(recommender.vectors) == 1:
+        clamped = told.clip(rating["lowest"], rating["highest"])
+        np.testing.assert_allclose(clamped, expected, rtol=0, atol=1e-5)
+    assert done.rates_exactly
+    assert done.ranks_exactly
+
+
+@pytest.mark.parametrize("kept_as", ["parquet", "npy"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_inner_product_of_augmented_vectors_is_the_score(
+    kind: str, kept_as: str, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    users, films = read_back(export(runs[kind], tmp_path / "out", format=kept_as, approximate=True))  # type: ignore[arg-type]
+    product = users["augmented"].astype(np.float64) @ films["augmented"].astype(np.float64).T
+    np.testing.assert_allclose(product, scores(users, films), rtol=0, atol=1e-6)
+    width = users["vectors"].shape[1]
+    assert users["augmented"].shape == (20, width + 2)
+    assert (users["augmented"][:, width] == 1).all()
+    assert (films["augmented"][:, width + 1] == 1).all()
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_the_largest_inner_products_are_the_films_recommended(kind: str, runs: dict[str, Run], tmp_path: Path) -> None:
+    run = runs[kind]
+    done = export(run, tmp_path / "out")
+    assert about(done)["ranks_exactly"] is True
+    users, films = read_back(done)
+    product = users["augmented"].astype(np.float64) @ films["augmented"].astype(np.float64).T
+    table = recommend_all(run, 40)
+    recommender = run.recommender
+    user = recommender.user_numbers(table["user_id"].to_list())
+    film = recommender.item_numbers(table["item_id"].to_list())
+    seen = np.diff(recommender.seen_offsets)
+    for number in range(20):
+        in_order = product[number, film[user == number]]
+        assert len(in_order) == len(films["ids"]) - seen[number]
+        assert (np.diff(in_order) < 1e-6).all()
+
+
+def test_files_of_both_formats_hold_the_same_in_the_order_of_the_ids(runs: dict[str, Run], tmp_path: Path) -> None:
+    run = runs["two members"]
+    as_tables, as_arrays = export(run, tmp_path / "a"), export(run, tmp_path / "b", format="npy")
+    for one, other in zip(read_back(as_tables), read_back(as_arrays), strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+        assert other["vectors"].dtype == other["biases"].dtype == other["augmented"].dtype == np.float32
+    users, films = read_back(as_arrays)
+    assert users["ids"].tolist() == run.recommender.user_ids.tolist()
+    assert films["ids"].tolist() == run.recommender.item_ids.tolist()
+    assert films["ids"].dtype == np.int64
+
+
+@pytest.mark.parametrize("kept_as", ["parquet", "npy"])
+def test_ids_of_text_are_written_without_pickle(kept_as: str, named: Run, tmp_path: Path) -> None:
+    users, films = read_back(export(named, tmp_path / "out", format=kept_as))  # type: ignore[arg-type]
+    assert users["ids"].tolist() == ["ann", "zoë"]
+    assert films["ids"].tolist() == ["a", "bb", "ccc", "ß"]
+
+
+def test_an_ordinal_score_is_told_to_be_no_rating(runs: dict[str, Run], tmp_path: Path) -> None:
+    done = export(runs["ordinal"], tmp_path / "out")
+    told = about(done)
+    assert (told["ranks_exactly"], told["rates_exactly"], told["rating"]) == (True, False, None)
+    assert "no rating" in told["exactness"]
+    assert (done.ranks_exactly, done.rates_exactly) == (True, False)
+
+
+def test_several_ordinal_heads_are_refused_unless_approximate(runs: dict[str, Run], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(BadInput) as refusal:
+        export(runs["two ordinal"], out)
+    assert "the mean of 2 ordinal heads is no function of one inner product" in str(refusal.value)
+    assert "--approximate" in str(refusal.value)
+    assert not out.exists()
+    done = export(runs["two ordinal"], out, approximate=True)
+    told = about(done)
+    assert (told["ranks_exactly"], told["rates_exactly"], told["rating"]) == (False, False, None)
+    assert told["exactness"].startswith("approximate:")
+
+
+def test_the_agreement_told_is_that_of_the_files_with_the_recommendations(runs: dict[str, Run], tmp_path: Path) -> None:
+    done = export(runs["two ordinal"], tmp_path / "out", approximate=True)
+    users, films = read_back(done)
+    by_user = recommend_all(runs["two ordinal"], 10).group_by("user_id", maintain_order=True).agg("item_id")
+    recommender, shares = runs["two ordinal"].recommender, []
+    for row, (user, best) in zip(scores(users, films), by_user.iter_rows(), strict=True):
+        number = recommender.user_numbers([user])[0]
+        row[recommender.seen_films[slice(*recommender.seen_offsets[number : number + 2])]] = -np.inf
+        found = films["ids"][np.argsort(-row, kind="stable")[: len(best)]]
+        shares.append(np.isin(best, found).mean())
+    assert done.agreement == pytest.approx(np.mean(shares))
+    assert about(done)["agreement"] == {"best": 10, "share": done.agreement}
+    with pytest.raises(BadInput, match=f"would find {done.agreement:.1%} of each user's 10 best films"):
+        export(runs["two ordinal"], tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_allowing_approximation_makes_no_exact_export_less(kind: str, runs: dict[str, Run], tmp_path: Path) -> None:
+    strict, lenient = export(runs[kind], tmp_path / "a"), export(runs[kind], tmp_path / "b", approximate=True)
+    assert about(strict) == about(lenient)
+
+
+def test_the_report_of_an_export_agrees_with_its_files(runs: dict[str, Run], tmp_path: Path) -> None:
+    done = export(runs["two members"], tmp_path / "new" / "out")
+    told = about(done)
+    assert (done.users, done.films, done.dim) == (told["users"], told["films"], told["dim"]) == (20, 40, 64)
+    assert (told["format"], told["version"], told["members"], told["files"]) == ("cinefuse-vectors", 1, 2, "parquet")
+    assert {file.name for file in done.folder.iterdir()} == {"users.parquet", "films.parquet", "export.json"}
+    assert json.loads(json.dumps(done.as_dict()))["folder"] == str(tmp_path / "new" / "out")
+
+
+def test_an_empty_folder_is_filled_and_any_other_is_left_alone(runs: dict[str, Run], tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    export(runs["squared"], empty)
+    assert (empty / "export.json").exists()
+    before = (empty / "films.parquet").read_bytes()
+    with pytest.raises(BadInput, match="exists and is no empty folder: choose another name, or remove it"):
+        export(runs["two members"], empty)
+    assert (empty / "films.parquet").read_bytes() == before
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(BadInput, match="exists and is no empty folder"):
+        export(runs["squared"], file)
+    assert file.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def test_an_unknown_format_is_refused(runs: dict[str, Run], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="format 'csv': expected parquet or npy"):
+        export(runs["squared"], tmp_path / "out", format="csv")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(runs: dict[str, Run], disk: Path) -> None:
+    (disk / "ballast").write_bytes(b"x" * ((1 << 20) - (12 << 10)))
+    with pytest.raises(NoSpace, match="the disk is full"):
+        export(runs["two members"], disk / "out", format="npy")
+    assert [path.name for path in disk.iterdir()] == ["ballast"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_by_name(runs: dict[str, Run], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadInput, match="cannot be written"):
+        export(runs["squared"], tmp_path / "file" / "out")

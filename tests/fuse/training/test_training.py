@@ -1,0 +1,697 @@
+"""Laws of a run: interrupted it ends in the same bytes, diverging it keeps what was good, misled it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from cinefuse.data.dataset.splits import split_ratings
+from cinefuse.data.embeddings.file import EmbeddingFile
+from cinefuse.data.runtime.errors import BadInput, Busy, CinefuseError, FingerprintMismatch, UsageError
+from cinefuse.data.runtime.progress import Silent
+from cinefuse.fuse.inputs.join import join
+from cinefuse.fuse.inputs.training_data import gather_material
+from cinefuse.fuse.runs.run import Run
+from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.settings.config import PRESETS, Config, preset
+from cinefuse.fuse.training import loop as train
+from cinefuse.fuse.training.loop import Training
+from cinefuse.fuse.training.member import Member
+
+KILLS = 2
+KILLS_TORTURE = 20
+
+SMALL: dict[str, Any] = {
+    "width": 16,
+    "attention_heads": 2,
+    "epochs": 2,
+    "batch_films": 20,
+    "light_steps": 8,
+    "precision": "fp32",
+}
+# everything that draws: dropout, film-drop, members, an ordinal head, and a fit that holds ratings out
+EVERYTHING = replace(
+    preset("best"),
+    **SMALL,
+    modalities="both",
+    layers=2,
+    dim=4,
+    plot_components=3,
+    head="ordinal",
+    members=2,
+    film_drop=0.3,
+    dropout=0.3,
+)
+
+
+def small(name: str, **changes: Any) -> Config:
+    config = preset(name)
+    sizes = {"dim": min(config.dim, 4), "plot_components": min(config.plot_components, 3)}
+    return replace(config, **(SMALL | sizes | {"validation": 0.0, "patience": 0} | changes))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """For runs of this module's fixtures too: other threads add in another order, and other bits come out."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(sample: Path, embeddings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of EVERYTHING; read it, never write into it."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    fuse(sample, embeddings, out, EVERYTHING, device="cpu")
+    return out
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> list[Path]:
+    """Save after every batch, and stop right behind that many saves; what was saved so far."""
+    saved: list[Path] = []
+    save_state = train.save_state
+
+    def noted(file: Path, *state: Any) -> None:
+        save_state(file, *state)
+        saved.append(file)
+        if len(saved) == saves:
+            raise Stop
+
+    monkeypatch.setattr(train, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
+    monkeypatch.setattr(train, "save_state", noted)
+    return saved
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, saves: int, *run: Any, **options: Any) -> None:
+    """Begin a run and stop it behind that many saves."""
+    with monkeypatch.context() as patched:
+        stop_after(patched, saves)
+        with pytest.raises(Stop):
+            fuse(*run, device="cpu", **options)
+
+
+def same(run: Path, expected: Path) -> bool:
+    return all(
+        (run / name).read_bytes() == (expected / name).read_bytes()
+        for name in ("model.safetensors", "predictions.parquet", "split.parquet")
+        if (expected / name).exists()
+    )
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_stopped_behind_any_checkpoint_ends_in_the_bytes_of_an_uninterrupted_one(
+    sample: Path, embeddings: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a batch, between epochs, between fits: each of them once."""
+    with monkeypatch.context() as patched:
+        saved = stop_after(patched, -1)
+        fuse(sample, embeddings, tmp_path / "counted", EVERYTHING, device="cpu")
+    assert same(tmp_path / "counted", uninterrupted), "checkpoints must not change what they keep"
+    assert {file.name for file in saved} == {"state.safetensors", *(f"fit-{n}.safetensors" for n in range(3))}
+    assert len(saved) == 3 * (2 * (2 + 1) + 1)  # fits, epochs, batches and an epoch's end, a fit's end
+    for saves in range(1, len(saved) + 1):
+        out = tmp_path / str(saves)
+        stopped(monkeypatch, saves, sample, embeddings, out, EVERYTHING)
+        fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+        assert same(out, uninterrupted), f"stopped behind checkpoint {saves}"
+        shutil.rmtree(out)
+
+
+def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(
+    sample: Path, embeddings: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops = 0
+    while True:
+        with monkeypatch.context() as patched:
+            stop_after(patched, 5)
+            with suppress(Stop):
+                fuse(sample, embeddings, tmp_path / "run", EVERYTHING, device="cpu", resume=True)
+                break
+            stops += 1
+    assert stops >= 3
+    assert same(tmp_path / "run", uninterrupted)
+
+
+def test_patience_that_ran_out_stays_so_when_resumed(
+    sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, patience=1, l2=0.0)
+    whole = fuse(sample, None, tmp_path / "whole", config, device="cpu")
+    epochs = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    chosen = sum(each["fit"] == 0 for each in epochs)
+    assert whole.summary["chosen_epochs"] + 1 == chosen < 8, "the case must be one that stops early"
+    stopped(monkeypatch, chosen, sample, None, tmp_path / "run", config)
+    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    assert same(tmp_path / "run", tmp_path / "whole")
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(epochs)
+
+
+def rates_of_fits(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Path, config: Config) -> list[list[float]]:
+    """The learning rate of each light step, fit by fit."""
+    rates: list[list[float]] = []
+    step = Member.light_step
+
+    def told(member: Member, number: int, generator: torch.Generator) -> torch.Tensor:
+        scores = step(member, number, generator)
+        if number == 0:
+            rates.append([])
+        rates[-1].append(member.light.rate)
+        return scores
+
+    monkeypatch.setattr(Member, "light_step", told)
+    fuse(dataset, None, out, config, device="cpu")
+    return rates
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_what_serves_has_run_down_its_learning_rate(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, patience=patience, l2=0.0)
+    measured, served = rates_of_fits(monkeypatch, sample, tmp_path / "run", config)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (len(measured) < 400) == (patience > 0), "the case must be one that patience stops early"
+    assert len(served) == 50 * summary["chosen_epochs"]
+    assert served[-1] <= 0.03 * config.light_rate
+    assert max(served) > 0.8 * config.light_rate
+
+
+def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample: Path, tmp_path: Path) -> None:
+    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, l2=0.0)
+    run = fuse(sample, None, tmp_path / "run", config, device="cpu")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = [line["validation_rmse"] for line in lines if line["fit"] == 0]
+    assert told[-1] > min(told), "the case must be one whose validation RMSE rises again"
+    assert run.summary["chosen_epochs"] == 8
+    assert [line["epoch"] for line in lines if line["fit"] == 1] == list(range(1, 9))
+
+
+def test_a_fit_that_tells_validation_rmse_changes_nothing_of_what_serves(
+    sample: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    models = []
+    for share in (0.1, 0.0):
+        out = tmp_path / str(share)
+        run = fuse(sample, embeddings, out, replace(EVERYTHING, validation=share), device="cpu")
+        assert run.summary["fits"] == EVERYTHING.members + (share > 0)
+        models.append((out / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+
+
+def test_patience_without_validation_ratings_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"patience needs validation ratings to judge by: --set validation=0\.1"):
+        preset("mf").with_settings(["validation=0", "patience=2"])
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"fit": 0, "epo'])
+def test_an_epoch_told_but_not_yet_in_a_checkpoint_stands_in_the_metrics_once(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
+    def killed(training: Training, *state: Any) -> None:
+        if training.standing.epoch == 2:
+            raise Stop
+        save(training, *state)
+
+    save, config, metrics = Training._save, small("mf", epochs=3, validation=0.1), tmp_path / "run" / "metrics.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_save", killed)
+        with pytest.raises(Stop):
+            fuse(sample, None, tmp_path / "run", config, device="cpu")
+    assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 2]
+    metrics.write_bytes(metrics.read_bytes() + torn)
+    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    told = [(figures["fit"], figures["epoch"]) for figures in map(json.loads, metrics.read_text().splitlines())]
+    assert told[:3] == [(0, 1), (0, 2), (0, 3)]
+    assert len(set(told)) == len(told)
+
+
+def test_a_finished_run_resumed_is_left_as_it_is(
+    sample: Path, embeddings: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+    after = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert before == after
+
+
+def test_a_checkpoint_that_is_damaged_is_refused_by_name(
+    sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    stopped(monkeypatch, 2, sample, embeddings, out, EVERYTHING)
+    state = out / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(BadInput, match=r"state\.safetensors cannot be read"):
+        fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+
+
+# --- real processes ---------------------------------------------------------------------------------------------------
+
+SERVER = """
+import json, os, sys
+from pathlib import Path
+import torch
+from cinefuse.data.runtime.errors import CinefuseError
+from cinefuse.fuse import train
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.runs.train import fuse
+
+def job(dataset, embeddings, out, config):
+    torch.set_num_threads(1)
+    train._SECONDS_BETWEEN_CHECKPOINTS = -1
+    try:
+        fuse(Path(dataset), Path(embeddings), Path(out), Config.from_dict(config), device="cpu", resume=True)
+    except CinefuseError as refusal:
+        return refusal.exit_code
+    return 0
+
+torch.set_num_threads(1)
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os._exit(job(**json.loads(line)))
+    print(child, flush=True)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+class Server:
+    """Imports torch once and forks a process for each run."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def start(self, **job: Any) -> int:
+        """Start a run; its process id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        return int(self._line())
+
+    def wait(self) -> int:
+        """The exit code of the run started last."""
+        return int(self._line())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+def kill_and_resume(server: Server, job: dict[str, Any], kills: int, seconds: float, seed: int) -> int:
+    """Start the run again and again, killing it at random moments; how many kills hit it before it was done."""
+    chance, hit = random.Random(seed), 0
+    for _ in range(kills):
+        child = server.start(**job)
+        time.sleep(chance.uniform(0, seconds))
+        os.kill(child, signal.SIGKILL)
+        hit += server.wait() == -signal.SIGKILL
+        if (Path(job["out"]) / "summary.json").exists():
+            break
+    server.start(**job)
+    assert server.wait() == 0
+    return hit
+
+
+def killed_runs_end_alike(server: Server, job: dict[str, Any], expected: Path, folder: Path, kills: int) -> None:
+    began = time.monotonic()
+    server.start(**job, out=str(folder / "timed"))
+    assert server.wait() == 0
+    seconds, hit, number = time.monotonic() - began, 0, 0
+    while hit < kills:
+        number += 1
+        out = folder / f"run{number}"
+        hit += kill_and_resume(server, job | {"out": str(out)}, kills, 0.7 * seconds, number)
+        assert same(out, expected), f"killed with seed {number}"
+        assert not list(out.glob("*.tmp*"))
+
+
+@pytest.fixture
+def job(sample: Path, embeddings: Path) -> dict[str, Any]:
+    return {"dataset": str(sample), "embeddings": str(embeddings), "config": EVERYTHING.as_dict()}
+
+
+def test_a_process_killed_at_random_moments_and_resumed_ends_in_the_same_bytes(
+    server: Server, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    killed_runs_end_alike(server, job, uninterrupted, tmp_path, KILLS)
+
+
+@pytest.mark.torture
+def test_a_process_killed_many_times_ends_in_the_same_bytes(
+    server: Server, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
+) -> None:
+    killed_runs_end_alike(server, job, uninterrupted, tmp_path, KILLS_TORTURE)
+
+
+def test_two_processes_never_train_one_run(
+    server: Server, job: dict[str, Any], sample: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    child = server.start(**job, out=str(out))
+    until = time.monotonic() + 60
+    while not (out / "config.json").exists() and time.monotonic() < until:
+        time.sleep(0.002)
+    assert (out / "config.json").exists()
+    os.kill(child, signal.SIGSTOP)
+    try:
+        with pytest.raises(Busy, match=str(child)):
+            fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        assert server.wait() == -signal.SIGKILL
+    fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def change_a_rating(dataset: Path) -> None:
+    ratings = pl.read_parquet(dataset / "ratings.parquet")
+    ratings.with_columns(rating=6 - pl.col("rating")).write_parquet(dataset / "ratings.parquet")
+
+
+def test_a_run_is_not_trained_over_without_being_asked_to_resume(
+    sample: Path, embeddings: Path, uninterrupted: Path
+) -> None:
+    with pytest.raises(UsageError, match="holds a run already: go on with --resume"):
+        fuse(sample, embeddings, uninterrupted, EVERYTHING, device="cpu")
+
+
+def test_a_run_begun_before_a_setting_existed_is_resumed(sample: Path, tmp_path: Path) -> None:
+    config, file = small("bias", epochs=1), tmp_path / "run" / "config.json"
+    fuse(sample, None, tmp_path / "run", config, device="cpu")
+    about = json.loads(file.read_text())
+    del about["config"]["token_drop"]
+    file.write_text(json.dumps(about))
+    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    with pytest.raises(FingerprintMismatch, match=r"token_drop was 0\.\d+, is 0\.77"):
+        fuse(sample, None, tmp_path / "run", replace(config, token_drop=0.77), device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_resumed_only_with_what_it_was_begun_with(
+    own_sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    config, out = small("text"), tmp_path / "run"
+    with monkeypatch.context() as patched:
+        stop_after(patched, -1 if finished else 2)
+        with suppress(Stop):
+            fuse(own_sample, embeddings, out, config, device="cpu", split="random:0.2")
+    assert (out / "summary.json").exists() == finished
+    other = tmp_path / "other.h5"
+    with EmbeddingFile.open(embeddings) as file:
+        offset = file.header.datasets["text/tokens"].offset
+        digest = file.header.datasets["text/checksum"].offset
+    shutil.copy(embeddings, other)
+    with other.open("r+b") as raw:  # another value, and so another checksum of row 0
+        raw.seek(offset)
+        raw.write(b"\1\2\3\4")
+        raw.seek(digest)
+        raw.write(b"\1\2\3\4\5\6\7\1")
+
+    def resume(config: Config = config, file: Path = embeddings, split: str = "random:0.2", **options: Any) -> Run:
+        return fuse(own_sample, file, out, config, device="cpu", split=split, resume=True, **options)
+
+    with pytest.raises(FingerprintMismatch, match=r"another config .*dropout was 0\.0, is 0\.25"):
+        resume(replace(config, dropout=0.25))
+    with pytest.raises(FingerprintMismatch, match=r"another split .*was 'random:0\.2', is 'random:0\.1'"):
+        resume(split="random:0.1")
+    with pytest.raises(FingerprintMismatch, match="another missing"):
+        resume(missing="drop")
+    with pytest.raises(FingerprintMismatch, match="another duplicates"):
+        resume(duplicates="first")
+    with pytest.raises(FingerprintMismatch, match="another embeddings_digest"):
+        resume(file=other)
+    ratings = (own_sample / "ratings.parquet").read_bytes()
+    change_a_rating(own_sample)
+    with pytest.raises(FingerprintMismatch, match=r"another dataset_sha256 .*ratings was"):
+        resume()
+    (own_sample / "ratings.parquet").write_bytes(ratings)
+    moved = Path(shutil.copy(embeddings, tmp_path / "moved.h5"))
+    assert resume(file=moved).summary["test_ratings"] > 0
+
+
+def test_a_warm_started_run_is_not_resumed_cold(
+    sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("mf", epochs=2)
+    fuse(sample, None, tmp_path / "earlier", config, device="cpu")
+    stopped(monkeypatch, 1, sample, None, tmp_path / "run", config, warm_start=tmp_path / "earlier")
+    with pytest.raises(FingerprintMismatch, match="another warm_start"):
+        fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+
+
+def test_a_run_that_is_not_finished_is_not_opened(
+    sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInput, match="is no run folder"):
+        Run.open(tmp_path)
+    stopped(monkeypatch, 3, sample, embeddings, tmp_path / "run", EVERYTHING)
+    with pytest.raises(BadInput, match=r"not finished.*--resume"):
+        Run.open(tmp_path / "run")
+
+
+def test_an_embedding_file_that_is_not_finished_is_refused(sample: Path, embeddings: Path, tmp_path: Path) -> None:
+    unfinished = Path(shutil.copy(embeddings, tmp_path / "unfinished.h5"))
+    with EmbeddingFile.open(embeddings) as file:
+        checksum = file.header.datasets["text/checksum"].offset
+    with unfinished.open("r+b") as raw:  # row 1, killed in front of its checksum
+        raw.seek(checksum + 8)
+        raw.write(bytes(8))
+    with pytest.raises(CinefuseError, match=r"unfinished\.h5.*(not finished|incomplete|not written|pending)"):
+        fuse(sample, unfinished, tmp_path / "run", small("text"), device="cpu")
+
+
+def test_an_embedding_file_of_another_catalogue_is_refused(own_sample: Path, embeddings: Path, tmp_path: Path) -> None:
+    for table in ("items", "ratings"):
+        content = pl.read_parquet(own_sample / f"{table}.parquet")
+        content.with_columns(item_id=pl.col("item_id") + 1000).write_parquet(own_sample / f"{table}.parquet")
+    with pytest.raises(BadInput, match=r"sample\.h5"):
+        fuse(own_sample, embeddings, tmp_path / "run", small("text"), device="cpu")
+
+
+def test_a_preset_that_reads_embeddings_refuses_to_go_without(sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="preset text reads embeddings"):
+        fuse(sample, None, tmp_path / "run", small("text"), device="cpu")
+
+
+# --- numbers that are none --------------------------------------------------------------------------------------------
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
+    """The light step of that number, from 0 in each fit, leaves ``value`` in every user's vector."""
+    light_step = Member.light_step
+
+    def spoiling(self: Member, number: int, generator: torch.Generator) -> torch.Tensor:
+        scores = light_step(self, number, generator)
+        if number == step:
+            self.factors.tables["user"].data.fill_(value)
+        return scores
+
+    monkeypatch.setattr(Member, "light_step", spoiling)
+
+
+class Said:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.phase = Silent().phase
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("step", [4, 5, 7], ids=["early", "late", "last"])
+@pytest.mark.parametrize("head", ["squared", "ordinal"])
+def test_a_run_that_diverges_keeps_its_last_good_epoch_and_says_so(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, step: int, head: str
+) -> None:
+    config = small("mf", epochs=2, light_steps=8, head=head)  # steps 0 to 3 are epoch 1, 4 to 7 epoch 2
+    one = fuse(sample, None, tmp_path / "one", replace(config, patience=0), device="cpu")
+    assert one.summary["rmse"] > 0
+    poisoned(monkeypatch, step, value)
+    said = Said()
+    run = fuse(sample, None, tmp_path / "run", config, device="cpu", watcher=said)
+    users, films = len(run.recommender.user_ids), len(run.recommender.item_ids)
+    ratings = run.recommender.all_ratings(np.arange(users))
+    assert ratings.shape == (users, films)
+    assert np.isfinite(ratings).all()
+    assert np.isfinite(run.predictions()["prediction"].to_numpy()).all()
+    if value != 1e30 or step != 7:
+        assert any("no number any more in epoch 2, epoch 1 is kept" in line for line in said.lines), said.lines
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_run_that_diverges_in_its_first_epoch_is_refused_and_leaves_no_model(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    poisoned(monkeypatch, step, float("nan"))
+    with pytest.raises(BadInput, match=r"no number any more in epoch 1, and there is no earlier epoch.*light_rate"):
+        fuse(sample, None, tmp_path / "run", small("mf", epochs=2), device="cpu")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["mf", "paper"])
+@pytest.mark.parametrize("rate", [1e6, 1e25])
+def test_an_absurd_rate_gives_no_predictions_that_are_no_numbers(
+    sample: Path, embeddings: Path, name: str, rate: float
+) -> None:
+    config = small(name, light_rate=rate, transformer_rate=rate)
+    with EmbeddingFile.open(embeddings) as file:
+        joined = join(sample, file)
+        split = split_ratings(sample, "random:0.1", seed=0, validation=0)
+        material = gather_material(sample, joined, file, split, config, torch.device("cpu"))
+        try:
+            (fitted,) = Training(config, material).run()
+        except BadInput as refusal:
+            assert "no number any more" in str(refusal)  # noqa: PT017
+        else:
+            assert torch.isfinite(fitted.vectors.scores()).all()
+
+
+# --- the smallest and the oddest data ---------------------------------------------------------------------------------
+
+
+def with_ratings(dataset: Path, keep: Callable[[pl.DataFrame], pl.DataFrame]) -> Path:
+    keep(pl.read_parquet(dataset / "ratings.parquet")).write_parquet(dataset / "ratings.parquet")
+    return dataset
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize(
+    "few",
+    [
+        lambda ratings: ratings.head(1),
+        lambda ratings: ratings.filter(pl.col("user_id") == 1),
+        lambda ratings: ratings.filter(pl.col("item_id") == ratings["item_id"].mode()[0]),
+        lambda ratings: ratings.with_columns(rating=pl.lit(4.0, pl.Float32)),
+    ],
+    ids=["one rating", "one user", "one film", "one and the same rating"],
+)
+def test_the_smallest_data_train_into_finite_ratings_on_their_scale(
+    own_sample: Path, embeddings: Path, tmp_path: Path, name: str, few: Callable[[pl.DataFrame], pl.DataFrame]
+) -> None:
+    with_ratings(own_sample, few)
+    ratings = pl.read_parquet(own_sample / "ratings.parquet")["rating"]
+    run = fuse(own_sample, embeddings, tmp_path / "run", small(name, validation=0.1), device="cpu", split="all")
+    told = run.recommender.all_ratings(np.arange(len(run.recommender.user_ids)))
+    assert np.isfinite(told).all()
+    assert (told >= ratings.min()).all()  # type: ignore[operator]
+    assert (told <= ratings.max()).all()  # type: ignore[operator]
+
+
+def test_a_test_part_that_would_be_empty_is_refused(own_sample: Path, tmp_path: Path) -> None:
+    with_ratings(own_sample, lambda ratings: ratings.head(1))
+    with pytest.raises(BadInput):
+        fuse(own_sample, None, tmp_path / "run", small("mf"), device="cpu", split="random:0.1")
+
+
+def test_an_ordinal_head_refuses_ratings_of_very_many_levels(own_sample: Path, tmp_path: Path) -> None:
+    with_ratings(own_sample, lambda ratings: ratings.with_columns(rating=pl.int_range(pl.len()).cast(pl.Float32)))
+    with pytest.raises(BadInput, match="head=squared"):
+        fuse(own_sample, None, tmp_path / "run", small("mf", head="ordinal"), device="cpu")
+
+
+@pytest.mark.parametrize("head", ["squared", "ordinal"])
+@pytest.mark.parametrize(
+    ("times", "plus"), [(0.5, 0.0), (2.0, 0.0), (2.0, 1.0)], ids=["0.5 to 2.5", "2 to 10", "3 to 11"]
+)
+def test_ratings_on_another_scale_give_the_same_predictions_on_that_scale(
+    own_sample: Path, embeddings: Path, tmp_path: Path, head: str, times: float, plus: float
+) -> None:
+    config = small("best", head=head, layers=0, light_steps=60)
+    ours = fuse(own_sample, embeddings, tmp_path / "ours", config, device="cpu")
+    with_ratings(own_sample, lambda ratings: ratings.with_columns(rating=pl.col("rating") * times + plus))
+    theirs = fuse(own_sample, embeddings, tmp_path / "theirs", config, device="cpu")
+    everyone = np.arange(len(ours.recommender.user_ids))
+    np.testing.assert_allclose(
+        theirs.recommender.all_ratings(everyone),
+        ours.recommender.all_ratings(everyone) * times + plus,
+        atol=1e-4 * times,
+    )
+
+
+# --- what training does -----------------------------------------------------------------------------------------------
+
+
+def test_training_lowers_the_error_of_ratings_told_without_themselves(
+    sample: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    config = small("best", members=1, epochs=6, light_steps=120)
+    fuse(sample, embeddings, tmp_path / "run", config, device="cpu")
+    told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in told] == [1, 2, 3, 4, 5, 6]
+    assert told[-1]["train_rmse"] < told[0]["train_rmse"]
+    assert all(0 <= line["waiting_share"] <= 1 for line in told)
+
+
+def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_path: Path) -> None:
+    config, split = (
+        small("best", modalities="none", plot_components=0, poster_components=0),
+        split_ratings(own_sample, "random:0.2", seed=0),
+    )
+    ours = fuse(own_sample, None, tmp_path / "ours", config, device="cpu", split="random:0.2")
+    ratings = pl.read_parquet(own_sample / "ratings.parquet").height
+    test = pl.Series(np.isin(np.arange(ratings), split.test))
+    with_ratings(own_sample, lambda r: r.with_columns(rating=pl.when(test).then(1.0).otherwise(pl.col("rating"))))
+    theirs = fuse(own_sample, None, tmp_path / "theirs", config, device="cpu", split="random:0.2")
+    assert (tmp_path / "ours" / "model.safetensors").read_bytes() == (
+        tmp_path / "theirs" / "model.safetensors"
+    ).read_bytes()
+    assert ours.summary["rmse"] != theirs.summary["rmse"]
+
+
+def test_validation_ratings_are_trained_on_only_where_a_refit_is_wanted(sample: Path, tmp_path: Path) -> None:
+    config = small("mf", epochs=3, validation=0.2)
+    for refit, fits in ((True, 2), (False, 1)):
+        run = fuse(sample, None, tmp_path / str(refit), replace(config, refit=refit), device="cpu")
+        lines = [json.loads(line) for line in (tmp_path / str(refit) / "metrics.jsonl").read_text().splitlines()]
+        assert run.summary["fits"] == fits
+        assert {line["ratings"] for line in lines} == ({"train", "train+validation"} if refit else {"train"})
+        last = [line for line in lines if line["fit"] == fits - 1]
+        assert len(last) == (run.summary["chosen_epochs"] if refit else 3)
+        assert all((line["validation_rmse"] is None) == (line["ratings"] != "train") for line in lines)
