@@ -29,8 +29,8 @@ from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.runtime.errors import CinefuseError
 from cinefuse.fuse.evaluation.metrics import Interval, paired_difference, rmse
 from cinefuse.fuse.inputs.join import Joined, join
-from cinefuse.fuse.inputs.side_information import film_side, user_side
-from cinefuse.fuse.inputs.tags import FilmTags
+from cinefuse.fuse.inputs.side_information import item_features, user_features
+from cinefuse.fuse.inputs.tags import ItemTags
 from cinefuse.fuse.inputs.training_data import places_of
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
@@ -42,7 +42,7 @@ class Ratings:
     """R ratings by number: user and film (R,) int32, rating (R,) float32."""
 
     user: np.ndarray
-    film: np.ndarray
+    item: np.ndarray
     rating: np.ndarray
 
     @classmethod
@@ -138,16 +138,16 @@ class MyFM:
     def __init__(self, dataset: Path, joined: Joined, train: Ratings) -> None:
         from scipy import sparse
 
-        users, films = len(joined.user_ids), len(joined.item_ids)
+        users, items = len(joined.user_ids), len(joined.item_ids)
         seen = sparse.csr_matrix(
-            (np.ones(len(train.user)), (train.user.astype(np.int64), train.film.astype(np.int64))), (users, films)
+            (np.ones(len(train.user)), (train.user.astype(np.int64), train.item.astype(np.int64))), (users, items)
         )
         items = Catalog.open(dataset).items
-        tags = FilmTags.read(items).of_films.matrix
-        user_parts = [sparse.identity(users), _of_length_one(seen), user_side(dataset, joined.user_ids)]
-        film_parts = [sparse.identity(films), _of_length_one(seen.T), film_side(items), _as_scipy(tags)]
-        parts = [[part for part in side if part.shape[1]] for side in (user_parts, film_parts)]
-        self._user, self._film = (sparse.hstack(side, format="csr", dtype=np.float64) for side in parts)
+        tags = ItemTags.read(items).of_items.matrix
+        user_parts = [sparse.identity(users), _of_length_one(seen), user_features(dataset, joined.user_ids)]
+        item_parts = [sparse.identity(items), _of_length_one(seen.T), item_features(items), _as_scipy(tags)]
+        parts = [[part for part in side if part.shape[1]] for side in (user_parts, item_parts)]
+        self._user, self._item = (sparse.hstack(side, format="csr", dtype=np.float64) for side in parts)
         self._groups = [part.shape[1] for side in parts for part in side]
         self._train = train
 
@@ -167,7 +167,7 @@ class MyFM:
 
     def _blocks(self, ratings: Ratings) -> list[Any]:
         block = _myfm().RelationBlock
-        return [block(ratings.user.tolist(), self._user), block(ratings.film.tolist(), self._film)]
+        return [block(ratings.user.tolist(), self._user), block(ratings.item.tolist(), self._item)]
 
     @staticmethod
     def _no_columns(ratings: Ratings) -> Any:
@@ -219,7 +219,7 @@ def compare(options: argparse.Namespace, split: str, seed: int, folder: Path) ->
 def _ours(run: Run, joined: Joined, test: Ratings) -> np.ndarray:
     told = run.predictions()
     given = told["user_id"].to_list(), told["item_id"].to_list()
-    if given != (joined.user_ids[test.user].tolist(), joined.item_ids[test.film].tolist()):
+    if given != (joined.user_ids[test.user].tolist(), joined.item_ids[test.item].tolist()):
         raise SystemExit("the run's test part is not the one of its split: the two would not be compared on one input")
     return told["prediction"].to_numpy()
 

@@ -36,7 +36,7 @@ from cinefuse.fuse.serving.recommend import recommend_all
 from cinefuse.fuse.settings.config import preset
 
 OURS = "cinefuse, item-major"
-FILMS_IF_QUICK = 256
+ITEMS_IF_QUICK = 256
 TIMES = 10
 
 
@@ -70,12 +70,12 @@ class Bench:
                 f"no {name}: give --data{suffix} FOLDER and --embeddings{suffix} FILE, or choose with --only"
             )
         whole = Source(dataset, embeddings)
-        return whole.smaller(FILMS_IF_QUICK, self.folder / name) if self.options.quick else whole
+        return whole.smaller(ITEMS_IF_QUICK, self.folder / name) if self.options.quick else whole
 
     def epoch(self, source: Source, **changes: object) -> Epoch:
         """An epoch of `paper` on all ratings of `source`."""
         config = replace(self.config, **changes)
-        return Epoch(config, source.material(config, self.device), self.clock)
+        return Epoch(config, source.training_data(config, self.device), self.clock)
 
     def timed(self, ways: dict[str, Callable[[], object]], *, warm_up: bool = True) -> Rounds:
         """Interleaved rounds of `ways`."""
@@ -88,7 +88,7 @@ def throughput(bench: Bench) -> None:
 
     epoch = bench.epoch(bench.small)
     rows = bench.small.joined().embedding_row
-    rival = PerRatingTraining(bench.config, epoch.material, bench.small.embeddings, rows, bench.clock)
+    rival = PerRatingTraining(bench.config, epoch.training_data, bench.small.embeddings, rows, bench.clock)
     ratings = len(epoch.pairs)
     _heading(bench, f"Training throughput, {_shape(epoch)}, full tokens")
     budget = bench.options.budget or (8 if bench.options.quick else 60)
@@ -119,7 +119,7 @@ def throughput(bench: Bench) -> None:
 def growth(bench: Bench) -> None:
     """Print what an epoch costs when the same films have ten times the ratings."""
     few = bench.epoch(bench.small)
-    many = Epoch(bench.config, grown(few.material, TIMES), bench.clock)
+    many = Epoch(bench.config, grown(few.training_data, TIMES), bench.clock)
     _heading(bench, f"An epoch with {TIMES} times the ratings of the same films, {_shape(few)}, full tokens")
     epochs = {"few": few, "many": many}
     ways = {f"{name}: {part}": way for name, epoch in epochs.items() for part, way in epoch.parts().items()}
@@ -155,7 +155,7 @@ def epoch(bench: Bench) -> None:
         rows = [(part, found.median(part)) for part in one.parts()] + [("an epoch", whole)]
         table(["", "seconds", "share"], ((part, f"{took:.3f}", f"{took / whole:.2f}") for part, took in rows))
         found.warn()
-        print(f"{one.light_steps} light steps. An epoch: {at_most(whole, most)} s.", flush=True)
+        print(f"{one.factor_steps} light steps. An epoch: {at_most(whole, most)} s.", flush=True)
 
 
 def waiting(bench: Bench) -> None:
@@ -166,7 +166,7 @@ def waiting(bench: Bench) -> None:
         one = bench.epoch(source)
         one.waiting_share()
         shares = [100 * one.waiting_share() for _ in range(bench.rounds)]
-        places = ", ".join(sorted({held.place for held in one.material.tables.values()}))
+        places = ", ".join(sorted({held.place for held in one.training_data.tables.values()}))
         rows.append((_shape(one), places, at_most(median(shares), 3.0)))
     table(["", "tokens lie in", "% of a step"], rows)
 
@@ -175,8 +175,8 @@ def top(bench: Bench) -> None:
     """Print how long the ten best films of every user take."""
     run = _served(bench)
     recommender = run.recommender
-    users, films = len(recommender.user_ids), len(recommender.item_ids)
-    _heading(bench, f"The top 10 of {users:,} users among {films:,} films, {len(recommender.vectors)} member(s), cpu")
+    users, items = len(recommender.user_ids), len(recommender.item_ids)
+    _heading(bench, f"The top 10 of {users:,} users among {items:,} films, {len(recommender.vectors)} member(s), cpu")
     found = bench.timed({"": lambda: recommend_all(run, 10)})
     found.warn()
     print(f"{at_most(found.median(''), 2.0)} s, the table with its predicted ratings included.", flush=True)
@@ -185,15 +185,15 @@ def top(bench: Bench) -> None:
 def _served(bench: Bench) -> Run:
     """A run as it would be served, its members hardly trained."""
     config = replace(
-        preset("best-1m").with_settings(bench.settings), modalities="none", plot_components=0, poster_components=0
+        preset("best-1m").with_settings(bench.settings), modalities="none", text_components=0, image_components=0
     )
     joined = bench.large.joined()
     trained = [
-        Epoch(replace(config, seed=seed), bench.large.material(config, torch.device("cpu")))
+        Epoch(replace(config, seed=seed), bench.large.training_data(config, torch.device("cpu")))
         for seed in range(config.members)
     ]
     for one in trained:
-        one.light()
+        one.factor_optimiser()
     pairs = trained[0].pairs
     recommender = Recommender(
         user_ids=np.array(joined.user_ids),
@@ -201,8 +201,8 @@ def _served(bench: Bench) -> Run:
         scale=trained[0].member.head.scale,
         vectors=tuple(one.member.vectors() for one in trained),
         heads=tuple(one.member.head for one in trained),
-        seen_offsets=pairs.user_offsets.numpy(),
-        seen_films=pairs.film.numpy(),
+        rated_offsets=pairs.user_offsets.numpy(),
+        rated_items=pairs.item.numpy(),
     )
     return Run(bench.folder, config, {}, recommender)
 
@@ -222,7 +222,7 @@ def _whole(bench: Bench, which: str, name: str, source: Source, split: str, most
     folder = bench.folder / f"run-{name}"
     config = preset(which).with_settings(bench.settings)
     if bench.options.quick:
-        config = replace(config, epochs=1, light_steps=20)
+        config = replace(config, epochs=1, factor_steps=20)
 
     def run() -> None:
         fuse(source.dataset, source.embeddings, folder, config, split=split, device=str(bench.device))
@@ -245,7 +245,7 @@ def _heading(bench: Bench, words: str) -> None:
 
 
 def _shape(one: Epoch) -> str:
-    return f"{one.material.films:,} films, {len(one.pairs):,} ratings"
+    return f"{one.training_data.items:,} films, {len(one.pairs):,} ratings"
 
 
 SECTIONS = {

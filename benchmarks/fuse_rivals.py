@@ -22,7 +22,7 @@ from cinefuse.fuse.inputs.tokens import TokenBatch
 from cinefuse.fuse.models.fusion_transformer import FusionTransformer
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.settings.config import Config
-from cinefuse.fuse.training.loop import Material
+from cinefuse.fuse.training.loop import TrainingData
 from cinefuse.fuse.training.member import SideInformation
 
 BATCH = 64
@@ -39,7 +39,7 @@ class RatingRows(Dataset):
     path: Path
     modalities: tuple[str, ...]
     user: np.ndarray
-    film: np.ndarray
+    item: np.ndarray
     row: np.ndarray
     rating: np.ndarray
     dtype: torch.dtype
@@ -60,7 +60,7 @@ class RatingRows(Dataset):
 
     def __getitem__(self, place: int) -> tuple[int, int, float, dict[str, Tensor]]:
         tokens = {name: self._tokens(name, int(self.row[place])) for name in self.modalities}
-        return int(self.user[place]), int(self.film[place]), float(self.rating[place]), tokens
+        return int(self.user[place]), int(self.item[place]), float(self.rating[place]), tokens
 
     def _tokens(self, name: str, row: int) -> Tensor:
         """CLS, then all tokens of one film: (T, D); T = 0 where it has none."""
@@ -74,7 +74,7 @@ class RatingRows(Dataset):
 
 def collate(samples: list[Any]) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """users, films, ratings (B,), and of each modality padded tokens (B, T, D) and lengths (B,)."""
-    users, films, ratings, tokens = zip(*samples, strict=True)
+    users, items, ratings, tokens = zip(*samples, strict=True)
     padded = {
         name: (
             pad_sequence([each[name] for each in tokens], batch_first=True),
@@ -82,7 +82,7 @@ def collate(samples: list[Any]) -> tuple[Tensor, Tensor, Tensor, dict[str, tuple
         )
         for name in tokens[0]
     }
-    return torch.tensor(users), torch.tensor(films), torch.tensor(ratings), padded
+    return torch.tensor(users), torch.tensor(items), torch.tensor(ratings), padded
 
 
 class PerRating(nn.Module):
@@ -104,9 +104,9 @@ class PerRating(nn.Module):
             token_drop=config.token_drop,
         )
 
-    def forward(self, user: Tensor, film: Tensor, tokens: Mapping[str, TokenBatch]) -> Tensor:
+    def forward(self, user: Tensor, item: Tensor, tokens: Mapping[str, TokenBatch]) -> Tensor:
         """(B,) standardised ratings."""
-        content = self.transformer(tokens, self.shown[film])
+        content = self.transformer(tokens, self.shown[item])
         asking = self.users(user)
         return (asking[:, :-1] * content[:, :-1]).sum(1) + asking[:, -1] + content[:, -1]
 
@@ -117,25 +117,25 @@ class PerRatingTraining:
     def __init__(
         self,
         config: Config,
-        material: Material,
+        training_data: TrainingData,
         embeddings: Path,
         rows: np.ndarray,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.config, self.device, self.clock = config, material.device, clock
-        widths = {name: held.width for name, held in material.tables.items()}
-        self.model = PerRating(config, material.users, material.side, widths).to(self.device).train()
+        self.config, self.device, self.clock = config, training_data.device, clock
+        widths = {name: held.width for name, held in training_data.tables.items()}
+        self.model = PerRating(config, training_data.users, training_data.side, widths).to(self.device).train()
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.transformer_rate, weight_decay=config.weight_decay
+            self.model.parameters(), lr=config.transformer_learning_rate, weight_decay=config.weight_decay
         )
-        rating, film = material.rating.cpu(), material.film.cpu().numpy()
+        rating, item = training_data.rating.cpu(), training_data.item.cpu().numpy()
         low = config.precision == "bf16"
         self._samples = (
             embeddings,
             tuple(widths),
-            material.user.cpu().numpy(),
-            film,
-            rows[film],
+            training_data.user.cpu().numpy(),
+            item,
+            rows[item],
             Scale.of(rating).standardise(rating).numpy(),
             torch.bfloat16 if low else torch.float32,
         )
@@ -167,11 +167,11 @@ class PerRatingTraining:
             raise SystemExit(f"{len(samples):,} ratings are too few for two batches of {BATCH}")
         return took / done * len(samples)
 
-    def _step(self, user: Tensor, film: Tensor, rating: Tensor, tokens: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        user, film, rating = (tensor.to(self.device, non_blocking=True) for tensor in (user, film, rating))
+    def _step(self, user: Tensor, item: Tensor, rating: Tensor, tokens: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        user, item, rating = (tensor.to(self.device, non_blocking=True) for tensor in (user, item, rating))
         batch = {name: self._token_batch(*padded) for name, padded in tokens.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            told = self.model(user, film, batch)
+            told = self.model(user, item, batch)
         loss = (told.float() - rating).square().mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -25,35 +25,35 @@ from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
 
-RATINGS, USERS, FILMS = 32_000_204, 200_948, 87_585
+RATINGS, USERS, ITEMS = 32_000_204, 200_948, 87_585
 TOKENS, WIDTH = 9, 64
 
 
 def draw_dataset(folder: Path, ratings: int) -> None:
     """A dataset folder of that many ratings, some films rated twice by a user; the shape shrinks with their number."""
     scale = ratings / RATINGS
-    users, films = max(int(USERS * scale), 100), max(int(FILMS * scale**0.5), 100)
+    users, items = max(int(USERS * scale), 100), max(int(ITEMS * scale**0.5), 100)
     rng = np.random.default_rng(0)
     folder.mkdir()
     told = {
         "user_id": rng.integers(1, users + 1, ratings),
-        "item_id": (films * rng.random(ratings) ** 3).astype(np.int64) + 1,
+        "item_id": (items * rng.random(ratings) ** 3).astype(np.int64) + 1,
         "rating": rng.integers(1, 11, ratings).astype(np.float32) / 2,
         "timestamp": rng.integers(800_000_000, 1_700_000_000, ratings),
     }
     pl.DataFrame(told).write_parquet(folder / "ratings.parquet")
-    items = {"item_id": np.arange(1, films + 1), "title": [f"Film {film}" for film in range(films)]}
+    items = {"item_id": np.arange(1, items + 1), "title": [f"Film {item}" for item in range(items)]}
     empty = {"year": pl.Int32, "genres": pl.List(pl.String), "text": pl.String, "poster": pl.String}
     nothing = [pl.lit(None, dtype).alias(name) for name, dtype in empty.items()]
     pl.DataFrame(items).with_columns(nothing).write_parquet(folder / "items.parquet")
     Description("drawn", note="Drawn at random for a benchmark.").write(folder)
-    lengths = np.full(films, TOKENS, np.int64)
-    digest, batch = rng.integers(0, 256, (films, 32), np.uint8), np.arange(films, dtype=np.int32) // 64
+    lengths = np.full(items, TOKENS, np.int64)
+    digest, batch = rng.integers(0, 256, (items, 32), np.uint8), np.arange(items, dtype=np.int32) // 64
     layout = ModalityLayout({"model": "drawn", "fingerprint": {}}, WIDTH, "float16", lengths, digest, batch)
     drawn = rng.standard_normal((1 + TOKENS, WIDTH), np.float32).astype(np.float16)
     path = folder / "embeddings.h5"
-    with EmbeddingFile.create(path, np.arange(1, films + 1), {"image": layout}, {}) as file, RowWriter(file) as writer:
-        for row in range(films):
+    with EmbeddingFile.create(path, np.arange(1, items + 1), {"image": layout}, {}) as file, RowWriter(file) as writer:
+        for row in range(items):
             writer.write("image", row, drawn[0], drawn[1:], Status.OK, Reason.NONE)
 
 
@@ -72,9 +72,9 @@ def batching(folder: Path) -> None:
     from cinefuse.data.dataset.splits import split_ratings
     from cinefuse.fuse.inputs.interactions import TrainingPairs
     from cinefuse.fuse.inputs.join import join
-    from cinefuse.fuse.inputs.training_data import gather_material
+    from cinefuse.fuse.inputs.training_data import load_training_data
     from cinefuse.fuse.settings.config import preset
-    from cinefuse.fuse.training.batches import FilmBatches
+    from cinefuse.fuse.training.batches import ItemBatches
 
     settings = ["modalities=image", "genres=false", "demographics=false", "precision=fp32"]
     config = preset("paper").with_settings(settings)
@@ -83,12 +83,12 @@ def batching(folder: Path) -> None:
         kept = np.zeros(joined.coverage.ratings, bool)
         kept[joined.row] = True
         parts = split_ratings(folder, "random:0.1", seed=0, validation=0.05).within(kept)
-        material = gather_material(folder, joined, file, parts, config, torch.device("cpu"))
+        training_data = load_training_data(folder, joined, file, parts, config, torch.device("cpu"))
         del joined, parts, kept
-        m, rows = material, material.train
-        pairs = TrainingPairs.sorted(m.user[rows], m.film[rows], m.rating[rows], users=m.users, films=m.films)
+        m, rows = training_data, training_data.train
+        pairs = TrainingPairs.sorted(m.user[rows], m.item[rows], m.rating[rows], users=m.users, items=m.items)
         read = 0
-        for batch in FilmBatches(m.tables, m.films, config.batch_films, m.device).epoch(pairs, seed=0, epoch=0):
+        for batch in ItemBatches(m.tables, m.items, config.batch_items, m.device).epoch(pairs, seed=0, epoch=0):
             read += len(batch.pair)
     if read != len(rows):
         raise SystemExit(f"expected {len(rows):,} ratings in an epoch, met {read:,}")
@@ -99,7 +99,7 @@ def training(folder: Path) -> None:
     from cinefuse.fuse.runs.train import fuse
     from cinefuse.fuse.settings.config import preset
 
-    settings = ["dim=16", "light_steps=5", "epochs=1", "validation=0", "histories=false", "precision=fp32"]
+    settings = ["dim=16", "factor_steps=5", "epochs=1", "validation=0", "histories=false", "precision=fp32"]
     fuse(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")
 
 

@@ -50,14 +50,14 @@ def test_a_transformer_over_cls_embeddings_has_the_threads_that_its_width_is_wor
     seen: set[int] = set()
     read = Member._read
 
-    def told(member: Member, tokens: Mapping[str, TokenBatch], films: Tensor) -> Tensor:
-        if len(films) >= 40:  # the last batch is what is left
+    def told(member: Member, tokens: Mapping[str, TokenBatch], items: Tensor) -> Tensor:
+        if len(items) >= 40:  # the last batch is what is left
             seen.add(torch.get_num_threads())
-        return read(member, tokens, films)
+        return read(member, tokens, items)
 
     monkeypatch.setattr(Member, "_read", told)
     monkeypatch.setattr(device, "_FEWEST_NUMBERS_TO_SHARE", 4000)  # 40 films of 2 tokens, 16 or 64 wide
-    settings = [f"width={width}", "level=cls", "layers=1", "epochs=1", "batch_films=40", "light_steps=2"]
+    settings = [f"width={width}", "level=cls", "layers=1", "epochs=1", "batch_items=40", "factor_steps=2"]
     config = preset("paper").with_settings([*settings, "precision=fp32", "validation=0"])
     fuse(sample, embeddings, tmp_path / "run", config, device="cpu")
     assert seen == {threads}

@@ -10,4 +10,4 @@ MINI = "mini"
 
 def mini_encoder(modality: str) -> Path:
     """The folder of the mini encoder for "text" or "image": its weights, configuration and tokenizer or processor."""
-    return Path(__file__).parent / modality
+    return Path(__file__).resolve().parent / modality

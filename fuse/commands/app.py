@@ -297,7 +297,7 @@ def export(
     exact = "the run's ratings and ranking" if done.rates_exactly else "the run's ranking" if done.ranks_exactly else ""
     nearly = f"by score {done.agreement:.1%} of a user's ten best films are found"
     says = f"a score gives {exact} exactly" if exact else nearly
-    typer.echo(f"{printable(out)}: {done.users:,} users and {done.films:,} films, {done.dim} numbers each; {says}")
+    typer.echo(f"{printable(out)}: {done.users:,} users and {done.items:,} films, {done.dim} numbers each; {says}")
 
 
 @app.command("explain")

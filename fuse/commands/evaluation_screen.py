@@ -17,7 +17,7 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
     console = console or screen()
     console.print(
         f"{printable(found.name)}: preset {found.preset}, split {printable(found.split)}, {found.test_ratings:,} test "
-        f"ratings of {found.test_films:,} films by {found.test_users:,} users",
+        f"ratings of {found.test_items:,} films by {found.test_users:,} users",
         soft_wrap=True,
     )
     facts = Table.grid(padding=(0, 2))
@@ -35,7 +35,7 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
         "new users", f"{found.unseen_users:,}", f"with {found.of_unseen_users:,} test ratings and none in training"
     )
     facts.add_row(
-        "new films", f"{found.unseen_films:,}", f"with {found.of_unseen_films:,} test ratings and none in training"
+        "new films", f"{found.unrated_items:,}", f"with {found.of_unseen_items:,} test ratings and none in training"
     )
     console.print(facts)
     console.print(_by_popularity(found))
@@ -46,7 +46,7 @@ def _by_popularity(found: Evaluation) -> Table:
     table.add_column("")
     for name in ("test ratings", "RMSE", "MAE"):
         table.add_column(name, justify="right")
-    for side, bands in (("films", found.by_film), ("users", found.by_user)):
+    for side, bands in (("films", found.by_item), ("users", found.by_user)):
         for band in bands.to_dicts():
             name = f"{side} with {'no' if band['band'] == 'unseen' else band['band']} training ratings"
             table.add_row(name, f"{band['ratings']:,}", _figure(band["rmse"]), _figure(band["mae"]))

@@ -27,7 +27,7 @@ class Evaluation:
     ``rmse`` and ``mae`` come with the bounds of 95 % percentile intervals over ``draws`` draws of whole users, from
     ``seed``. ``ndcg`` and ``recall`` are means over the ``ranked_users`` who rated a test film ``liked`` or more, each
     ranked among *all* films not seen in training or validation, cut at ``k``; NaN where there is no such user.
-    ``by_film`` and ``by_user`` are `metrics.by_popularity` over training ratings of the film, and of the user.
+    ``by_item`` and ``by_user`` are `metrics.by_popularity` over training ratings of the film, and of the user.
     Users and films are unseen where they have no training rating; ``of_unseen`` counts their test ratings.
     """
 
@@ -36,11 +36,11 @@ class Evaluation:
     split: str
     test_ratings: int
     test_users: int
-    test_films: int
+    test_items: int
     unseen_users: int
-    unseen_films: int
+    unrated_items: int
     of_unseen_users: int
-    of_unseen_films: int
+    of_unseen_items: int
     rmse: Interval
     mae: Interval
     draws: int
@@ -50,7 +50,7 @@ class Evaluation:
     ranked_users: int
     ndcg: float
     recall: float
-    by_film: pl.DataFrame
+    by_item: pl.DataFrame
     by_user: pl.DataFrame
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Evaluation:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("rmse", "mae"):
             plain[name] = {bound: _or_none(value) for bound, value in asdict(plain[name]).items()}
-        for name in ("by_film", "by_user"):
+        for name in ("by_item", "by_user"):
             plain[name] = plain[name].to_dicts()
         return plain | {name: _or_none(plain[name]) for name in ("ndcg", "recall")}
 
@@ -68,7 +68,7 @@ class Tested:
     """The test part by number: user, film (R,) int64; rating, prediction (R,) float32."""
 
     user: npt.NDArray[np.int64]
-    film: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
     rating: npt.NDArray[np.float32]
     prediction: npt.NDArray[np.float32]
 
@@ -77,13 +77,13 @@ class Tested:
         """Read a run's predictions. BadInput where it has none, or they are damaged or not of this model."""
         table = tested_table(run)
         user = run.recommender.user_numbers(table["user_id"].to_list())
-        film = run.recommender.item_numbers(table["item_id"].to_list())
-        if (user < 0).any() or (film < 0).any():
+        item = run.recommender.item_numbers(table["item_id"].to_list())
+        if (user < 0).any() or (item < 0).any():
             raise BadInput(
                 f"{run.folder / 'predictions.parquet'} names users or films that the run's model doesn't know: "
                 "it is of another run; train the run again"
             )
-        return cls(user, film, table["rating"].to_numpy(), table["prediction"].to_numpy())
+        return cls(user, item, table["rating"].to_numpy(), table["prediction"].to_numpy())
 
 
 def tested_table(run: Run) -> pl.DataFrame:
@@ -108,18 +108,18 @@ def evaluate(run: Run, *, k: int = 10, liked: float | None = None, draws: int = 
     liked = liked_by_default(recommender.scale) if liked is None else liked
     errors = bootstrap_interval(tested.rating, tested.prediction, tested.user, draws=draws, seed=seed)
     ranked = _ranked(recommender, tested, k, liked)
-    of_user, of_film = np.diff(recommender.seen_offsets)[tested.user], _film_counts(recommender)[tested.film]
+    of_user, of_item = np.diff(recommender.rated_offsets)[tested.user], _item_counts(recommender)[tested.item]
     return Evaluation(
         name=run.folder.resolve().name,
         preset=run.config.preset,
         split=str(run.about["split"]),
         test_ratings=len(tested.rating),
         test_users=len(np.unique(tested.user)),
-        test_films=len(np.unique(tested.film)),
+        test_items=len(np.unique(tested.item)),
         unseen_users=len(np.unique(tested.user[of_user == 0])),
-        unseen_films=len(np.unique(tested.film[of_film == 0])),
+        unrated_items=len(np.unique(tested.item[of_item == 0])),
         of_unseen_users=int((of_user == 0).sum()),
-        of_unseen_films=int((of_film == 0).sum()),
+        of_unseen_items=int((of_item == 0).sum()),
         rmse=errors.rmse,
         mae=errors.mae,
         draws=draws,
@@ -129,7 +129,7 @@ def evaluate(run: Run, *, k: int = 10, liked: float | None = None, draws: int = 
         ranked_users=len(ranked.users),
         ndcg=ranked.mean_ndcg,
         recall=ranked.mean_recall,
-        by_film=by_popularity(tested.rating, tested.prediction, of_film),
+        by_item=by_popularity(tested.rating, tested.prediction, of_item),
         by_user=by_popularity(tested.rating, tested.prediction, of_user),
     )
 
@@ -150,14 +150,14 @@ def _refuse(k: int, liked: float | None, draws: int, seed: int) -> None:
 
 def _ranked(recommender: Recommender, tested: Tested, k: int, liked: float) -> Ranking:
     """Where each user's liked test films stand among all films that the user had not seen."""
-    users, films = len(recommender.user_ids), len(recommender.item_ids)
-    seen = ItemLists(recommender.seen_offsets, recommender.seen_films)
+    users, items = len(recommender.user_ids), len(recommender.item_ids)
+    seen = ItemLists(recommender.rated_offsets, recommender.rated_items)
     # as the ratings are: 4.2 in float32 is less than 4.2
     relevant = tested.rating >= np.float32(liked)
-    user, film = tested.user[relevant], tested.film[relevant]
-    watched = np.repeat(np.arange(users), np.diff(seen.offsets)) * films + seen.items
-    new = ~np.isin(user * films + film, watched)
-    lists = ItemLists.of(user[new], film[new], users)
+    user, item = tested.user[relevant], tested.item[relevant]
+    watched = np.repeat(np.arange(users), np.diff(seen.offsets)) * items + seen.items
+    new = ~np.isin(user * items + item, watched)
+    lists = ItemLists.of(user[new], item[new], users)
     block_scores = ranking_scores(recommender)
     chunks = []
     for block in np.unique(user[new] // USERS_AT_ONCE).tolist():
@@ -167,8 +167,8 @@ def _ranked(recommender: Recommender, tested: Tested, k: int, liked: float) -> R
     return Ranking.joined(chunks)
 
 
-def _film_counts(recommender: Recommender) -> npt.NDArray[np.int64]:
-    return np.bincount(recommender.seen_films, minlength=len(recommender.item_ids))
+def _item_counts(recommender: Recommender) -> npt.NDArray[np.int64]:
+    return np.bincount(recommender.rated_items, minlength=len(recommender.item_ids))
 
 
 def _or_none(value: float) -> float | None:

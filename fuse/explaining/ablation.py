@@ -164,7 +164,7 @@ class Hiding:
     @torch.no_grad()
     def vectors(self, hidden: list[Mapping[str, Numbers | None]]) -> list[Tensor]:
         """Each member's film vectors (G, D + 1) with G sets of parts hidden, by modality; None hides all of one."""
-        served = [v.film[self._film] for v in self._reading.run.recommender.vectors]  # (D + 1,) each
+        served = [v.item[self._film] for v in self._reading.run.recommender.vectors]  # (D + 1,) each
         side = self._side_changes(hidden)
         return [
             vector + self._content_changes(weights, hidden) + side @ self._of_side(weights)
@@ -348,7 +348,7 @@ def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 def _has_training_ratings(reading: Reading, film: int) -> bool:
     """Whether the served members were fitted to a rating of the film."""
     run = reading.run
-    if not (run.recommender.seen_films == film).any():
+    if not (run.recommender.rated_items == film).any():
         return False
     split = run.split
     if run.config.refit or not len(split.validation):

@@ -16,5 +16,5 @@ def components_without(components: Components, tokens: Floats, hidden: list[npt.
         left = len(tokens) - len(out)
         if left:  # of nothing: as a film without the modality
             rest = ((total - tokens[out].sum(0, dtype=np.float64)) / left).astype(np.float32)
-            result[place] = components.of_films(mean_token(rest[None])[None])[0]
+            result[place] = components.of_items(mean_token(rest[None])[None])[0]
     return result

@@ -19,7 +19,7 @@ from ...data.pages.page import signed
 from ...data.pages.pictures import poster_picture
 from ...data.runtime.errors import BadInput, UsageError
 from ..runs.run import Run
-from ..serving.recommend import known_user, run_films
+from ..serving.recommend import known_user, run_items
 from .ablation import Ablation, Agreement, Hiding, Parts, ablate, agreement, occlude
 from .attention import FilmAttention, film_attention, plot_of
 from .heatmap import Box, covered_box, span_of, strength
@@ -246,7 +246,7 @@ def known_item(run: Run, given: int | str) -> int:
 
 def _nearest(run: Run, given: int | str) -> str:
     """Up to three films: by number where an id was given, by spelling of id or title where anything else was."""
-    films = run_films(run)
+    films = run_items(run)
     ids, titles = films["item_id"].to_list(), [str(title) for title in films["title"].to_list()]
     text = str(given).strip()
     if run.recommender.item_ids.dtype.kind == "i" and text.lstrip("-").isdigit():
@@ -266,7 +266,7 @@ class _Explainer:
 
     def __init__(self, reading: Reading, user: int | None, text_model: str | None, rollout: bool) -> None:
         self._reading, self._user, self._text_model, self._rollout = reading, user, text_model, rollout
-        self._films = run_films(reading.run)
+        self._films = run_items(reading.run)
         self._components = reading.components
 
     def film(self, number: int) -> Explanation:

@@ -16,7 +16,7 @@ from ...data.dataset.catalog import Catalog
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ..inputs.components import Components, load_components
-from ..inputs.side_information import film_side
+from ..inputs.side_information import item_features
 from ..inputs.tokens import TokenBatch, TokenTable
 from ..models.fusion_transformer import FusionTransformer
 from ..runs.dataset_of_run import dataset_of
@@ -79,7 +79,7 @@ class Reading:
         """(I, C'): the side information that the Transformer gets."""
         if not self.config.genres:
             return torch.zeros(len(self.catalog), 0)
-        return torch.from_numpy(film_side(self.catalog.items))
+        return torch.from_numpy(item_features(self.catalog.items))
 
     @cached_property
     def components(self) -> dict[str, Components]:
@@ -117,7 +117,7 @@ class Reading:
                 names = [name.removeprefix("now.") for name in content.keys() if name.startswith("now.")]  # noqa: SIM118
                 kept = {name: content.get_tensor(f"now.{name}") for name in names if _says_of_films(name)}
             transformer = self._transformer(kept) if self.config.fuses else None
-            return Weights(transformer, kept["factors.tables.film_side"], kept["factors.cold_side"])
+            return Weights(transformer, kept["factors.tables.item_features"], kept["factors.cold_side"])
         except (SafetensorError, OSError, KeyError, RuntimeError) as fault:
             raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): train the run again") from None
 
@@ -142,7 +142,7 @@ class Reading:
 
 
 def _says_of_films(name: str) -> bool:
-    return name.startswith("transformer.") or name in ("factors.tables.film_side", "factors.cold_side")
+    return name.startswith("transformer.") or name in ("factors.tables.item_features", "factors.cold_side")
 
 
 def _served_fits(run: Run) -> list[Path]:

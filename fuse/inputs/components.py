@@ -26,8 +26,8 @@ Floats = npt.NDArray[np.float32]
 
 FILE = "components.safetensors"
 # which setting counts a modality's components, and their deviation: a smaller one is trusted less (docs/experiments.md)
-_SETTINGS = {"text": ("plot_components", 1 / 4), "image": ("poster_components", 1 / 8)}
-_FILMS_AT_ONCE = 4096
+_SETTINGS = {"text": ("text_components", 1 / 4), "image": ("image_components", 1 / 8)}
+_ITEMS_AT_ONCE = 4096
 _LEAST_VARIANCE = 1e-6  # of the largest: below is rounding noise, which scaled up would look like information
 
 
@@ -52,8 +52,8 @@ class Components:
             return cls(np.zeros(width, np.float32), directions)
         middle = present.mean(0, dtype=np.float64)
         scatter = np.zeros((width, width))
-        for start in range(0, len(present), _FILMS_AT_ONCE):
-            centred = present[start : start + _FILMS_AT_ONCE] - middle
+        for start in range(0, len(present), _ITEMS_AT_ONCE):
+            centred = present[start : start + _ITEMS_AT_ONCE] - middle
             scatter += centred.T @ centred
         variance, vectors = (found[..., ::-1] for found in np.linalg.eigh(scatter))  # largest first
         kept = min(count, int((variance > _LEAST_VARIANCE * max(float(variance[0]), 1e-24)).sum()))
@@ -62,7 +62,7 @@ class Components:
         directions[:, :kept] = leading * (deviation * np.sqrt(len(present) / variance[:kept]))
         return cls(middle.astype(np.float32), directions)
 
-    def of_films(self, means: Floats) -> Floats:
+    def of_items(self, means: Floats) -> Floats:
         """(I, k) the components of films of ``means`` (I, D); 0, the mean, where a film has no embedding."""
         found: Floats = np.nan_to_num((means - self.middle) @ self.directions)
         return found
@@ -80,8 +80,8 @@ def mean_tokens(modality: Modality, rows: npt.NDArray[np.int64]) -> Floats:
     ``rows`` (I,) are rows of the embedding file, -1 for none.
     """
     means = np.full((len(rows), modality.width), np.nan, np.float32)
-    for film in np.flatnonzero((rows >= 0) & modality.has_embedding[rows]).tolist():
-        means[film] = mean_token(tokens_read(modality, int(rows[film])))
+    for item in np.flatnonzero((rows >= 0) & modality.has_embedding[rows]).tolist():
+        means[item] = mean_token(tokens_read(modality, int(rows[item])))
     return means
 
 

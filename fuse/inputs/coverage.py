@@ -55,21 +55,21 @@ class Coverage:
     modalities: tuple[str, ...]
     ratings: int
     kept: int
-    unknown_film: Dropped
+    unknown_item: Dropped
     missing_embedding: Dropped
     duplicate: Dropped
     users: int
     users_with_ratings: int
-    films: int
-    rated_films: int
-    films_outside_file: int
-    films_with: Presence
+    items: int
+    rated_items: int
+    items_outside_file: int
+    items_with: Presence
     ratings_with: Presence
 
     @property
     def dropped(self) -> int:
         """Ratings read and not kept."""
-        return self.unknown_film.ratings + self.missing_embedding.ratings + self.duplicate.ratings
+        return self.unknown_item.ratings + self.missing_embedding.ratings + self.duplicate.ratings
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; `first_rows` count from 0."""
@@ -78,26 +78,26 @@ class Coverage:
     def lines(self) -> list[str]:
         """The report a person reads; its rows count from 1."""
         reasons = {
-            "of films that are not in the catalogue": self.unknown_film,
+            "of films that are not in the catalogue": self.unknown_item,
             "of films without an embedding": self.missing_embedding,
             "of a film the same user rated more than once": self.duplicate,
         }
         lines = [f"ratings: {self.ratings:,} read, {self.kept:,} kept"]
         lines += [f"  dropped {why}: {dropped}" for why, dropped in reasons.items() if dropped.ratings]
         lines.append(f"users: {self.users:,}, of them {self.users_with_ratings:,} with ratings")
-        lines.append(f"films: {self.films:,}, of them {self.rated_films:,} with ratings")
-        if self.films_outside_file:
-            lines.append(f"  not in the embedding file: {self.films_outside_file:,}")
+        lines.append(f"films: {self.items:,}, of them {self.rated_items:,} with ratings")
+        if self.items_outside_file:
+            lines.append(f"  not in the embedding file: {self.items_outside_file:,}")
         for modality in self.modalities:
-            films, ratings = getattr(self.films_with, modality), getattr(self.ratings_with, modality)
+            items, ratings = getattr(self.items_with, modality), getattr(self.ratings_with, modality)
             lines.append(
-                f"{modality} embeddings: {films:,} films ({_percent(films, self.films)}), "
+                f"{modality} embeddings: {items:,} films ({_percent(items, self.items)}), "
                 f"{ratings:,} ratings ({_percent(ratings, self.kept)})"
             )
         if len(self.modalities) > 1:
-            films, ratings = self.films_with, self.ratings_with
-            lines.append(f"both: {films.both:,} films, {ratings.both:,} ratings")
-            lines.append(f"neither: {films.neither:,} films, {ratings.neither:,} ratings")
+            items, ratings = self.items_with, self.ratings_with
+            lines.append(f"both: {items.both:,} films, {ratings.both:,} ratings")
+            lines.append(f"neither: {items.neither:,} films, {ratings.neither:,} ratings")
         return lines
 
 

@@ -27,32 +27,32 @@ class TrainingPairs:
     """
 
     users: int
-    films: int
+    items: int
     user: Tensor
-    film: Tensor
+    item: Tensor
     rating: Tensor
     user_offsets: Tensor
-    film_offsets: Tensor
-    by_film: Tensor
+    item_offsets: Tensor
+    by_item: Tensor
 
     @classmethod
-    def sorted(cls, user: Tensor, film: Tensor, rating: Tensor, *, users: int, films: int) -> TrainingPairs:
+    def sorted(cls, user: Tensor, item: Tensor, rating: Tensor, *, users: int, items: int) -> TrainingPairs:
         """Sort R pairs. A pair given twice would see its own rating in its history: ValueError."""
-        key = user.long() * films + film.long()
+        key = user.long() * items + item.long()
         order = torch.argsort(key, stable=True)
         key = key[order]
         if (key[1:] == key[:-1]).any():
             raise ValueError("expected each (user, film) once, received some twice")
-        user, film = user.long()[order], film.long()[order]
+        user, item = user.long()[order], item.long()[order]
         return cls(
             users,
-            films,
+            items,
             user,
-            film,
+            item,
             rating.float()[order],
             _offsets(torch.bincount(user, minlength=users)),
-            _offsets(torch.bincount(film, minlength=films)),
-            torch.argsort(film, stable=True),
+            _offsets(torch.bincount(item, minlength=items)),
+            torch.argsort(item, stable=True),
         )
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class TrainingPairs:
     def to(self, device: torch.device) -> TrainingPairs:
         """The same pairs on another device."""
         tensors = (getattr(self, name) for name in (f.name for f in fields(self)[2:]))
-        return TrainingPairs(self.users, self.films, *(tensor.to(device) for tensor in tensors))
+        return TrainingPairs(self.users, self.items, *(tensor.to(device) for tensor in tensors))
 
     @cached_property
     def user_counts(self) -> Tensor:
@@ -69,56 +69,56 @@ class TrainingPairs:
         return self.user_offsets.diff().float()
 
     @cached_property
-    def film_counts(self) -> Tensor:
+    def item_counts(self) -> Tensor:
         """(I,) ratings of each film, float32."""
-        return self.film_offsets.diff().float()
+        return self.item_offsets.diff().float()
 
     @cached_property
-    def user_by_film(self) -> Tensor:
+    def user_by_item(self) -> Tensor:
         """(R,) the user of each pair, film by film: those of one film lie side by side in memory."""
-        return self.user[self.by_film]
+        return self.user[self.by_item]
 
     @cached_property
-    def rating_by_film(self) -> Tensor:
+    def rating_by_item(self) -> Tensor:
         """(R,) the rating of each pair, film by film."""
-        return self.rating[self.by_film]
+        return self.rating[self.by_item]
 
     @cached_property
     def _by_user(self) -> tuple[Tensor, Tensor]:
-        return _indices(self.user_offsets, self.film)
+        return _indices(self.user_offsets, self.item)
 
     @cached_property
-    def _by_film(self) -> tuple[Tensor, Tensor]:
-        return _indices(self.film_offsets, self.user_by_film)
+    def _by_item(self) -> tuple[Tensor, Tensor]:
+        return _indices(self.item_offsets, self.user_by_item)
 
     def by_user_matrix(self, values: Tensor) -> Tensor:
         """(U, I) CSR holding values (R,) at the pairs."""
-        return torch.sparse_csr_tensor(*self._by_user, values, (self.users, self.films), check_invariants=False)
+        return torch.sparse_csr_tensor(*self._by_user, values, (self.users, self.items), check_invariants=False)
 
-    def by_film_matrix(self, values: Tensor) -> Tensor:
+    def by_item_matrix(self, values: Tensor) -> Tensor:
         """(I, U) CSR holding values (R,) at the pairs."""
-        values = values[self.by_film]
-        return torch.sparse_csr_tensor(*self._by_film, values, (self.films, self.users), check_invariants=False)
+        values = values[self.by_item]
+        return torch.sparse_csr_tensor(*self._by_item, values, (self.items, self.users), check_invariants=False)
 
-    def dots(self, user_vectors: Tensor, film_vectors: Tensor) -> Tensor:
+    def dots(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
         """(R,) the dot product of each pair's rows of (U, D) and (I, D)."""
-        return _PairDots.apply(user_vectors, film_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
+        return _PairDots.apply(user_vectors, item_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
 
-    def dots_of_films(self, films: Tensor, user: Tensor, film_vectors: Tensor, user_vectors: Tensor) -> Tensor:
+    def dots_of_items(self, items: Tensor, user: Tensor, item_vectors: Tensor, user_vectors: Tensor) -> Tensor:
         """(K,) the dot products of the pairs of some films; only the films' vectors get a gradient.
 
         ``films`` (B,) are the films' numbers and ``user`` (K,) their raters', those of the first film first;
         ``film_vectors`` (B, D) belong to the films, ``user_vectors`` (U, D) to all users.
         """
-        offsets = _offsets(self.film_offsets[films + 1] - self.film_offsets[films])
-        told: Tensor = _FilmDots.apply(film_vectors, user_vectors, offsets, user)  # type: ignore[no-untyped-call]
+        offsets = _offsets(self.item_offsets[items + 1] - self.item_offsets[items])
+        told: Tensor = _ItemDots.apply(item_vectors, user_vectors, offsets, user)  # type: ignore[no-untyped-call]
         return told
 
     def means(self, prior: float = 5.0) -> tuple[Tensor, Tensor]:
         """(U,) and (I,): each side's mean of the standardised ratings, drawn to 0 by ``prior`` imagined ratings."""
         by_user = torch.zeros(self.users, device=self.rating.device).index_add_(0, self.user, self.rating)
-        by_film = torch.zeros(self.films, device=self.rating.device).index_add_(0, self.film, self.rating)
-        return by_user / (self.user_counts + prior), by_film / (self.film_counts + prior)
+        by_item = torch.zeros(self.items, device=self.rating.device).index_add_(0, self.item, self.rating)
+        return by_user / (self.user_counts + prior), by_item / (self.item_counts + prior)
 
 
 def _indices(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,22 +136,22 @@ class _PairDots(torch.autograd.Function):
     """Row dot products of pairs; backward is two sparse products, where autograd would scatter R rows twice."""
 
     @staticmethod
-    def forward(ctx: Any, user_vectors: Tensor, film_vectors: Tensor, pairs: TrainingPairs) -> Tensor:
+    def forward(ctx: Any, user_vectors: Tensor, item_vectors: Tensor, pairs: TrainingPairs) -> Tensor:
         ctx.pairs = pairs
-        ctx.save_for_backward(user_vectors, film_vectors)
+        ctx.save_for_backward(user_vectors, item_vectors)
         if user_vectors.device.type == "cpu":
             # twenty times the speed of gathering R rows on each side, which would be written to memory and read back
-            return _sampled(pairs.by_user_matrix(user_vectors.new_zeros(len(pairs))), user_vectors, film_vectors)
-        return (user_vectors[pairs.user] * film_vectors[pairs.film]).sum(1)
+            return _sampled(pairs.by_user_matrix(user_vectors.new_zeros(len(pairs))), user_vectors, item_vectors)
+        return (user_vectors[pairs.user] * item_vectors[pairs.item]).sum(1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        user_vectors, film_vectors = ctx.saved_tensors
+        user_vectors, item_vectors = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         pairs: TrainingPairs = ctx.pairs
         return (
-            pairs.by_user_matrix(gradient) @ film_vectors,
-            pairs.by_film_matrix(gradient) @ user_vectors,
+            pairs.by_user_matrix(gradient) @ item_vectors,
+            pairs.by_item_matrix(gradient) @ user_vectors,
             None,
         )
 
@@ -162,19 +162,19 @@ def _sampled(pattern: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return found
 
 
-class _FilmDots(torch.autograd.Function):
+class _ItemDots(torch.autograd.Function):
     """Row dot products of films' vectors with their raters'; backward is one sparse product."""
 
     @staticmethod
-    def forward(ctx: Any, film_vectors: Tensor, user_vectors: Tensor, offsets: Tensor, user: Tensor) -> Tensor:
+    def forward(ctx: Any, item_vectors: Tensor, user_vectors: Tensor, offsets: Tensor, user: Tensor) -> Tensor:
         ctx.save_for_backward(user_vectors, offsets, user)
-        shape = len(film_vectors), len(user_vectors)
-        if film_vectors.device.type == "cpu":  # without K rows gathered on each side, as in `_PairDots`
+        shape = len(item_vectors), len(user_vectors)
+        if item_vectors.device.type == "cpu":  # without K rows gathered on each side, as in `_PairDots`
             nothing = torch.sparse_csr_tensor(
-                offsets, user, film_vectors.new_zeros(len(user)), shape, check_invariants=False
+                offsets, user, item_vectors.new_zeros(len(user)), shape, check_invariants=False
             )
-            return _sampled(nothing, film_vectors, user_vectors)
-        return (torch.repeat_interleave(film_vectors, offsets.diff(), dim=0) * user_vectors[user]).sum(1)
+            return _sampled(nothing, item_vectors, user_vectors)
+        return (torch.repeat_interleave(item_vectors, offsets.diff(), dim=0) * user_vectors[user]).sum(1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:

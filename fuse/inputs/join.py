@@ -68,11 +68,11 @@ def join(dataset: Path, embeddings: EmbeddingFile | None, *, missing: str = "mas
     _check_choice("missing", missing, MISSING)
     _check_choice("duplicates", duplicates, DUPLICATES)
     catalog = Catalog.open(dataset)
-    films = catalog.items["item_id"]
-    embedding_row, embedded = _embedded(films, catalog.ids, embeddings)
+    items = catalog.items["item_id"]
+    embedding_row, embedded = _embedded(items, catalog.ids, embeddings)
     modalities = embeddings.modalities if embeddings is not None else ()
     lacking = (
-        ~np.logical_and.reduce([embedded[name] for name in modalities]) if modalities else np.zeros(len(films), bool)
+        ~np.logical_and.reduce([embedded[name] for name in modalities]) if modalities else np.zeros(len(items), bool)
     )
 
     file = dataset / "ratings.parquet"
@@ -80,12 +80,12 @@ def join(dataset: Path, embeddings: EmbeddingFile | None, *, missing: str = "mas
         ratings = _checked(file)
     users = _all_users(dataset / "users.parquet", ratings, file)
     with _readable(file):
-        user, item, rating = _coded(ratings, users, films)
+        user, item, rating = _coded(ratings, users, items)
     unknown = item < 0
     if unknown.all():
-        raise BadInput(_nothing_shared(file, ratings, films))
+        raise BadInput(_nothing_shared(file, ratings, items))
     if missing == "error" and lacking.any():
-        raise BadInput(_films_lacking(films, lacking, item[~unknown], embeddings))
+        raise BadInput(_items_lacking(items, lacking, item[~unknown], embeddings))
 
     unembedded = ~unknown & lacking[item] if missing == "drop" else np.zeros(len(item), bool)
     kept = ~(unknown | unembedded)
@@ -104,15 +104,15 @@ def join(dataset: Path, embeddings: EmbeddingFile | None, *, missing: str = "mas
         modalities=modalities,
         ratings=len(kept),
         kept=len(row),
-        unknown_film=Dropped.where(unknown),
+        unknown_item=Dropped.where(unknown),
         missing_embedding=Dropped.where(unembedded),
         duplicate=Dropped.where(repeated),
         users=len(users),
         users_with_ratings=_distinct(user, len(users)),
-        films=len(films),
-        rated_films=_distinct(item, len(films)),
-        films_outside_file=0 if embedding_row is None else int((embedding_row < 0).sum()),
-        films_with=Presence.of(text, image),
+        items=len(items),
+        rated_items=_distinct(item, len(items)),
+        items_outside_file=0 if embedding_row is None else int((embedding_row < 0).sum()),
+        items_with=Presence.of(text, image),
         ratings_with=Presence.of(text[item], image[item]),
     )
     return Joined(
@@ -135,7 +135,7 @@ def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
 
 
 def _embedded(
-    films: pl.Series, ids: npt.NDArray[Any], embeddings: EmbeddingFile | None
+    items: pl.Series, ids: npt.NDArray[Any], embeddings: EmbeddingFile | None
 ) -> tuple[npt.NDArray[np.int64] | None, dict[str, _Bools]]:
     """Each film's row in the file, and per modality whether it has an embedding there."""
     embedded = {name: np.zeros(len(ids), bool) for name in ("text", "image")}
@@ -148,7 +148,7 @@ def _embedded(
         raise BadInput(
             f"{embeddings.path}: of another catalogue: none of its {len(theirs):,} ids "
             f"({theirs[0].item()!r}, {'Int64' if theirs.dtype.kind == 'i' else 'String'}) is one of the "
-            f"{len(films):,} films ({films[0]!r}, {films.dtype}); extract from this dataset"
+            f"{len(items):,} films ({items[0]!r}, {items.dtype}); extract from this dataset"
         )
     for name in embeddings.modalities:
         embedded[name][there] = embeddings[name].has_embedding[rows[there]]
@@ -220,17 +220,17 @@ def _all_users(file: Path, ratings: pl.LazyFrame, rated: Path) -> pl.Series:
     return users.sort()
 
 
-def _coded(ratings: pl.LazyFrame, users: pl.Series, films: pl.Series) -> tuple[_Codes, _Codes, npt.NDArray[np.float32]]:
+def _coded(ratings: pl.LazyFrame, users: pl.Series, items: pl.Series) -> tuple[_Codes, _Codes, npt.NDArray[np.float32]]:
     """(rows,) each: index of the user, index of the film (-1 where it is unknown), and the rating."""
-    if ratings.collect_schema()["item_id"] != films.dtype:
+    if ratings.collect_schema()["item_id"] != items.dtype:
         # a number is never an id of text, nor a text one of a number: there is nothing to look up
-        films = films.clear().cast(ratings.collect_schema()["item_id"])
+        items = items.clear().cast(ratings.collect_schema()["item_id"])
     numbered_users = pl.LazyFrame({"user_id": users}).with_row_index("user")
-    numbered_films = pl.LazyFrame({"item_id": films}).with_row_index("item")
+    numbered_items = pl.LazyFrame({"item_id": items}).with_row_index("item")
     coded = (
         ratings.select("user_id", "item_id", "rating")
         .join(numbered_users, on="user_id", how="left", maintain_order="left")
-        .join(numbered_films, on="item_id", how="left", maintain_order="left")
+        .join(numbered_items, on="item_id", how="left", maintain_order="left")
         .select(pl.col("user").cast(pl.Int32), pl.col("item").cast(pl.Int32).fill_null(-1), "rating")
         .collect(engine="streaming")
     )
@@ -284,20 +284,20 @@ def _timestamps(ratings: pl.LazyFrame, rows: npt.NDArray[np.int64]) -> npt.NDArr
     return when
 
 
-def _nothing_shared(file: Path, ratings: pl.LazyFrame, films: pl.Series) -> str:
+def _nothing_shared(file: Path, ratings: pl.LazyFrame, items: pl.Series) -> str:
     rated = ratings.select("item_id").head(1).collect()["item_id"]
     return (
         f"{file}: none of its ratings is of a film in items.parquet: item_id is {rated[0]!r} ({rated.dtype}) in its "
-        f"first row and {films[0]!r} ({films.dtype}) in the catalogue's; import both from one source"
+        f"first row and {items[0]!r} ({items.dtype}) in the catalogue's; import both from one source"
     )
 
 
-def _films_lacking(films: pl.Series, lacking: _Bools, rated: _Codes, embeddings: EmbeddingFile | None) -> str:
+def _items_lacking(items: pl.Series, lacking: _Bools, rated: _Codes, embeddings: EmbeddingFile | None) -> str:
     path, modalities = (embeddings.path, " or ".join(embeddings.modalities)) if embeddings is not None else ("", "")
     which = np.flatnonzero(lacking)
-    shown = ", ".join(map(str, films.gather(which[:5]).to_list())) + (", ..." if which.size > 5 else "")
+    shown = ", ".join(map(str, items.gather(which[:5]).to_list())) + (", ..." if which.size > 5 else "")
     return (
-        f"{path}: {which.size:,} of {len(films):,} films, with {int(lacking[rated].sum()):,} ratings, lack a "
+        f"{path}: {which.size:,} of {len(items):,} films, with {int(lacking[rated].sum()):,} ratings, lack a "
         f"{modalities} embedding (item_id {shown}); extract them, or let missing be mask or drop"
     )
 

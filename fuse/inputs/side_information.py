@@ -19,17 +19,17 @@ _AGE_LIMITS = (18, 25, 35, 45, 50, 56)  # as MovieLens 1M cuts them
 
 
 def side_columns(dataset: Path) -> dict[str, list[str]]:
-    """What the columns of `film_side` and `user_side` mean, in their order; years, which never change, left out."""
+    """What the columns of `item_features` and `user_features` mean, in order; years, which never change, left out."""
     users = _read_users(dataset)
     bands = [] if users is None else [name for block in _user_values(users) for name in _names(block)]
-    return {"film": _genre_names(Catalog.open(dataset).items), "user": bands}
+    return {"item": _genre_names(Catalog.open(dataset).items), "user": bands}
 
 
 def _genre_names(items: pl.DataFrame) -> list[str]:
     return sorted({name for row in items["genres"].fill_null([]).to_list() for name in row})
 
 
-def film_side(items: pl.DataFrame) -> Floats:
+def item_features(items: pl.DataFrame) -> Floats:
     """(I, G + 16): genres scaled to unit length, and the year in bins of seven years from 1920.
 
     ``items`` has genres (List[String]) and year (Int32), both may be null: then their columns are 0.
@@ -48,7 +48,7 @@ def film_side(items: pl.DataFrame) -> Floats:
     return np.hstack([flags, years])
 
 
-def user_side(dataset: Path, user_ids: npt.NDArray[Any]) -> Floats:
+def user_features(dataset: Path, user_ids: npt.NDArray[Any]) -> Floats:
     """(U, S): occupation, gender and age of `users.parquet` as flags; 0 for users it doesn't list, S = 0 without it.
 
     Ages are cut at 18, 25, 35, 45, 50 and 56. BadInput where the file lists a user twice or cannot be read.

@@ -14,28 +14,28 @@ import torch
 from ...data.dataset.catalog import Catalog
 from .interactions import SparseProduct
 
-_LEAST_FILMS = 2  # a tag of one film says no more than the film's id
+_LEAST_ITEMS = 2  # a tag of one film says no more than the film's id
 
 
 @dataclass(frozen=True, eq=False)
-class FilmTags:
+class ItemTags:
     """T tags, in the order of their names, that at least two of I films share; ``of_films`` is (I, T), ones."""
 
     names: list[str]
-    of_films: SparseProduct
+    of_items: SparseProduct
 
     @classmethod
-    def of(cls, dataset: Path) -> FilmTags:
+    def of(cls, dataset: Path) -> ItemTags:
         """The tags of a dataset folder's films."""
         return cls.read(Catalog.open(dataset).items)
 
     @classmethod
-    def read(cls, items: pl.DataFrame) -> FilmTags:
+    def read(cls, items: pl.DataFrame) -> ItemTags:
         """The tags of ``items``, which has a column tags (List[String], may be null)."""
-        given = items.select("tags").with_row_index("film").explode("tags").drop_nulls().unique()
-        shared = given.filter(pl.len().over("tags") >= _LEAST_FILMS)
+        given = items.select("tags").with_row_index("item").explode("tags").drop_nulls().unique()
+        shared = given.filter(pl.len().over("tags") >= _LEAST_ITEMS)
         names = shared["tags"].unique().sort()
-        numbered = shared.join(names.to_frame().with_row_index("tag"), on="tags").sort("film", "tag")
-        film, tag = (torch.tensor(numbered[name].to_list(), dtype=torch.long) for name in ("film", "tag"))
+        numbered = shared.join(names.to_frame().with_row_index("tag"), on="tags").sort("item", "tag")
+        item, tag = (torch.tensor(numbered[name].to_list(), dtype=torch.long) for name in ("item", "tag"))
         ones = torch.ones(numbered.height)
-        return cls(names.to_list(), SparseProduct.sorted(film, tag, ones, rows=items.height, columns=len(names)))
+        return cls(names.to_list(), SparseProduct.sorted(item, tag, ones, rows=items.height, columns=len(names)))

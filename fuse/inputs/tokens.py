@@ -15,7 +15,7 @@ from ...data.runtime.errors import UsageError
 
 Place = Literal["device", "host", "file"]
 SHARE_OF_MEMORY = 0.6  # of what is free: the rest is the model's, the optimiser's and the batches'
-_FILMS_AT_ONCE = 256
+_ITEMS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,32 +74,32 @@ class TokenTable:
         """Bytes of all tokens in the dtype of the computation."""
         return int(self.lengths.sum()) * self.width * self._dtype.itemsize
 
-    def batch(self, films: npt.NDArray[np.int64]) -> TokenBatch:
+    def batch(self, items: npt.NDArray[np.int64]) -> TokenBatch:
         """The tokens of B films, padded to the longest of them; on the device if the table is, else on the host."""
-        lengths = self.lengths[films]
+        lengths = self.lengths[items]
         longest, lacking = int(lengths.max(initial=0)), not lengths.all()
-        flat = self._gather(films)  # (sum of lengths, D)
-        if len(films) and int(lengths.min()) == longest:
-            whole = torch.ones(len(films), longest, dtype=torch.bool, device=flat.device)
-            return TokenBatch(flat.view(len(films), longest, self.width), whole, lacking)
+        flat = self._gather(items)  # (sum of lengths, D)
+        if len(items) and int(lengths.min()) == longest:
+            whole = torch.ones(len(items), longest, dtype=torch.bool, device=flat.device)
+            return TokenBatch(flat.view(len(items), longest, self.width), whole, lacking)
         present = torch.from_numpy(np.arange(longest) < lengths[:, None]).to(flat.device)  # (B, T)
-        padded = flat.new_zeros(len(films), longest, self.width)
+        padded = flat.new_zeros(len(items), longest, self.width)
         padded[present] = flat
         return TokenBatch(padded, present, lacking)
 
-    def _gather(self, films: npt.NDArray[np.int64]) -> Tensor:
+    def _gather(self, items: npt.NDArray[np.int64]) -> Tensor:
         if self._flat is None:
-            return self._read(films)
-        starts, lengths = self._offsets[films], self.lengths[films]
+            return self._read(items)
+        starts, lengths = self._offsets[items], self.lengths[items]
         first = np.cumsum(lengths) - lengths
         places = np.arange(int(lengths.sum())) + np.repeat(starts - first, lengths)
         return self._flat[torch.from_numpy(places).to(self._flat.device)]
 
-    def _read(self, films: npt.NDArray[np.int64]) -> Tensor:
+    def _read(self, items: npt.NDArray[np.int64]) -> Tensor:
         """Read the films' tokens out of the mapped file: (sum of lengths, D) in the dtype of the computation."""
-        result = torch.empty(int(self.lengths[films].sum()), self.width, dtype=self._dtype)
+        result = torch.empty(int(self.lengths[items].sum()), self.width, dtype=self._dtype)
         at = 0
-        for row in self._rows[films].tolist():
+        for row in self._rows[items].tolist():
             if row < 0:
                 continue
             result[at] = self._cls_of(row)
@@ -129,9 +129,9 @@ class TokenTable:
 
     def _read_all(self) -> Tensor:
         flat = torch.empty(int(self.lengths.sum()), self.width, dtype=self._dtype, device=self._home)
-        for start in range(0, len(self._rows), _FILMS_AT_ONCE):
-            films = np.arange(start, min(start + _FILMS_AT_ONCE, len(self._rows)))
-            flat[self._offsets[films[0]] : self._offsets[films[-1] + 1]] = self._read(films).to(self._home)
+        for start in range(0, len(self._rows), _ITEMS_AT_ONCE):
+            items = np.arange(start, min(start + _ITEMS_AT_ONCE, len(self._rows)))
+            flat[self._offsets[items[0]] : self._offsets[items[-1] + 1]] = self._read(items).to(self._home)
         return flat.pin_memory() if self.place == "host" and self._device.type == "cuda" else flat
 
     @property

@@ -14,18 +14,18 @@ from ...data.dataset.splits import Split
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import BadInput, UsageError
 from ..settings.config import Config
-from ..training.loop import Material
+from ..training.loop import TrainingData
 from ..training.member import SideInformation
 from .components import Components, components_wanted, mean_tokens
 from .join import Joined
-from .side_information import film_side, user_side
-from .tags import FilmTags
+from .side_information import item_features, user_features
+from .tags import ItemTags
 from .tokens import TokenTable
 
 _NONE: Mapping[str, Components] = {}
 
 
-def gather_material(
+def load_training_data(
     dataset: Path,
     joined: Joined,
     embeddings: EmbeddingFile | None,
@@ -35,23 +35,23 @@ def gather_material(
     *,
     sharing: int = 1,
     kept: Mapping[str, Components] = _NONE,
-) -> Material:
+) -> TrainingData:
     """Put everything where training reads it; ``sharing`` processes do so on this machine.
 
     Principal components are those ``kept`` by an earlier run, or else found anew. BadInput or UsageError where the
     config asks for what isn't there.
     """
     modalities = _modalities(config, embeddings)
-    films, users = len(joined.item_ids), len(joined.user_ids)
-    rows = joined.embedding_row if joined.embedding_row is not None else np.full(films, -1, np.int64)
+    items, users = len(joined.item_ids), len(joined.user_ids)
+    rows = joined.embedding_row if joined.embedding_row is not None else np.full(items, -1, np.int64)
     precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
     tables: dict[str, TokenTable] = {}
     components: dict[str, Components] = {}
     wanted = components_wanted(config)
     linear, shown = [], []
-    items = Catalog.open(dataset).items
+    catalog = Catalog.open(dataset).items
     if config.genres:
-        known = film_side(items)
+        known = item_features(catalog)
         linear.append(known)
         shown.append(known)
     for name in modalities:
@@ -68,20 +68,20 @@ def gather_material(
         if embeddings is not None and name in wanted:
             means = mean_tokens(embeddings[name], rows)
             components[name] = kept[name] if name in kept else Components.of(means, *wanted[name])
-            linear.append(components[name].of_films(means))
-    of_user = user_side(dataset, joined.user_ids) if config.demographics else np.zeros((users, 0), np.float32)
-    none = np.zeros((films, 0), np.float32)
+            linear.append(components[name].of_items(means))
+    of_user = user_features(dataset, joined.user_ids) if config.demographics else np.zeros((users, 0), np.float32)
+    none = np.zeros((items, 0), np.float32)
     side = SideInformation(
         user=torch.from_numpy(of_user).to(device),
-        film=torch.from_numpy(np.hstack(linear) if linear else none).to(device),
-        tags=FilmTags.read(items).of_films.to(device) if config.tags else None,
+        item=torch.from_numpy(np.hstack(linear) if linear else none).to(device),
+        tags=ItemTags.read(catalog).of_items.to(device) if config.tags else None,
         shown=torch.from_numpy(np.hstack(shown) if shown else none).to(device),
     )
-    return Material(
+    return TrainingData(
         users=users,
-        films=films,
+        items=items,
         user=torch.from_numpy(joined.user.astype(np.int64)).to(device),
-        film=torch.from_numpy(joined.item.astype(np.int64)).to(device),
+        item=torch.from_numpy(joined.item.astype(np.int64)).to(device),
         rating=torch.from_numpy(joined.rating.copy()).to(device),
         train=torch.from_numpy(places_of(joined, split.train)).to(device),
         validation=torch.from_numpy(places_of(joined, split.validation)).to(device),

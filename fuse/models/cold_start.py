@@ -15,13 +15,13 @@ from torch import Tensor
 
 from .factors import Factors
 
-_FILMS_AT_ONCE = 256
+_ITEMS_AT_ONCE = 256
 _STEPS, _TOLERANCE = 1000, 1e-6
 _LEAST_STRENGTH = 1e-3  # so that there is one answer also where nothing is asked to be small
 
 
 @torch.no_grad()
-def cold_weights(factors: Factors, side_strength: Tensor, tag_strength: float) -> tuple[Tensor, Tensor]:
+def cold_start_weights(factors: Factors, side_strength: Tensor, tag_strength: float) -> tuple[Tensor, Tensor]:
     """Weights V (C, D + 1) of side information and W (T, D + 1) of tags that predict ratings with the least error.
 
     A rating of user u and film i is predicted as ``asking_ui . (side_i @ V + tags_i @ W)`` plus the user's bias; asking
@@ -29,23 +29,23 @@ def cold_weights(factors: Factors, side_strength: Tensor, tag_strength: float) -
     squared error of all ratings plus half of each strength times its squared weights; ``side_strength`` (C,) is one for
     each column of side information.
     """
-    side, tags = factors.film_side, factors.film_tags  # (I, C), (I, T)
+    side, tags = factors.item_features, factors.item_tags  # (I, C), (I, T)
     strength = torch.cat([side_strength.to(side), side.new_full((tags.columns,), tag_strength)])
     strength = strength.clamp(min=_LEAST_STRENGTH)[:, None]  # (C + T, 1)
-    asked, told = _questions_of_films(factors)
+    asked, told = _questions_of_items(factors)
     # turned to the directions that users ask in, the outputs hardly depend on each other: a tenth of the steps
     turn = torch.linalg.eigh(asked.sum(0)).eigenvectors  # (O, O)
     asked, told = (turn.T @ asked @ turn).float(), (told @ turn).float()
     turn = turn.float()
 
-    def of_films(weights: Tensor) -> Tensor:
+    def of_items(weights: Tensor) -> Tensor:
         return side @ weights[: side.shape[1]] + tags @ weights[side.shape[1] :]  # (I, O)
 
-    def of_columns(films: Tensor) -> Tensor:
-        return torch.cat([side.T @ films, tags.t() @ films])  # (C + T, O)
+    def of_columns(items: Tensor) -> Tensor:
+        return torch.cat([side.T @ items, tags.t() @ items])  # (C + T, O)
 
     def normal(weights: Tensor) -> Tensor:
-        return of_columns((asked @ of_films(weights)[:, :, None]).squeeze(2)) + strength * weights
+        return of_columns((asked @ of_items(weights)[:, :, None]).squeeze(2)) + strength * weights
 
     squares = asked.diagonal(dim1=1, dim2=2)  # (I, O)
     diagonal = (
@@ -72,21 +72,21 @@ def _solved(normal: Callable[[Tensor], Tensor], told: Tensor, diagonal: Tensor, 
     return weights
 
 
-def _questions_of_films(factors: Factors) -> tuple[Tensor, Tensor]:
+def _questions_of_items(factors: Factors) -> tuple[Tensor, Tensor]:
     """Of each film's ratings: the sum of asking asking' (I, O, O), and of asking times what is left to tell (I, O)."""
-    films, outputs = factors.pairs.films, factors.dim + 1
-    asked = torch.zeros(films, outputs, outputs, dtype=torch.float64, device=factors.film_side.device)
-    told = torch.zeros(films, outputs, dtype=torch.float64, device=factors.film_side.device)
-    offsets = factors.pairs.film_offsets.tolist()
+    items, outputs = factors.pairs.items, factors.dim + 1
+    asked = torch.zeros(items, outputs, outputs, dtype=torch.float64, device=factors.item_features.device)
+    told = torch.zeros(items, outputs, dtype=torch.float64, device=factors.item_features.device)
+    offsets = factors.pairs.item_offsets.tolist()
     user = factors.vectors().user
-    for start in range(0, films, _FILMS_AT_ONCE):
-        stop = min(start + _FILMS_AT_ONCE, films)
-        pair = factors.pairs.by_film[offsets[start] : offsets[stop]]
+    for start in range(0, items, _ITEMS_AT_ONCE):
+        stop = min(start + _ITEMS_AT_ONCE, items)
+        pair = factors.pairs.by_item[offsets[start] : offsets[stop]]
         asking, left = _questions(factors, user, pair)  # (K, O), (K,)
-        for film in range(start, stop):
-            mine = slice(offsets[film] - offsets[start], offsets[film + 1] - offsets[start])
-            asked[film] = asking[mine].T @ asking[mine]
-            told[film] = asking[mine].T @ left[mine]
+        for item in range(start, stop):
+            mine = slice(offsets[item] - offsets[start], offsets[item + 1] - offsets[start])
+            asked[item] = asking[mine].T @ asking[mine]
+            told[item] = asking[mine].T @ left[mine]
     return asked, told
 
 

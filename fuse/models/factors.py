@@ -25,16 +25,16 @@ class Vectors(NamedTuple):
     """user (U, D + 1) and film (I, D + 1), float32; the last column is the bias."""
 
     user: Tensor
-    film: Tensor
+    item: Tensor
 
-    def scores(self, users: Tensor | slice = slice(None), films: Tensor | slice = slice(None)) -> Tensor:
+    def scores(self, users: Tensor | slice = slice(None), items: Tensor | slice = slice(None)) -> Tensor:
         """(len(users), len(films)): standardised scores of every such user for every such film."""
-        user, film = self.user[users], self.film[films]
-        return user[:, :-1] @ film[:, :-1].T + user[:, -1:] + film[:, -1]
+        user, item = self.user[users], self.item[items]
+        return user[:, :-1] @ item[:, :-1].T + user[:, -1:] + item[:, -1]
 
-    def pair_scores(self, user: Tensor, film: Tensor) -> Tensor:
+    def pair_scores(self, user: Tensor, item: Tensor) -> Tensor:
         """(R,) standardised scores of pairs, both (R,)."""
-        u, f = self.user[user], self.film[film]
+        u, f = self.user[user], self.item[item]
         return (u[:, :-1] * f[:, :-1]).sum(1) + u[:, -1] + f[:, -1]
 
 
@@ -45,24 +45,24 @@ class Histories:
     """
 
     def __init__(self, pairs: TrainingPairs) -> None:
-        user_mean, film_mean = pairs.means()
+        user_mean, item_mean = pairs.means()
         self.user_weight = pairs.user_counts.clamp(min=1).rsqrt()  # (U,)
-        self.film_weight = pairs.film_counts.clamp(min=1).rsqrt()  # (I,)
-        self.film_residual = pairs.rating - film_mean[pairs.film]  # (R,)
+        self.item_weight = pairs.item_counts.clamp(min=1).rsqrt()  # (I,)
+        self.item_residual = pairs.rating - item_mean[pairs.item]  # (R,)
         self.user_residual = pairs.rating - user_mean[pairs.user]  # (R,)
-        of_user, of_film = self.user_weight[pairs.user], self.film_weight[pairs.film]
-        self.seen = _user_sums(pairs, of_user)
-        self.rated = _user_sums(pairs, of_user * self.film_residual)
-        self.raters = _film_sums(pairs, of_film)
-        self.raters_rated = _film_sums(pairs, of_film * self.user_residual)
+        of_user, of_item = self.user_weight[pairs.user], self.item_weight[pairs.item]
+        self.implicit_items = _user_sums(pairs, of_user)
+        self.explicit_items = _user_sums(pairs, of_user * self.item_residual)
+        self.implicit_users = _item_sums(pairs, of_item)
+        self.explicit_users = _item_sums(pairs, of_item * self.user_residual)
 
 
 def _user_sums(pairs: TrainingPairs, values: Tensor) -> SparseProduct:
-    return SparseProduct(pairs.by_user_matrix(values), pairs.by_film_matrix(values))
+    return SparseProduct(pairs.by_user_matrix(values), pairs.by_item_matrix(values))
 
 
-def _film_sums(pairs: TrainingPairs, values: Tensor) -> SparseProduct:
-    return SparseProduct(pairs.by_film_matrix(values), pairs.by_user_matrix(values))
+def _item_sums(pairs: TrainingPairs, values: Tensor) -> SparseProduct:
+    return SparseProduct(pairs.by_item_matrix(values), pairs.by_user_matrix(values))
 
 
 class Factors(nn.Module):
@@ -71,53 +71,58 @@ class Factors(nn.Module):
     The L2 of a user's own row grows with the power ``user_power`` of how many ratings they gave, the mean user's being
     1; a film's likewise.
 
-    ``user_side`` (U, S) and ``film_side`` (I, C) are side information, ``film_tags`` (I, T) more of it in a sparse
-    matrix; S, C or T may be 0. ``user_ids`` and ``film_ids`` say whether a user or film has a row of its own; without
-    one it is known by side information and content alone.
+    ``user_features`` (U, S) and ``item_features`` (I, C) are side information, ``item_tags`` (I, T) more of it in a
+    sparse matrix; S, C or T may be 0. ``user_ids`` and ``item_ids`` say whether a user or item has a row of its own;
+    without one it is represented by side information and content alone.
     """
 
     def __init__(
         self,
         pairs: TrainingPairs,
-        user_side: Tensor,
-        film_side: Tensor,
-        film_tags: SparseProduct | None = None,
+        user_features: Tensor,
+        item_features: Tensor,
+        item_tags: SparseProduct | None = None,
         *,
         dim: int,
         user_ids: bool = True,
-        film_ids: bool = True,
+        item_ids: bool = True,
         histories: bool = True,
         user_power: float = 0.0,
-        film_power: float = 0.0,
+        item_power: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.pairs, self.dim = pairs, dim
-        self.user_side, self.film_side = user_side, film_side
-        self.film_tags = film_tags or SparseProduct.nothing(pairs.films, pairs.user.device)
+        self.user_features, self.item_features = user_features, item_features
+        self.item_tags = item_tags or SparseProduct.nothing(pairs.items, pairs.user.device)
         self.histories = Histories(pairs) if histories else None
-        rows = {"user_side": user_side.shape[1], "film_side": film_side.shape[1]}
+        rows = {"user_features": user_features.shape[1], "item_features": item_features.shape[1]}
         rows |= {"user": pairs.users} if user_ids else {}
-        rows |= {"film": pairs.films} if film_ids else {}
-        rows |= {"film_tags": film_tags.columns} if film_tags is not None else {}
+        rows |= {"item": pairs.items} if item_ids else {}
+        rows |= {"item_tags": item_tags.columns} if item_tags is not None else {}
         if histories:
-            rows |= {"seen": pairs.films, "rated": pairs.films, "raters": pairs.users, "raters_rated": pairs.users}
+            rows |= {
+                "implicit_items": pairs.items,
+                "explicit_items": pairs.items,
+                "implicit_users": pairs.users,
+                "explicit_users": pairs.users,
+            }
         self.tables = nn.ParameterDict({name: _table(count, dim, generator) for name, count in rows.items()})
         # whoever has no training rating starts, and so stays, at nothing: side information speaks for them
-        for name, counts in (("user", pairs.user_counts), ("film", pairs.film_counts)):
+        for name, counts in (("user", pairs.user_counts), ("item", pairs.item_counts)):
             if name in self.tables:
                 self.tables[name].data *= (counts > 0).float().cpu()[:, None]
         # what side information and tags say of films without a rating (fuse/models/cold_start.py); 0: as of the others
-        self.register_buffer("cold_side", torch.zeros(film_side.shape[1], dim + 1))
-        self.register_buffer("cold_tags", torch.zeros(self.film_tags.columns, dim + 1), persistent="film_tags" in rows)
+        self.register_buffer("cold_side", torch.zeros(item_features.shape[1], dim + 1))
+        self.register_buffer("cold_tags", torch.zeros(self.item_tags.columns, dim + 1), persistent="item_tags" in rows)
         self.register_buffer("_user_share", _shares(pairs.user_counts, user_power), persistent=False)
-        self.register_buffer("_film_share", _shares(pairs.film_counts, film_power), persistent=False)
+        self.register_buffer("_item_share", _shares(pairs.item_counts, item_power), persistent=False)
         self.to(pairs.user.device)
 
     cold_side: Tensor
     cold_tags: Tensor
     _user_share: Tensor
-    _film_share: Tensor
+    _item_share: Tensor
 
     def vectors(self, content: Tensor | None = None, keep: Tensor | None = None) -> Vectors:
         """Vectors of all users and films. ``content`` (I, D + 1) is added to the films'.
@@ -125,68 +130,70 @@ class Factors(nn.Module):
         ``keep`` (I,), 0 or 1: films with 0 lose their own row and histories, as if nobody had rated them yet.
         """
         t, h = self.tables, self.histories
-        user = self.user_side @ t["user_side"]  # (U, D + 1)
-        film = self.film_side @ t["film_side"]  # (I, D + 1)
-        if "film_tags" in t:
-            film = film + self.film_tags @ t["film_tags"]
-        of_ids = t["film"] if "film" in t else torch.zeros_like(film)
+        user = self.user_features @ t["user_features"]  # (U, D + 1)
+        item = self.item_features @ t["item_features"]  # (I, D + 1)
+        if "item_tags" in t:
+            item = item + self.item_tags @ t["item_tags"]
+        of_ids = t["item"] if "item" in t else torch.zeros_like(item)
         if "user" in t:
             user = user + t["user"]
         if h is not None:
-            user = user + h.seen @ t["seen"] + h.rated @ t["rated"]
-            of_ids = of_ids + h.raters @ t["raters"] + h.raters_rated @ t["raters_rated"]
-        film = film + (of_ids if keep is None else of_ids * keep[:, None])
+            user = user + h.implicit_items @ t["implicit_items"] + h.explicit_items @ t["explicit_items"]
+            of_ids = of_ids + h.implicit_users @ t["implicit_users"] + h.explicit_users @ t["explicit_users"]
+        item = item + (of_ids if keep is None else of_ids * keep[:, None])
         if self.cold_side.any() or self.cold_tags.any():
-            unrated = (self.pairs.film_counts == 0)[:, None]
-            film = torch.where(unrated, self.film_side @ self.cold_side + self.film_tags @ self.cold_tags, film)
-        return Vectors(user, film if content is None else film + content)
+            unrated = (self.pairs.item_counts == 0)[:, None]
+            item = torch.where(unrated, self.item_features @ self.cold_side + self.item_tags @ self.cold_tags, item)
+        return Vectors(user, item if content is None else item + content)
 
     def training_scores(self, content: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """(R,) scores of the training pairs, none of which sees its own rating."""
         pairs, h = self.pairs, self.histories
-        user, film = self.vectors(content, keep)
-        ones_u, ones_i = torch.ones_like(user[:, :1]), torch.ones_like(film[:, :1])
+        user, item = self.vectors(content, keep)
+        ones_u, ones_i = torch.ones_like(user[:, :1]), torch.ones_like(item[:, :1])
         left = [user[:, :-1], user[:, -1:], ones_u]
-        right = [film[:, :-1], ones_i, film[:, -1:]]
+        right = [item[:, :-1], ones_i, item[:, -1:]]
         if h is None:
             return pairs.dots(torch.cat(left, 1), torch.cat(right, 1))
         t = self.tables
         w_user = h.user_weight[:, None]  # (U, 1)
-        w_film = (h.film_weight if keep is None else h.film_weight * keep)[:, None]  # (I, 1)
-        raters, raters_rated = (w_user * t[name][:, :-1] for name in ("raters", "raters_rated"))  # (U, D)
-        seen, rated = (w_film * t[name][:, :-1] for name in ("seen", "rated"))  # (I, D)
+        w_item = (h.item_weight if keep is None else h.item_weight * keep)[:, None]  # (I, 1)
+        implicit_users, explicit_users = (
+            w_user * t[name][:, :-1] for name in ("implicit_users", "explicit_users")
+        )  # (U, D)
+        seen, rated = (w_item * t[name][:, :-1] for name in ("implicit_items", "explicit_items"))  # (I, D)
         # (u - a)(f - b) = uf - af - ub + ab, where a and b are what this very rating adds to the user and to the film:
-        # a = seen + film_residual * rated, b = raters + user_residual * raters_rated, each times its weight. Without
+        # a = seen + film_residual * rated, b = raters + user_residual * explicit_users, each times its weight. Without
         # ab the score would still tell the residuals it has to predict.
-        left += [w_user, _meeting(t["raters"], user), raters]
-        right += [-_meeting(t["seen"], film), -w_film, seen]
-        of_film_residual = pairs.dots(
-            torch.cat([-w_user, raters], 1), torch.cat([_meeting(t["rated"], film), rated], 1)
+        left += [w_user, _meeting(t["implicit_users"], user), implicit_users]
+        right += [-_meeting(t["implicit_items"], item), -w_item, seen]
+        of_item_residual = pairs.dots(
+            torch.cat([-w_user, implicit_users], 1), torch.cat([_meeting(t["explicit_items"], item), rated], 1)
         )
         of_user_residual = pairs.dots(
-            torch.cat([-_meeting(t["raters_rated"], user), raters_rated], 1), torch.cat([w_film, seen], 1)
+            torch.cat([-_meeting(t["explicit_users"], user), explicit_users], 1), torch.cat([w_item, seen], 1)
         )
-        of_both = pairs.dots(raters_rated, rated)
+        of_both = pairs.dots(explicit_users, rated)
         return (
             pairs.dots(torch.cat(left, 1), torch.cat(right, 1))
-            + h.film_residual * of_film_residual
+            + h.item_residual * of_item_residual
             + h.user_residual * of_user_residual
-            + h.film_residual * h.user_residual * of_both
+            + h.item_residual * h.user_residual * of_both
         )
 
     @torch.no_grad()
     def user_vectors_at(self, user: Tensor, pair: Tensor) -> Tensor:
         """(K, D + 1): ``user`` (U, D + 1) as the training pairs ``pair`` (K,) see it, each without its own term."""
-        u, film = self.pairs.user[pair], self.pairs.film[pair]
+        u, item = self.pairs.user[pair], self.pairs.item[pair]
         seen = user[u]  # (K, D + 1)
         if (h := self.histories) is None:
             return seen
         t = self.tables
-        own = t["seen"][film] + h.film_residual[pair][:, None] * t["rated"][film]
+        own = t["implicit_items"][item] + h.item_residual[pair][:, None] * t["explicit_items"][item]
         without: Tensor = seen - h.user_weight[u][:, None] * own
         return without
 
-    def content_scores(self, content: Tensor, user: Tensor, films: Tensor, pair: Tensor, place: Tensor) -> Tensor:
+    def content_scores(self, content: Tensor, user: Tensor, items: Tensor, pair: Tensor, place: Tensor) -> Tensor:
         """(K,) what ``content`` (B, D + 1) of ``films`` adds to the scores of their pairs.
 
         ``pair`` (K,) are their places among all pairs film by film, and ``place`` (K,) is which of the B films each is
@@ -194,24 +201,25 @@ class Factors(nn.Module):
         gradient.
         """
         asking = torch.cat([user[:, :-1], torch.ones_like(user[:, :1])], 1)  # (U, D + 1), the bias as it is
-        rater = self.pairs.user_by_film[pair]
-        scores = self.pairs.dots_of_films(films, rater, content, asking)
+        rater = self.pairs.user_by_item[pair]
+        scores = self.pairs.dots_of_items(items, rater, content, asking)
         if (h := self.histories) is None:
             return scores
         # the own term meets a film's content in two numbers a film, not in a vector a pair
         seen, rated = (
-            (self.tables[name].detach()[films][:, :-1] * content[:, :-1]).sum(1)[place] for name in ("seen", "rated")
+            (self.tables[name].detach()[items][:, :-1] * content[:, :-1]).sum(1)[place]
+            for name in ("implicit_items", "explicit_items")
         )
-        own: Tensor = h.user_weight[rater] * (seen + h.film_residual[self.pairs.by_film[pair]] * rated)
+        own: Tensor = h.user_weight[rater] * (seen + h.item_residual[self.pairs.by_item[pair]] * rated)
         return scores - own
 
     def penalty(self, strengths: dict[str, float]) -> Tensor:
         """Half the squared weights, each group times its strength: ``name`` for factors, ``name.bias`` for biases."""
-        total = torch.zeros((), device=self.user_side.device)
+        total = torch.zeros((), device=self.user_features.device)
         for name, table in self.tables.items():
             squares = table[:, :-1].square().sum(1)
-            if name in ("user", "film"):
-                squares = squares * (self._user_share if name == "user" else self._film_share)
+            if name in ("user", "item"):
+                squares = squares * (self._user_share if name == "user" else self._item_share)
             total = total + strengths[name] * squares.sum()
             total = total + strengths[f"{name}.bias"] * table[:, -1].square().sum()
         return total / 2

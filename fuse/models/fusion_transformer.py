@@ -26,7 +26,7 @@ class FusionTransformer(nn.Module):
     def __init__(
         self,
         widths: Mapping[str, int],
-        film_side: int,
+        item_features: int,
         *,
         outputs: int,
         width: int,
@@ -44,7 +44,7 @@ class FusionTransformer(nn.Module):
         self.absent = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in widths})
         self.fuse = nn.Parameter(0.02 * torch.randn(width))
         self.separator = nn.Parameter(0.02 * torch.randn(width))
-        self.side = nn.Linear(film_side, width) if film_side else None
+        self.side = nn.Linear(item_features, width) if item_features else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, outputs)
@@ -53,9 +53,9 @@ class FusionTransformer(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, tokens: Mapping[str, TokenBatch], film_side: Tensor) -> Tensor:
-        """Content vectors (B, outputs) of B films; film_side is (B, C). Float32."""
-        return self.fused(*self.sequence(tokens, film_side, every_place=False))
+    def forward(self, tokens: Mapping[str, TokenBatch], item_features: Tensor) -> Tensor:
+        """Content vectors (B, outputs) of B films; item_features is (B, C). Float32."""
+        return self.fused(*self.sequence(tokens, item_features, every_place=False))
 
     def fused(self, x: Tensor, present: Tensor) -> Tensor:
         """Content vectors (B, outputs) of B sequences (B, T, W), of whose places only ``present`` (B, T) are heard."""
@@ -91,24 +91,24 @@ class FusionTransformer(nn.Module):
         return {name: slice(end - length, end) for (name, length), end in zip(parts, ends, strict=True)}
 
     def sequence(
-        self, tokens: Mapping[str, TokenBatch], film_side: Tensor, *, every_place: bool = True
+        self, tokens: Mapping[str, TokenBatch], item_features: Tensor, *, every_place: bool = True
     ) -> tuple[Tensor, Tensor]:
         """The input sequence (B, T, W) and which of its places hold something, (B, T) bool. [FUSE] is place 0.
 
         Without ``every_place`` an absent token that no film of the batch needs is left out: nobody would hear it.
         """
-        films = len(film_side)
-        parts = [self.fuse.expand(films, 1, -1)]
+        items = len(item_features)
+        parts = [self.fuse.expand(items, 1, -1)]
         if self.side is not None:
-            parts.append(self.side(film_side)[:, None])  # (B, 1, W)
-        present = [torch.ones(films, len(parts), dtype=torch.bool, device=film_side.device)]
+            parts.append(self.side(item_features)[:, None])  # (B, 1, W)
+        present = [torch.ones(items, len(parts), dtype=torch.bool, device=item_features.device)]
         for name in self.modalities:
             if len(present) > 1:
-                parts.append(self.separator.expand(films, 1, -1))
+                parts.append(self.separator.expand(items, 1, -1))
                 present.append(present[0][:, :1])
             batch = tokens[name]
             if every_place or batch.lacking:
-                parts.append(self.absent[name].expand(films, 1, -1))
+                parts.append(self.absent[name].expand(items, 1, -1))
                 present.append(~batch.present.any(1, keepdim=True))  # (B, 1)
             told = batch.present
             if self.training and self.token_drop:

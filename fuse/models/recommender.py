@@ -29,7 +29,7 @@ class Recommender:
     """M trained members whose predicted ratings are averaged.
 
     user_ids (U,), item_ids (I,): int64, or object holding str, as the dataset has them. ``seen`` says which films each
-    user rated in training: films ``seen_films[seen_offsets[u]:seen_offsets[u + 1]]``.
+    user rated in training: films ``rated_items[rated_offsets[u]:rated_offsets[u + 1]]``.
     """
 
     user_ids: npt.NDArray[Any]
@@ -37,14 +37,14 @@ class Recommender:
     scale: Scale
     vectors: tuple[Vectors, ...]
     heads: tuple[SquaredHead | OrdinalHead, ...]
-    seen_offsets: npt.NDArray[np.int64]
-    seen_films: npt.NDArray[np.int64]
+    rated_offsets: npt.NDArray[np.int64]
+    rated_items: npt.NDArray[np.int64]
 
     def pair_ratings(
-        self, user: npt.NDArray[np.integer[Any]], film: npt.NDArray[np.integer[Any]]
+        self, user: npt.NDArray[np.integer[Any]], item: npt.NDArray[np.integer[Any]]
     ) -> npt.NDArray[np.float32]:
         """(R,) predicted ratings of pairs, given by user and film number, both (R,)."""
-        u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(film.astype(np.int64))
+        u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(item.astype(np.int64))
         with torch.no_grad():
             each = [head.ratings(v.pair_scores(u, f), u) for v, head in zip(self.vectors, self.heads, strict=True)]
         mean: npt.NDArray[np.float32] = torch.stack(each).mean(0).numpy()
@@ -59,10 +59,10 @@ class Recommender:
         return mean
 
     def distribution(
-        self, user: npt.NDArray[np.integer[Any]], film: npt.NDArray[np.integer[Any]]
+        self, user: npt.NDArray[np.integer[Any]], item: npt.NDArray[np.integer[Any]]
     ) -> npt.NDArray[np.float32] | None:
         """(R, K): the probability of each of ``scale.levels``; None where no member has an ordinal head."""
-        u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(film.astype(np.int64))
+        u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(item.astype(np.int64))
         with torch.no_grad():
             each = [
                 head.distribution(v.pair_scores(u, f), u)
@@ -80,10 +80,10 @@ class Recommender:
         """One vector each, (U, M * D + 1) and (I, M * D + 1), whose score is the mean of the members' scores."""
         share = len(self.vectors) ** -0.5
         user = torch.cat([v.user[:, :-1] * share for v in self.vectors], 1)
-        film = torch.cat([v.film[:, :-1] * share for v in self.vectors], 1)
+        item = torch.cat([v.item[:, :-1] * share for v in self.vectors], 1)
         user_bias = torch.stack([v.user[:, -1] for v in self.vectors]).mean(0)
-        film_bias = torch.stack([v.film[:, -1] for v in self.vectors]).mean(0)
-        return Vectors(torch.cat([user, user_bias[:, None]], 1), torch.cat([film, film_bias[:, None]], 1))
+        item_bias = torch.stack([v.item[:, -1] for v in self.vectors]).mean(0)
+        return Vectors(torch.cat([user, user_bias[:, None]], 1), torch.cat([item, item_bias[:, None]], 1))
 
     @cached_property
     def _user_number(self) -> dict[Any, int]:
@@ -104,15 +104,15 @@ class Recommender:
     def save(self, file: Path) -> None:
         """Write one safetensors file, all or nothing."""
         tensors = {
-            "seen_offsets": torch.from_numpy(self.seen_offsets),
-            "seen_films": torch.from_numpy(self.seen_films.astype(np.int32)),
+            "rated_offsets": torch.from_numpy(self.rated_offsets),
+            "rated_items": torch.from_numpy(self.rated_items.astype(np.int32)),
             "levels": torch.tensor(self.scale.levels, dtype=torch.float64),
             "mean_unit": torch.tensor([self.scale.mean, self.scale.unit], dtype=torch.float64),
             **_ids_as_tensors("user", self.user_ids),
             **_ids_as_tensors("item", self.item_ids),
         }
         for number, (vectors, head) in enumerate(zip(self.vectors, self.heads, strict=True)):
-            tensors[f"{number}.user"], tensors[f"{number}.film"] = vectors.user, vectors.film
+            tensors[f"{number}.user"], tensors[f"{number}.item"] = vectors.user, vectors.item
             if isinstance(head, OrdinalHead):
                 tensors[f"{number}.thresholds"], tensors[f"{number}.of_user"] = head.thresholds, head.of_user
         write_atomically(file, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
@@ -123,8 +123,8 @@ class Recommender:
         try:
             t = load_file(file)
             scale = Scale(tuple(t["levels"].tolist()), *t["mean_unit"].tolist())
-            members = sorted(int(name.split(".")[0]) for name in t if name.endswith(".film"))
-            vectors = tuple(Vectors(t[f"{m}.user"], t[f"{m}.film"]) for m in members)
+            members = sorted(int(name.split(".")[0]) for name in t if name.endswith(".item"))
+            vectors = tuple(Vectors(t[f"{m}.user"], t[f"{m}.item"]) for m in members)
             heads = tuple(_head(t, m, scale) for m in members)
             return cls(
                 _ids_from_tensors("user", t),
@@ -132,8 +132,8 @@ class Recommender:
                 scale,
                 vectors,
                 heads,
-                t["seen_offsets"].numpy(),
-                t["seen_films"].numpy().astype(np.int64),
+                t["rated_offsets"].numpy(),
+                t["rated_items"].numpy().astype(np.int64),
             )
         except FileNotFoundError:
             raise BadInput(

@@ -77,7 +77,7 @@ def looking(run: Run, tested: Tested, dataset: Path | None, cache: Path | None =
 def _well_known(run: Run, tested: Tested, dataset: Path) -> list[int | str]:
     """The films with most test ratings that have a poster, by id."""
     catalog = Catalog.open(dataset)
-    counts = np.bincount(tested.film, minlength=len(run.recommender.item_ids))
+    counts = np.bincount(tested.item, minlength=len(run.recommender.item_ids))
     ids, posters = run.recommender.item_ids.tolist(), catalog.posters()
     found: list[int | str] = []
     for film in np.argsort(-counts, kind="stable")[:_TRIED].tolist():

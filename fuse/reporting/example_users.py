@@ -48,7 +48,7 @@ def shelves(
 
 def evenly_chosen(run: Run, tested: Tested, users: int) -> list[int]:
     """The numbers of so many users (fewer where there are fewer), at even steps of the count of training ratings."""
-    counts = np.diff(run.recommender.seen_offsets)
+    counts = np.diff(run.recommender.rated_offsets)
     shown, tests = np.unique(tested.user, return_counts=True)
     telling = shown[(counts[shown] >= _LEAST_RATED) & (tests >= _LEAST_RATED)]
     candidates = telling if len(telling) >= users else shown
@@ -76,10 +76,10 @@ def _shelf(run: Run, tested: Tested, user: int, history: pl.DataFrame | None, k:
     recommender = run.recommender
     user_id = recommender.user_ids.tolist()[user]
     own = tested.user == user
-    films = recommender.item_ids[tested.film[own]].tolist()
+    films = recommender.item_ids[tested.item[own]].tolist()
     return Shelf(
         user_id=user_id,
-        ratings=int(np.diff(recommender.seen_offsets)[user]),
+        ratings=int(np.diff(recommender.rated_offsets)[user]),
         test_ratings=int(own.sum()),
         rmse=rmse(tested.rating[own], tested.prediction[own]) if own.any() else None,
         rated=None if history is None else _highest(run, history.filter(pl.col("user_id") == user_id), rated),
@@ -91,7 +91,7 @@ def _shelf(run: Run, tested: Tested, user: int, history: pl.DataFrame | None, k:
 def _highest(run: Run, own: pl.DataFrame, rated: int) -> pl.DataFrame:
     """The user's highest ratings; of equal ones first the films that most people rated, which a reader knows."""
     recommender = run.recommender
-    popularity = np.bincount(recommender.seen_films, minlength=len(recommender.item_ids))
+    popularity = np.bincount(recommender.rated_items, minlength=len(recommender.item_ids))
     numbers = recommender.item_numbers(own["item_id"].to_list())
     return (
         own.with_columns(film=pl.Series(numbers), known=pl.Series(popularity[numbers]))

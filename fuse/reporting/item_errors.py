@@ -16,7 +16,7 @@ def fair_least(tested: Tested) -> int:
 
     A film with two ratings is told well or badly by luck.
     """
-    counts = np.bincount(tested.film)
+    counts = np.bincount(tested.item)
     return next((least for least in _LEAST if (counts >= least).sum() >= _ENOUGH_FILMS), 1)
 
 
@@ -25,7 +25,7 @@ def film_errors(tested: Tested, least: int = 1) -> pl.DataFrame:
     rating and prediction (means), spread (deviation of its ratings, divided by n). Equal ones stand by film number.
     """
     return (
-        pl.DataFrame({"film": tested.film, "rating": tested.rating, "prediction": tested.prediction})
+        pl.DataFrame({"film": tested.item, "rating": tested.rating, "prediction": tested.prediction})
         .with_columns(pl.col("rating", "prediction").cast(pl.Float64))
         .group_by("film")
         .agg(

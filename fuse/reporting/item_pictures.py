@@ -11,7 +11,7 @@ from ...data.dataset.catalog import Catalog
 from ...data.pages.page import picture_uri
 from ...data.pages.pictures import poster_picture
 from ..runs.run import Run
-from ..serving.recommend import run_films
+from ..serving.recommend import run_items
 
 _WIDTH = 176
 _QUALITY = 72
@@ -42,7 +42,7 @@ class FilmPictures:
     _posters: dict[Any, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        films = run_films(self.run)
+        films = run_items(self.run)
         self._titles = dict(zip(films["item_id"].to_list(), films["title"].to_list(), strict=True))
         self._catalog = None if self.dataset is None else Catalog.open(self.dataset)
         self._paths: dict[Any, str | None] = {}

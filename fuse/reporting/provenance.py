@@ -85,10 +85,10 @@ def _coverage(run: Run) -> dict[str, str]:
     file = run.folder / "coverage.json"
     try:
         found = json.loads(file.read_text("utf-8"))
-        films, kept, read = found["films"], found["kept"], found["ratings"]
-        with_ = found["films_with"]
+        films, kept, read = found["items"], found["kept"], found["ratings"]
+        with_ = found["items_with"]
         covered = {
-            "Films": f"{films:,}, {found['rated_films']:,} of them rated",
+            "Films": f"{films:,}, {found['rated_items']:,} of them rated",
             "Users": f"{found['users']:,}",
             "Ratings": f"{kept:,}" if kept == read else f"{kept:,} kept of {read:,}",
         }
@@ -125,7 +125,7 @@ def model_in_words(config: Config) -> str:
     """What the model is made of, in a sentence."""
     parts = []
     if config.dim:
-        sides = " and ".join(name for name, has in (("users", config.user_ids), ("films", config.film_ids)) if has)
+        sides = " and ".join(name for name, has in (("users", config.user_ids), ("films", config.item_ids)) if has)
         parts.append(f"vectors of {config.dim} for {sides}" if sides else f"vectors of {config.dim}")
     else:
         parts.append("biases of users and films alone")
@@ -136,8 +136,8 @@ def model_in_words(config: Config) -> str:
             ("genres and years", config.genres),
             ("tags", config.tags),
             ("rating histories", config.histories),
-            (f"{config.plot_components} components of plots", config.plot_components and _reads(config, "text")),
-            (f"{config.poster_components} components of posters", config.poster_components and _reads(config, "image")),
+            (f"{config.text_components} components of plots", config.text_components and _reads(config, "text")),
+            (f"{config.image_components} components of posters", config.image_components and _reads(config, "image")),
         )
         if has
     ]

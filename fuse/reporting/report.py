@@ -124,7 +124,7 @@ def write_report(
         evaluations=list(zip(names, found, strict=True)),
         guess=_guess(run, tested[0]),
         duration=duration(run.summary["seconds"]),
-        trained_ratings=len(run.recommender.seen_films),
+        trained_ratings=len(run.recommender.rated_items),
         comparison=comparison.to_dicts(),
         comparison_charts=[rmse_chart(comparison), difference_chart(comparison)] if len(runs) > 1 else [],
         verdicts=[_verdict(row) for row in comparison.to_dicts()],
@@ -164,9 +164,9 @@ def _popularity_charts(
     of_films, of_users = [], []
     for run, each in zip(runs, tested, strict=True):
         recommender = run.recommender
-        films = np.bincount(recommender.seen_films, minlength=len(recommender.item_ids))
-        users = np.diff(recommender.seen_offsets)
-        of_films.append(bands(each, films[each.film], draws=draws, seed=seed))
+        films = np.bincount(recommender.rated_items, minlength=len(recommender.item_ids))
+        users = np.diff(recommender.rated_offsets)
+        of_films.append(bands(each, films[each.item], draws=draws, seed=seed))
         of_users.append(bands(each, users[each.user], draws=draws, seed=seed))
     return [popularity_chart("film", names, of_films), popularity_chart("user", names, of_users)]
 
@@ -176,7 +176,7 @@ def _calibration_charts(run: Run, tested: Tested, found: Evaluation) -> list[Cha
     bins = calibration(tested.prediction, tested.rating, tested.user)
     charts: list[Chart] = [calibration_chart(bins, slope(tested.prediction, tested.rating))]
     errors = error_chart(tested, (scale.levels[-1] - scale.levels[0]) / _STEPS_OF_SCALE or 0.25)
-    distribution = run.recommender.distribution(tested.user, tested.film)
+    distribution = run.recommender.distribution(tested.user, tested.item)
     if distribution is None:
         return [*charts, errors]
     liked = np.float32(found.liked)

@@ -19,7 +19,7 @@ FORMAT = "cinefuse-run"
 VERSION = 1
 
 
-def about_run(
+def run_record(
     dataset: Path, file: EmbeddingFile | None, config: Config, split: str, missing: str, duplicates: str
 ) -> dict[str, Any]:
     """What `config.json` of such a run says."""
@@ -60,7 +60,7 @@ def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
         return
     if not resume:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
-    begun = read_about(out)
+    begun = read_record(out)
     # settings that have come since then are what they stand for in a run without them
     begun["config"] = Config.from_dict(begun["config"]).as_dict()
     # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
@@ -86,7 +86,7 @@ def _difference(old: Any, new: Any) -> str:
     return f"was {old!r}, is {new!r}"
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
     """What `config.json` of a run folder says. BadInput where it is no run folder, or one of another version."""
     file = folder / "config.json"
     try:

@@ -26,7 +26,7 @@ from ...data.dataset.splits import Split
 from ...data.runtime.errors import BadInput
 from ..models.recommender import Recommender
 from ..settings.config import Config
-from .record import read_about
+from .record import read_record
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Run:
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Open a finished run. BadInput where there is none, or where it is unfinished or damaged."""
-        about = read_about(folder)
+        about = read_record(folder)
         if not (folder / "summary.json").exists():
             raise BadInput(f"{folder}: the run is not finished; go on with the same `cinefuse fuse` and --resume")
         config = Config.from_dict(about["config"])

@@ -51,7 +51,7 @@ class StudyModel:
         return chosen.with_settings([*held_out, *settings, *self.settings])
 
 
-_NO_COMPONENTS = ("plot_components=0", "poster_components=0")
+_NO_COMPONENTS = ("text_components=0", "image_components=0")
 MODELS: tuple[StudyModel, ...] = (
     StudyModel("bias", "user and film biases", "bias", ("modalities=none", "dim=0")),
     StudyModel("mf", "biased matrix factorisation", "mf", ("modalities=none",)),

@@ -22,14 +22,14 @@ from ...device import resolve_device, resolve_precision
 from ..evaluation.metrics import mae, rmse
 from ..inputs.components import Components, load_components, save_components
 from ..inputs.join import Joined, join
-from ..inputs.tags import FilmTags
-from ..inputs.training_data import gather_material, places_of
+from ..inputs.tags import ItemTags
+from ..inputs.training_data import load_training_data, places_of
 from ..models.recommender import Recommender
 from ..settings.config import Config
-from ..training.loop import Fitted, Training
+from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
 from .epoch_log import epoch_log
-from .record import about_run, begin
+from .record import begin, run_record
 from .run import Run
 from .tensorboard import events
 from .warm_start import known_before, refuse_other_inputs, warm_weights
@@ -60,7 +60,7 @@ def fuse(
     place = resolve_device(device)
     config = replace(config, precision=resolve_precision(config.precision, place)).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
-    about = about_run(dataset, file, config, split, missing, duplicates)
+    about = run_record(dataset, file, config, split, missing, duplicates)
     if warm_start is not None:
         about["warm_start"] = str(warm_start)
     with writing(out):
@@ -79,19 +79,21 @@ def fuse(
             write_json(out / "coverage.json", joined.coverage.as_dict())
             if config.tags:
                 _write_table(
-                    out / "tags.parquet", pl.DataFrame({"tag": FilmTags.of(dataset).names}, {"tag": pl.String})
+                    out / "tags.parquet", pl.DataFrame({"tag": ItemTags.of(dataset).names}, {"tag": pl.String})
                 )
         ranks.wait()
         parts = Split.load(out / "split.parquet")
         for line in joined.coverage.lines():
             watcher.say(line)
         earlier, kept = _earlier(warm_start, config, about)
-        material = gather_material(
+        training_data = load_training_data(
             dataset, joined, file, parts, config, place, sharing=ranks.on_this_machine, kept=kept
         )
-        if ranks.first and material.components:
-            save_components(out, material.components)
-        training = Training(config if earlier is None else config.warmed(), material, out, watcher, ranks=ranks)
+        if ranks.first and training_data.components:
+            save_components(out, training_data.components)
+        training = Training(
+            config if earlier is None else config.for_warm_start(), training_data, out, watcher, ranks=ranks
+        )
         _train(training, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)
@@ -133,7 +135,7 @@ def _train(
 def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined, parts: Split) -> None:
     training.warm = warm_weights(earlier, training.config, joined, dataset)
     training.watcher.say(
-        f"starting from {earlier.folder}: {training.config.epochs} epochs and {training.config.light_steps} "
+        f"starting from {earlier.folder}: {training.config.epochs} epochs and {training.config.factor_steps} "
         "light steps, on training and validation part together"
     )
     if known := known_before(earlier, joined, places_of(joined, parts.test)):
@@ -146,7 +148,7 @@ def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined,
 
 def _conclude(
     training: Training,
-    fitted: list[Fitted],
+    fitted: list[FittedModel],
     out: Path,
     dataset: Path,
     joined: Joined,
@@ -157,9 +159,9 @@ def _conclude(
     """Write what serves, test it once, and last say that the run is finished."""
     recommender = _served(fitted, joined, parts)
     recommender.save(out / "model.safetensors")
-    _write_table(out / "items.parquet", _films(dataset, joined, recommender))
+    _write_table(out / "items.parquet", _items(dataset, joined, recommender))
     summary: dict[str, Any] = {
-        "chosen_epochs": training.standing.chosen_epochs or training.standing.best_epoch,
+        "chosen_epochs": training.state.chosen_epochs or training.state.best_epoch,
         "fits": len(training.fits()),
         "seconds": seconds,
     }
@@ -171,12 +173,12 @@ def _conclude(
 
 def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
     places = places_of(joined, parts.test)
-    user, film, rating = joined.user[places], joined.item[places], joined.rating[places]
-    prediction = recommender.pair_ratings(user, film)
+    user, item, rating = joined.user[places], joined.item[places], joined.rating[places]
+    prediction = recommender.pair_ratings(user, item)
     table = pl.DataFrame(
         {
             "user_id": pl.Series(joined.user_ids[user].tolist()),
-            "item_id": pl.Series(joined.item_ids[film].tolist()),
+            "item_id": pl.Series(joined.item_ids[item].tolist()),
             "rating": rating,
             "prediction": prediction,
         }
@@ -185,10 +187,10 @@ def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -
     return {"test_ratings": len(rating), "rmse": rmse(rating, prediction), "mae": mae(rating, prediction)}
 
 
-def _films(dataset: Path, joined: Joined, recommender: Recommender) -> pl.DataFrame:
-    counts = np.bincount(recommender.seen_films, minlength=len(joined.item_ids))
-    films = pl.read_parquet(dataset / "items.parquet", columns=["item_id", "title"])
-    return films.with_columns(train_ratings=pl.Series(counts, dtype=pl.Int64))
+def _items(dataset: Path, joined: Joined, recommender: Recommender) -> pl.DataFrame:
+    counts = np.bincount(recommender.rated_items, minlength=len(joined.item_ids))
+    items = pl.read_parquet(dataset / "items.parquet", columns=["item_id", "title"])
+    return items.with_columns(train_ratings=pl.Series(counts, dtype=pl.Int64))
 
 
 def _write_table(file: Path, table: pl.DataFrame) -> None:
@@ -197,10 +199,10 @@ def _write_table(file: Path, table: pl.DataFrame) -> None:
     write_atomically(file, content.getvalue())
 
 
-def _served(fitted: list[Fitted], joined: Joined, parts: Split) -> Recommender:
+def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommender:
     places = places_of(joined, np.sort(np.concatenate([parts.train, parts.validation])))
-    user, film = joined.user[places], joined.item[places]
-    order = np.lexsort((film, user))
+    user, item = joined.user[places], joined.item[places]
+    order = np.lexsort((item, user))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(joined.user_ids)))])
     vectors = tuple(type(f.vectors)(*(v.detach().cpu() for v in f.vectors)) for f in fitted)
     return Recommender(
@@ -209,8 +211,8 @@ def _served(fitted: list[Fitted], joined: Joined, parts: Split) -> Recommender:
         scale=fitted[0].head.scale,
         vectors=vectors,
         heads=tuple(f.head.cpu() for f in fitted),
-        seen_offsets=offsets.astype(np.int64),
-        seen_films=film[order].astype(np.int64),
+        rated_offsets=offsets.astype(np.int64),
+        rated_items=item[order].astype(np.int64),
     )
 
 

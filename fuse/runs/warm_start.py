@@ -16,18 +16,37 @@ from torch import Tensor
 from ...data.embeddings.fingerprints import differences
 from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ..inputs.join import Joined
-from ..inputs.tags import FilmTags
+from ..inputs.tags import ItemTags
 from ..serving.recommend import read_run_table
 from ..settings.config import Config
 from .run import Run
 
-_OF_USERS = ("factors.tables.user", "factors.tables.raters", "factors.tables.raters_rated", "head.of_user")
-_OF_FILMS = ("factors.tables.film", "factors.tables.seen", "factors.tables.rated", "content")
-_OF_TAGS = ("factors.tables.film_tags", "factors.cold_tags")
+_OF_USERS = ("factors.tables.user", "factors.tables.implicit_users", "factors.tables.explicit_users", "head.of_user")
+_OF_ITEMS = ("factors.tables.item", "factors.tables.implicit_items", "factors.tables.explicit_items", "content")
+_OF_TAGS = ("factors.tables.item_tags", "factors.cold_tags")
 _HOW_TRAINED = {
-    *("preset", "seed", "members", "epochs", "batch_films", "light_steps", "light_rate", "transformer_rate"),
-    *("weight_decay", "dropout", "token_drop", "film_drop", "precision", "compile", "validation", "patience", "refit"),
-    "warm_share",
+    *(
+        "preset",
+        "seed",
+        "members",
+        "epochs",
+        "batch_items",
+        "factor_steps",
+        "factor_learning_rate",
+        "transformer_learning_rate",
+    ),
+    *(
+        "weight_decay",
+        "dropout",
+        "token_drop",
+        "item_dropout",
+        "precision",
+        "compile",
+        "validation",
+        "patience",
+        "refit",
+    ),
+    "warm_start_share",
 }
 
 
@@ -45,10 +64,10 @@ def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tup
                 "use the same, or train anew"
             )
     users = run.recommender.user_numbers(joined.user_ids.tolist())
-    films = run.recommender.item_numbers(joined.item_ids.tolist())
-    moves: dict[tuple[str, ...], npt.NDArray[np.int64]] = {_OF_USERS: users, _OF_FILMS: films}
+    items = run.recommender.item_numbers(joined.item_ids.tolist())
+    moves: dict[tuple[str, ...], npt.NDArray[np.int64]] = {_OF_USERS: users, _OF_ITEMS: items}
     if config.tags:
-        moves[_OF_TAGS] = _places(read_run_table(run, "tags.parquet", ("tag",))["tag"], FilmTags.of(dataset).names)
+        moves[_OF_TAGS] = _places(read_run_table(run, "tags.parquet", ("tag",))["tag"], ItemTags.of(dataset).names)
     return tuple(_moved(load_file(file), moves) for file in _served_fits(run))
 
 
@@ -65,7 +84,7 @@ def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> N
     """
     where = f"--warm-start {run.folder}"
     earlier, here = run.about.get("side"), about["side"]
-    for whose, setting in (("film", "genres"), ("user", "demographics")):
+    for whose, setting in (("item", "genres"), ("user", "demographics")):
         if earlier is None or not getattr(config, setting):
             continue
         if other := sorted({*earlier[whose]} ^ {*here[whose]}):
@@ -85,12 +104,12 @@ def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> N
 def known_before(run: Run, joined: Joined, places: npt.NDArray[np.int64]) -> int:
     """How many of the ratings at ``places`` (n,) of ``joined`` were training ratings of ``run``: tests of memory."""
     old = run.recommender
-    films = len(old.item_ids)
-    seen_by = np.repeat(np.arange(len(old.user_ids)), np.diff(old.seen_offsets))
-    known = np.unique(seen_by * films + old.seen_films)
+    items = len(old.item_ids)
+    seen_by = np.repeat(np.arange(len(old.user_ids)), np.diff(old.rated_offsets))
+    known = np.unique(seen_by * items + old.rated_items)
     user = old.user_numbers(joined.user_ids.tolist())[joined.user[places]]
-    film = old.item_numbers(joined.item_ids.tolist())[joined.item[places]]
-    asked = (user * films + film)[(user >= 0) & (film >= 0)]
+    item = old.item_numbers(joined.item_ids.tolist())[joined.item[places]]
+    asked = (user * items + item)[(user >= 0) & (item >= 0)]
     return int(np.isin(asked, known).sum())
 
 

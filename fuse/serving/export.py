@@ -39,7 +39,7 @@ class Exported:
     folder: Path
     format: Format
     users: int
-    films: int
+    items: int
     dim: int
     ranks_exactly: bool
     rates_exactly: bool
@@ -86,7 +86,7 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
         format,
         len(recommender.user_ids),
         len(recommender.item_ids),
-        vectors.film.shape[1] - 1,
+        vectors.item.shape[1] - 1,
         ranks_exactly=exact,
         rates_exactly=recommender.is_one_product,
         agreement=agreement,
@@ -110,7 +110,7 @@ def _agreement(recommender: Recommender, vectors: Vectors) -> float:
     The mean over all users, or over those of evenly chosen blocks where there are many.
     """
     users, run_scores = len(recommender.user_ids), ranking_scores(recommender)
-    seen = ItemLists(recommender.seen_offsets, recommender.seen_films)
+    seen = ItemLists(recommender.rated_offsets, recommender.rated_items)
     blocks = -(-users // USERS_AT_ONCE)
     shares: list[float] = []
     for block in np.unique(np.linspace(0, blocks - 1, _BLOCKS_COMPARED).astype(int)).tolist():
@@ -130,10 +130,10 @@ def _refuse_to_replace(out: Path) -> None:
 
 
 def _files(recommender: Recommender, vectors: Vectors, format: Format) -> Iterator[tuple[str, bytes]]:  # noqa: A002
-    one = torch.ones_like(vectors.user[:, :1]), torch.ones_like(vectors.film[:, :1])
+    one = torch.ones_like(vectors.user[:, :1]), torch.ones_like(vectors.item[:, :1])
     sides = (
         ("users", "user_id", recommender.user_ids, vectors.user, [vectors.user[:, :-1], one[0], vectors.user[:, -1:]]),
-        ("films", "item_id", recommender.item_ids, vectors.film, [vectors.film, one[1]]),
+        ("films", "item_id", recommender.item_ids, vectors.item, [vectors.item, one[1]]),
     )
     for side, id_name, ids, vector, parts in sides:
         columns = vector[:, :-1].numpy(), vector[:, -1].numpy(), torch.cat(parts, 1).numpy()
@@ -184,7 +184,7 @@ def _about(run: Run, done: Exported) -> dict[str, Any]:
         "run": run.folder.resolve().name,
         "preset": run.config.preset,
         "users": done.users,
-        "films": done.films,
+        "films": done.items,
         "dim": done.dim,
         "members": len(run.recommender.vectors),
         "score": "user vector . film vector + user bias + film bias = user augmented . film augmented",

@@ -41,11 +41,11 @@ def recommend(run: Run, user_id: int | str, k: int = 10) -> pl.DataFrame:
     block = number // USERS_AT_ONCE
     scores = ranking_scores(recommender)(block)
     first = block * USERS_AT_ONCE
-    seen = ItemLists(recommender.seen_offsets, recommender.seen_films).of_users(number, number + 1)
+    seen = ItemLists(recommender.rated_offsets, recommender.rated_items).of_users(number, number + 1)
     top = top_items(scores[[number - first]], seen, k)
     best = _as_table(recommender, np.array([number]), top)
-    films = run_films(run).rename({"item_id": "known_id"})
-    return best.hstack(films[best["film"]]).select("rank", "item_id", "title", "prediction", "train_ratings")
+    items = run_items(run).rename({"item_id": "known_id"})
+    return best.hstack(items[best["item"]]).select("rank", "item_id", "title", "prediction", "train_ratings")
 
 
 def recommend_all(run: Run, k: int = 10) -> pl.DataFrame:
@@ -56,7 +56,7 @@ def recommend_all(run: Run, k: int = 10) -> pl.DataFrame:
     _refuse_small(k)
     recommender = run.recommender
     users, block_scores = len(recommender.user_ids), ranking_scores(recommender)
-    seen = ItemLists(recommender.seen_offsets, recommender.seen_films)
+    seen = ItemLists(recommender.rated_offsets, recommender.rated_items)
     tops = [
         top_items(block_scores(block), seen.of_users(start, min(start + USERS_AT_ONCE, users)), k)
         for block, start in enumerate(range(0, users, USERS_AT_ONCE))
@@ -100,16 +100,16 @@ def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.
     """
     recommender = run.recommender
     user = _numbers_of(pairs, "user_id", recommender.user_ids, recommender.user_numbers)
-    film = _numbers_of(pairs, "item_id", recommender.item_ids, recommender.item_numbers)
-    known = np.flatnonzero((user >= 0) & (film >= 0))
+    item = _numbers_of(pairs, "item_id", recommender.item_ids, recommender.item_numbers)
+    known = np.flatnonzero((user >= 0) & (item >= 0))
     prediction = np.full(len(pairs), np.nan, np.float32)
-    prediction[known] = recommender.pair_ratings(user[known], film[known])
+    prediction[known] = recommender.pair_ratings(user[known], item[known])
     reasons = np.array([None, "unknown user", "unknown film", "unknown user and film"], dtype=object)
-    reason = reasons[(user < 0) + 2 * (film < 0)]
+    reason = reasons[(user < 0) + 2 * (item < 0)]
     predicted = pairs.select("user_id", "item_id").with_columns(
         prediction=pl.Series(prediction).fill_nan(None), reason=pl.Series(reason.tolist(), dtype=pl.String)
     )
-    return predicted.hstack(_distribution(run, user, film, known)) if distribution else predicted
+    return predicted.hstack(_distribution(run, user, item, known)) if distribution else predicted
 
 
 def known_user(recommender: Recommender, given: int | str) -> int:
@@ -122,12 +122,12 @@ def known_user(recommender: Recommender, given: int | str) -> int:
     return number
 
 
-def run_films(run: Run) -> pl.DataFrame:
+def run_items(run: Run) -> pl.DataFrame:
     """item_id, title, train_ratings of all films of a run, by number. BadInput where the table is damaged."""
-    films = read_run_table(run, "items.parquet", ("item_id", "title", "train_ratings"))
-    if films["item_id"].to_list() != run.recommender.item_ids.tolist():
+    items = read_run_table(run, "items.parquet", ("item_id", "title", "train_ratings"))
+    if items["item_id"].to_list() != run.recommender.item_ids.tolist():
         raise BadInput(f"{run.folder / 'items.parquet'} lists other films than the model: train the run again")
-    return films
+    return items
 
 
 def read_run_table(run: Run, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
@@ -149,14 +149,14 @@ def _refuse_small(k: int) -> None:
 def _as_table(recommender: Recommender, user: _Numbers, top: _Numbers) -> pl.DataFrame:
     """user_id, rank, film (its number), item_id, prediction: the places of ``top`` (B, k) that hold a film."""
     row, place = np.nonzero(top >= 0)
-    film = top[row, place]
+    item = top[row, place]
     return pl.DataFrame(
         {
             "user_id": _id_column(recommender.user_ids[user[row]], recommender.user_ids),
             "rank": place.astype(np.int64) + 1,
-            "film": film,
-            "item_id": _id_column(recommender.item_ids[film], recommender.item_ids),
-            "prediction": recommender.pair_ratings(user[row], film),
+            "item": item,
+            "item_id": _id_column(recommender.item_ids[item], recommender.item_ids),
+            "prediction": recommender.pair_ratings(user[row], item),
         }
     )
 
@@ -189,9 +189,9 @@ def _numbers_of(
     return numbers(given.to_list())
 
 
-def _distribution(run: Run, user: _Numbers, film: _Numbers, known: _Numbers) -> pl.DataFrame:
+def _distribution(run: Run, user: _Numbers, item: _Numbers, known: _Numbers) -> pl.DataFrame:
     recommender = run.recommender
-    found = recommender.distribution(user[known], film[known])
+    found = recommender.distribution(user[known], item[known])
     if found is None:
         raise BadInput(
             f"{run.folder}: the run predicts a rating, no distribution; "

@@ -25,13 +25,13 @@ class Config:
 
     # what the model may look at
     user_ids: bool = True
-    film_ids: bool = True
+    item_ids: bool = True
     demographics: bool = True
     genres: bool = True
     tags: bool = False
     histories: bool = False
-    plot_components: int = 0
-    poster_components: int = 0
+    text_components: int = 0
+    image_components: int = 0
     modalities: Modalities = "both"
     level: Level = "tokens"
 
@@ -39,8 +39,8 @@ class Config:
     dim: int = 32
     head: Head = "squared"
     members: int = 1
-    film_drop: float = 0.0
-    cold_weights: bool = False
+    item_dropout: float = 0.0
+    cold_start_weights: bool = False
 
     # the fusion Transformer
     width: int = 128
@@ -52,41 +52,41 @@ class Config:
 
     # training
     epochs: int = 12
-    batch_films: int = 128
-    transformer_rate: float = 5e-4
+    batch_items: int = 128
+    transformer_learning_rate: float = 5e-4
     weight_decay: float = 0.05
-    light_steps: int = 240
-    light_rate: float = 0.02
+    factor_steps: int = 240
+    factor_learning_rate: float = 0.02
     precision: Precision = "auto"
     compile: bool = False
     validation: float = 0.1
     patience: int = 0
     refit: bool = True
-    warm_share: float = 0.25
+    warm_start_share: float = 0.25
 
     # L2 strengths: half of each times the squared weights stands beside half the squared error of all ratings
     l2: float = 0.7
     l2_user: float = 14.0
-    l2_film: float = 14.0
-    l2_user_side: float = 790.0
-    l2_film_side: float = 644.0
-    l2_film_tags: float = 644.0
-    l2_seen: float = 55.0
-    l2_rated: float = 85.4
-    l2_raters: float = 61.9
-    l2_raters_rated: float = 144.0
+    l2_item: float = 14.0
+    l2_user_features: float = 790.0
+    l2_item_features: float = 644.0
+    l2_item_tags: float = 644.0
+    l2_implicit_items: float = 55.0
+    l2_explicit_items: float = 85.4
+    l2_implicit_users: float = 61.9
+    l2_explicit_users: float = 144.0
     l2_user_bias: float = 7.0
-    l2_film_bias: float = 7.0
-    l2_user_side_bias: float = 439.0
-    l2_film_side_bias: float = 228.0
-    l2_film_tags_bias: float = 228.0
-    l2_seen_bias: float = 1490.0
-    l2_rated_bias: float = 379.0
-    l2_raters_bias: float = 85.5
-    l2_raters_rated_bias: float = 400.0
+    l2_item_bias: float = 7.0
+    l2_user_features_bias: float = 439.0
+    l2_item_features_bias: float = 228.0
+    l2_item_tags_bias: float = 228.0
+    l2_implicit_items_bias: float = 1490.0
+    l2_explicit_items_bias: float = 379.0
+    l2_implicit_users_bias: float = 85.5
+    l2_explicit_users_bias: float = 400.0
     l2_content: float = 5.0
     l2_user_power: float = 0.5
-    l2_film_power: float = 0.5
+    l2_item_power: float = 0.5
     l2_thresholds: float = 20.0
     l2_cold_side: float = 300.0
     l2_cold_components: float = 10000.0
@@ -108,18 +108,28 @@ class Config:
         """Whether a fusion Transformer is part of the model."""
         return self.modalities != "none" and self.layers > 0
 
-    def lasting(self, epochs: int) -> Config:
+    def with_epochs(self, epochs: int) -> Config:
         """With so many epochs, and light steps in proportion: the rates run down over these."""
-        return replace(self, epochs=epochs, light_steps=math.ceil(self.light_steps * epochs / self.epochs))
+        return replace(self, epochs=epochs, factor_steps=math.ceil(self.factor_steps * epochs / self.epochs))
 
-    def warmed(self) -> Config:
-        """As a warm start trains: ``warm_share`` of the light steps and, with a Transformer, of its epochs."""
-        epochs = math.ceil(self.warm_share * self.epochs) if self.fuses else self.epochs
-        return replace(self, epochs=epochs, light_steps=math.ceil(self.warm_share * self.light_steps))
+    def for_warm_start(self) -> Config:
+        """As a warm start trains: ``warm_start_share`` of the light steps and, with a Transformer, of its epochs."""
+        epochs = math.ceil(self.warm_start_share * self.epochs) if self.fuses else self.epochs
+        return replace(self, epochs=epochs, factor_steps=math.ceil(self.warm_start_share * self.factor_steps))
 
     def strengths(self) -> dict[str, float]:
         """The L2 strengths by the names that `Factors.penalty` knows: ``user``, ``user.bias``, ..."""
-        names = ("user", "film", "user_side", "film_side", "film_tags", "seen", "rated", "raters", "raters_rated")
+        names = (
+            "user",
+            "item",
+            "user_features",
+            "item_features",
+            "item_tags",
+            "implicit_items",
+            "explicit_items",
+            "implicit_users",
+            "explicit_users",
+        )
         factors = {name: self.l2 * getattr(self, f"l2_{name}") for name in names}
         return factors | {f"{name}.bias": self.l2 * getattr(self, f"l2_{name}_bias") for name in names}
 
@@ -167,11 +177,11 @@ class Config:
 _TYPES = typing.get_type_hints(Config)
 _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
-    "plot_components": (0, 512),
-    "poster_components": (0, 512),
+    "text_components": (0, 512),
+    "image_components": (0, 512),
     "dim": (0, 4096),
     "members": (1, 64),
-    "film_drop": (0, 0.9),
+    "item_dropout": (0, 0.9),
     "width": (8, 8192),
     "layers": (0, 64),
     "attention_heads": (1, 256),
@@ -179,14 +189,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "token_drop": (0, 0.95),
     "pool_patches": (1, 64),
     "epochs": (1, 100_000),
-    "batch_films": (1, 1_000_000),
-    "transformer_rate": (1e-9, 10),
+    "batch_items": (1, 1_000_000),
+    "transformer_learning_rate": (1e-9, 10),
     "weight_decay": (0, 10),
-    "light_steps": (1, 10_000_000),
-    "light_rate": (1e-9, 10),
+    "factor_steps": (1, 10_000_000),
+    "factor_learning_rate": (1e-9, 10),
     "validation": (0, 0.9),
     "patience": (0, 100_000),
-    "warm_share": (1e-3, 1),
+    "warm_start_share": (1e-3, 1),
 }
 
 _PAPER = Config()
@@ -197,30 +207,30 @@ _BEST = replace(
     head="ordinal",
     tags=True,
     histories=True,
-    plot_components=32,
-    poster_components=8,
-    cold_weights=True,
+    text_components=32,
+    image_components=8,
+    cold_start_weights=True,
     layers=0,
     dim=64,
     members=2,
     epochs=4,
-    light_steps=240,
+    factor_steps=240,
     l2=0.65,
     l2_user=38.3,
-    l2_film=219.0,
+    l2_item=219.0,
     l2_user_bias=7.0,
-    l2_film_bias=51.8,
-    l2_film_tags=2600.0,
-    l2_film_tags_bias=900.0,
+    l2_item_bias=51.8,
+    l2_item_tags=2600.0,
+    l2_item_tags_bias=900.0,
     l2_user_power=0.425,
-    l2_film_power=0.175,
+    l2_item_power=0.175,
     l2_content=100.0,
     l2_thresholds=12.0,
 )
 # where a film is known by its plot or poster alone the Transformer has to learn films by heart, for which it needs its
 # freedom and time; films that nobody has rated suffer from that, and patience then ends it early
 _CONTENT_ALONE = replace(
-    _PAPER, film_ids=False, genres=False, level="cls", dropout=0.0, epochs=48, l2_content=3.0, patience=8
+    _PAPER, item_ids=False, genres=False, level="cls", dropout=0.0, epochs=48, l2_content=3.0, patience=8
 )
 PRESETS: dict[str, Config] = {
     "paper": _PAPER,
@@ -229,12 +239,12 @@ PRESETS: dict[str, Config] = {
         _BEST,
         preset="best-1m",
         dim=128,
-        light_rate=0.01,
+        factor_learning_rate=0.01,
         l2=1.4,
         l2_user=50.0,
-        l2_film=300.0,
-        l2_raters=35.0,
-        l2_rated=47.0,
+        l2_item=300.0,
+        l2_implicit_users=35.0,
+        l2_explicit_items=47.0,
     ),
     "bias": replace(
         _PAPER,
@@ -244,10 +254,10 @@ PRESETS: dict[str, Config] = {
         demographics=False,
         genres=False,
         epochs=3,
-        light_steps=600,
-        light_rate=0.05,
+        factor_steps=600,
+        factor_learning_rate=0.05,
     ),
-    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=4, light_steps=400),
+    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=4, factor_steps=400),
     "text": replace(_CONTENT_ALONE, preset="text", modalities="text"),
     "poster": replace(_CONTENT_ALONE, preset="poster", modalities="image"),
 }
@@ -289,20 +299,20 @@ MEANINGS: dict[str, str] = {
     "preset": "the preset these settings started from",
     "seed": "draws the split where it is random, the first weights and every batch",
     "user_ids": "a vector for each user",
-    "film_ids": "a vector for each film",
+    "item_ids": "a vector for each film",
     "demographics": "occupation, gender and age of users, where the dataset has them",
     "genres": "genres and year of films",
     "tags": "tags of films: who made them, who plays in them, where they are from",
     "histories": "films that a user saw and rated, users who saw and rated a film",
-    "plot_components": "principal components of the plots' mean tokens as side information of films; 0: none",
-    "poster_components": "the same of the posters' mean patches",
+    "text_components": "principal components of the plots' mean tokens as side information of films; 0: none",
+    "image_components": "the same of the posters' mean patches",
     "modalities": "embeddings that are read",
     "level": "what the Transformer reads: CLS embeddings alone, or every plot token and poster patch too",
     "dim": "length of the vectors of users and films; 0: biases alone",
     "head": "squared: a rating as it is; ordinal: the probability of each rating",
     "members": "models trained with seeds of their own, whose predictions are averaged",
-    "film_drop": "share of films that a step treats as never rated, so that cold ones are predicted well",
-    "cold_weights": "films without a rating are told by side information with weights of their own",
+    "item_dropout": "share of films that a step treats as never rated, so that cold ones are predicted well",
+    "cold_start_weights": "films without a rating are told by side information with weights of their own",
     "width": "width of the Transformer, a multiple of attention_heads",
     "layers": "layers of the Transformer; 0: no Transformer",
     "attention_heads": "heads of the attention of the Transformer",
@@ -310,39 +320,39 @@ MEANINGS: dict[str, str] = {
     "token_drop": "share of plot tokens and poster patches that a training step hides from the Transformer",
     "pool_patches": "side of the squares of poster patches that are averaged into one token; 1: none",
     "epochs": "passes of the Transformer over all films, at most",
-    "batch_films": "films in a batch, each with all its training ratings",
-    "transformer_rate": "learning rate of the Transformer (AdamW)",
+    "batch_items": "films in a batch, each with all its training ratings",
+    "transformer_learning_rate": "learning rate of the Transformer (AdamW)",
     "weight_decay": "weight decay of the Transformer",
-    "light_steps": "full-batch steps of vectors and biases, spread over the epochs",
-    "light_rate": "learning rate of vectors and biases (Adam)",
+    "factor_steps": "full-batch steps of vectors and biases, spread over the epochs",
+    "factor_learning_rate": "learning rate of vectors and biases (Adam)",
     "precision": "auto: bf16 where the hardware has it",
     "compile": "compile the Transformer (needs a C++ compiler)",
     "validation": "share of the training part held out of a first fit, to tell its RMSE and for patience; 0: none",
     "patience": "epochs without a better validation RMSE before training stops and the best one counts; 0: train all",
     "refit": "train afresh on training and validation part together after the fit that holds the latter out",
-    "warm_share": "share of epochs and light_steps that --warm-start trains for",
-    "l2": "multiplies every strength named l2_user to l2_raters_rated_bias",
+    "warm_start_share": "share of epochs and factor_steps that --warm-start trains for",
+    "l2": "multiplies every strength named l2_user to l2_explicit_users_bias",
     "l2_user": "L2 strength of users' vectors",
-    "l2_film": "L2 strength of films' vectors",
-    "l2_user_side": "L2 strength of vectors of demographics",
-    "l2_film_tags": "L2 strength of vectors of tags",
-    "l2_film_side": "L2 strength of vectors of genres, years and components",
-    "l2_seen": "L2 strength of vectors of films a user saw",
-    "l2_rated": "L2 strength of vectors of films a user rated, weighted by the ratings",
-    "l2_raters": "L2 strength of vectors of users who saw a film",
-    "l2_raters_rated": "L2 strength of vectors of users who rated a film, weighted by the ratings",
+    "l2_item": "L2 strength of films' vectors",
+    "l2_user_features": "L2 strength of vectors of demographics",
+    "l2_item_tags": "L2 strength of vectors of tags",
+    "l2_item_features": "L2 strength of vectors of genres, years and components",
+    "l2_implicit_items": "L2 strength of vectors of films a user saw",
+    "l2_explicit_items": "L2 strength of vectors of films a user rated, weighted by the ratings",
+    "l2_implicit_users": "L2 strength of vectors of users who saw a film",
+    "l2_explicit_users": "L2 strength of vectors of users who rated a film, weighted by the ratings",
     "l2_user_bias": "L2 strength of users' biases",
-    "l2_film_bias": "L2 strength of films' biases",
-    "l2_user_side_bias": "L2 strength of biases of demographics",
-    "l2_film_tags_bias": "L2 strength of biases of tags",
-    "l2_film_side_bias": "L2 strength of biases of genres, years and components",
-    "l2_seen_bias": "L2 strength of biases of films a user saw",
-    "l2_rated_bias": "L2 strength of biases of films a user rated",
-    "l2_raters_bias": "L2 strength of biases of users who saw a film",
-    "l2_raters_rated_bias": "L2 strength of biases of users who rated a film",
+    "l2_item_bias": "L2 strength of films' biases",
+    "l2_user_features_bias": "L2 strength of biases of demographics",
+    "l2_item_tags_bias": "L2 strength of biases of tags",
+    "l2_item_features_bias": "L2 strength of biases of genres, years and components",
+    "l2_implicit_items_bias": "L2 strength of biases of films a user saw",
+    "l2_explicit_items_bias": "L2 strength of biases of films a user rated",
+    "l2_implicit_users_bias": "L2 strength of biases of users who saw a film",
+    "l2_explicit_users_bias": "L2 strength of biases of users who rated a film",
     "l2_content": "L2 strength of what the Transformer says of a film",
     "l2_user_power": "how the strength of a user's own row grows with their ratings: (count / mean count) ** power",
-    "l2_film_power": "the same of a film's own row",
+    "l2_item_power": "the same of a film's own row",
     "l2_cold_side": "L2 strength of the weights of genres and years for films without a rating",
     "l2_cold_components": "L2 strength of the weights of components for films without a rating",
     "l2_cold_tags": "L2 strength of the weights of tags for films without a rating",

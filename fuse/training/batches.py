@@ -24,19 +24,19 @@ _MORE_OF_SHORT = 4  # times as many films at once
 
 
 @dataclass(frozen=True, eq=False)
-class FilmBatch:
+class ItemBatch:
     """B films with their tokens, and the K training ratings they have.
 
     films: (B,) int64. pair: (K,) int64, places among all pairs film by film. place: (K,) int64, which of the B films.
     ratings: K of all ranks together; films_of_all: their B.
     """
 
-    films: Tensor
+    items: Tensor
     tokens: Mapping[str, TokenBatch]
     pair: Tensor
     place: Tensor
     ratings: int
-    films_of_all: int
+    items_of_all: int
 
 
 @dataclass
@@ -53,34 +53,34 @@ class Waiting:
 
 
 @dataclass(eq=False)
-class FilmBatches:
+class ItemBatches:
     """Cuts the films into batches and reads the next one's tokens while the present one is computed.
 
     Of every batch this process reads its rank's share: all of it, where it trains alone.
     """
 
     tables: Mapping[str, TokenTable]
-    films: int
+    items: int
     size: int
     device: torch.device
     ranks: Ranks = ALONE
     waiting: Waiting = field(default_factory=Waiting)
 
-    def epoch(self, pairs: TrainingPairs, *, seed: int, epoch: int, start: int = 0) -> Iterator[FilmBatch]:
+    def epoch(self, pairs: TrainingPairs, *, seed: int, epoch: int, start: int = 0) -> Iterator[ItemBatch]:
         """The batches of one epoch over the films that have training ratings, from batch ``start`` on.
 
         Order and cuts depend on seed and epoch alone, so an interrupted epoch goes on where it stopped.
         """
-        counts = pairs.film_counts.cpu().numpy()
+        counts = pairs.item_counts.cpu().numpy()
         order = np.random.default_rng((seed, epoch)).permutation(np.flatnonzero(counts > 0))
         cuts = self._cut(order, self.size, shuffle=(seed, epoch))[start:]
-        for cut, (films, tokens) in zip(cuts, self._prefetched(cuts), strict=True):
-            pair, place = _pairs_of(films, pairs)
-            yield FilmBatch(films, tokens, pair, place, ratings=int(counts[cut].sum()), films_of_all=len(cut))
+        for cut, (items, tokens) in zip(cuts, self._prefetched(cuts), strict=True):
+            pair, place = _pairs_of(items, pairs)
+            yield ItemBatch(items, tokens, pair, place, ratings=int(counts[cut].sum()), items_of_all=len(cut))
 
     def count(self, pairs: TrainingPairs) -> int:
         """Batches in an epoch."""
-        return -(-int((pairs.film_counts > 0).sum()) // self.size)
+        return -(-int((pairs.item_counts > 0).sum()) // self.size)
 
     def everything(self) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
         """All films of this rank's shares once, those of like length together.
@@ -88,13 +88,13 @@ class FilmBatches:
         Where a film is a token a modality, more of them than in a step of training: no backward pass has to keep them.
         """
         short = all(table.lengths.max(initial=0) <= 1 for table in self.tables.values())
-        yield from self._prefetched(self._cut(np.arange(self.films), self.size * (_MORE_OF_SHORT if short else 1)))
+        yield from self._prefetched(self._cut(np.arange(self.items), self.size * (_MORE_OF_SHORT if short else 1)))
 
     def _cut(
         self, order: npt.NDArray[np.int64], size: int, shuffle: tuple[int, int] | None = None
     ) -> list[npt.NDArray[np.int64]]:
         # films of like length come together, for little padding; "like" by chance, for other company each epoch
-        lengths = sum((table.lengths for table in self.tables.values()), np.zeros(self.films))[order]
+        lengths = sum((table.lengths for table in self.tables.values()), np.zeros(self.items))[order]
         if shuffle:
             chance = np.random.default_rng((*shuffle, 1))
             lengths *= chance.uniform(1, _LENGTHS_MAY_SEEM, len(order))
@@ -103,27 +103,27 @@ class FilmBatches:
         return [cuts[place] for place in chance.permutation(len(cuts))] if shuffle else cuts
 
     def _prefetched(self, whole: list[npt.NDArray[np.int64]]) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
-        cuts = [self.ranks.share(films) for films in whole]
+        cuts = [self.ranks.share(items) for items in whole]
         with ThreadPoolExecutor(1, thread_name_prefix="tokens") as reader:
-            coming: list[Future[dict[str, TokenBatch]]] = [reader.submit(self._read, films) for films in cuts[:1]]
-            for place, films in enumerate(cuts):
+            coming: list[Future[dict[str, TokenBatch]]] = [reader.submit(self._read, items) for items in cuts[:1]]
+            for place, items in enumerate(cuts):
                 began = time.perf_counter()
                 host = coming.pop().result()
                 waited = time.perf_counter() - began
                 coming += [reader.submit(self._read, following) for following in cuts[place + 1 : place + 2]]
-                yield torch.from_numpy(films).to(self.device), {n: b.to(self.device) for n, b in host.items()}
+                yield torch.from_numpy(items).to(self.device), {n: b.to(self.device) for n, b in host.items()}
                 self.waiting.waited += waited
                 self.waiting.total += time.perf_counter() - began
 
-    def _read(self, films: npt.NDArray[np.int64]) -> dict[str, TokenBatch]:
-        return {name: table.batch(films) for name, table in self.tables.items()}
+    def _read(self, items: npt.NDArray[np.int64]) -> dict[str, TokenBatch]:
+        return {name: table.batch(items) for name, table in self.tables.items()}
 
 
-def _pairs_of(films: Tensor, pairs: TrainingPairs) -> tuple[Tensor, Tensor]:
+def _pairs_of(items: Tensor, pairs: TrainingPairs) -> tuple[Tensor, Tensor]:
     """Where the training pairs of B films stand film by film (K,), and which of the B films each belongs to (K,)."""
-    starts = pairs.film_offsets[films]
-    counts = pairs.film_offsets[films + 1] - starts
-    place = torch.repeat_interleave(torch.arange(len(films), device=films.device), counts)  # (K,)
+    starts = pairs.item_offsets[items]
+    counts = pairs.item_offsets[items + 1] - starts
+    place = torch.repeat_interleave(torch.arange(len(items), device=items.device), counts)  # (K,)
     first = counts.cumsum(0) - counts
-    within = torch.arange(len(place), device=films.device) - first[place]
+    within = torch.arange(len(place), device=items.device) - first[place]
     return starts[place] + within, place

@@ -15,10 +15,10 @@ from ...data.runtime.disk import write_atomically
 from ...data.runtime.errors import BadInput
 from .member import Member
 
-_OPTIMISERS = ("light", "heavy")
+_OPTIMISERS = ("factor_optimiser", "transformer_optimiser")
 
 
-def save_state(file: Path, member: Member, best: Mapping[str, Tensor], standing: Mapping[str, Any]) -> None:
+def save_state(file: Path, member: Member, best: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write everything that going on needs, all or nothing. ``standing`` is JSON: fit, epoch, batch, figures."""
     tensors = {f"now.{name}": value for name, value in member.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
@@ -26,13 +26,13 @@ def save_state(file: Path, member: Member, best: Mapping[str, Tensor], standing:
         if (optimiser := getattr(member, name)) is not None:
             tensors |= {f"{name}.{key}": value for key, value in optimiser.state_dict().items()}
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    write_atomically(file, save(plain, {"standing": json.dumps(dict(standing))}))
+    write_atomically(file, save(plain, {"standing": json.dumps(dict(state))}))
 
 
-def read_standing(file: Path) -> dict[str, Any]:
+def read_state(file: Path) -> dict[str, Any]:
     """Where a saved state stands. BadInput where the file is damaged."""
     with _opened(file) as content:
-        return _standing(content, file)
+        return _state(content, file)
 
 
 def load_state(file: Path, member: Member) -> dict[str, Tensor]:
@@ -56,12 +56,12 @@ def _opened(file: Path) -> Any:
         raise BadInput(f"{file} cannot be read ({fault}): delete the run folder and train again") from None
 
 
-def _standing(content: Any, file: Path) -> dict[str, Any]:
+def _state(content: Any, file: Path) -> dict[str, Any]:
     try:
-        standing: dict[str, Any] = json.loads((content.metadata() or {})["standing"])
+        state: dict[str, Any] = json.loads((content.metadata() or {})["standing"])
     except (KeyError, ValueError):
         raise BadInput(f"{file} does not say where it stands: delete the run folder and train again") from None
-    return standing
+    return state
 
 
 def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -29,8 +29,8 @@ from ..inputs.tokens import TokenTable
 from ..models.factors import Vectors
 from ..models.heads import OrdinalHead, Scale, SquaredHead
 from ..settings.config import Config
-from .batches import FilmBatches
-from .checkpoint import load_state, read_standing, save_state
+from .batches import ItemBatches
+from .checkpoint import load_state, read_state, save_state
 from .member import Member, SideInformation
 from .processes import ALONE, Ranks
 
@@ -39,7 +39,7 @@ _HEAD_START = 0.25  # share of the light steps before the Transformer's first pa
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class TrainingData:
     """Everything training reads, by number and on one device.
 
     user, film: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
@@ -47,9 +47,9 @@ class Material:
     """
 
     users: int
-    films: int
+    items: int
     user: Tensor
-    film: Tensor
+    item: Tensor
     rating: Tensor
     train: Tensor
     validation: Tensor
@@ -69,21 +69,21 @@ class Fit:
 
 
 @dataclass
-class Standing:
+class FitState:
     """How far the present fit is; all of it goes into the checkpoint."""
 
     fit: int = 0
     epoch: int = 0
     batch: int = 0
     begun: bool = False
-    light_steps: int = 0
+    factor_steps: int = 0
     best_epoch: int = 0
     best_rmse: float = math.inf
     chosen_epochs: int = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedModel:
     """A finished fit: what serves."""
 
     vectors: Vectors
@@ -95,13 +95,13 @@ class Training:
     """One run's fits. ``folder`` receives the checkpoints and ``report`` each epoch's figures, from the first rank."""
 
     config: Config
-    material: Material
+    training_data: TrainingData
     folder: Path | None = None
     watcher: Watcher = field(default_factory=Silent)
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     warm: tuple[Mapping[str, Tensor], ...] = ()
     ranks: Ranks = ALONE
-    standing: Standing = field(default_factory=Standing)
+    state: FitState = field(default_factory=FitState)
 
     def fits(self) -> list[Fit]:
         """What will be trained, in order.
@@ -109,59 +109,61 @@ class Training:
         A warm start holds nothing out: the earlier run may know the validation part.
         """
         members = range(self.config.members)
-        holds_out = len(self.material.validation) > 0 and not self.warm
+        holds_out = len(self.training_data.validation) > 0 and not self.warm
         if holds_out and self.config.refit:
             return [Fit(0, 0, whole=False), *(Fit(1 + m, m, whole=True) for m in members)]
         return [Fit(m, m, whole=not holds_out) for m in members]
 
-    def run(self) -> list[Fitted]:
+    def run(self) -> list[FittedModel]:
         """Train, or go on with, all fits; gives those that serve."""
-        done: list[Fitted] = []
+        done: list[FittedModel] = []
         fits = self.fits()
         resumed = self._resume()
         for fit in fits:
-            if fit.number < self.standing.fit:
+            if fit.number < self.state.fit:
                 done.append(self._finished(fit))
                 continue
             if not resumed:
-                self.standing = Standing(fit.number, chosen_epochs=self.standing.chosen_epochs)
+                self.state = FitState(fit.number, chosen_epochs=self.state.chosen_epochs)
             done.append(self._fit(fit, resume=resumed, of=len(fits)))
             resumed = False
         return done if fits[0].whole == fits[-1].whole else done[1:]
 
-    def _fit(self, fit: Fit, *, resume: bool, of: int) -> Fitted:
-        standing = self.standing
+    def _fit(self, fit: Fit, *, resume: bool, of: int) -> FittedModel:
+        state = self.state
         member, batches = self._member(fit), self._batches()
         config, epochs = member.config, member.config.epochs
         best: Mapping[str, Tensor] = {}
         if resume and self.folder is not None:
             best = load_state(self.folder / "state.safetensors", member)
         name = f"fit {fit.number + 1}/{of}"
-        if standing.epoch == 0 and not standing.begun and member.transformer is not None:
-            self._light(fit, member, _share(config, -1))
-            standing.begun = True
-        while standing.epoch < epochs and not self._out_of_patience():
+        if state.epoch == 0 and not state.begun and member.transformer is not None:
+            self._train_factors(fit, member, _share(config, -1))
+            state.begun = True
+        while state.epoch < epochs and not self._out_of_patience():
             began = time.perf_counter()
             batches.waiting.waited = batches.waiting.total = 0.0
-            heavy_rmse = self._heavy(fit, member, batches, best, name=f"{name} epoch {standing.epoch + 1}/{epochs}")
+            transformer_loss = self._train_transformer(
+                fit, member, batches, best, name=f"{name} epoch {state.epoch + 1}/{epochs}"
+            )
             member.refresh_content(batches)
-            train_rmse = self._light(fit, member, _share(config, standing.epoch))
+            train_rmse = self._train_factors(fit, member, _share(config, state.epoch))
             seconds = time.perf_counter() - began
-            device = self.material.device
-            train_rmse = self.ranks.word_of_first(train_rmse, device)
-            validation = self.ranks.word_of_first(self._validation_rmse(fit, member), device)
-            reach = self.ranks.word_of_first(_reach(member), device)
+            device = self.training_data.device
+            train_rmse = self.ranks.broadcast_from_first(train_rmse, device)
+            validation = self.ranks.broadcast_from_first(self._validation_rmse(fit, member), device)
+            reach = self.ranks.broadcast_from_first(_reach(member), device)
             if not all(map(math.isfinite, (train_rmse, validation or 0.0, reach))):
                 return self._stopped_at_nan(fit, member, best)
-            standing.epoch, standing.batch = standing.epoch + 1, 0
+            state.epoch, state.batch = state.epoch + 1, 0
             figures = {
                 "fit": fit.number,
                 "member": fit.member,
                 "ratings": "train+validation" if fit.whole else "train",
-                "epoch": standing.epoch,
+                "epoch": state.epoch,
                 "epochs": epochs,
                 "train_rmse": train_rmse,
-                "transformer_loss": heavy_rmse,
+                "transformer_loss": transformer_loss,
                 "validation_rmse": validation,
                 "seconds": seconds,
                 "waiting_share": batches.waiting.share,
@@ -169,25 +171,25 @@ class Training:
             if self.ranks.first:
                 self.report(figures)
             self.watcher.say(_line(name, figures))
-            if validation is None or not config.patience or validation < standing.best_rmse:
-                standing.best_rmse = math.inf if validation is None else validation
-                standing.best_epoch = standing.epoch
+            if validation is None or not config.patience or validation < state.best_rmse:
+                state.best_rmse = math.inf if validation is None else validation
+                state.best_epoch = state.epoch
                 best = {key: value.detach().clone() for key, value in member.state_dict().items()}
             self._save(member, best)
         return self._finish(fit, member, best)
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
-        return patience > 0 and self.standing.epoch - self.standing.best_epoch >= patience
+        return patience > 0 and self.state.epoch - self.state.best_epoch >= patience
 
-    def _light(self, fit: Fit, member: Member, steps: int) -> float:
+    def _train_factors(self, fit: Fit, member: Member, steps: int) -> float:
         """So many full-batch steps; gives the RMSE of the training ratings, each predicted without itself."""
         scores = None
         for _ in range(steps):
-            generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.standing.light_steps))
-            scores = member.light_step(self.standing.light_steps, generator)
-            self.standing.light_steps += 1
-        self.ranks.follow_first(value.data for value in (*member.factors.parameters(), *member.head.parameters()))
+            generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.state.factor_steps))
+            scores = member.factor_step(self.state.factor_steps, generator)
+            self.state.factor_steps += 1
+        self.ranks.copy_from_first(value.data for value in (*member.factors.parameters(), *member.head.parameters()))
         if scores is None:
             with torch.no_grad():
                 scores = member.factors.training_scores(member.content)
@@ -195,30 +197,32 @@ class Training:
         scale = member.head.scale
         return float((told - (scale.mean + scale.unit * member.pairs.rating)).square().mean().sqrt())
 
-    def _heavy(
-        self, fit: Fit, member: Member, batches: FilmBatches, best: Mapping[str, Tensor], *, name: str
+    def _train_transformer(
+        self, fit: Fit, member: Member, batches: ItemBatches, best: Mapping[str, Tensor], *, name: str
     ) -> float | None:
         """One pass of the Transformer over all rated films; gives the mean loss of a rating."""
         if member.transformer is None:
             return None
-        config, standing = self.config, self.standing
-        frozen = member.frozen_scores(torch.Generator().manual_seed(_seed(config, fit, 2, standing.epoch)))
+        config, state = self.config, self.state
+        frozen = member.frozen_scores(torch.Generator().manual_seed(_seed(config, fit, 2, state.epoch)))
         count = batches.count(member.pairs)
         losses: list[Tensor] = []
         saved = time.monotonic()
         with (
-            self.watcher.phase(name, int((member.pairs.film_counts > 0).sum())) as phase,
-            torch.random.fork_rng(devices=[self.material.device] if self.material.device.type == "cuda" else []),
+            self.watcher.phase(name, int((member.pairs.item_counts > 0).sum())) as phase,
+            torch.random.fork_rng(
+                devices=[self.training_data.device] if self.training_data.device.type == "cuda" else []
+            ),
         ):
             member.train()
             seed = _seed(config, fit, 3, 0)
-            for batch in batches.epoch(member.pairs, seed=seed, epoch=standing.epoch, start=standing.batch):
+            for batch in batches.epoch(member.pairs, seed=seed, epoch=state.epoch, start=state.batch):
                 # each batch has randomness of its own, so that a resumed run draws what an uninterrupted one draws
-                torch.manual_seed(_seed(config, fit, 4, standing.epoch * count + standing.batch) + self.ranks.rank)
-                progress = (standing.epoch + standing.batch / count) / member.config.epochs
-                losses.append(member.heavy_step(batch, frozen, progress))
-                standing.batch += 1
-                phase.advance(batch.films_of_all)
+                torch.manual_seed(_seed(config, fit, 4, state.epoch * count + state.batch) + self.ranks.rank)
+                progress = (state.epoch + state.batch / count) / member.config.epochs
+                losses.append(member.transformer_step(batch, frozen, progress))
+                state.batch += 1
+                phase.advance(batch.items_of_all)
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     self._save(member, best)
                     saved = time.monotonic()
@@ -230,25 +234,25 @@ class Training:
 
     @torch.no_grad()
     def _validation_rmse(self, fit: Fit, member: Member) -> float | None:
-        m = self.material
+        m = self.training_data
         if fit.whole or not len(m.validation):
             return None
-        user, film = m.user[m.validation], m.film[m.validation]
-        if (member.pairs.film_counts[film] == 0).any():
-            member.learn_unrated_films()
-        told = member.head.ratings(member.vectors().pair_scores(user, film), user)
+        user, item = m.user[m.validation], m.item[m.validation]
+        if (member.pairs.item_counts[item] == 0).any():
+            member.learn_unrated_items()
+        told = member.head.ratings(member.vectors().pair_scores(user, item), user)
         return float((told - m.rating[m.validation]).square().mean().sqrt())
 
     def _member(self, fit: Fit) -> Member:
-        m = self.material
+        m = self.training_data
         rows = torch.cat([m.train, m.validation]) if fit.whole else m.train
         scale = Scale.of(m.rating[rows].cpu())
         pairs = TrainingPairs.sorted(
-            m.user[rows], m.film[rows], scale.standardise(m.rating[rows]), users=m.users, films=m.films
+            m.user[rows], m.item[rows], scale.standardise(m.rating[rows]), users=m.users, items=m.items
         )
         widths = {name: table.width for name, table in m.tables.items()}
-        chosen = self.standing.chosen_epochs if fit.whole else 0
-        config = replace(self.config.lasting(chosen or self.config.epochs), seed=self.config.seed + fit.member)
+        chosen = self.state.chosen_epochs if fit.whole else 0
+        config = replace(self.config.with_epochs(chosen or self.config.epochs), seed=self.config.seed + fit.member)
         member = Member(config, pairs, scale, m.side, widths, seed=config.seed, ranks=self.ranks)
         if self.warm:
             try:
@@ -260,30 +264,30 @@ class Training:
                 ) from None
         return member
 
-    def _batches(self) -> FilmBatches:
-        m = self.material
-        return FilmBatches(m.tables, m.films, self.config.batch_films, m.device, self.ranks)
+    def _batches(self) -> ItemBatches:
+        m = self.training_data
+        return ItemBatches(m.tables, m.items, self.config.batch_items, m.device, self.ranks)
 
-    def _finish(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
+    def _finish(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> FittedModel:
         member.load_state_dict(best)
-        member.learn_unrated_films()
+        member.learn_unrated_items()
         if not fit.whole:
-            self.standing.chosen_epochs = self.standing.best_epoch
-        fitted = Fitted(member.vectors(), member.head)
+            self.state.chosen_epochs = self.state.best_epoch
+        fitted = FittedModel(member.vectors(), member.head)
         if self.folder is not None:
-            self.standing.fit += 1
-            self.standing.epoch = self.standing.batch = 0
+            self.state.fit += 1
+            self.state.epoch = self.state.batch = 0
             if self.ranks.first:
-                save_state(self.folder / f"fit-{fit.number}.safetensors", member, {}, self.standing.__dict__)
+                save_state(self.folder / f"fit-{fit.number}.safetensors", member, {}, self.state.__dict__)
         return fitted
 
-    def _finished(self, fit: Fit) -> Fitted:
+    def _finished(self, fit: Fit) -> FittedModel:
         """Read back a fit that an earlier process finished."""
         if self.folder is None:
             raise ValueError("expected a run folder to read a finished fit from")
         member = self._member(fit)
         load_state(self.folder / f"fit-{fit.number}.safetensors", member)
-        return Fitted(member.vectors(), member.head)
+        return FittedModel(member.vectors(), member.head)
 
     def _resume(self) -> bool:
         """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
@@ -291,29 +295,29 @@ class Training:
             return False
         finished = sorted(self.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
         if finished:
-            self.standing = Standing(**read_standing(finished[-1]))
+            self.state = FitState(**read_state(finished[-1]))
         state = self.folder / "state.safetensors"
         if state.exists():
-            found = Standing(**read_standing(state))
-            if found.fit == self.standing.fit:
-                self.standing = found
+            found = FitState(**read_state(state))
+            if found.fit == self.state.fit:
+                self.state = found
                 return True
         return False
 
     def _save(self, member: Member, best: Mapping[str, Tensor]) -> None:
         if self.folder is not None and self.ranks.first:
-            save_state(self.folder / "state.safetensors", member, best, self.standing.__dict__)
+            save_state(self.folder / "state.safetensors", member, best, self.state.__dict__)
 
-    def _stopped_at_nan(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> Fitted:
-        standing = self.standing
+    def _stopped_at_nan(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> FittedModel:
+        state = self.state
         if not best:
             raise BadInput(
-                f"the loss is no number any more in epoch {standing.epoch + 1}, and there is no earlier epoch to keep; "
-                "lower --set light_rate or transformer_rate, or try --set precision=fp32"
+                f"the loss is no number any more in epoch {state.epoch + 1}, and there is no earlier epoch to keep; "
+                "lower --set factor_learning_rate or transformer_learning_rate, or try --set precision=fp32"
             )
         self.watcher.say(
-            f"stopped: the loss is no number any more in epoch {standing.epoch + 1}, epoch {standing.best_epoch} is "
-            "kept; lower --set light_rate or transformer_rate, or try --set precision=fp32"
+            f"stopped: the loss is no number any more in epoch {state.epoch + 1}, epoch {state.best_epoch} is "
+            "kept; lower --set factor_learning_rate or transformer_learning_rate, or try --set precision=fp32"
         )
         return self._finish(fit, member, best)
 
@@ -321,9 +325,9 @@ class Training:
 @torch.no_grad()
 def _reach(member: Member) -> float:
     """A bound of every score, by Cauchy and Schwarz: no finite number where a score might not be one."""
-    user, film = member.vectors()
+    user, item = member.vectors()
     thresholds = torch.stack([p.abs().sum() for p in member.head.parameters()] or [user.new_zeros(())]).sum()
-    return float(user.norm(dim=1).max() * film.norm(dim=1).max() + thresholds)
+    return float(user.norm(dim=1).max() * item.norm(dim=1).max() + thresholds)
 
 
 def _last_line(fault: Exception) -> str:
@@ -332,10 +336,10 @@ def _last_line(fault: Exception) -> str:
 
 def _share(config: Config, epoch: int) -> int:
     """Light steps of an epoch: an even share, after a head start (epoch -1) where there is a Transformer."""
-    start = round(config.light_steps * _HEAD_START) if config.fuses else 0
+    start = round(config.factor_steps * _HEAD_START) if config.fuses else 0
     if epoch < 0:
         return start
-    left = config.light_steps - start
+    left = config.factor_steps - start
     return left * (epoch + 1) // config.epochs - left * epoch // config.epochs
 
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from ...device import threads_for
 from ..inputs.interactions import SparseProduct, TrainingPairs
 from ..inputs.tokens import TokenBatch
-from ..models.cold_start import cold_weights
+from ..models.cold_start import cold_start_weights
 from ..models.factors import Factors, Vectors
 from ..models.fusion_transformer import FusionTransformer
 from ..models.heads import OrdinalHead, Scale, SquaredHead
 from ..settings.config import Config
 from .adam import Adam
-from .batches import FilmBatch, FilmBatches
+from .batches import ItemBatch, ItemBatches
 from .processes import ALONE, Ranks
 
 _LEAST_RATE = 0.02  # of the full learning rate, at the end
@@ -39,7 +39,7 @@ class SideInformation:
     """
 
     user: Tensor
-    film: Tensor
+    item: Tensor
     shown: Tensor
     tags: SparseProduct | None = None
 
@@ -66,14 +66,14 @@ class Member(nn.Module):
         self.factors = Factors(
             pairs,
             side.user,
-            side.film,
+            side.item,
             side.tags,
             dim=config.dim,
             user_ids=config.user_ids,
-            film_ids=config.film_ids,
+            item_ids=config.item_ids,
             histories=config.histories,
             user_power=config.l2_user_power,
-            film_power=config.l2_film_power,
+            item_power=config.l2_item_power,
             generator=torch.Generator().manual_seed(seed),
         )
         ratings = scale.mean + scale.unit * pairs.rating
@@ -98,14 +98,16 @@ class Member(nn.Module):
                     dropout=config.dropout,
                     token_drop=config.token_drop,
                 ).to(device)
-            self.content = torch.zeros(pairs.films, config.dim + 1, device=device)
+            self.content = torch.zeros(pairs.items, config.dim + 1, device=device)
         # in a tuple, or the module would take it for a second Transformer and save it twice
         self._reader: tuple[Any] = (
             torch.compile(self.transformer, dynamic=True) if config.compile else self.transformer,
         )
-        self.light = Adam([*self.factors.parameters(), *self.head.parameters()], config.light_rate, (0.9, 0.99))
-        self.heavy = (
-            Adam(self.transformer.parameters(), config.transformer_rate, (0.9, 0.999), config.weight_decay)
+        self.factor_optimiser = Adam(
+            [*self.factors.parameters(), *self.head.parameters()], config.factor_learning_rate, (0.9, 0.99)
+        )
+        self.transformer_optimiser = (
+            Adam(self.transformer.parameters(), config.transformer_learning_rate, (0.9, 0.999), config.weight_decay)
             if self.transformer is not None
             else None
         )
@@ -116,57 +118,59 @@ class Member(nn.Module):
         """Vectors of all users and films, content and histories included."""
         return self.factors.vectors(self.content)
 
-    def light_step(self, step: int, generator: torch.Generator) -> Tensor:
+    def factor_step(self, step: int, generator: torch.Generator) -> Tensor:
         """One full-batch step of the factors and the head; gives the (R,) scores it started from."""
-        steps = self.config.light_steps
-        rate = self.config.light_rate * min(1.0, (step + 1) / max(1, min(50, steps // 5)))
-        self.light.rate = rate * max(_LEAST_RATE, 1 - step / steps)
-        scores = self.factors.training_scores(self.content, self._kept_films(generator))
+        steps = self.config.factor_steps
+        rate = self.config.factor_learning_rate * min(1.0, (step + 1) / max(1, min(50, steps // 5)))
+        self.factor_optimiser.rate = rate * max(_LEAST_RATE, 1 - step / steps)
+        scores = self.factors.training_scores(self.content, self._kept_items(generator))
         losses = self.head.losses(scores, self.pairs.rating, self.pairs.user)
         penalty = self.factors.penalty(self.strengths) + self.config.l2_thresholds * self.head.penalty()
         loss = (losses.sum() + penalty) / len(self.pairs)
-        self.light.zero_grad()
+        self.factor_optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.light.step()
+        self.factor_optimiser.step()
         return scores.detach()
 
-    def learn_unrated_films(self) -> None:
+    def learn_unrated_items(self) -> None:
         """Find what side information and tags say of films without a training rating, where there are such films."""
-        wanted = self.config.cold_weights and bool((self.pairs.film_counts == 0).any())
-        if wanted and self.factors.film_side.shape[1] + self.factors.film_tags.columns:
-            strength = self.side.film.new_full(self.side.film.shape[1:], self.config.l2_cold_components)
+        wanted = self.config.cold_start_weights and bool((self.pairs.item_counts == 0).any())
+        if wanted and self.factors.item_features.shape[1] + self.factors.item_tags.columns:
+            strength = self.side.item.new_full(self.side.item.shape[1:], self.config.l2_cold_components)
             strength[: self.side.shown.shape[1]] = self.config.l2_cold_side  # genres and years come first
-            weights = cold_weights(self.factors, strength, self.config.l2_cold_tags)
+            weights = cold_start_weights(self.factors, strength, self.config.l2_cold_tags)
             self.factors.cold_side, self.factors.cold_tags = weights
 
     @torch.no_grad()
     def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What the Transformer trains against: scores (R,) without content, film by film, and users (U, D + 1)."""
-        keep = self._kept_films(generator)
-        scores = self.factors.training_scores(None, keep)[self.pairs.by_film]
+        keep = self._kept_items(generator)
+        scores = self.factors.training_scores(None, keep)[self.pairs.by_item]
         return scores, self.factors.vectors(None, keep).user
 
-    def heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float) -> Tensor:
+    def transformer_step(self, batch: ItemBatch, frozen: tuple[Tensor, Tensor], progress: float) -> Tensor:
         """One step of the Transformer on a batch of films; gives its loss for each rating. progress: 0 to 1.
 
         With several ranks the step is that of all their films together, and the loss this rank's part of it.
         """
-        if self.heavy is None:
+        if self.transformer_optimiser is None:
             raise ValueError("expected a model with a Transformer")
-        with threads_for(self._numbers(batch.tokens, batch.films)):
-            return self._heavy_step(batch, frozen, progress, self.heavy)
+        with threads_for(self._numbers(batch.tokens, batch.items)):
+            return self._transformer_step(batch, frozen, progress, self.transformer_optimiser)
 
-    def _heavy_step(self, batch: FilmBatch, frozen: tuple[Tensor, Tensor], progress: float, optimiser: Adam) -> Tensor:
+    def _transformer_step(
+        self, batch: ItemBatch, frozen: tuple[Tensor, Tensor], progress: float, optimiser: Adam
+    ) -> Tensor:
         scores, users = frozen
-        optimiser.rate = self.config.transformer_rate * _cosine(progress)
+        optimiser.rate = self.config.transformer_learning_rate * _cosine(progress)
         optimiser.zero_grad()
-        loss = torch.zeros((), device=batch.films.device)
-        if len(batch.films):  # the last batch may have fewer films than there are ranks
-            content = self._read(batch.tokens, batch.films)  # (B, D + 1)
+        loss = torch.zeros((), device=batch.items.device)
+        if len(batch.items):  # the last batch may have fewer films than there are ranks
+            content = self._read(batch.tokens, batch.items)  # (B, D + 1)
             told = scores[batch.pair] + self.factors.content_scores(
-                content, users, batch.films, batch.pair, batch.place
+                content, users, batch.items, batch.pair, batch.place
             )  # (K,)
-            rating, user = self.pairs.rating_by_film[batch.pair], self.pairs.user_by_film[batch.pair]
+            rating, user = self.pairs.rating_by_item[batch.pair], self.pairs.user_by_item[batch.pair]
             losses = self.head.losses(told, rating, user)
             loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(batch.ratings, 1)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -177,35 +181,35 @@ class Member(nn.Module):
         return loss.detach()
 
     @torch.no_grad()
-    def refresh_content(self, batches: FilmBatches) -> None:
+    def refresh_content(self, batches: ItemBatches) -> None:
         """Read every film once, without dropout, and hold its vectors still for the factors."""
         if self.transformer is None or self.content is None:
             return
         self.eval()
         content = torch.zeros_like(self.content)
-        for films, tokens in batches.everything():
-            if len(films):
-                with threads_for(self._numbers(tokens, films)):
-                    content[films] = self._read(tokens, films)
+        for items, tokens in batches.everything():
+            if len(items):
+                with threads_for(self._numbers(tokens, items)):
+                    content[items] = self._read(tokens, items)
         self.ranks.add_up([content])
         self.content = content
         self.train()
 
-    def _numbers(self, tokens: Mapping[str, TokenBatch], films: Tensor) -> int:
+    def _numbers(self, tokens: Mapping[str, TokenBatch], items: Tensor) -> int:
         """How many numbers the tokens of these films are to the Transformer."""
-        return len(films) * self.config.width * sum(batch.present.shape[1] for batch in tokens.values())
+        return len(items) * self.config.width * sum(batch.present.shape[1] for batch in tokens.values())
 
-    def _read(self, tokens: Mapping[str, TokenBatch], films: Tensor) -> Tensor:
-        device = films.device.type
+    def _read(self, tokens: Mapping[str, TokenBatch], items: Tensor) -> Tensor:
+        device = items.device.type
         low = self.config.precision == "bf16"
         with torch.autocast(device, torch.bfloat16, enabled=low):
-            vectors: Tensor = self._reader[0](tokens, self.side.shown[films])
+            vectors: Tensor = self._reader[0](tokens, self.side.shown[items])
         return vectors.float()
 
-    def _kept_films(self, generator: torch.Generator) -> Tensor | None:
-        if not self.config.film_drop:
+    def _kept_items(self, generator: torch.Generator) -> Tensor | None:
+        if not self.config.item_dropout:
             return None
-        drawn = torch.rand(self.pairs.films, generator=generator) >= self.config.film_drop
+        drawn = torch.rand(self.pairs.items, generator=generator) >= self.config.item_dropout
         return drawn.float().to(self.pairs.user.device)
 
 

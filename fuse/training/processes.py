@@ -36,9 +36,9 @@ class Ranks:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
-    def share(self, films: Any) -> Any:
+    def share(self, items: Any) -> Any:
         """This rank's part of a batch, (B,) to about (B / count,): every count-th film, so that lengths are alike."""
-        return films[self.rank :: self.count]
+        return items[self.rank :: self.count]
 
     def add_up(self, values: Iterable[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks, in one message."""
@@ -53,14 +53,14 @@ class Ranks:
                 at += value.numel()
 
     @torch.no_grad()
-    def follow_first(self, values: Iterable[Tensor]) -> None:
+    def copy_from_first(self, values: Iterable[Tensor]) -> None:
         """Replace each tensor by the first rank's, so that rounding never lets the ranks drift apart."""
         if self.count > 1:
             with _all_there():
                 for value in values:
                     dist.broadcast(value, 0)
 
-    def word_of_first(self, number: Number, device: torch.device) -> Number:
+    def broadcast_from_first(self, number: Number, device: torch.device) -> Number:
         """The first rank's number, or None where all have None: what decides when to stop is the same everywhere."""
         if self.count == 1 or number is None:
             return number

@@ -285,7 +285,7 @@ def test_a_refusal_stays_one_line_whatever_the_item_is_called(
 DEFECT = """
 import sys
 from cinefuse import cli
-from cinefuse.data import embeddings
+from cinefuse.data.embeddings import file as embeddings
 def defect(*_, **__):
     raise RuntimeError("a defect of ours")
 embeddings.EmbeddingFile.open = defect
@@ -309,8 +309,10 @@ STAGES_SERVER = """
 import importlib, json, os, signal, sys, time
 import transformers.models.bert.modeling_bert, transformers.models.vit.modeling_vit
 from cinefuse import cli
-from cinefuse.data import overview_screen, verify
-from cinefuse.extract import encoders, run
+from cinefuse.data.commands import cache_screen
+from cinefuse.data.embeddings import verification
+from cinefuse.extract.job import extraction
+from cinefuse.extract.models import encoders
 
 def stop_at(stage):
     module, _, path = stage.partition(":")
@@ -738,10 +740,10 @@ def test_an_interrupted_demo_can_be_run_again(run: Run, tmp_path: Path, monkeypa
     from cinefuse.data.embeddings import verification as verify
     from cinefuse.fuse.training.member import Member
 
-    quick = [*cli._DEMO_STUDY, "--set", "epochs=1", "--set", "light_steps=8"]
+    quick = [*cli._DEMO_STUDY, "--set", "epochs=1", "--set", "factor_steps=8"]
     monkeypatch.setattr(cli, "_DEMO_STUDY", quick)
     words = ("demo", "--out", tmp_path / "demo", *TINY_DEMO)
-    for owner, name in ((verify, "verify"), (Member, "heavy_step")):
+    for owner, name in ((verify, "verify"), (Member, "transformer_step")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupted)
             told = run(*words)

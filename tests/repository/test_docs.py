@@ -11,6 +11,7 @@ import pytest
 import typer.main
 
 from cinefuse.cli import app
+from cinefuse.tools import architecture
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,9 +59,6 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert not lost
 
 
-def test_the_readme_has_a_line_for_every_module() -> None:
-    tree = (ROOT / "README.md").read_text("utf-8").split("## Where things are")[1]
-    named = set(re.findall(r"\b[a-z_0-9]+\.py\b", tree))
-    modules = {file.name for part in ("data", "extract", "fuse") for file in (ROOT / part).rglob("*.py")}
-    assert modules - {"__init__.py"} - named == set()
-    assert named - modules - {"cli.py"} == set(), "named, but gone"
+def test_the_map_of_the_house_is_that_of_the_code() -> None:
+    page = architecture.PAGE.read_text("utf-8")
+    assert page == architecture.with_map(page), "run `python -m tools.architecture`"

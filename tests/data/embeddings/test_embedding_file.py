@@ -456,7 +456,7 @@ import os, runpy, sys
 from pathlib import Path
 import numpy as np
 here = runpy.run_path(sys.argv[1])
-from cinefuse.data import embeddings
+from cinefuse.data.embeddings import file as embeddings
 embeddings.reserve = os.ftruncate  # a sparse file: no disk space behind it
 items = 4000
 layout = here["LAYOUT"]("toy", "float16", 768, [197] * items, [here["OK"]] * items, text=False)

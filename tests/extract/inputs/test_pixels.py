@@ -22,10 +22,11 @@ from PIL import Image, ImageOps
 
 from cinefuse.data.embeddings.status import Reason
 from cinefuse.data.runtime.errors import BadInput
-from cinefuse.extract.inputs import pixels as images
+from cinefuse.extract.inputs import pixels, poster_files, poster_header
 from cinefuse.extract.inputs.pixels import decode_poster, poster_pixels
 from cinefuse.extract.inputs.poster_files import PosterLimits, PosterProblem, read_poster
 from cinefuse.extract.inputs.poster_header import checked_format
+from cinefuse.extract.models import preprocessing
 from cinefuse.extract.models.preprocessing import PixelRecipe
 
 LIMITS = PosterLimits()
@@ -349,7 +350,7 @@ def test_too_many_pixels_are_refused_before_a_decoder_sees_them(monkeypatch: pyt
     def never(_: bytes) -> None:
         raise AssertionError("a decoder was called")
 
-    monkeypatch.setattr(images, "_OPEN", dict.fromkeys(("JPEG", "PNG", "WEBP", "GIF"), never))
+    monkeypatch.setattr(pixels, "_OPEN", dict.fromkeys(("JPEG", "PNG", "WEBP", "GIF"), never))
     small = PosterLimits(max_pixels=40 * 60 - 1)
     for raw in (JPEG, PNG, WEBP, LOSSLESS, GIF, saved(picture(mode="RGBA"), "WEBP")):
         assert outcome(raw, limits=small) is Reason.TOO_MANY_PIXELS
@@ -466,7 +467,7 @@ def test_whatever_a_decoder_raises_is_a_broken_image(error: type[Exception], mon
     def fails(_: bytes) -> None:
         raise error("hostile bytes")
 
-    monkeypatch.setitem(images._OPEN, "JPEG", fails)
+    monkeypatch.setitem(pixels._OPEN, "JPEG", fails)
     assert outcome(JPEG) is Reason.BROKEN_IMAGE
 
 
@@ -822,8 +823,8 @@ def test_a_recipe_whose_posters_differ_in_size_has_no_output_size() -> None:
 
 
 def test_images_are_read_without_torch_or_transformers() -> None:
-    folder = Path(images.__file__).parent
-    trees = [ast.parse((folder / f"{name}.py").read_text()) for name in ("images", "poster", "poster_header", "recipe")]
+    modules = (pixels, poster_files, poster_header, preprocessing)
+    trees = [ast.parse(Path(str(module.__file__)).read_text()) for module in modules]
     tree = ast.Module([node for tree in trees for node in tree.body], [])
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]

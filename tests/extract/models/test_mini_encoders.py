@@ -183,9 +183,9 @@ def test_mini_has_no_revisions() -> None:
 
 
 def test_an_installation_without_them_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "MINI", "gone")
-    with pytest.raises(BadInput, match=r"^gone: this installation [^\n]*gone/image[^\n]*install it again[^\n]*$"):
-        ModelSource.resolve("gone", None, weights=False, modality="image")
+    monkeypatch.setattr(source_module, "mini_encoder", lambda modality: Path("gone", modality))
+    with pytest.raises(BadInput, match=r"^mini: this installation [^\n]*gone/image[^\n]*install it again[^\n]*$"):
+        ModelSource.resolve("mini", None, weights=False, modality="image")
 
 
 def test_extraction_by_name_and_by_path_make_the_same_rows(sample: Path, tmp_path: Path) -> None:

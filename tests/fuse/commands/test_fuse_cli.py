@@ -28,10 +28,10 @@ from cinefuse.fuse.settings.config import MEANINGS, PRESETS, Config
 HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
 TINY = tuple(
     word
-    for setting in ("light_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
+    for setting in ("factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
     for word in ("--set", setting)
 )
-LIGHT = ("--preset", "mf", "--set", "light_steps=10", "--set", "dim=4")
+LIGHT = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def test_a_finished_run_is_kept_by_resume_and_refused_without(run: Run, sample: 
 
 
 def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path, tmp_path: Path) -> None:
-    long, short = [[*LIGHT, "--set", "l2=0.01", "--set", f"light_steps={steps}"] for steps in (100, 1)]
+    long, short = [[*LIGHT, "--set", "l2=0.01", "--set", f"factor_steps={steps}"] for steps in (100, 1)]
     assert run("fuse", sample, tmp_path / "long", *long).code == 0
     assert run("fuse", sample, tmp_path / "cold", *short).code == 0
     assert run("fuse", sample, tmp_path / "warm", *short, "--warm-start", tmp_path / "long").code == 0
@@ -486,7 +486,8 @@ SERVER = """
 import importlib, json, os, signal, sys, time
 import torch
 from cinefuse import cli
-from cinefuse.fuse import repeat, result_screen, run, study, warm
+from cinefuse.fuse.commands import training_screen
+from cinefuse.fuse.runs import repeat, run, study, warm_start
 
 def stop_at(stage):
     module, _, path = stage.partition(":")
@@ -587,11 +588,11 @@ def assert_equal_runs(one: Path, other: Path) -> None:
 STAGES = {
     "joining": "cinefuse.fuse.runs.train:join",
     "splitting": "cinefuse.fuse.runs.train:split_ratings",
-    "gathering": "cinefuse.fuse.runs.train:gather_material",
-    "the first pass": "cinefuse.fuse.training.member:Member.heavy_step",
-    "light steps": "cinefuse.fuse.training.member:Member.light_step#12",
+    "gathering": "cinefuse.fuse.runs.train:load_training_data",
+    "the first pass": "cinefuse.fuse.training.member:Member.transformer_step",
+    "light steps": "cinefuse.fuse.training.member:Member.factor_step#12",
     "saving": "cinefuse.fuse.training.loop:save_state",
-    "the second fit": "cinefuse.fuse.training.member:Member.heavy_step#5",
+    "the second fit": "cinefuse.fuse.training.member:Member.transformer_step#5",
     "saving a finished fit": "cinefuse.fuse.training.loop:save_state#4",
     "serving": "cinefuse.fuse.runs.train:_served",
     "testing": "cinefuse.fuse.runs.train:_tested",
@@ -647,7 +648,7 @@ def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: Server, sample: Pa
 
 
 def test_ctrl_c_during_a_study_says_to_run_it_again(server: Server, sample: Path, cache: Path, tmp_path: Path) -> None:
-    words = ["study", sample, cache, tmp_path / "study", "--models", "bias,mf", "--set", "light_steps=10"]
+    words = ["study", sample, cache, tmp_path / "study", "--models", "bias,mf", "--set", "factor_steps=10"]
     process = server.start(*words, stage="cinefuse.fuse.runs.train:join#2")
     assert server.line() == "reached"
     os.kill(process, signal.SIGINT)

@@ -37,7 +37,7 @@ KINDS = {
 
 
 def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
-    config = preset("mf").with_settings(["light_steps=40", "epochs=2", *settings])
+    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", *settings])
     return fuse(dataset, None, out, config, split=split)
 
 
@@ -74,21 +74,21 @@ def plain_ranking(dataset: Path, run: Run, k: int, liked: float) -> dict[int, tu
     """NDCG@k and recall@k of each user with a liked test film, film by film from the tables on disk."""
     split, recommender = run.split, run.recommender
     seen: dict[int, set[int]] = {}
-    for user, film in (
+    for user, item in (
         rows(dataset, np.concatenate([split.train, split.validation])).select("user_id", "item_id").rows()
     ):
-        seen.setdefault(user, set()).add(film)
+        seen.setdefault(user, set()).add(item)
     relevant: dict[int, set[int]] = {}
-    for user, film, rating in rows(dataset, split.test).select("user_id", "item_id", "rating").rows():
+    for user, item, rating in rows(dataset, split.test).select("user_id", "item_id", "rating").rows():
         if rating >= liked:
-            relevant.setdefault(user, set()).add(film)
-    films = recommender.item_ids.tolist()
+            relevant.setdefault(user, set()).add(item)
+    items = recommender.item_ids.tolist()
     found = {}
     for user, wanted in relevant.items():
         number = recommender.user_numbers([user])
-        predicted = dict(zip(films, recommender.all_ratings(number)[0].tolist(), strict=True))
-        order = sorted((f for f in films if f not in seen.get(user, set())), key=lambda f: -predicted[f])[:k]
-        gain = sum(1 / math.log2(place + 2) for place, film in enumerate(order) if film in wanted)
+        predicted = dict(zip(items, recommender.all_ratings(number)[0].tolist(), strict=True))
+        order = sorted((f for f in items if f not in seen.get(user, set())), key=lambda f: -predicted[f])[:k]
+        gain = sum(1 / math.log2(place + 2) for place, item in enumerate(order) if item in wanted)
         best = sum(1 / math.log2(place + 2) for place in range(min(k, len(wanted))))
         found[user] = gain / best, len(wanted & set(order)) / len(wanted)
     return found
@@ -96,7 +96,7 @@ def plain_ranking(dataset: Path, run: Run, k: int, liked: float) -> dict[int, tu
 
 @pytest.mark.parametrize("k", [1, 5, 100])
 @pytest.mark.parametrize("kind", KINDS)
-def test_rank_among_all_unseen_films_is_what_a_reader_works_out(
+def test_rank_among_all_unseen_items_is_what_a_reader_works_out(
     kind: str, k: int, runs: dict[str, Run], crowd: Path
 ) -> None:
     # no prediction of these runs is clamped, and no two are equal: by rating and by score is one order
@@ -164,7 +164,7 @@ def test_errors_by_popularity_count_training_ratings(runs: dict[str, Run], crowd
     run = runs["squared"]
     split = run.split
     training, test = rows(crowd, np.concatenate([split.train, split.validation])), rows(crowd, split.test)
-    for table, column in ((evaluate(run, draws=1).by_film, "item_id"), (evaluate(run, draws=1).by_user, "user_id")):
+    for table, column in ((evaluate(run, draws=1).by_item, "item_id"), (evaluate(run, draws=1).by_user, "user_id")):
         counts = Counter(training[column].to_list())
         bands = Counter(
             "unseen" if n == 0 else "1-4" if n < 5 else "5-19" if n < 20 else "20+"
@@ -181,14 +181,14 @@ def test_whom_training_never_saw_is_counted(split: str, side: str, crowd: Path, 
     listed = pl.read_parquet(crowd / "ratings.parquet")["item_id" if side == "films" else "user_id"].n_unique()
     held_out = int(0.2 * listed)
     if side == "films":
-        assert (found.unseen_films, found.of_unseen_films) == (found.test_films, test) == (held_out, test)
+        assert (found.unrated_items, found.of_unseen_items) == (found.test_items, test) == (held_out, test)
         assert (found.unseen_users, found.of_unseen_users) == (0, 0)
     else:
         assert (found.unseen_users, found.of_unseen_users) == (found.test_users, test) == (held_out, test)
-        assert (found.unseen_films, found.of_unseen_films) == (0, 0)
+        assert (found.unrated_items, found.of_unseen_items) == (0, 0)
 
 
-def test_a_test_film_that_training_saw_too_is_not_ranked(own_run: Run, crowd: Path) -> None:
+def test_a_test_item_that_training_saw_too_is_not_ranked(own_run: Run, crowd: Path) -> None:
     before = evaluate(own_run, draws=1)
     file = own_run.folder / "predictions.parquet"
     twice = rows(crowd, own_run.split.train[:30]).select(
@@ -211,7 +211,7 @@ def test_an_evaluation_is_json_with_nothing_that_json_lacks(runs: dict[str, Run]
     found = evaluate(runs["squared"], liked=6, draws=20)
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert told["rmse"] == {"value": found.rmse.value, "low": found.rmse.low, "high": found.rmse.high}
-    assert [band["band"] for band in told["by_film"]] == ["unseen", "1-4", "5-19", "20+"]
+    assert [band["band"] for band in told["by_item"]] == ["unseen", "1-4", "5-19", "20+"]
     assert (told["name"], told["preset"], told["split"]) == ("squared", "mf", "random:0.2")
     assert set(told) == set(vars(found))
 
@@ -219,17 +219,17 @@ def test_an_evaluation_is_json_with_nothing_that_json_lacks(runs: dict[str, Run]
 def small(folder: Path, pairs: list[tuple[int, int, float]]) -> Path:
     folder.mkdir()
     Description("made by a test").write(folder)
-    ids = pl.Series("item_id", sorted({film for _, film, _ in pairs}))
+    ids = pl.Series("item_id", sorted({item for _, item, _ in pairs}))
     nothing = {name: pl.Series([None] * len(ids), dtype=kind) for name, kind in ITEM_COLUMNS.items()}
-    films = pl.DataFrame({**nothing, "item_id": ids, "title": [""] * len(ids)})
-    films.write_parquet(folder / "items.parquet")
+    items = pl.DataFrame({**nothing, "item_id": ids, "title": [""] * len(ids)})
+    items.write_parquet(folder / "items.parquet")
     schema = {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float32}
     pl.DataFrame(pairs, schema=schema, orient="row").write_parquet(folder / "ratings.parquet")
     return folder
 
 
 def test_one_user_has_errors_without_an_interval(tmp_path: Path) -> None:
-    dataset = small(tmp_path / "one", [(7, film, float(1 + film % 5)) for film in range(20)])
+    dataset = small(tmp_path / "one", [(7, item, float(1 + item % 5)) for item in range(20)])
     run = trained(dataset, tmp_path / "run")
     found = evaluate(run)
     assert math.isnan(found.rmse.low)
@@ -241,10 +241,10 @@ def test_one_user_has_errors_without_an_interval(tmp_path: Path) -> None:
     assert "no interval: one user only" in on_screen(lambda console: show_evaluation(found, console))
 
 
-def test_one_film_can_be_evaluated(tmp_path: Path) -> None:
+def test_one_item_can_be_evaluated(tmp_path: Path) -> None:
     dataset = small(tmp_path / "one", [(user, 3, float(1 + user % 5)) for user in range(20)])
     found = evaluate(trained(dataset, tmp_path / "run"), k=10)
-    assert (found.test_films, found.test_users) == (1, 4)
+    assert (found.test_items, found.test_users) == (1, 4)
     assert (found.ndcg, found.recall) == (1, 1)
 
 

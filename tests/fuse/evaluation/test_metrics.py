@@ -219,7 +219,7 @@ def band_by_hand(count: int) -> str:
 
 @thorough
 @given(rated)
-def test_every_rating_is_in_the_one_band_of_its_film(rows: list[tuple[Any, ...]]) -> None:
+def test_every_rating_is_in_the_one_band_of_its_item(rows: list[tuple[Any, ...]]) -> None:
     rating, prediction, counts, _ = columns(rows)
     table = by_popularity(rating, prediction, counts)
     assert table.columns == ["band", "ratings", "rmse", "mae"]

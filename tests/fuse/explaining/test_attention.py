@@ -105,7 +105,7 @@ def test_every_place_of_the_sequence_is_what_its_name_says(names: tuple[str, ...
         assert torch.equal(x[0, places["separator"]][0], model.separator)
 
 
-SMALL = ["width=16", "attention_heads=2", "epochs=1", "light_steps=8", "precision=fp32", "validation=0"]
+SMALL = ["width=16", "attention_heads=2", "epochs=1", "factor_steps=8", "precision=fp32", "validation=0"]
 
 
 def trained(dataset: Path, file: Path, out: Path, *settings: str) -> Run:
@@ -179,7 +179,7 @@ def test_what_is_absent_is_told_and_its_share_lies_on_the_absent_token(
 
 
 def test_a_run_without_a_transformer_has_no_attention(sample: Path, tmp_path: Path) -> None:
-    config = preset("mf").with_settings(["light_steps=5", "epochs=1"])
+    config = preset("mf").with_settings(["factor_steps=5", "epochs=1"])
     assert film_attention(fuse(sample, None, tmp_path / "mf", config), 1) is None
 
 

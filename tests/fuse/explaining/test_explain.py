@@ -35,7 +35,7 @@ from cinefuse.fuse.explaining.png import card, film_pictures
 from cinefuse.fuse.explaining.reading import Reading
 from cinefuse.fuse.inputs.components import Components, components_wanted, mean_tokens
 from cinefuse.fuse.inputs.join import join
-from cinefuse.fuse.inputs.training_data import gather_material
+from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
 from cinefuse.fuse.settings.config import preset
@@ -46,15 +46,15 @@ HOSTILE_TITLE = '<script>alert("title")</script> & \x1b[31mred\u202e'
 HOSTILE_PLOT = "</p><img src=x onerror=alert(1)> <b>bold</b> & a ship, a captain's \"end\"; don't ask {{ 7 * 7 }}"
 FILM, USER = 3, 5  # by number; the film has poster and plot, and a hostile title
 
-SMALL = ["width=16", "attention_heads=2", "epochs=2", "light_steps=20", "precision=fp32"]
-SMALL += ["batch_films=4", "transformer_rate=0.01", "l2_content=1"]  # enough to say something
+SMALL = ["width=16", "attention_heads=2", "epochs=2", "factor_steps=20", "precision=fp32"]
+SMALL += ["batch_items=4", "transformer_learning_rate=0.01", "l2_content=1"]  # enough to say something
 # of weights so weakly held that hiding a component is seen, also on a film that nobody has rated
-COMPONENTS = ["plot_components=6", "poster_components=4", "dim=8", "l2_cold_components=300"]
+COMPONENTS = ["text_components=6", "image_components=4", "dim=8", "l2_cold_components=300"]
 KINDS: dict[str, tuple[str, list[str]]] = {
     "tokens": ("paper", [*SMALL, "layers=2"]),
     "pooled": ("paper", [*SMALL, "layers=1", "pool_patches=2"]),
     "cls": ("paper", [*SMALL, "layers=1", "level=cls"]),
-    "components": ("best", ["epochs=1", "light_steps=12", *COMPONENTS]),
+    "components": ("best", ["epochs=1", "factor_steps=12", *COMPONENTS]),
     "both": ("best", [*SMALL, "layers=1", *COMPONENTS]),
 }
 TRANSFORMERS = ("tokens", "pooled", "cls", "both")
@@ -150,8 +150,8 @@ def predicted_over(run: Run, dataset: Path, embeddings: Path, film: int) -> np.n
     """(U,) what the run's own members predict of a film when they read another embedding file."""
     other = EmbeddingFile.open(embeddings)
     joined = join(dataset, other)
-    material = gather_material(dataset, joined, other, run.split, run.config, torch.device("cpu"))
-    training = Training(run.config, material)
+    training_data = load_training_data(dataset, joined, other, run.split, run.config, torch.device("cpu"))
+    training = Training(run.config, training_data)
     users = torch.arange(len(joined.user_ids))
     each = []
     for fit in training.fits()[-run.config.members :]:
@@ -219,12 +219,12 @@ def test_components_are_the_runs_own_and_without_words_those_of_a_shorter_plot(r
     for name, told in reading.components.items():
         modality = reading.embeddings[name]
         means = mean_tokens(modality, reading.rows)
-        of_films = Components.of(means, *components_wanted(reading.config)[name]).of_films(means)
+        of_items = Components.of(means, *components_wanted(reading.config)[name]).of_items(means)
         for film in range(len(reading.catalog)):
             if reading.has(film, name):
                 tokens = modality.read_tokens(int(reading.rows[film]))
                 whole, nothing = components_without(told, tokens, [np.zeros(0, np.int64), np.arange(len(tokens))])
-                np.testing.assert_allclose(whole, of_films[film], atol=2e-5)
+                np.testing.assert_allclose(whole, of_items[film], atol=2e-5)
                 assert not nothing.any()
                 if len(tokens) > 2:
                     [shorter] = components_without(told, tokens, [np.array([1])])
@@ -256,7 +256,7 @@ def test_parts_are_told_where_the_model_is_told_parts(kind: str, explained: dict
 
 
 def test_a_run_that_reads_neither_says_so_and_nothing_changes(dataset: Path, place: Path) -> None:
-    run = fuse(dataset, None, place / "bias", preset("bias").with_settings(["light_steps=20", "epochs=1"]))
+    run = fuse(dataset, None, place / "bias", preset("bias").with_settings(["factor_steps=20", "epochs=1"]))
     e = explain(run, [item_of(run, FILM)])[0]
     assert e.attention is None
     assert e.shown == "nothing"

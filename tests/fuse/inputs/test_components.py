@@ -47,10 +47,10 @@ def drawn(count: int, seed: int = 0, width: int = 6) -> list[np.ndarray | None]:
 
 def principal_components(modality: Modality, rows: np.ndarray, count: int) -> np.ndarray:
     means = mean_tokens(modality, rows)
-    return Components.of(means, count, deviation=0.25).of_films(means)
+    return Components.of(means, count, deviation=0.25).of_items(means)
 
 
-def test_films_without_an_embedding_have_no_components(tmp_path: Path) -> None:
+def test_items_without_an_embedding_have_no_components(tmp_path: Path) -> None:
     contents = drawn(8)
     contents[3] = None
     rows = np.array([0, 1, 2, 3, -1, 4, 5, 6, 7])
@@ -66,14 +66,14 @@ def test_components_are_centred_uncorrelated_and_of_deviation_one_quarter(tmp_pa
     np.testing.assert_allclose(found.T @ found / 30, np.eye(4) / 16, atol=1e-5)
 
 
-def test_films_of_like_content_have_like_components(tmp_path: Path) -> None:
+def test_items_of_like_content_have_like_components(tmp_path: Path) -> None:
     contents = drawn(20)
     contents[7] = contents[2]
     found = principal_components(modality_of(tmp_path / "films.h5", contents), np.arange(20), 5)
     np.testing.assert_allclose(found[7], found[2], atol=1e-6)
 
 
-def test_a_film_of_a_cls_alone_is_read_by_it(tmp_path: Path) -> None:
+def test_a_item_of_a_cls_alone_is_read_by_it(tmp_path: Path) -> None:
     contents = [content[:1] for content in drawn(10) if content is not None]
     assert principal_components(modality_of(tmp_path / "films.h5", list(contents)), np.arange(10), 3).any(1).all()
 
@@ -89,35 +89,35 @@ def test_directions_without_variance_give_nothing_instead_of_scaled_up_rounding(
 
 
 @pytest.mark.parametrize("present", [0, 1])
-def test_fewer_than_two_films_have_no_components(tmp_path: Path, present: int) -> None:
+def test_fewer_than_two_items_have_no_components(tmp_path: Path, present: int) -> None:
     modality = modality_of(tmp_path / "films.h5", drawn(3))
     rows = np.array([0, -1, -1]) if present else np.array([-1, -1, -1])
     assert not principal_components(modality, rows, 2).any()
 
 
-def test_more_components_than_films_can_have_are_filled_with_nothing(tmp_path: Path) -> None:
+def test_more_components_than_items_can_have_are_filled_with_nothing(tmp_path: Path) -> None:
     found = principal_components(modality_of(tmp_path / "films.h5", drawn(4)), np.arange(4), 10)
     assert found.shape == (4, 10)
     assert not found[:, 3:].any()
 
 
-def test_the_sign_of_a_component_does_not_depend_on_the_order_of_the_films(tmp_path: Path) -> None:
+def test_the_sign_of_a_component_does_not_depend_on_the_order_of_the_items(tmp_path: Path) -> None:
     modality = modality_of(tmp_path / "films.h5", drawn(30))
     order = np.random.default_rng(1).permutation(30)
     found = principal_components(modality, np.arange(30), 5)
     np.testing.assert_allclose(principal_components(modality, order, 5), found[order], atol=1e-4)
 
 
-def test_one_more_film_does_not_turn_the_components_of_the_others_around(tmp_path: Path) -> None:
+def test_one_more_item_does_not_turn_the_components_of_the_others_around(tmp_path: Path) -> None:
     chance = np.random.default_rng(3)
     contents: list[np.ndarray | None] = [  # variances far apart, as those of embeddings are
         chance.standard_normal((3, 6), np.float32) * np.float32([9, 5, 3, 1.5, 0.7, 0.3]) for _ in range(60)
     ]
     modality = modality_of(tmp_path / "films.h5", contents)
-    for films_before in range(40, 60):
-        before = principal_components(modality, np.arange(films_before), 3)
-        after = principal_components(modality, np.arange(films_before + 1), 3)[:-1]
-        assert ((before * after).sum(0) > 0).all(), films_before
+    for items_before in range(40, 60):
+        before = principal_components(modality, np.arange(items_before), 3)
+        after = principal_components(modality, np.arange(items_before + 1), 3)[:-1]
+        assert ((before * after).sum(0) > 0).all(), items_before
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -142,13 +142,13 @@ def test_a_run_gets_back_the_components_it_kept_of_what_it_reads(tmp_path: Path)
         name: Components(chance.random(6, np.float32), chance.random((6, 3), np.float32)) for name in ("image", "text")
     }
     save_components(tmp_path, kept)
-    config = replace(preset("best"), plot_components=3, poster_components=3)
+    config = replace(preset("best"), text_components=3, image_components=3)
     found = load_components(tmp_path, config)
     assert list(found) == ["text", "image"]  # the order of the columns of side information
     for name, one in found.items():
         assert np.array_equal(one.middle, kept[name].middle)
         assert np.array_equal(one.directions, kept[name].directions)
-    assert list(load_components(tmp_path, replace(config, poster_components=0))) == ["text"]
+    assert list(load_components(tmp_path, replace(config, image_components=0))) == ["text"]
     assert list(load_components(tmp_path, replace(config, modalities="image"))) == ["image"]
     assert load_components(tmp_path / "nowhere", replace(config, modalities="none")) == {}
 

@@ -13,15 +13,15 @@ from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, int]]]:
     """Numbers of users and films, and some distinct pairs of them in any order."""
-    users, films = draw(st.integers(1, 6)), draw(st.integers(1, 6))
-    all_pairs = [(u, f) for u in range(users) for f in range(films)]
-    return users, films, draw(st.lists(st.sampled_from(all_pairs), min_size=1, unique=True))
+    users, items = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    all_pairs = [(u, f) for u in range(users) for f in range(items)]
+    return users, items, draw(st.lists(st.sampled_from(all_pairs), min_size=1, unique=True))
 
 
-def pairs_of(users: int, films: int, listed: list[tuple[int, int]], seed: int = 0) -> TrainingPairs:
-    user, film = torch.tensor(listed).T
+def pairs_of(users: int, items: int, listed: list[tuple[int, int]], seed: int = 0) -> TrainingPairs:
+    user, item = torch.tensor(listed).T
     rating = torch.randn(len(listed), generator=torch.Generator().manual_seed(seed))
-    return TrainingPairs.sorted(user, film, rating, users=users, films=films)
+    return TrainingPairs.sorted(user, item, rating, users=users, items=items)
 
 
 def some_pairs() -> TrainingPairs:
@@ -35,21 +35,21 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 @settings(deadline=None)
 @given(tables())
 def test_sorting_loses_and_invents_no_rating(table: tuple[int, int, list[tuple[int, int]]]) -> None:
-    users, films, listed = table
+    users, items, listed = table
     rating = torch.arange(len(listed), dtype=torch.float32)
-    user, film = torch.tensor(listed).T
-    pairs = TrainingPairs.sorted(user, film, rating, users=users, films=films)
+    user, item = torch.tensor(listed).T
+    pairs = TrainingPairs.sorted(user, item, rating, users=users, items=items)
     given_ratings = {pair: float(value) for pair, value in zip(listed, rating, strict=True)}
-    assert list(zip(pairs.user.tolist(), pairs.film.tolist(), strict=True)) == sorted(listed)
+    assert list(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)) == sorted(listed)
     assert pairs.rating.tolist() == [given_ratings[pair] for pair in sorted(listed)]
     for number in range(users):
         own = slice(pairs.user_offsets[number], pairs.user_offsets[number + 1])
         assert set(pairs.user[own].tolist()) <= {number}
-    for number in range(films):
-        own = pairs.by_film[pairs.film_offsets[number] : pairs.film_offsets[number + 1]]
-        assert set(pairs.film[own].tolist()) <= {number}
-    assert sorted(pairs.by_film.tolist()) == list(range(len(listed)))
-    assert pairs.user_counts.sum() == pairs.film_counts.sum() == len(pairs) == len(listed)
+    for number in range(items):
+        own = pairs.by_item[pairs.item_offsets[number] : pairs.item_offsets[number + 1]]
+        assert set(pairs.item[own].tolist()) <= {number}
+    assert sorted(pairs.by_item.tolist()) == list(range(len(listed)))
+    assert pairs.user_counts.sum() == pairs.item_counts.sum() == len(pairs) == len(listed)
 
 
 def test_a_pair_given_twice_is_refused() -> None:
@@ -57,67 +57,67 @@ def test_a_pair_given_twice_is_refused() -> None:
         pairs_of(3, 3, [(0, 1), (2, 2), (0, 1)])
 
 
-def test_pairs_that_share_a_user_or_a_film_are_not_taken_for_doubles() -> None:
+def test_pairs_that_share_a_user_or_a_item_are_not_taken_for_doubles() -> None:
     assert len(pairs_of(2, 2, [(0, 0), (0, 1), (1, 0), (1, 1)])) == 4
 
 
 @settings(deadline=None)
 @given(tables())
 def test_both_matrices_hold_the_values_at_the_pairs(table: tuple[int, int, list[tuple[int, int]]]) -> None:
-    users, films, listed = table
-    pairs = pairs_of(users, films, listed)
+    users, items, listed = table
+    pairs = pairs_of(users, items, listed)
     values = torch.arange(1.0, len(pairs) + 1)
-    expected = torch.zeros(users, films)
-    expected[pairs.user, pairs.film] = values
+    expected = torch.zeros(users, items)
+    expected[pairs.user, pairs.item] = values
     assert torch.equal(pairs.by_user_matrix(values).to_dense(), expected)
-    assert torch.equal(pairs.by_film_matrix(values).to_dense(), expected.T)
+    assert torch.equal(pairs.by_item_matrix(values).to_dense(), expected.T)
 
 
 @settings(deadline=None, max_examples=30)
 @given(tables(), st.integers(0, 4))
 def test_pair_dots_are_the_rows_dot_products(table: tuple[int, int, list[tuple[int, int]]], width: int) -> None:
-    users, films, listed = table
-    pairs = pairs_of(users, films, listed)
-    user, film = normal(users, width), normal(films, width, seed=1)
-    torch.testing.assert_close(pairs.dots(user, film), (user @ film.T)[pairs.user, pairs.film])
+    users, items, listed = table
+    pairs = pairs_of(users, items, listed)
+    user, item = normal(users, width), normal(items, width, seed=1)
+    torch.testing.assert_close(pairs.dots(user, item), (user @ item.T)[pairs.user, pairs.item])
 
 
 def test_gradients_of_pair_dots_equal_autograds() -> None:
     pairs = some_pairs()
-    user, film = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda u, f: pairs.dots(u, f), (user, film))
+    user, item = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda u, f: pairs.dots(u, f), (user, item))
 
 
 def test_gradients_of_a_sparse_product_equal_autograds() -> None:
     pairs, values = some_pairs(), normal(7, seed=2)
-    product = SparseProduct(pairs.by_user_matrix(values), pairs.by_film_matrix(values))
+    product = SparseProduct(pairs.by_user_matrix(values), pairs.by_item_matrix(values))
     assert torch.autograd.gradcheck(lambda dense: product @ dense, (normal(5, 3).requires_grad_(),))
     torch.testing.assert_close(product @ normal(5, 3), pairs.by_user_matrix(values).to_dense() @ normal(5, 3))
 
 
 def test_a_gradient_that_arrives_expanded_is_taken_as_it_is() -> None:
     pairs = some_pairs()
-    user, film = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
-    pairs.dots(user, film).sum().backward()  # the gradient of a sum is one number, expanded
-    dense_user, dense_film = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
-    (dense_user @ dense_film.T)[pairs.user, pairs.film].sum().backward()
+    user, item = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
+    pairs.dots(user, item).sum().backward()  # the gradient of a sum is one number, expanded
+    dense_user, dense_item = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
+    (dense_user @ dense_item.T)[pairs.user, pairs.item].sum().backward()
     torch.testing.assert_close(user.grad, dense_user.grad)
-    torch.testing.assert_close(film.grad, dense_film.grad)
+    torch.testing.assert_close(item.grad, dense_item.grad)
 
 
 def test_means_are_drawn_to_nothing_by_imagined_ratings() -> None:
     pairs = pairs_of(3, 2, [(0, 0), (0, 1), (1, 0)])
-    by_user, by_film = pairs.means(prior=5.0)
+    by_user, by_item = pairs.means(prior=5.0)
     first, second, third = pairs.rating.tolist()
     torch.testing.assert_close(by_user, torch.tensor([(first + second) / 7, third / 6, 0.0]))
-    torch.testing.assert_close(by_film, torch.tensor([(first + third) / 7, second / 6]))
+    torch.testing.assert_close(by_item, torch.tensor([(first + third) / 7, second / 6]))
 
 
 def test_pairs_moved_to_a_device_are_the_same_pairs() -> None:
     pairs = some_pairs()
     moved = pairs.to(torch.device("cpu"))
-    assert (moved.users, moved.films) == (pairs.users, pairs.films)
-    for name in ("user", "film", "rating", "user_offsets", "film_offsets", "by_film"):
+    assert (moved.users, moved.items) == (pairs.users, pairs.items)
+    for name in ("user", "item", "rating", "user_offsets", "item_offsets", "by_item"):
         assert torch.equal(getattr(moved, name), getattr(pairs, name))
 
 

@@ -45,7 +45,7 @@ def catalogue(folder: Path, ids: list[Any]) -> Path:
     pl.DataFrame(
         {
             "item_id": pl.Series(ids, dtype=pl.Int64 if isinstance(ids[0], int) else pl.String),
-            "title": pl.Series([f"Film {film}" for film in ids]),
+            "title": pl.Series([f"Film {item}" for item in ids]),
             "year": pl.Series([1990] * len(ids), dtype=pl.Int32),
             "genres": pl.Series([["Drama"]] * len(ids), dtype=pl.List(pl.String)),
             "text": ["A plot."] * len(ids),
@@ -67,19 +67,19 @@ def rated(folder: Path, **columns: Any) -> Path:
 def embedded(path: Path, ids: list[Any], states: dict[str, list[Status]]) -> EmbeddingFile:
     """An embedding file of these films, each in the given state."""
     layouts = {}
-    for name, of_films in states.items():
-        lengths = [2 * HAS[state] for state in of_films]
-        layouts[name] = LAYOUT("toy", "float16", 2, lengths, [(s, Reason.NONE) for s in of_films], text=name == "text")
+    for name, of_items in states.items():
+        lengths = [2 * HAS[state] for state in of_items]
+        layouts[name] = LAYOUT("toy", "float16", 2, lengths, [(s, Reason.NONE) for s in of_items], text=name == "text")
     with EmbeddingFile.create(path, np.array(ids), layouts, {}) as file, RowWriter(file) as writer:
-        for name, of_films in states.items():
-            for row, state in enumerate(of_films):
+        for name, of_items in states.items():
+            for row, state in enumerate(of_items):
                 content = np.ones((3, 2), np.float16) if HAS[state] else nan((1, 2), "float16")
                 writer.write(name, row, content[0], content[1:], state, Reason.NONE)
     return EmbeddingFile.open(path)
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> Path:
+def items(tmp_path: Path) -> Path:
     """A dataset of the films 1, 2 and 3, without ratings."""
     return catalogue(tmp_path / "dataset", [1, 2, 3])
 
@@ -88,7 +88,7 @@ def films(tmp_path: Path) -> Path:
 class Case:
     """A dataset and an embedding file, as plain lists."""
 
-    films: list[Any]
+    items: list[Any]
     ratings: list[tuple[Any, Any, float, int | None]]
     dated: bool
     users: list[Any] | None
@@ -99,7 +99,7 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     identify: Callable[[int], Any] = draw(st.sampled_from([lambda n: n * 7 - 30, lambda n: f"tt{n}é"]))
-    films = [identify(n) for n in draw(st.permutations(range(8)))][: draw(st.integers(1, 8))]
+    items = [identify(n) for n in draw(st.permutations(range(8)))][: draw(st.integers(1, 8))]
     rating = st.tuples(
         st.integers(0, 3).map(identify),
         st.integers(0, 8).map(identify),
@@ -111,7 +111,7 @@ def cases(draw: st.DrawFn) -> Case:
     modalities = draw(st.sampled_from([None, ("text",), ("image",), ("text", "image")]))
     states = modalities and {name: [draw(st.sampled_from(sorted(HAS))) for _ in in_file] for name in modalities}
     users = draw(st.one_of(st.none(), st.lists(st.integers(2, 6).map(identify), unique=True)))
-    return Case(films, ratings, draw(st.booleans()), users, in_file, states or None)
+    return Case(items, ratings, draw(st.booleans()), users, in_file, states or None)
 
 
 @dataclass
@@ -126,20 +126,20 @@ class Expected:
 
 
 def worked_out(case: Case, missing: str, duplicates: str) -> Expected:
-    has = {name: dict.fromkeys(case.films, False) for name in ("text", "image")}
+    has = {name: dict.fromkeys(case.items, False) for name in ("text", "image")}
     for name, states in (case.states or {}).items():
-        for film, state in zip(case.in_file, states, strict=True):
-            if film in case.films:
-                has[name][film] = HAS[state]
+        for item, state in zip(case.in_file, states, strict=True):
+            if item in case.items:
+                has[name][item] = HAS[state]
     expected = Expected([], [], [], [], has)
     groups: dict[tuple[Any, Any], list[int]] = {}
-    for row, (user, film, _, _) in enumerate(case.ratings):
-        if film not in case.films:
+    for row, (user, item, _, _) in enumerate(case.ratings):
+        if item not in case.items:
             expected.unknown.append(row)
-        elif missing == "drop" and not all(has[name][film] for name in case.states or {}):
+        elif missing == "drop" and not all(has[name][item] for name in case.states or {}):
             expected.unembedded.append(row)
         else:
-            groups.setdefault((user, film), []).append(row)
+            groups.setdefault((user, item), []).append(row)
 
     def age(row: int) -> tuple[float, int]:
         when = case.ratings[row][3] if case.dated else None
@@ -155,7 +155,7 @@ def worked_out(case: Case, missing: str, duplicates: str) -> Expected:
 
 
 def joined(case: Case, folder: Path, missing: str, duplicates: str) -> Joined:
-    catalogue(folder, case.films)
+    catalogue(folder, case.items)
     users, items, ratings, when = (list(column) for column in zip(*case.ratings, strict=True))
     stamps = pl.Series(when, dtype=pl.Int64) if case.dated else None
     rated(folder, user_id=users, item_id=items, rating=ratings, timestamp=stamps)
@@ -174,7 +174,7 @@ def test_every_rating_is_kept_once_or_dropped_for_one_reason_as_worked_out_by_ha
 ) -> None:
     expected = worked_out(case, missing, duplicates)
     with tempfile.TemporaryDirectory() as folder:
-        strangers = case.states and not set(case.in_file) & set(case.films)
+        strangers = case.states and not set(case.in_file) & set(case.items)
         if strangers or not expected.kept:
             with pytest.raises(BadInput):
                 joined(case, Path(folder), missing, duplicates)
@@ -184,11 +184,11 @@ def test_every_rating_is_kept_once_or_dropped_for_one_reason_as_worked_out_by_ha
     assert result.row.tolist() == expected.kept
     found = zip(result.user_ids[result.user], result.item_ids[result.item], result.rating, strict=True)
     assert list(found) == [case.ratings[row][:3] for row in expected.kept]
-    assert result.item_ids.tolist() == case.films
+    assert result.item_ids.tolist() == case.items
     assert result.user_ids.tolist() == sorted({user for user, *_ in case.ratings} | set(case.users or []))
 
     if case.states:
-        rows = [case.in_file.index(film) if film in case.in_file else -1 for film in case.films]
+        rows = [case.in_file.index(item) if item in case.in_file else -1 for item in case.items]
         assert result.embedding_row is not None
         assert result.embedding_row.tolist() == rows
     else:
@@ -199,26 +199,26 @@ def test_every_rating_is_kept_once_or_dropped_for_one_reason_as_worked_out_by_ha
     told = result.coverage
     assert told.ratings == told.kept + told.dropped == len(case.ratings)
     for dropped, rows in (
-        (told.unknown_film, expected.unknown),
+        (told.unknown_item, expected.unknown),
         (told.missing_embedding, expected.unembedded),
         (told.duplicate, expected.repeated),
     ):
         assert dropped.ratings == len(rows)
         assert list(dropped.first_rows) == rows[:5]
-    kept_films = [case.ratings[row][1] for row in expected.kept]
-    assert (told.users, told.films) == (len(result.user_ids), len(case.films))
+    kept_items = [case.ratings[row][1] for row in expected.kept]
+    assert (told.users, told.items) == (len(result.user_ids), len(case.items))
     assert told.users_with_ratings == len({case.ratings[row][0] for row in expected.kept})
-    assert told.rated_films == len(set(kept_films))
-    assert told.films_outside_file == (len(set(case.films) - set(case.in_file)) if case.states else 0)
-    for presence, of in ((told.films_with, case.films), (told.ratings_with, kept_films)):
-        kinds = Counter((expected.has["text"][film], expected.has["image"][film]) for film in of)
+    assert told.rated_items == len(set(kept_items))
+    assert told.items_outside_file == (len(set(case.items) - set(case.in_file)) if case.states else 0)
+    for presence, of in ((told.items_with, case.items), (told.ratings_with, kept_items)):
+        kinds = Counter((expected.has["text"][item], expected.has["image"][item]) for item in of)
         assert presence.text == kinds[True, True] + kinds[True, False]
         assert presence.image == kinds[True, True] + kinds[False, True]
         assert (presence.both, presence.neither) == (kinds[True, True], kinds[False, False])
 
 
-def test_the_arrays_have_the_types_that_batches_are_made_of(films: Path, tmp_path: Path) -> None:
-    result = join(rated(films), embedded(tmp_path / "f.h5", [3, 1], {"text": [Status.OK, Status.MISSING]}))
+def test_the_arrays_have_the_types_that_batches_are_made_of(items: Path, tmp_path: Path) -> None:
+    result = join(rated(items), embedded(tmp_path / "f.h5", [3, 1], {"text": [Status.OK, Status.MISSING]}))
     dtypes = [result.user.dtype, result.item.dtype, result.rating.dtype, result.row.dtype]
     assert dtypes == [np.int32, np.int32, np.float32, np.int64]
     assert result.user_ids.dtype == result.item_ids.dtype == np.int64
@@ -227,14 +227,14 @@ def test_the_arrays_have_the_types_that_batches_are_made_of(films: Path, tmp_pat
     assert result.text.dtype == result.image.dtype == np.bool_
 
 
-def test_ids_in_narrower_columns_are_the_same_ids(films: Path) -> None:
+def test_ids_in_narrower_columns_are_the_same_ids(items: Path) -> None:
     rated(
-        films,
+        items,
         user_id=pl.Series(["b", "a", "b"], dtype=pl.Categorical),
         item_id=pl.Series([1, 2, 3], dtype=pl.UInt16),
         rating=pl.Series([1, 2, 3], dtype=pl.UInt8),
     )
-    result = join(films, None)
+    result = join(items, None)
     assert result.user_ids.tolist() == ["a", "b"]
     assert result.user_ids.dtype == object
     assert result.item.tolist() == [0, 1, 2]
@@ -246,23 +246,23 @@ def test_a_row_still_pending_counts_as_no_embedding(tmp_path: Path) -> None:
         assert join(folder, file).image.tolist() == [False, False, True]
 
 
-def test_points_in_time_order_repeated_ratings_as_seconds_do(films: Path) -> None:
+def test_points_in_time_order_repeated_ratings_as_seconds_do(items: Path) -> None:
     stamps = pl.Series([30, 20, 10]).cast(pl.Datetime("ms"))
-    rated(films, user_id=[5, 5, 5], item_id=[1, 1, 1], timestamp=stamps)
-    assert join(films, None).row.tolist() == [0]
-    assert join(films, None, duplicates="first").row.tolist() == [2]
+    rated(items, user_id=[5, 5, 5], item_id=[1, 1, 1], timestamp=stamps)
+    assert join(items, None).row.tolist() == [0]
+    assert join(items, None, duplicates="first").row.tolist() == [2]
 
 
-def test_users_times_films_beyond_32_bits_are_still_different_pairs(tmp_path: Path) -> None:
+def test_users_times_items_beyond_32_bits_are_still_different_pairs(tmp_path: Path) -> None:
     folder = catalogue(tmp_path / "dataset", list(range(2**16)))
     pl.DataFrame({"user_id": range(2**16 + 1)}).write_parquet(folder / "users.parquet")
     rated(folder, user_id=[0, 2**16, 1], item_id=[0, 0, 2**16 - 1])
     assert join(folder, None, duplicates="error").coverage.kept == 3
 
 
-def test_refusing_choices_let_a_clean_dataset_pass(films: Path, tmp_path: Path) -> None:
+def test_refusing_choices_let_a_clean_dataset_pass(items: Path, tmp_path: Path) -> None:
     file = embedded(tmp_path / "f.h5", [1, 2, 3], {"text": [Status.OK] * 3, "image": [Status.TRUNCATED] * 3})
-    result = join(rated(films), file, missing="error", duplicates="error")
+    result = join(rated(items), file, missing="error", duplicates="error")
     assert result.coverage.kept == 3
 
 
@@ -274,23 +274,23 @@ def refusal(kind: type[Exception], *arguments: Any, **choices: Any) -> str:
     return message
 
 
-def test_films_without_embeddings_are_refused_by_count_and_name_where_asked(films: Path, tmp_path: Path) -> None:
+def test_items_without_embeddings_are_refused_by_count_and_name_where_asked(items: Path, tmp_path: Path) -> None:
     states = {"text": [Status.OK, Status.FAILED], "image": [Status.OK, Status.OK]}
     file = embedded(tmp_path / "f.h5", [1, 2], states)
-    message = refusal(BadInput, rated(films), file, missing="error")
+    message = refusal(BadInput, rated(items), file, missing="error")
     assert f"{file.path}: 2 of 3 films, with 1 ratings, lack a text or image embedding (item_id 2, 3)" in message
 
 
-def test_repeated_ratings_are_refused_by_row_where_asked(films: Path) -> None:
-    rated(films, user_id=[5, 6, 5], item_id=[1, 1, 1])
+def test_repeated_ratings_are_refused_by_row_where_asked(items: Path) -> None:
+    rated(items, user_id=[5, 6, 5], item_id=[1, 1, 1])
     assert "rows 1, 3 rate a film that the same user rates in another row" in refusal(
-        BadInput, films, None, duplicates="error"
+        BadInput, items, None, duplicates="error"
     )
 
 
 @pytest.mark.parametrize("choice", ["missing", "duplicates"])
-def test_an_unknown_choice_is_refused_with_those_there_are(films: Path, choice: str) -> None:
-    message = refusal(UsageError, rated(films), None, **{choice: "keep"})
+def test_an_unknown_choice_is_refused_with_those_there_are(items: Path, choice: str) -> None:
+    message = refusal(UsageError, rated(items), None, **{choice: "keep"})
     assert message.startswith(f"{choice}: expected ")
     assert message.endswith(" or error, found 'keep'")
 
@@ -300,28 +300,28 @@ def test_an_unknown_choice_is_refused_with_those_there_are(films: Path, choice: 
     [([7, 8, 9], ["7 (Int64)", "1 (Int64)"]), (["1", "2", "3"], ["'1' (String)", "1 (Int64)"])],
 )
 def test_ratings_of_another_catalogue_are_refused_with_an_id_of_each_side(
-    films: Path, ids: list[Any], words: list[str]
+    items: Path, ids: list[Any], words: list[str]
 ) -> None:
-    message = refusal(BadInput, rated(films, item_id=ids), None)
+    message = refusal(BadInput, rated(items, item_id=ids), None)
     for word in words:
         assert word in message
 
 
 @pytest.mark.parametrize(("ids", "word"), [([7, 8], "7, Int64"), (["1", "2"], "'1', String")])
 def test_an_embedding_file_of_another_catalogue_is_refused_with_an_id_of_each_side(
-    films: Path, tmp_path: Path, ids: list[Any], word: str
+    items: Path, tmp_path: Path, ids: list[Any], word: str
 ) -> None:
     file = embedded(tmp_path / "f.h5", ids, {"text": [Status.OK, Status.OK]})
-    message = refusal(BadInput, rated(films), file)
+    message = refusal(BadInput, rated(items), file)
     assert f"({word})" in message
     assert "of another catalogue" in message
     assert "(1, Int64)" in message
 
 
-def test_a_dataset_whose_every_rating_would_be_dropped_is_refused(films: Path, tmp_path: Path) -> None:
+def test_a_dataset_whose_every_rating_would_be_dropped_is_refused(items: Path, tmp_path: Path) -> None:
     file = embedded(tmp_path / "f.h5", [1, 2, 3], {"text": [Status.MISSING] * 3})
-    assert "no rating is of a film with text embeddings" in refusal(BadInput, rated(films), file, missing="drop")
-    assert join(films, file).coverage.kept == 3
+    assert "no rating is of a film with text embeddings" in refusal(BadInput, rated(items), file, missing="drop")
+    assert join(items, file).coverage.kept == 3
 
 
 @pytest.mark.parametrize(
@@ -333,13 +333,13 @@ def test_a_dataset_whose_every_rating_would_be_dropped_is_refused(films: Path, t
         ([1.0, 2.0, 1e300], "row 3 with a rating"),
     ],
 )
-def test_a_rating_that_is_no_number_is_refused_by_row(films: Path, ratings: list[Any], named: str) -> None:
-    assert named in refusal(BadInput, rated(films, rating=ratings), None)
+def test_a_rating_that_is_no_number_is_refused_by_row(items: Path, ratings: list[Any], named: str) -> None:
+    assert named in refusal(BadInput, rated(items, rating=ratings), None)
 
 
 @pytest.mark.parametrize("column", ["user_id", "item_id"])
-def test_a_rating_without_an_id_is_refused_by_row(films: Path, column: str) -> None:
-    assert f"row 2 without a {column}" in refusal(BadInput, rated(films, **{column: [1, None, 2]}), None)
+def test_a_rating_without_an_id_is_refused_by_row(items: Path, column: str) -> None:
+    assert f"row 2 without a {column}" in refusal(BadInput, rated(items, **{column: [1, None, 2]}), None)
 
 
 @pytest.mark.parametrize(
@@ -358,17 +358,17 @@ def test_a_rating_without_an_id_is_refused_by_row(films: Path, column: str) -> N
         ),
     ],
 )
-def test_a_table_of_another_shape_is_refused_by_column(films: Path, columns: dict[str, Any], says: str) -> None:
-    assert f"{rated(films, **columns) / 'ratings.parquet'}" in refusal(BadInput, films, None)
-    assert says in refusal(BadInput, films, None)
+def test_a_table_of_another_shape_is_refused_by_column(items: Path, columns: dict[str, Any], says: str) -> None:
+    assert f"{rated(items, **columns) / 'ratings.parquet'}" in refusal(BadInput, items, None)
+    assert says in refusal(BadInput, items, None)
 
 
-def test_tables_that_cannot_be_read_are_refused_by_name(films: Path) -> None:
-    assert "ratings.parquet is missing" in refusal(BadInput, films, None)
-    (films / "ratings.parquet").write_bytes(b"not a table")
-    assert "ratings.parquet cannot be read as Parquet" in refusal(BadInput, films, None)
-    (rated(films) / "users.parquet").write_bytes(b"not a table")
-    assert "users.parquet cannot be read as Parquet" in refusal(BadInput, films, None)
+def test_tables_that_cannot_be_read_are_refused_by_name(items: Path) -> None:
+    assert "ratings.parquet is missing" in refusal(BadInput, items, None)
+    (items / "ratings.parquet").write_bytes(b"not a table")
+    assert "ratings.parquet cannot be read as Parquet" in refusal(BadInput, items, None)
+    (rated(items) / "users.parquet").write_bytes(b"not a table")
+    assert "users.parquet cannot be read as Parquet" in refusal(BadInput, items, None)
 
 
 @pytest.mark.parametrize(
@@ -379,17 +379,17 @@ def test_tables_that_cannot_be_read_are_refused_by_name(films: Path) -> None:
         ({"user_id": [5, None]}, "row 2 without a user_id"),
     ],
 )
-def test_users_that_are_not_those_of_the_ratings_are_refused(films: Path, users: dict[str, Any], says: str) -> None:
-    pl.DataFrame(users).write_parquet(rated(films) / "users.parquet")
-    message = refusal(BadInput, films, None)
+def test_users_that_are_not_those_of_the_ratings_are_refused(items: Path, users: dict[str, Any], says: str) -> None:
+    pl.DataFrame(users).write_parquet(rated(items) / "users.parquet")
+    message = refusal(BadInput, items, None)
     assert says in message
     assert "users.parquet" in message
 
 
-def test_the_report_counts_everything_and_names_rows_from_one(films: Path, tmp_path: Path) -> None:
-    rated(films, user_id=[5, 5, 6, 6, 7], item_id=[1, 99, 1, 1, 2], rating=[1, 2, 3, 4, 5])
+def test_the_report_counts_everything_and_names_rows_from_one(items: Path, tmp_path: Path) -> None:
+    rated(items, user_id=[5, 5, 6, 6, 7], item_id=[1, 99, 1, 1, 2], rating=[1, 2, 3, 4, 5])
     file = embedded(tmp_path / "f.h5", [1, 2], {"text": [Status.OK] * 2, "image": [Status.OK, Status.FAILED]})
-    coverage = join(films, file).coverage
+    coverage = join(items, file).coverage
     assert coverage.lines() == [
         "ratings: 5 read, 3 kept",
         "  dropped of films that are not in the catalogue: 1 (row 2)",
@@ -403,10 +403,10 @@ def test_the_report_counts_everything_and_names_rows_from_one(films: Path, tmp_p
         "neither: 1 films, 0 ratings",
     ]
     told = json.loads(json.dumps(coverage.as_dict()))
-    assert told["unknown_film"] == {"ratings": 1, "first_rows": [1]}
-    assert told["films_with"] == {"text": 2, "image": 1, "both": 1, "neither": 1}
+    assert told["unknown_item"] == {"ratings": 1, "first_rows": [1]}
+    assert told["items_with"] == {"text": 2, "image": 1, "both": 1, "neither": 1}
     assert told["kept"] == 3
-    assert "  dropped of films without an embedding: 1 (row 5)" in join(films, file, missing="drop").coverage.lines()
+    assert "  dropped of films without an embedding: 1 (row 5)" in join(items, file, missing="drop").coverage.lines()
 
 
 @pytest.mark.real_data
@@ -442,8 +442,8 @@ def test_twenty_five_million_ratings_join_in_two_gigabytes(tmp_path: Path, rated
     for chunk in range(25):
         # 1 of 62 films is unknown; the odd chunks may repeat the even ones
         user = np.sort(chance.integers(chunk * 6400, (chunk + 1) * 6400, MANY // 25))
-        film = chance.integers(1, 62_000, MANY // 25)
-        columns = {"user_id": user, "item_id": film, "rating": film % 10 / np.float32(2), "timestamp": user + chunk}
+        item = chance.integers(1, 62_000, MANY // 25)
+        columns = {"user_id": user, "item_id": item, "rating": item % 10 / np.float32(2), "timestamp": user + chunk}
         if not (rated_twice and chunk % 2):
             table = pl.DataFrame(columns)
         table.write_parquet(chunks / f"{chunk:02}.parquet")

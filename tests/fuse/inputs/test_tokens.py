@@ -56,9 +56,9 @@ def table(modality: Modality, **options: Any) -> TokenTable:
     return TokenTable(modality, ROWS, **({"level": "tokens", "dtype": torch.float32, "device": CPU} | options))
 
 
-def content(modality: Modality, film: int) -> np.ndarray:
+def content(modality: Modality, item: int) -> np.ndarray:
     """What the film's CLS and tokens are, read row by row."""
-    row = ROWS[film]
+    row = ROWS[item]
     whole = np.concatenate([modality.cls[row : row + 1], modality.tokens_of(row)])
     return as_float32(whole, modality.dtype)
 
@@ -70,25 +70,25 @@ def put_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("place", ["file", "host"])
-def test_a_batch_holds_each_films_cls_then_its_tokens(
+def test_a_batch_holds_each_items_cls_then_its_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, computed: torch.dtype, place: str
 ) -> None:
     if place == "host":
         put_in_memory(monkeypatch)
     modality = text_of(tmp_path, dtype=dtype)
-    films = np.array([4, 2, 0, 3, 6, 1])
+    items = np.array([4, 2, 0, 3, 6, 1])
     made = table(modality, dtype=computed)
-    batch = made.batch(films)
+    batch = made.batch(items)
     assert made.place == place
     assert batch.embeddings.shape == (6, 8, WIDTH)
     assert batch.embeddings.dtype == computed
     assert batch.present.sum(1).tolist() == [8, 0, 8, 0, 1, 4]
-    for place_in_batch, film in enumerate(films):
+    for place_in_batch, item in enumerate(items):
         count = int(batch.present[place_in_batch].sum())
         assert batch.present[place_in_batch, :count].all(), "padding stands behind what is there"
         assert not batch.embeddings[place_in_batch, count:].any()
         if count:
-            expected = torch.from_numpy(content(modality, film)).to(computed)
+            expected = torch.from_numpy(content(modality, item)).to(computed)
             assert torch.equal(batch.embeddings[place_in_batch, :count], expected)
 
 
@@ -97,24 +97,24 @@ def test_a_table_in_the_file_and_one_in_memory_give_the_same_batches(
 ) -> None:
     in_file = table(text_of(tmp_path))
     put_in_memory(monkeypatch)
-    monkeypatch.setattr(tokens_module, "_FILMS_AT_ONCE", 2)  # so that reading takes several turns
+    monkeypatch.setattr(tokens_module, "_ITEMS_AT_ONCE", 2)  # so that reading takes several turns
     in_memory = table(in_file._modality)
     assert (in_file.place, in_memory.place) == ("file", "host")
     chance = np.random.default_rng(0)
     for _ in range(20):
-        films = chance.choice(len(ROWS), chance.integers(1, 8), replace=False)
-        ours, theirs = in_file.batch(films), in_memory.batch(films)
+        items = chance.choice(len(ROWS), chance.integers(1, 8), replace=False)
+        ours, theirs = in_file.batch(items), in_memory.batch(items)
         assert torch.equal(ours.embeddings, theirs.embeddings)
         assert torch.equal(ours.present, theirs.present)
         assert ours.lacking == theirs.lacking == (not ours.present.any(1).all())
 
 
-@pytest.mark.parametrize("films", [[2], [3, 2], []])
-def test_films_without_the_modality_have_no_token_at_all(tmp_path: Path, films: list[int]) -> None:
-    batch = table(text_of(tmp_path)).batch(np.array(films, np.int64))
-    assert batch.embeddings.shape == (len(films), 0, WIDTH)
-    assert batch.present.shape == (len(films), 0)
-    assert batch.lacking == bool(films)
+@pytest.mark.parametrize("items", [[2], [3, 2], []])
+def test_items_without_the_modality_have_no_token_at_all(tmp_path: Path, items: list[int]) -> None:
+    batch = table(text_of(tmp_path)).batch(np.array(items, np.int64))
+    assert batch.embeddings.shape == (len(items), 0, WIDTH)
+    assert batch.present.shape == (len(items), 0)
+    assert batch.lacking == bool(items)
 
 
 def test_nothing_of_a_row_without_embedding_is_ever_shown(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_nothing_of_a_row_without_embedding_is_ever_shown(tmp_path: Path) -> Non
     assert torch.isfinite(table(modality).batch(np.arange(len(ROWS))).embeddings).all()
 
 
-def test_at_the_level_of_cls_a_film_is_one_token(tmp_path: Path) -> None:
+def test_at_the_level_of_cls_a_item_is_one_token(tmp_path: Path) -> None:
     modality = text_of(tmp_path)
     made = table(modality, level="cls")
     batch = made.batch(np.array([4, 2, 5]))
@@ -155,10 +155,10 @@ def test_a_pooled_table_holds_the_cls_and_the_pooled_patches(tmp_path: Path, dty
     made = table(modality, pool=2)
     batch = made.batch(np.arange(len(ROWS)))
     assert made.lengths.tolist() == [5, 5, 0, 5, 0, 2, 10]
-    for film in (0, 1, 3, 5, 6):
-        whole = torch.from_numpy(content(modality, film))
+    for item in (0, 1, 3, 5, 6):
+        whole = torch.from_numpy(content(modality, item))
         expected = torch.cat([whole[:1], pooled(whole[1:], 2)])
-        torch.testing.assert_close(batch.embeddings[film][batch.present[film]], expected)
+        torch.testing.assert_close(batch.embeddings[item][batch.present[item]], expected)
 
 
 def test_plots_are_never_pooled(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_grid_that_the_squares_do_not_fill_is_refused_by_its_size(tmp_path: Pa
         table(modality, pool=2)
 
 
-def test_a_row_that_no_film_uses_may_have_any_grid(tmp_path: Path) -> None:
+def test_a_row_that_no_item_uses_may_have_any_grid(tmp_path: Path) -> None:
     modality = file_of(tmp_path / "films.h5", [4, 4, 4, 4, 4, 4, 12], name="image")["image"]
     assert table(modality, pool=2).lengths.max() == 2
 

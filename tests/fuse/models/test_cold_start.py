@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
-from cinefuse.fuse.models.cold_start import cold_weights
+from cinefuse.fuse.models.cold_start import cold_start_weights
 from cinefuse.fuse.models.factors import Factors
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.settings.config import preset
 from cinefuse.fuse.training.member import Member, SideInformation
 
-USERS, FILMS, DIM, SIDE = 9, 8, 3, 4
+USERS, ITEMS, DIM, SIDE = 9, 8, 3, 4
 TAGS = torch.tensor([[1, 0, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0]]).float()
 
 
@@ -30,12 +30,12 @@ def sparse(dense: Tensor) -> SparseProduct:
 
 def factors_of(tags: Tensor | None, *, histories: bool = True, side: int = SIDE) -> Factors:
     """Factors over drawn pairs, every table far from zero; the last film is rated by nobody."""
-    listed = (drawn(USERS, FILMS - 1, seed=0) > -0.4).nonzero()
-    pairs = TrainingPairs.sorted(*listed.T, drawn(len(listed), seed=1), users=USERS, films=FILMS)
+    listed = (drawn(USERS, ITEMS - 1, seed=0) > -0.4).nonzero()
+    pairs = TrainingPairs.sorted(*listed.T, drawn(len(listed), seed=1), users=USERS, items=ITEMS)
     factors = Factors(
         pairs,
         drawn(USERS, 2, seed=2),
-        drawn(FILMS, side, seed=3),
+        drawn(ITEMS, side, seed=3),
         None if tags is None else sparse(tags),
         dim=DIM,
         histories=histories,
@@ -48,14 +48,14 @@ def factors_of(tags: Tensor | None, *, histories: bool = True, side: int = SIDE)
 
 def penalised_error(factors: Factors, side: Tensor, tags: Tensor, of_side: Tensor, of_tag: float) -> Tensor:
     """What the weights are to make least, pair by pair as the docstring says it."""
-    dense = factors.film_tags @ torch.eye(factors.film_tags.columns)
-    film = factors.film_side @ side + dense @ tags  # (I, D + 1)
+    dense = factors.item_tags @ torch.eye(factors.item_tags.columns)
+    item = factors.item_features @ side + dense @ tags  # (I, D + 1)
     user = factors.vectors().user
     error = torch.zeros(())
     for pair in range(len(factors.pairs)):
         asking = factors.user_vectors_at(user, torch.tensor([pair]))[0]
-        of_film = film[factors.pairs.film[pair]]
-        told = asking[:-1] @ of_film[:-1] + asking[-1] + of_film[-1]
+        of_item = item[factors.pairs.item[pair]]
+        told = asking[:-1] @ of_item[:-1] + asking[-1] + of_item[-1]
         error = error + (told - factors.pairs.rating[pair]).square() / 2
     return error + (of_side[:, None] * side.square()).sum() / 2 + of_tag / 2 * tags.square().sum()
 
@@ -68,7 +68,7 @@ def test_no_change_of_the_weights_lowers_the_penalised_error(
 ) -> None:
     factors = factors_of(tags, histories=histories)
     of_side, of_tag = torch.tensor(strengths[0]), strengths[1]
-    side, of_tags = (found.requires_grad_() for found in cold_weights(factors, of_side, of_tag))
+    side, of_tags = (found.requires_grad_() for found in cold_start_weights(factors, of_side, of_tag))
     assert side.shape == (SIDE, DIM + 1)
     assert of_tags.shape == (0 if tags is None else 3, DIM + 1)
     penalised_error(factors, side, of_tags, of_side, of_tag).backward()  # convex: no slope is the least
@@ -79,47 +79,47 @@ def test_no_change_of_the_weights_lowers_the_penalised_error(
 
 def test_where_the_search_begins_does_not_change_where_it_ends() -> None:
     factors, strength = factors_of(TAGS), torch.full((SIDE,), 2.0)
-    side, tags = cold_weights(factors, strength, 2.0)
+    side, tags = cold_start_weights(factors, strength, 2.0)
     factors.cold_side, factors.cold_tags = side + 3 * drawn(*side.shape, seed=5), drawn(*tags.shape, seed=6)
-    for found, expected in zip(cold_weights(factors, strength, 2.0), (side, tags), strict=True):
+    for found, expected in zip(cold_start_weights(factors, strength, 2.0), (side, tags), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_tags_alone_are_enough() -> None:
-    side, tags = cold_weights(factors_of(TAGS, side=0), torch.ones(0), 1.0)
+    side, tags = cold_start_weights(factors_of(TAGS, side=0), torch.ones(0), 1.0)
     assert side.shape == (0, DIM + 1)
     assert tags.abs().min() > 1e-4
 
 
-def test_a_film_without_a_rating_is_told_by_the_cold_weights_and_a_rated_one_is_not() -> None:
+def test_a_item_without_a_rating_is_told_by_the_cold_weights_and_a_rated_one_is_not() -> None:
     factors = factors_of(TAGS)
-    before = factors.vectors().film
-    factors.cold_side, factors.cold_tags = cold_weights(factors, torch.ones(SIDE), 1.0)
-    after = factors.vectors().film
+    before = factors.vectors().item
+    factors.cold_side, factors.cold_tags = cold_start_weights(factors, torch.ones(SIDE), 1.0)
+    after = factors.vectors().item
     torch.testing.assert_close(after[:-1], before[:-1])
-    torch.testing.assert_close(after[-1], factors.film_side[-1] @ factors.cold_side + TAGS[-1] @ factors.cold_tags)
+    torch.testing.assert_close(after[-1], factors.item_features[-1] @ factors.cold_side + TAGS[-1] @ factors.cold_tags)
 
 
-def test_tags_add_to_the_vector_of_a_rated_film() -> None:
+def test_tags_add_to_the_vector_of_a_rated_item() -> None:
     factors = factors_of(TAGS)
-    plain = factors.vectors().film
-    factors.tables["film_tags"].data += 1
-    torch.testing.assert_close(factors.vectors().film - plain, TAGS.sum(1, keepdim=True).expand(FILMS, DIM + 1))
+    plain = factors.vectors().item
+    factors.tables["item_tags"].data += 1
+    torch.testing.assert_close(factors.vectors().item - plain, TAGS.sum(1, keepdim=True).expand(ITEMS, DIM + 1))
 
 
 def test_components_answer_to_a_strength_of_their_own() -> None:
-    listed = (drawn(USERS, FILMS - 1, seed=0) > -0.4).nonzero()
+    listed = (drawn(USERS, ITEMS - 1, seed=0) > -0.4).nonzero()
     rating = drawn(len(listed), seed=1)
-    pairs = TrainingPairs.sorted(*listed.T, rating, users=USERS, films=FILMS)
-    film = drawn(FILMS, SIDE, seed=3)
+    pairs = TrainingPairs.sorted(*listed.T, rating, users=USERS, items=ITEMS)
+    item = drawn(ITEMS, SIDE, seed=3)
     side = SideInformation(
-        user=torch.zeros(USERS, 0), film=film, shown=film[:, :2]
+        user=torch.zeros(USERS, 0), item=item, shown=item[:, :2]
     )  # genres and years, then components
 
     def weights(**strengths: float) -> Tensor:
         config = replace(preset("best"), modalities="none", head="squared", dim=DIM, tags=False, **strengths)
         member = Member(config, pairs, Scale.of(rating), side, {}, seed=0)
-        member.learn_unrated_films()
+        member.learn_unrated_items()
         return member.factors.cold_side.abs()
 
     assert weights(l2_cold_components=1e9, l2_cold_side=1.0)[2:].max() < 1e-4

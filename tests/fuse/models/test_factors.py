@@ -9,7 +9,7 @@ from torch import Tensor
 from cinefuse.fuse.inputs.interactions import TrainingPairs
 from cinefuse.fuse.models.factors import Factors, Vectors
 
-USERS, FILMS, DIM = 7, 6, 3
+USERS, ITEMS, DIM = 7, 6, 3
 LISTED = [
     (0, 0),
     (0, 1),
@@ -30,7 +30,7 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 
 RATING = normal(len(LISTED), seed=0)
-CONTENT = normal(FILMS, DIM + 1, seed=1)
+CONTENT = normal(ITEMS, DIM + 1, seed=1)
 KEEP = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
 CASES = pytest.mark.parametrize(
     ("content", "keep"),
@@ -41,12 +41,12 @@ CASES = pytest.mark.parametrize(
 
 def factors_of(rating: Tensor, *, histories: bool = True, listed: list[tuple[int, int]] = LISTED) -> Factors:
     """Factors of the same weights whatever the ratings are; every table is far from zero, also in its biases."""
-    user, film = torch.tensor(listed).T
-    pairs = TrainingPairs.sorted(user, film, rating, users=USERS, films=FILMS)
+    user, item = torch.tensor(listed).T
+    pairs = TrainingPairs.sorted(user, item, rating, users=USERS, items=ITEMS)
     factors = Factors(
         pairs,
         normal(USERS, 2, seed=2),
-        normal(FILMS, 4, seed=3),
+        normal(ITEMS, 4, seed=3),
         dim=DIM,
         histories=histories,
         generator=torch.Generator().manual_seed(4),
@@ -91,12 +91,12 @@ def test_user_vectors_that_the_transformer_sees_do_not_change_with_the_rating_th
 def test_content_meets_users_without_the_pairs_own_term_and_learns_from_all_its_pairs(histories: bool) -> None:
     factors = factors_of(RATING, histories=histories)
     user = factors.vectors(None, KEEP).user.detach()
-    films = torch.tensor([3, 0, 5, 4])  # the film before the last is rated by nobody
-    pair = torch.tensor([place for film in films.tolist() for place, one in enumerate(LISTED) if one[1] == film])
-    place = torch.tensor([number for number, film in enumerate(films.tolist()) for one in LISTED if one[1] == film])
-    ours, plain = (normal(len(films), DIM + 1, seed=5).requires_grad_() for _ in range(2))
+    items = torch.tensor([3, 0, 5, 4])  # the film before the last is rated by nobody
+    pair = torch.tensor([place for item in items.tolist() for place, one in enumerate(LISTED) if one[1] == item])
+    place = torch.tensor([number for number, item in enumerate(items.tolist()) for one in LISTED if one[1] == item])
+    ours, plain = (normal(len(items), DIM + 1, seed=5).requires_grad_() for _ in range(2))
     weights = normal(len(pair), seed=6)
-    scores = factors.content_scores(ours, user, films, factors.pairs.by_film.argsort()[pair], place)
+    scores = factors.content_scores(ours, user, items, factors.pairs.by_item.argsort()[pair], place)
     asking, answer = factors.user_vectors_at(user, pair)[:, :-1], plain[place]
     expected = (asking * answer[:, :-1]).sum(1) + answer[:, -1]
     torch.testing.assert_close(scores, expected)
@@ -112,22 +112,24 @@ def test_training_scores_equal_those_of_histories_rebuilt_without_the_pair(
     factors = factors_of(RATING)
     pairs, t, h = factors.pairs, factors.tables, factors.histories
     assert h is not None
-    user_mean, film_mean = pairs.means()  # held constant, as the code does
+    user_mean, item_mean = pairs.means()  # held constant, as the code does
     expected = []
     for target in range(len(LISTED)):
-        u, i = int(pairs.user[target]), int(pairs.film[target])
-        user = factors.user_side[u] @ t["user_side"] + t["user"][u]
-        of_ids = t["film"][i].clone()
+        u, i = int(pairs.user[target]), int(pairs.item[target])
+        user = factors.user_features[u] @ t["user_features"] + t["user"][u]
+        of_ids = t["item"][i].clone()
         for other in range(len(LISTED)):
-            v, j, rating = int(pairs.user[other]), int(pairs.film[other]), pairs.rating[other]
+            v, j, rating = int(pairs.user[other]), int(pairs.item[other]), pairs.rating[other]
             if other != target and v == u:
-                user = user + pairs.user_counts[u] ** -0.5 * (t["seen"][j] + (rating - film_mean[j]) * t["rated"][j])
+                user = user + pairs.user_counts[u] ** -0.5 * (
+                    t["implicit_items"][j] + (rating - item_mean[j]) * t["explicit_items"][j]
+                )
             if other != target and j == i:
-                term = t["raters"][v] + (rating - user_mean[v]) * t["raters_rated"][v]
-                of_ids = of_ids + pairs.film_counts[i] ** -0.5 * term
-        film = factors.film_side[i] @ t["film_side"] + of_ids * (1 if keep is None else keep[i])
-        film = film if content is None else film + content[i]
-        expected.append(user[:-1] @ film[:-1] + user[-1] + film[-1])
+                term = t["implicit_users"][v] + (rating - user_mean[v]) * t["explicit_users"][v]
+                of_ids = of_ids + pairs.item_counts[i] ** -0.5 * term
+        item = factors.item_features[i] @ t["item_features"] + of_ids * (1 if keep is None else keep[i])
+        item = item if content is None else item + content[i]
+        expected.append(user[:-1] @ item[:-1] + user[-1] + item[-1])
     torch.testing.assert_close(factors.training_scores(content, keep), torch.stack(expected), atol=1e-4, rtol=1e-5)
 
 
@@ -138,11 +140,13 @@ def test_gradients_of_training_scores_equal_those_of_the_same_scores_taken_dense
 
     pairs, t, h = dense.pairs, dense.tables, dense.histories
     assert h is not None
-    u, i = pairs.user, pairs.film
+    u, i = pairs.user, pairs.item
     vectors = dense.vectors(CONTENT, KEEP)
-    own_user = h.user_weight[u, None] * (t["seen"][i] + h.film_residual[:, None] * t["rated"][i])
-    own_film = (h.film_weight * KEEP)[i, None] * (t["raters"][u] + h.user_residual[:, None] * t["raters_rated"][u])
-    scores = Vectors(vectors.user[u] - own_user, vectors.film[i] - own_film)
+    own_user = h.user_weight[u, None] * (t["implicit_items"][i] + h.item_residual[:, None] * t["explicit_items"][i])
+    own_item = (h.item_weight * KEEP)[i, None] * (
+        t["implicit_users"][u] + h.user_residual[:, None] * t["explicit_users"][u]
+    )
+    scores = Vectors(vectors.user[u] - own_user, vectors.item[i] - own_item)
     everyone = torch.arange(len(u))
     (scores.pair_scores(everyone, everyone) * weight).sum().backward()
     for name, table in factors.tables.items():
@@ -151,34 +155,39 @@ def test_gradients_of_training_scores_equal_those_of_the_same_scores_taken_dense
 
 def test_without_histories_a_training_score_is_the_served_score() -> None:
     factors = factors_of(RATING, histories=False)
-    served = factors.vectors(CONTENT).pair_scores(factors.pairs.user, factors.pairs.film)
+    served = factors.vectors(CONTENT).pair_scores(factors.pairs.user, factors.pairs.item)
     torch.testing.assert_close(factors.training_scores(CONTENT), served)
 
 
-def test_a_user_and_a_film_with_one_rating_are_scored_by_everything_but_it() -> None:
+def test_a_user_and_a_item_with_one_rating_are_scored_by_everything_but_it() -> None:
     lone = factors_of(RATING[:1], listed=[(2, 4)])
     t = lone.tables
     expected = Vectors(
-        (lone.user_side @ t["user_side"] + t["user"])[[2]], (lone.film_side @ t["film_side"] + t["film"])[[4]]
+        (lone.user_features @ t["user_features"] + t["user"])[[2]],
+        (lone.item_features @ t["item_features"] + t["item"])[[4]],
     ).pair_scores(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
     torch.testing.assert_close(lone.training_scores(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_dropped_film_is_scored_as_if_nobody_had_rated_it() -> None:
+def test_a_dropped_item_is_scored_as_if_nobody_had_rated_it() -> None:
     factors = factors_of(RATING)
-    dropped = factors.vectors(CONTENT, torch.zeros(FILMS)).film
-    torch.testing.assert_close(dropped, factors.film_side @ factors.tables["film_side"] + CONTENT)
+    dropped = factors.vectors(CONTENT, torch.zeros(ITEMS)).item
+    torch.testing.assert_close(dropped, factors.item_features @ factors.tables["item_features"] + CONTENT)
 
 
-def test_users_and_films_without_a_training_rating_start_as_their_side_information() -> None:
-    user, film = torch.tensor(LISTED).T
-    pairs = TrainingPairs.sorted(user, film, RATING, users=USERS, films=FILMS)
+def test_users_and_items_without_a_training_rating_start_as_their_side_information() -> None:
+    user, item = torch.tensor(LISTED).T
+    pairs = TrainingPairs.sorted(user, item, RATING, users=USERS, items=ITEMS)
     factors = Factors(
-        pairs, normal(USERS, 2, seed=2), normal(FILMS, 4, seed=3), dim=DIM, generator=torch.Generator().manual_seed(4)
+        pairs, normal(USERS, 2, seed=2), normal(ITEMS, 4, seed=3), dim=DIM, generator=torch.Generator().manual_seed(4)
     )
     vectors = factors.vectors()
-    torch.testing.assert_close(vectors.user[6], factors.user_side[6] @ factors.tables["user_side"])  # rated nothing
-    torch.testing.assert_close(vectors.film[5], factors.film_side[5] @ factors.tables["film_side"])  # rated by nobody
+    torch.testing.assert_close(
+        vectors.user[6], factors.user_features[6] @ factors.tables["user_features"]
+    )  # rated nothing
+    torch.testing.assert_close(
+        vectors.item[5], factors.item_features[5] @ factors.tables["item_features"]
+    )  # rated by nobody
     factors.training_scores().sum().backward()
     assert factors.tables["user"].grad is not None
     assert not factors.tables["user"].grad[6].any()
@@ -186,8 +195,8 @@ def test_users_and_films_without_a_training_rating_start_as_their_side_informati
 
 def test_all_scores_are_the_scores_of_all_pairs() -> None:
     vectors = factors_of(RATING).vectors(CONTENT)
-    user, film = torch.cartesian_prod(torch.arange(USERS), torch.arange(FILMS)).T
-    torch.testing.assert_close(vectors.scores().flatten(), vectors.pair_scores(user, film))
+    user, item = torch.cartesian_prod(torch.arange(USERS), torch.arange(ITEMS)).T
+    torch.testing.assert_close(vectors.scores().flatten(), vectors.pair_scores(user, item))
     torch.testing.assert_close(vectors.scores(torch.tensor([3, 1])), vectors.scores()[[3, 1]])
 
 
@@ -208,35 +217,35 @@ def test_the_penalty_is_half_the_squared_weights_each_group_times_its_own_streng
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_the_strength_of_a_row_grows_with_that_power_of_its_ratings_and_is_one_for_the_mean(power: float) -> None:
-    user, film = torch.tensor(LISTED).T
-    pairs = TrainingPairs.sorted(user, film, RATING, users=USERS, films=FILMS)
+    user, item = torch.tensor(LISTED).T
+    pairs = TrainingPairs.sorted(user, item, RATING, users=USERS, items=ITEMS)
     factors = Factors(
         pairs,
         torch.zeros(USERS, 0),
-        torch.zeros(FILMS, 0),
+        torch.zeros(ITEMS, 0),
         dim=DIM,
         histories=False,
         user_power=power,
-        film_power=2 * power,
+        item_power=2 * power,
         generator=torch.Generator().manual_seed(4),
     )
     expected = 0.0
-    for name, counts, its_power in (("user", pairs.user_counts, power), ("film", pairs.film_counts, 2 * power)):
+    for name, counts, its_power in (("user", pairs.user_counts, power), ("item", pairs.item_counts, 2 * power)):
         counts = counts.clamp(min=1)
         for count, row in zip(counts, factors.tables[name].data, strict=True):
             expected += float((count / counts.mean()) ** its_power * row[:-1].square().sum()) / 2
-    strengths = {"user": 1.0, "film": 1.0, "user_side": 1.0, "film_side": 1.0}
+    strengths = {"user": 1.0, "item": 1.0, "user_features": 1.0, "item_features": 1.0}
     strengths |= {f"{name}.bias": 1.0 for name in strengths}
     assert float(factors.penalty(strengths).detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_same_generator_gives_the_same_weights_and_another_gives_others() -> None:
-    user, film = torch.tensor(LISTED).T
-    pairs = TrainingPairs.sorted(user, film, RATING, users=USERS, films=FILMS)
+    user, item = torch.tensor(LISTED).T
+    pairs = TrainingPairs.sorted(user, item, RATING, users=USERS, items=ITEMS)
 
     def drawn(seed: int) -> Tensor:
         factors = Factors(
-            pairs, torch.ones(USERS, 1), torch.ones(FILMS, 1), dim=DIM, generator=torch.Generator().manual_seed(seed)
+            pairs, torch.ones(USERS, 1), torch.ones(ITEMS, 1), dim=DIM, generator=torch.Generator().manual_seed(seed)
         )
         return torch.cat([table.data for table in factors.tables.values()])
 

@@ -17,7 +17,7 @@ WIDTHS = {"text": 6, "image": 4}
 SIDE, OUTPUTS = 3, 5
 MODALITIES = pytest.mark.parametrize("names", [("text", "image"), ("text",), ("image",)], ids="+".join)
 
-Film = dict[str, Tensor]  # (T, D) by modality; T = 0 where the film lacks it
+Item = dict[str, Tensor]  # (T, D) by modality; T = 0 where the film lacks it
 
 
 def transformer(names: tuple[str, ...] = ("text", "image"), *, side: int = SIDE, **options: Any) -> FusionTransformer:
@@ -34,25 +34,25 @@ def transformer(names: tuple[str, ...] = ("text", "image"), *, side: int = SIDE,
     return made.eval()
 
 
-def film(text: int, image: int, seed: int) -> Film:
+def item(text: int, image: int, seed: int) -> Item:
     drawn = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(count, WIDTHS[name], generator=drawn) for name, count in (("text", text), ("image", image))
     }
 
 
-FILMS = [film(5, 3, 1), film(2, 0, 2), film(0, 4, 3), film(0, 0, 4), film(9, 9, 5), film(1, 1, 6)]
-KNOWN = torch.randn(len(FILMS), SIDE, generator=torch.Generator().manual_seed(9))
+ITEMS = [item(5, 3, 1), item(2, 0, 2), item(0, 4, 3), item(0, 0, 4), item(9, 9, 5), item(1, 1, 6)]
+KNOWN = torch.randn(len(ITEMS), SIDE, generator=torch.Generator().manual_seed(9))
 
 
-def batch_of(films: list[Film], *, padding: int = 0, filled: float = 0.0) -> Mapping[str, TokenBatch]:
+def batch_of(items: list[Item], *, padding: int = 0, filled: float = 0.0) -> Mapping[str, TokenBatch]:
     """The films side by side, padded with ``filled`` to the longest and ``padding`` places more."""
     made = {}
     for name, width in WIDTHS.items():
-        longest = max(len(each[name]) for each in films) + padding
-        embeddings = torch.full((len(films), longest, width), filled)
-        present = torch.zeros(len(films), longest, dtype=torch.bool)
-        for place, each in enumerate(films):
+        longest = max(len(each[name]) for each in items) + padding
+        embeddings = torch.full((len(items), longest, width), filled)
+        present = torch.zeros(len(items), longest, dtype=torch.bool)
+        for place, each in enumerate(items):
             embeddings[place, : len(each[name])] = each[name]
             present[place, : len(each[name])] = True
         made[name] = TokenBatch(embeddings, present)
@@ -62,12 +62,12 @@ def batch_of(films: list[Film], *, padding: int = 0, filled: float = 0.0) -> Map
 @MODALITIES
 @pytest.mark.parametrize("layers", [1, 3])
 @torch.no_grad()
-def test_a_film_read_alone_has_the_vector_it_has_among_others(names: tuple[str, ...], layers: int) -> None:
+def test_a_item_read_alone_has_the_vector_it_has_among_others(names: tuple[str, ...], layers: int) -> None:
     model = transformer(names, layers=layers)
-    together = model(batch_of(FILMS), KNOWN)
-    assert together.shape == (len(FILMS), OUTPUTS)
+    together = model(batch_of(ITEMS), KNOWN)
+    assert together.shape == (len(ITEMS), OUTPUTS)
     assert torch.isfinite(together).all()
-    for place, each in enumerate(FILMS):
+    for place, each in enumerate(ITEMS):
         alone = model(batch_of([each]), KNOWN[place : place + 1])[0]
         torch.testing.assert_close(alone, together[place], atol=1e-5, rtol=0)
 
@@ -76,14 +76,14 @@ def test_a_film_read_alone_has_the_vector_it_has_among_others(names: tuple[str, 
 @torch.no_grad()
 def test_padding_never_changes_a_vector_whatever_it_holds(names: tuple[str, ...]) -> None:
     model = transformer(names)
-    plain = model(batch_of(FILMS), KNOWN)
-    padded = model(batch_of(FILMS, padding=7, filled=100.0), KNOWN)
+    plain = model(batch_of(ITEMS), KNOWN)
+    padded = model(batch_of(ITEMS, padding=7, filled=100.0), KNOWN)
     torch.testing.assert_close(padded, plain, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_a_film_of_nothing_speaks_through_its_side_information_and_the_absent_tokens() -> None:
-    model, nothing = transformer(), FILMS[3]
+def test_a_item_of_nothing_speaks_through_its_side_information_and_the_absent_tokens() -> None:
+    model, nothing = transformer(), ITEMS[3]
     told = model(batch_of([nothing, nothing]), KNOWN[:2])
     assert torch.isfinite(told).all()
     assert (told[0] - told[1]).abs().max() > 1e-3
@@ -97,50 +97,50 @@ def test_a_film_of_nothing_speaks_through_its_side_information_and_the_absent_to
 @torch.no_grad()
 def test_the_absent_token_is_heard_only_where_something_is_absent() -> None:
     model = transformer()
-    before = model(batch_of(FILMS), KNOWN)
+    before = model(batch_of(ITEMS), KNOWN)
     model.absent["image"].data += torch.randn(16, generator=torch.Generator().manual_seed(1))
-    changed = (model(batch_of(FILMS), KNOWN) - before).abs().amax(1) > 1e-4
-    assert changed.tolist() == [len(each["image"]) == 0 for each in FILMS]
+    changed = (model(batch_of(ITEMS), KNOWN) - before).abs().amax(1) > 1e-4
+    assert changed.tolist() == [len(each["image"]) == 0 for each in ITEMS]
 
 
 @MODALITIES
 @torch.no_grad()
 def test_every_token_and_all_side_information_is_heard(names: tuple[str, ...]) -> None:
-    model, told = transformer(names), transformer(names)(batch_of(FILMS[:1]), KNOWN[:1])
+    model, told = transformer(names), transformer(names)(batch_of(ITEMS[:1]), KNOWN[:1])
     for name in names:
-        for token in range(len(FILMS[0][name])):
-            other = {key: value.clone() for key, value in FILMS[0].items()}
+        for token in range(len(ITEMS[0][name])):
+            other = {key: value.clone() for key, value in ITEMS[0].items()}
             other[name][token] += torch.randn(WIDTHS[name], generator=torch.Generator().manual_seed(2))
             assert (model(batch_of([other]), KNOWN[:1]) - told).abs().max() > 1e-4
-    assert (model(batch_of(FILMS[:1]), KNOWN[1:2]) - told).abs().max() > 1e-4
+    assert (model(batch_of(ITEMS[:1]), KNOWN[1:2]) - told).abs().max() > 1e-4
 
 
 @torch.no_grad()
 def test_a_modality_that_was_not_asked_for_is_not_heard() -> None:
     model = transformer(("text",))
-    without = [each | {"image": torch.zeros(0, WIDTHS["image"])} for each in FILMS]
-    assert torch.equal(model(batch_of(without), KNOWN), model(batch_of(FILMS), KNOWN))
+    without = [each | {"image": torch.zeros(0, WIDTHS["image"])} for each in ITEMS]
+    assert torch.equal(model(batch_of(without), KNOWN), model(batch_of(ITEMS), KNOWN))
 
 
 @torch.no_grad()
 def test_at_the_level_of_cls_each_modality_is_one_token() -> None:
     model = transformer()
-    films = [{name: tokens[:1] for name, tokens in each.items()} for each in FILMS]
-    sequence, present = model.sequence(batch_of(films), KNOWN)
+    items = [{name: tokens[:1] for name, tokens in each.items()} for each in ITEMS]
+    sequence, present = model.sequence(batch_of(items), KNOWN)
     assert sequence.shape[1] == 7  # [FUSE], side, absent, text, [SEP], absent, image
     assert present.shape == sequence.shape[:2]
-    whole = {name: replace(each, lacking=False) for name, each in batch_of(films[:1]).items()}
+    whole = {name: replace(each, lacking=False) for name, each in batch_of(items[:1]).items()}
     heard, _ = model.sequence(whole, KNOWN[:1], every_place=False)
     assert heard.shape[1] == 5  # [FUSE], side, text, [SEP], image
-    torch.testing.assert_close(model(whole, KNOWN[:1]), model(batch_of(films[:1]), KNOWN[:1]))
-    assert torch.isfinite(model(batch_of(films), KNOWN)).all()
+    torch.testing.assert_close(model(whole, KNOWN[:1]), model(batch_of(items[:1]), KNOWN[:1]))
+    assert torch.isfinite(model(batch_of(items), KNOWN)).all()
 
 
 @torch.no_grad()
 def test_exactly_the_tokens_or_the_absent_token_of_a_modality_are_present() -> None:
-    _, present = transformer().sequence(batch_of(FILMS), KNOWN)
+    _, present = transformer().sequence(batch_of(ITEMS), KNOWN)
     separators = 1
-    expected = [2 + separators + sum(max(len(tokens), 1) for tokens in each.values()) for each in FILMS]
+    expected = [2 + separators + sum(max(len(tokens), 1) for tokens in each.values()) for each in ITEMS]
     assert present.sum(1).tolist() == expected
     assert present[:, 0].all()
 
@@ -149,10 +149,10 @@ def test_exactly_the_tokens_or_the_absent_token_of_a_modality_are_present() -> N
 @torch.no_grad()
 def test_a_last_block_in_which_only_fuse_asks_equals_a_whole_one(layers: int) -> None:
     model = transformer(layers=layers)
-    x, present = model.sequence(batch_of(FILMS), KNOWN)
+    x, present = model.sequence(batch_of(ITEMS), KNOWN)
     for block in model.blocks:
         x = block(x, x, present[:, None, None, :])
-    torch.testing.assert_close(model(batch_of(FILMS), KNOWN), model.output(model.norm(x[:, 0])), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(batch_of(ITEMS), KNOWN), model.output(model.norm(x[:, 0])), atol=1e-5, rtol=1e-5)
 
 
 def test_few_who_ask_hear_and_teach_what_all_would() -> None:
@@ -172,7 +172,7 @@ def test_few_who_ask_hear_and_teach_what_all_would() -> None:
 @torch.no_grad()
 def test_a_model_without_side_information_reads_tokens_alone() -> None:
     model = transformer(side=0)
-    told = model(batch_of(FILMS), torch.zeros(len(FILMS), 0))
+    told = model(batch_of(ITEMS), torch.zeros(len(ITEMS), 0))
     assert torch.isfinite(told).all()
     assert (told[0] - told[4]).abs().max() > 1e-3
 
@@ -180,12 +180,12 @@ def test_a_model_without_side_information_reads_tokens_alone() -> None:
 def test_content_says_nothing_before_it_has_learned_anything() -> None:
     torch.manual_seed(0)
     model = FusionTransformer(WIDTHS, SIDE, outputs=OUTPUTS, width=16, layers=2, heads=4, dropout=0.1)
-    assert not model(batch_of(FILMS), KNOWN).any()
+    assert not model(batch_of(ITEMS), KNOWN).any()
 
 
 def test_every_parameter_learns() -> None:
     model = transformer().train()
-    model(batch_of(FILMS), KNOWN).square().sum().backward()
+    model(batch_of(ITEMS), KNOWN).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
@@ -193,7 +193,7 @@ def test_every_parameter_learns() -> None:
 
 def test_dropout_draws_in_training_only() -> None:
     model = transformer(dropout=0.5)
-    asked = batch_of(FILMS)
+    asked = batch_of(ITEMS)
     assert torch.equal(model(asked, KNOWN), model(asked, KNOWN))
     model.train()
     assert not torch.equal(model(asked, KNOWN), model(asked, KNOWN))
@@ -229,7 +229,7 @@ def test_dropout_draws_anew_each_time_and_the_same_from_the_same_seed() -> None:
 
 def test_dropped_tokens_leave_every_vector_finite_and_are_told_again_when_serving() -> None:
     model = transformer(token_drop=0.95)
-    asked = batch_of(FILMS)
+    asked = batch_of(ITEMS)
     served = model(asked, KNOWN)
     assert torch.equal(served, transformer()(asked, KNOWN))
     model.train()

@@ -88,7 +88,7 @@ def test_a_higher_score_never_means_a_lower_rating() -> None:
         assert (told.diff() >= 0).all()
 
 
-def test_scores_of_all_films_are_told_as_scores_of_pairs_are() -> None:
+def test_scores_of_all_items_are_told_as_scores_of_pairs_are() -> None:
     asked, user = torch.randn(USERS, 6, generator=torch.Generator().manual_seed(1)), torch.arange(USERS)
     for head in (ordinal(thresholds=0.5), SquaredHead(Scale.of(RATINGS))):
         together = head.ratings(asked, user)

@@ -21,25 +21,27 @@ from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
 from cinefuse.fuse.settings.config import PRESETS, Config, preset
 
-NEW_USERS, NEW_FILMS = [19, 20], [36, 37, 38, 39, 40]  # of the sample: in its tables, but in no rating
+NEW_USERS, NEW_ITEMS = [19, 20], [36, 37, 38, 39, 40]  # of the sample: in its tables, but in no rating
 
 
 def small(name: str, **changes: Any) -> Config:
     config = preset(name)
-    sizes = {"dim": min(config.dim, 4), "plot_components": min(config.plot_components, 3)}
-    fast = {"width": 16, "attention_heads": 2, "epochs": 2, "batch_films": 20, "light_steps": 16, "precision": "fp32"}
-    return replace(config, **(fast | sizes | {"transformer_rate": 5e-3, "validation": 0.0, "patience": 0} | changes))
+    sizes = {"dim": min(config.dim, 4), "text_components": min(config.text_components, 3)}
+    fast = {"width": 16, "attention_heads": 2, "epochs": 2, "batch_items": 20, "factor_steps": 16, "precision": "fp32"}
+    return replace(
+        config, **(fast | sizes | {"transformer_learning_rate": 5e-3, "validation": 0.0, "patience": 0} | changes)
+    )
 
 
 CASES = {name: small(name) for name in PRESETS} | {
     "text": small("text", level="tokens"),  # CLS of a random encoder is nearly the same for every plot
     "ordinal": small("best", layers=2, head="ordinal"),
     "members": small("best", layers=2, head="ordinal", members=2, validation=0.1),
-    "film drop": small("best", layers=2, film_drop=0.3, members=2),
+    "film drop": small("best", layers=2, item_dropout=0.3, members=2),
     "cls": small("paper", level="cls"),
     "linear": small("best", layers=0),
     "pooled, by bf16": small("poster", level="tokens", pool_patches=2, precision="bf16"),
-    "no ids": small("paper", user_ids=False, film_ids=False),
+    "no ids": small("paper", user_ids=False, item_ids=False),
 }
 
 
@@ -55,7 +57,7 @@ def _one_thread() -> Iterator[None]:
 def dataset(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample without the ratings of some users and films; read it, never write into it."""
     folder = Path(shutil.copytree(sample, tmp_path_factory.mktemp("known") / "dataset"))
-    new = pl.col("user_id").is_in(NEW_USERS) | pl.col("item_id").is_in(NEW_FILMS)
+    new = pl.col("user_id").is_in(NEW_USERS) | pl.col("item_id").is_in(NEW_ITEMS)
     pl.read_parquet(sample / "ratings.parquet").filter(~new).write_parquet(folder / "ratings.parquet")
     return folder
 
@@ -81,20 +83,20 @@ def test_every_rating_is_a_number_on_the_scale(case: tuple[Config, Run]) -> None
     assert told.max() <= recommender.scale.levels[-1] + 1e-5
 
 
-def test_users_and_films_never_seen_get_a_sensible_rating(case: tuple[Config, Run]) -> None:
+def test_users_and_items_never_seen_get_a_sensible_rating(case: tuple[Config, Run]) -> None:
     recommender = case[1].recommender
-    users, films = recommender.user_numbers([*NEW_USERS, 1]), recommender.item_numbers([*NEW_FILMS, 1])
+    users, items = recommender.user_numbers([*NEW_USERS, 1]), recommender.item_numbers([*NEW_ITEMS, 1])
     assert (users >= 0).all()
-    assert (films >= 0).all()
-    told = recommender.all_ratings(users)[:, films]
+    assert (items >= 0).all()
+    told = recommender.all_ratings(users)[:, items]
     assert (np.abs(told[:2, :5] - recommender.scale.mean) < 1).all()  # both unknown: not far from the mean
     assert (np.abs(told - recommender.scale.mean) < 2).all()
 
 
-def test_films_never_seen_differ_by_their_content_and_by_nothing_else(case: tuple[Config, Run]) -> None:
+def test_items_never_seen_differ_by_their_content_and_by_nothing_else(case: tuple[Config, Run]) -> None:
     config, run = case
-    films = run.recommender.item_numbers(NEW_FILMS)
-    told = run.recommender.all_ratings(run.recommender.user_numbers([1, 2, 3]))[:, films]
+    items = run.recommender.item_numbers(NEW_ITEMS)
+    told = run.recommender.all_ratings(run.recommender.user_numbers([1, 2, 3]))[:, items]
     spread = (told.max(1) - told.min(1)).max()
     if config.reads_embeddings:
         assert spread > 1e-4
@@ -102,7 +104,7 @@ def test_films_never_seen_differ_by_their_content_and_by_nothing_else(case: tupl
         assert spread == 0
 
 
-def test_nobody_has_seen_a_film_without_ratings_and_everybody_what_they_rated_in_training(
+def test_nobody_has_seen_a_item_without_ratings_and_everybody_what_they_rated_in_training(
     case: tuple[Config, Run],
 ) -> None:
     _, run = case
@@ -110,7 +112,7 @@ def test_nobody_has_seen_a_film_without_ratings_and_everybody_what_they_rated_in
     ratings = pl.read_parquet(Path(run.about["dataset"]) / "ratings.parquet")
     known = ratings[np.sort(np.concatenate([split.train, split.validation]))]
     for number, user in enumerate(recommender.user_ids.tolist()):
-        seen = recommender.seen_films[recommender.seen_offsets[number] : recommender.seen_offsets[number + 1]]
+        seen = recommender.rated_items[recommender.rated_offsets[number] : recommender.rated_offsets[number + 1]]
         expected = known.filter(pl.col("user_id") == user)["item_id"].sort().to_list()
         assert recommender.item_ids[seen].tolist() == expected
 
@@ -149,8 +151,8 @@ def test_the_same_seed_gives_the_same_bytes(
 
 def test_a_distribution_is_one_and_its_mean_is_the_rating(case: tuple[Config, Run]) -> None:
     config, run = case
-    users, films = np.arange(20), np.arange(20, 40)
-    told = run.recommender.distribution(users, films)
+    users, items = np.arange(20), np.arange(20, 40)
+    told = run.recommender.distribution(users, items)
     if config.head == "squared":
         assert told is None
         return
@@ -158,7 +160,7 @@ def test_a_distribution_is_one_and_its_mean_is_the_rating(case: tuple[Config, Ru
     assert (told >= 0).all()
     np.testing.assert_allclose(told.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(
-        told @ np.array(run.recommender.scale.levels), run.recommender.pair_ratings(users, films), atol=1e-4
+        told @ np.array(run.recommender.scale.levels), run.recommender.pair_ratings(users, items), atol=1e-4
     )
 
 
@@ -193,18 +195,18 @@ def made(members: int = 2, *, head: str = "squared", ids: type = int) -> Recomme
         ordinal = OrdinalHead(scale, RATINGS, 3)
         ordinal.of_user.data = torch.randn(3, 4, generator=drawn) * 0.1
         heads.append(ordinal if head == "ordinal" else SquaredHead(scale))
-    users, films = [7, 9, 8], [40, 10, 30, 20]
+    users, items = [7, 9, 8], [40, 10, 30, 20]
     return Recommender(
         user_ids=np.array(users) if ids is int else np.array(["ü", "b", "七"], dtype=object),
-        item_ids=np.array(films) if ids is int else np.array(["", "x" * 99, "🎬", "tt01"], dtype=object),
+        item_ids=np.array(items) if ids is int else np.array(["", "x" * 99, "🎬", "tt01"], dtype=object),
         scale=scale,
         vectors=tuple(
             Vectors(torch.randn(3, 3, generator=drawn) / 2, torch.randn(4, 3, generator=drawn) / 2)
             for _ in range(members)
         ),
         heads=tuple(heads),
-        seen_offsets=np.array([0, 2, 2, 3]),
-        seen_films=np.array([0, 3, 1]),
+        rated_offsets=np.array([0, 2, 2, 3]),
+        rated_items=np.array([0, 3, 1]),
     )
 
 
@@ -212,9 +214,9 @@ def made(members: int = 2, *, head: str = "squared", ids: type = int) -> Recomme
 @pytest.mark.parametrize("members", [1, 3])
 def test_ratings_of_pairs_are_those_of_all(head: str, members: int) -> None:
     recommender = made(members, head=head)
-    user, film = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+    user, item = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
     np.testing.assert_allclose(
-        recommender.pair_ratings(user, film), recommender.all_ratings(np.arange(3)).flatten(), atol=1e-5
+        recommender.pair_ratings(user, item), recommender.all_ratings(np.arange(3)).flatten(), atol=1e-5
     )
 
 
@@ -247,7 +249,7 @@ def test_ids_of_either_kind_and_heads_survive_the_file(tmp_path: Path, head: str
     assert theirs.item_ids.tolist() == ours.item_ids.tolist()
     assert theirs.user_ids.dtype == ours.user_ids.dtype
     assert np.array_equal(theirs.all_ratings(np.arange(3)), ours.all_ratings(np.arange(3)))
-    assert theirs.seen_films.tolist() == [0, 3, 1]
+    assert theirs.rated_items.tolist() == [0, 3, 1]
 
 
 def test_members_keep_their_order_beyond_ten(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from cinefuse.fuse.runs.train import fuse
 from cinefuse.fuse.settings.config import preset
 
 HOSTILE = '<script>alert("x")</script> & \u202eevil" onload=\'x'
-QUICK = ["light_steps=30", "epochs=2"]
+QUICK = ["factor_steps=30", "epochs=2"]
 
 
 @pytest.fixture(scope="module")
@@ -338,10 +338,10 @@ def test_films_are_ordered_by_their_own_squared_error(tested: Predicted) -> None
     table = film_errors(tested, least=3)
     assert table["rmse"].is_sorted()
     assert table["ratings"].min() >= 3
-    counts = np.bincount(tested.film)
+    counts = np.bincount(tested.item)
     assert table.height == (counts >= 3).sum()
     for row in table.to_dicts():
-        own = tested.film == row["film"]
+        own = tested.item == row["film"]
         errors = tested.prediction[own].astype(float) - tested.rating[own]
         assert row["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
         assert row["spread"] == pytest.approx(tested.rating[own].astype(float).std())
@@ -369,7 +369,7 @@ def test_to_which_side_predictions_err_is_said_only_where_they_do(tested: Predic
 
 def test_bands_part_the_test_ratings(runs: dict[str, Run], tested: Predicted) -> None:
     counts = np.array([0, 1, 4, 5, 19, 20, 99, 100, 500] * 50)[: len(tested.rating)]
-    tested = Predicted(*(part[: len(counts)] for part in (tested.user, tested.film, tested.rating, tested.prediction)))
+    tested = Predicted(*(part[: len(counts)] for part in (tested.user, tested.item, tested.rating, tested.prediction)))
     found = bands(tested, counts, draws=20)
     whole = [band for band in found if not band.is_part]
     assert [band.fewest for band in whole] == [0, 1, 5, 20]
@@ -436,7 +436,7 @@ def test_provenance_names_digests_and_what_differs_from_the_preset(runs: dict[st
     assert facts["Ratings, SHA-256"][0] == run.about["dataset_sha256"]["ratings"]
     assert len(facts["Image encoder, SHA-256 of weights"][0]) == 64
     assert changed_settings(run.config) == [
-        "width 16 (128)", "layers 1 (2)", "attention_heads 2 (4)", "epochs 2 (12)", "light_steps 30 (240)",
+        "width 16 (128)", "layers 1 (2)", "attention_heads 2 (4)", "epochs 2 (12)", "factor_steps 30 (240)",
     ]  # fmt: skip
     assert changed_settings(preset("best")) == []
 

@@ -20,7 +20,7 @@ from cinefuse.fuse.evaluation.metrics import bootstrap_interval, paired_differen
 from cinefuse.fuse.runs.repeat import Spread, cases_of, folds_named
 from cinefuse.fuse.runs.study import MODELS, Study, default_splits, models_named, shrunk_user_mean, study
 
-TINY = ["light_steps=20", "epochs=2", "width=16", "attention_heads=2", "dim=4"]
+TINY = ["factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "dim=4"]
 FOLDS = ["kfold:3/1", "kfold:3/2", "kfold:3/3"]
 
 
@@ -99,22 +99,22 @@ def test_the_study_has_every_row_of_the_issue() -> None:
     }
     assert (shown["both-cls"].level, shown["both-tokens"].level) == ("cls", "tokens")
     assert not shown["best"].fuses
-    assert shown["best"].plot_components
+    assert shown["best"].text_components
     assert shown["best-fused"].fuses
-    assert shown["best-fused"].plot_components
+    assert shown["best-fused"].text_components
     assert shown["best-transformer"].fuses
-    assert not shown["best-transformer"].plot_components
+    assert not shown["best-transformer"].text_components
 
 
 def test_a_setting_never_makes_a_model_another_one() -> None:
-    settings = ["modalities=text", "level=cls", "layers=3", "plot_components=7", "epochs=5"]
+    settings = ["modalities=text", "level=cls", "layers=3", "text_components=7", "epochs=5"]
     shown = {model.name: model.config(settings) for model in MODELS}
     assert all(config.epochs == 5 for config in shown.values())
     assert shown["mf"].modalities == shown["best-none"].modalities == "none"
     assert shown["poster"].modalities == "image"
     assert shown["both-tokens"].level == "tokens"
     assert shown["best"].layers == 0
-    assert shown["best-transformer"].plot_components == 0
+    assert shown["best-transformer"].text_components == 0
 
 
 def test_ratings_are_held_out_only_where_patience_has_to_judge_by_them() -> None:

@@ -22,7 +22,7 @@ from cinefuse.data.runtime.progress import Silent
 from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.side_information import side_columns
-from cinefuse.fuse.inputs.training_data import gather_material
+from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
 from cinefuse.fuse.runs.warm_start import warm_weights
@@ -30,14 +30,14 @@ from cinefuse.fuse.settings.config import Config, preset
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
 
-NEW_FILMS = [5, 39, 40]  # not known to the earlier run at all
+NEW_ITEMS = [5, 39, 40]  # not known to the earlier run at all
 SMALL: dict[str, Any] = {
     "dim": 4,
     "width": 16,
     "attention_heads": 2,
     "epochs": 2,
-    "batch_films": 20,
-    "light_steps": 16,
+    "batch_items": 20,
+    "factor_steps": 16,
     "precision": "fp32",
     "validation": 0.0,
 }
@@ -46,8 +46,8 @@ CONFIG = replace(
     **SMALL,
     modalities="both",
     layers=2,
-    plot_components=0,
-    poster_components=0,
+    text_components=0,
+    image_components=0,
     head="ordinal",
     members=2,
 )
@@ -61,7 +61,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def without(dataset: Path, users: list[int], films: list[int], folder: Path) -> Path:
+def without(dataset: Path, users: list[int], items: list[int], folder: Path) -> Path:
     """A copy of a dataset as it was before these users and films came."""
     shutil.copytree(dataset, folder)
     for name in ("items", "users", "ratings"):
@@ -69,7 +69,7 @@ def without(dataset: Path, users: list[int], films: list[int], folder: Path) -> 
         if "user_id" in table.columns:
             table = table.filter(~pl.col("user_id").is_in(users))
         if "item_id" in table.columns:
-            table = table.filter(~pl.col("item_id").is_in(films))
+            table = table.filter(~pl.col("item_id").is_in(items))
         table.write_parquet(folder / f"{name}.parquet")
     return folder
 
@@ -88,7 +88,7 @@ def new_users(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> list[in
 @pytest.fixture(scope="module")
 def smaller(sample: Path, new_users: list[int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample before its last users and films came; read it, never write into it."""
-    return without(sample, new_users, NEW_FILMS, tmp_path_factory.mktemp("smaller") / "dataset")
+    return without(sample, new_users, NEW_ITEMS, tmp_path_factory.mktemp("smaller") / "dataset")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,9 @@ def earlier(smaller: Path, embeddings: Path, tmp_path_factory: pytest.TempPathFa
     return out
 
 
-def warmed(dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG) -> tuple[Any, list[dict[str, Any]]]:
+def for_warm_start(
+    dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG
+) -> tuple[Any, list[dict[str, Any]]]:
     """The join of a dataset, and the weights of the run moved to it."""
     with EmbeddingFile.open(embeddings) as file:
         joined = join(dataset, file)
@@ -109,38 +111,41 @@ def warmed(dataset: Path, embeddings: Path, run: Path, config: Config = CONFIG) 
 def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
     sample: Path, smaller: Path, new_users: list[int], embeddings: Path, earlier: Path
 ) -> None:
-    before, _ = warmed(smaller, embeddings, earlier)
-    after, weights = warmed(sample, embeddings, earlier)
+    before, _ = for_warm_start(smaller, embeddings, earlier)
+    after, weights = for_warm_start(sample, embeddings, earlier)
     assert len(weights) == CONFIG.members
     for member, moved in enumerate(weights):
         saved = load_file(earlier / f"fit-{member}.safetensors")
         per_user = {name for name, value in moved.items() if len(value) == len(after.user_ids) == 20}
-        per_film = {name for name, value in moved.items() if len(value) == len(after.item_ids) == 40}
+        per_item = {name for name, value in moved.items() if len(value) == len(after.item_ids) == 40}
         assert per_user == {
-            *(f"factors.tables.{name}" for name in ("user", "raters", "raters_rated")),
+            *(f"factors.tables.{name}" for name in ("user", "implicit_users", "explicit_users")),
             "head.of_user",
         }
-        assert per_film == {*(f"factors.tables.{name}" for name in ("film", "seen", "rated")), "content"}
+        assert per_item == {
+            *(f"factors.tables.{name}" for name in ("item", "implicit_items", "explicit_items")),
+            "content",
+        }
         for names, old_ids, ids in (
             (per_user, before.user_ids.tolist(), after.user_ids.tolist()),
-            (per_film, before.item_ids.tolist(), after.item_ids.tolist()),
+            (per_item, before.item_ids.tolist(), after.item_ids.tolist()),
         ):
-            assert set(ids) - set(old_ids) in ({*new_users}, {*NEW_FILMS})
+            assert set(ids) - set(old_ids) in ({*new_users}, {*NEW_ITEMS})
             for name in names:
                 for place, one in enumerate(ids):
                     if one in old_ids:
                         assert torch.equal(moved[name][place], saved[f"now.{name}"][old_ids.index(one)]), (name, one)
                     else:
                         assert not moved[name][place].any(), (name, one)
-        for name in set(moved) - per_user - per_film:
+        for name in set(moved) - per_user - per_item:
             assert torch.equal(moved[name], saved[f"now.{name}"])
 
 
 def test_users_who_left_take_no_place(
     sample: Path, new_users: list[int], embeddings: Path, earlier: Path, tmp_path: Path
 ) -> None:
-    fewer = without(sample, [1, *new_users], [1, 7, *NEW_FILMS], tmp_path / "fewer")
-    joined, weights = warmed(fewer, embeddings, earlier)
+    fewer = without(sample, [1, *new_users], [1, 7, *NEW_ITEMS], tmp_path / "fewer")
+    joined, weights = for_warm_start(fewer, embeddings, earlier)
     saved, old = load_file(earlier / "fit-0.safetensors"), [user for user in range(1, 21) if user not in new_users]
     rows = [old.index(user) for user in joined.user_ids.tolist()]
     assert torch.equal(weights[0]["factors.tables.user"], saved["now.factors.tables.user"][rows])
@@ -149,13 +154,13 @@ def test_users_who_left_take_no_place(
 def test_on_the_same_ratings_a_warm_start_begins_where_the_run_ended(
     smaller: Path, embeddings: Path, earlier: Path
 ) -> None:
-    _, weights = warmed(smaller, embeddings, earlier)
+    _, weights = for_warm_start(smaller, embeddings, earlier)
     saved = [load_file(earlier / f"fit-{member}.safetensors") for member in range(2)]
     with EmbeddingFile.open(embeddings) as file:
         joined = join(smaller, file)
         split = split_ratings(smaller, "all", validation=0)
-        material = gather_material(smaller, joined, file, split, CONFIG, torch.device("cpu"))
-        training = Training(CONFIG, material, warm=tuple(weights))
+        training_data = load_training_data(smaller, joined, file, split, CONFIG, torch.device("cpu"))
+        training = Training(CONFIG, training_data, warm=tuple(weights))
         for fit in training.fits():
             member: Member = training._member(fit)
             from_run = {name: saved[fit.member][f"now.{name}"] for name in member.state_dict()}
@@ -170,7 +175,7 @@ def test_a_warm_start_uses_the_fits_that_serve_and_not_the_one_that_chose(
     run = tmp_path / "run"
     fuse(smaller, embeddings, run, config, device="cpu", split="all")
     assert sorted(file.name for file in run.glob("fit-*")) == [f"fit-{number}.safetensors" for number in range(3)]
-    _, weights = warmed(smaller, embeddings, run, config)
+    _, weights = for_warm_start(smaller, embeddings, run, config)
     assert len(weights) == 2
     for member, moved in enumerate(weights):
         saved = load_file(run / f"fit-{member + 1}.safetensors")
@@ -201,7 +206,7 @@ def test_a_run_of_another_make_is_refused_by_what_differs(
 def test_how_long_and_how_strictly_it_trains_may_differ(
     sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, epochs=1, light_steps=5, seed=3, l2_user=9.0, members=3, validation=0.1, patience=2)
+    config = replace(CONFIG, epochs=1, factor_steps=5, seed=3, l2_user=9.0, members=3, validation=0.1, patience=2)
     run = fuse(sample, embeddings, tmp_path / "run", config, device="cpu", warm_start=earlier)
     assert len(run.recommender.vectors) == 3
     assert np.isfinite(run.recommender.all_ratings(np.arange(20))).all()
@@ -239,16 +244,16 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
 
     config = replace(
         preset(name),
-        **SMALL | {"modalities": "none", "plot_components": 0, "poster_components": 0, "epochs": 1, "light_steps": 60},
+        **SMALL | {"modalities": "none", "text_components": 0, "image_components": 0, "epochs": 1, "factor_steps": 60},
     )
-    third = replace(config, warm_share=1 / 3)
+    third = replace(config, warm_start_share=1 / 3)
     fuse(before, None, tmp_path / "earlier", config, device="cpu", split="all")
     scratch = fuse(dataset, None, tmp_path / "scratch", config, device="cpu", split="random:0.2")
     warm = fuse(
         dataset, None, tmp_path / "warm", third, device="cpu", split="random:0.2", warm_start=tmp_path / "earlier"
     )
     assert (scratch.split.test == split.test).all()
-    short = replace(config, light_steps=20)
+    short = replace(config, factor_steps=20)
     cold = fuse(dataset, None, tmp_path / "cold", short, device="cpu", split="random:0.2")
     assert warm.summary["rmse"] <= scratch.summary["rmse"] + 0.003
     assert warm.summary["rmse"] < cold.summary["rmse"] - 0.003  # steps were short enough to tell
@@ -257,12 +262,12 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
 def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(
     sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
 ) -> None:
-    assert (CONFIG.warmed().epochs, CONFIG.warmed().light_steps) == (1, 4)
+    assert (CONFIG.for_warm_start().epochs, CONFIG.for_warm_start().factor_steps) == (1, 4)
     without = replace(CONFIG, layers=0)  # no passes to save: its epochs only divide the light steps
-    assert (without.warmed().epochs, without.warmed().light_steps) == (CONFIG.epochs, 4)
+    assert (without.for_warm_start().epochs, without.for_warm_start().factor_steps) == (CONFIG.epochs, 4)
     asked = {"device": "cpu", "split": "all", "warm_start": earlier}
     whole = fuse(sample, embeddings, tmp_path / "whole", CONFIG, **asked)
-    assert whole.config.light_steps == CONFIG.light_steps
+    assert whole.config.factor_steps == CONFIG.factor_steps
     assert len((whole.folder / "metrics.jsonl").read_text().splitlines()) == CONFIG.members  # an epoch each
     cut = Path(shutil.copytree(whole.folder, tmp_path / "cut"))
     for name in ("summary.json", "model.safetensors", "fit-1.safetensors"):
@@ -272,10 +277,10 @@ def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(
         assert (cut / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
-def test_a_component_means_what_it_meant_to_the_earlier_run_though_films_have_come(
+def test_a_component_means_what_it_meant_to_the_earlier_run_though_items_have_come(
     sample: Path, smaller: Path, embeddings: Path, tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, layers=0, plot_components=4, poster_components=2)
+    config = replace(CONFIG, layers=0, text_components=4, image_components=2)
     before = fuse(smaller, embeddings, tmp_path / "before", config, device="cpu", split="all").folder
     warm = fuse(sample, embeddings, tmp_path / "warm", config, device="cpu", split="all", warm_start=before).folder
     anew = fuse(sample, embeddings, tmp_path / "anew", config, device="cpu", split="all").folder
@@ -308,7 +313,7 @@ def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tm
         def say(self, line: str) -> None:
             self.lines.append(line)
 
-    config = replace(preset("mf"), **SMALL | {"modalities": "none", "epochs": 1, "light_steps": 5})
+    config = replace(preset("mf"), **SMALL | {"modalities": "none", "epochs": 1, "factor_steps": 5})
     for earlier, flatters in (("all", True), ("random:0.2", False)):
         fuse(own_sample, None, tmp_path / f"{earlier}-earlier", config, device="cpu", split=earlier)
         said = Said()
@@ -321,18 +326,18 @@ def test_tags_keep_their_weights_by_name_and_new_ones_start_at_nothing(
     own_sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     def tag(dataset: Path, given: list[list[str]]) -> None:
-        films = pl.read_parquet(dataset / "items.parquet")
-        rows = [given[row % len(given)] for row in range(films.height)]
-        films.with_columns(tags=pl.Series(rows, dtype=pl.List(pl.String))).write_parquet(dataset / "items.parquet")
+        items = pl.read_parquet(dataset / "items.parquet")
+        rows = [given[row % len(given)] for row in range(items.height)]
+        items.with_columns(tags=pl.Series(rows, dtype=pl.List(pl.String))).write_parquet(dataset / "items.parquet")
 
     config = replace(CONFIG, tags=True)
     tag(own_sample, [["country: B"], ["country: D"], []])
     run = fuse(own_sample, embeddings, tmp_path / "earlier", config, device="cpu", split="all")
-    old = load_file(run.folder / "fit-0.safetensors")["now.factors.tables.film_tags"]
+    old = load_file(run.folder / "fit-0.safetensors")["now.factors.tables.item_tags"]
     for given, kept in (([["country: A"], ["country: B"], ["country: C"]], [None, 0, None]), ([[]], [])):
         tag(own_sample, given)
-        _, (weights, *_) = warmed(own_sample, embeddings, tmp_path / "earlier", config)
-        moved = weights["factors.tables.film_tags"]
+        _, (weights, *_) = for_warm_start(own_sample, embeddings, tmp_path / "earlier", config)
+        moved = weights["factors.tables.item_tags"]
         expected = [torch.zeros(old.shape[1]) if row is None else old[row] for row in kept]
         assert torch.equal(moved, torch.stack(expected) if expected else old[:0])
         fuse(own_sample, embeddings, tmp_path / f"{len(kept)}", config, device="cpu", warm_start=tmp_path / "earlier")

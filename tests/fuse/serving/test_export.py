@@ -31,7 +31,7 @@ RATED = [kind for kind in EXACT if kind != "ordinal"]
 
 
 def trained(dataset: Path, out: Path, name: str = "mf", *settings: str) -> Run:
-    config = preset(name).with_settings(["light_steps=40", "epochs=2", *settings])
+    config = preset(name).with_settings(["factor_steps=40", "epochs=2", *settings])
     return fuse(dataset, None, out, config, split="random:0.2")
 
 
@@ -47,11 +47,11 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("named")
     (folder / "dataset").mkdir()
     Description("made by a test").write(folder / "dataset")
-    films = pl.Series("item_id", ["a", "bb", "ccc", "ß"])
+    ids = pl.Series("item_id", ["a", "bb", "ccc", "ß"])
     nothing = {name: pl.Series([None] * 4, dtype=kind) for name, kind in ITEM_COLUMNS.items()}
-    items = pl.DataFrame({**nothing, "item_id": films, "title": [""] * 4})
+    items = pl.DataFrame({**nothing, "item_id": ids, "title": [""] * 4})
     items.write_parquet(folder / "dataset" / "items.parquet")
-    pairs = [(user, film, 1.0 + (place + len(user)) % 5) for user in ("ann", "zoë") for place, film in enumerate(films)]
+    pairs = [(user, item, 1.0 + (place + len(user)) % 5) for user in ("ann", "zoë") for place, item in enumerate(ids)]
     ratings = pl.DataFrame(
         pairs, schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32}, orient="row"
     )
@@ -66,13 +66,13 @@ def read_back(done: Exported) -> tuple[Side, Side]:
     """ids, vectors, biases and augmented of users and films, as any reader of the format gets them."""
     if done.format == "npy":
         names = ("ids", "vectors", "biases", "augmented")
-        users, films = (
+        users, items = (
             {name: np.load(done.folder / f"{side}_{name}.npy", allow_pickle=False) for name in names}
             for side in ("users", "films")
         )
-        return users, films
+        return users, items
     tables = pl.read_parquet(done.folder / "users.parquet"), pl.read_parquet(done.folder / "films.parquet")
-    users, films = (
+    users, items = (
         {
             "ids": table[name].to_numpy(),
             "vectors": table["vector"].to_numpy().reshape(len(table), -1) if done.dim else np.zeros((len(table), 0)),
@@ -81,13 +81,13 @@ def read_back(done: Exported) -> tuple[Side, Side]:
         }
         for table, name in zip(tables, ("user_id", "item_id"), strict=True)
     )
-    return users, films
+    return users, items
 
 
-def scores(users: Side, films: Side) -> npt.NDArray[np.float64]:
+def scores(users: Side, items: Side) -> npt.NDArray[np.float64]:
     """(U, I): by vectors and biases."""
-    user, film = users["vectors"].astype(np.float64), films["vectors"].astype(np.float64)
-    product: npt.NDArray[np.float64] = user @ film.T + users["biases"][:, None] + films["biases"]
+    user, item = users["vectors"].astype(np.float64), items["vectors"].astype(np.float64)
+    product: npt.NDArray[np.float64] = user @ item.T + users["biases"][:, None] + items["biases"]
     return product
 
 
@@ -105,10 +105,10 @@ def test_mean_and_unit_times_the_score_is_the_rating_before_clamping(
     done = export(runs[kind], tmp_path / "out", format=kept_as)  # type: ignore[arg-type]
     rating = about(done)["rating"]
     told = rating["mean"] + rating["unit"] * scores(*read_back(done))
-    user, film = (numbers.ravel() for numbers in np.indices(told.shape))
+    user, item = (numbers.ravel() for numbers in np.indices(told.shape))
     inside = (told > rating["lowest"] + 0.01) & (told < rating["highest"] - 0.01)
     assert inside.mean() > 0.9
-    expected = recommender.pair_ratings(user, film).reshape(told.shape)
+    expected = recommender.pair_ratings(user, item).reshape(told.shape)
     np.testing.assert_allclose(told[inside], expected[inside], rtol=0, atol=1e-5)
     if len(recommender.vectors) == 1:
         clamped = told.clip(rating["lowest"], rating["highest"])
@@ -122,30 +122,30 @@ def test_mean_and_unit_times_the_score_is_the_rating_before_clamping(
 def test_the_inner_product_of_augmented_vectors_is_the_score(
     kind: str, kept_as: str, runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    users, films = read_back(export(runs[kind], tmp_path / "out", format=kept_as, approximate=True))  # type: ignore[arg-type]
-    product = users["augmented"].astype(np.float64) @ films["augmented"].astype(np.float64).T
-    np.testing.assert_allclose(product, scores(users, films), rtol=0, atol=1e-6)
+    users, items = read_back(export(runs[kind], tmp_path / "out", format=kept_as, approximate=True))  # type: ignore[arg-type]
+    product = users["augmented"].astype(np.float64) @ items["augmented"].astype(np.float64).T
+    np.testing.assert_allclose(product, scores(users, items), rtol=0, atol=1e-6)
     width = users["vectors"].shape[1]
     assert users["augmented"].shape == (20, width + 2)
     assert (users["augmented"][:, width] == 1).all()
-    assert (films["augmented"][:, width + 1] == 1).all()
+    assert (items["augmented"][:, width + 1] == 1).all()
 
 
 @pytest.mark.parametrize("kind", EXACT)
-def test_the_largest_inner_products_are_the_films_recommended(kind: str, runs: dict[str, Run], tmp_path: Path) -> None:
+def test_the_largest_inner_products_are_the_items_recommended(kind: str, runs: dict[str, Run], tmp_path: Path) -> None:
     run = runs[kind]
     done = export(run, tmp_path / "out")
     assert about(done)["ranks_exactly"] is True
-    users, films = read_back(done)
-    product = users["augmented"].astype(np.float64) @ films["augmented"].astype(np.float64).T
+    users, items = read_back(done)
+    product = users["augmented"].astype(np.float64) @ items["augmented"].astype(np.float64).T
     table = recommend_all(run, 40)
     recommender = run.recommender
     user = recommender.user_numbers(table["user_id"].to_list())
-    film = recommender.item_numbers(table["item_id"].to_list())
-    seen = np.diff(recommender.seen_offsets)
+    item = recommender.item_numbers(table["item_id"].to_list())
+    seen = np.diff(recommender.rated_offsets)
     for number in range(20):
-        in_order = product[number, film[user == number]]
-        assert len(in_order) == len(films["ids"]) - seen[number]
+        in_order = product[number, item[user == number]]
+        assert len(in_order) == len(items["ids"]) - seen[number]
         assert (np.diff(in_order) < 1e-6).all()
 
 
@@ -155,17 +155,17 @@ def test_files_of_both_formats_hold_the_same_in_the_order_of_the_ids(runs: dict[
     for one, other in zip(read_back(as_tables), read_back(as_arrays), strict=True):
         assert all(np.array_equal(one[name], other[name]) for name in one)
         assert other["vectors"].dtype == other["biases"].dtype == other["augmented"].dtype == np.float32
-    users, films = read_back(as_arrays)
+    users, items = read_back(as_arrays)
     assert users["ids"].tolist() == run.recommender.user_ids.tolist()
-    assert films["ids"].tolist() == run.recommender.item_ids.tolist()
-    assert films["ids"].dtype == np.int64
+    assert items["ids"].tolist() == run.recommender.item_ids.tolist()
+    assert items["ids"].dtype == np.int64
 
 
 @pytest.mark.parametrize("kept_as", ["parquet", "npy"])
 def test_ids_of_text_are_written_without_pickle(kept_as: str, named: Run, tmp_path: Path) -> None:
-    users, films = read_back(export(named, tmp_path / "out", format=kept_as))  # type: ignore[arg-type]
+    users, items = read_back(export(named, tmp_path / "out", format=kept_as))  # type: ignore[arg-type]
     assert users["ids"].tolist() == ["ann", "zoë"]
-    assert films["ids"].tolist() == ["a", "bb", "ccc", "ß"]
+    assert items["ids"].tolist() == ["a", "bb", "ccc", "ß"]
 
 
 def test_an_ordinal_score_is_told_to_be_no_rating(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -191,13 +191,13 @@ def test_several_ordinal_heads_are_refused_unless_approximate(runs: dict[str, Ru
 
 def test_the_agreement_told_is_that_of_the_files_with_the_recommendations(runs: dict[str, Run], tmp_path: Path) -> None:
     done = export(runs["two ordinal"], tmp_path / "out", approximate=True)
-    users, films = read_back(done)
+    users, items = read_back(done)
     by_user = recommend_all(runs["two ordinal"], 10).group_by("user_id", maintain_order=True).agg("item_id")
     recommender, shares = runs["two ordinal"].recommender, []
-    for row, (user, best) in zip(scores(users, films), by_user.iter_rows(), strict=True):
+    for row, (user, best) in zip(scores(users, items), by_user.iter_rows(), strict=True):
         number = recommender.user_numbers([user])[0]
-        row[recommender.seen_films[slice(*recommender.seen_offsets[number : number + 2])]] = -np.inf
-        found = films["ids"][np.argsort(-row, kind="stable")[: len(best)]]
+        row[recommender.rated_items[slice(*recommender.rated_offsets[number : number + 2])]] = -np.inf
+        found = items["ids"][np.argsort(-row, kind="stable")[: len(best)]]
         shares.append(np.isin(best, found).mean())
     assert done.agreement == pytest.approx(np.mean(shares))
     assert about(done)["agreement"] == {"best": 10, "share": done.agreement}
@@ -214,7 +214,7 @@ def test_allowing_approximation_makes_no_exact_export_less(kind: str, runs: dict
 def test_the_report_of_an_export_agrees_with_its_files(runs: dict[str, Run], tmp_path: Path) -> None:
     done = export(runs["two members"], tmp_path / "new" / "out")
     told = about(done)
-    assert (done.users, done.films, done.dim) == (told["users"], told["films"], told["dim"]) == (20, 40, 64)
+    assert (done.users, done.items, done.dim) == (told["users"], told["films"], told["dim"]) == (20, 40, 64)
     assert (told["format"], told["version"], told["members"], told["files"]) == ("cinefuse-vectors", 1, 2, "parquet")
     assert {file.name for file in done.folder.iterdir()} == {"users.parquet", "films.parquet", "export.json"}
     assert json.loads(json.dumps(done.as_dict()))["folder"] == str(tmp_path / "new" / "out")

@@ -37,7 +37,7 @@ KINDS = {
 
 
 def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
-    config = preset("mf").with_settings(["light_steps=40", "epochs=2", *settings])
+    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", *settings])
     return fuse(dataset, None, out, config, split=split)
 
 
@@ -47,8 +47,8 @@ def dataset_of(folder: Path, ratings: pl.DataFrame, items: list[int] | list[str]
     Description("made by a test").write(folder)
     ids = pl.Series("item_id", items)
     nothing = {name: pl.Series([None] * len(ids), dtype=kind) for name, kind in ITEM_COLUMNS.items()}
-    films = pl.DataFrame({**nothing, "item_id": ids, "title": [f"Film {item}" for item in items]})
-    films.write_parquet(folder / "items.parquet")
+    items = pl.DataFrame({**nothing, "item_id": ids, "title": [f"Film {item}" for item in items]})
+    items.write_parquet(folder / "items.parquet")
     ratings.with_columns(pl.col("rating").cast(pl.Float32)).write_parquet(folder / "ratings.parquet")
     return folder
 
@@ -72,10 +72,10 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose users and films have ids of text."""
     folder = tmp_path_factory.mktemp("named")
     chance = np.random.default_rng(0)
-    users, films = ["ann", "Bob", "007", "zoë"], [f"tt{n:03}" for n in range(12)]
-    pairs = [(user, film, float(chance.integers(1, 6))) for user in users for film in films[:9]]
+    users, items = ["ann", "Bob", "007", "zoë"], [f"tt{n:03}" for n in range(12)]
+    pairs = [(user, item, float(chance.integers(1, 6))) for user in users for item in items[:9]]
     ratings = pl.DataFrame(pairs, schema=["user_id", "item_id", "rating"], orient="row")
-    return trained(dataset_of(folder / "dataset", ratings, films), folder / "run")
+    return trained(dataset_of(folder / "dataset", ratings, items), folder / "run")
 
 
 def seen_in_training(dataset: Path, run: Run) -> set[tuple[int, int]]:
@@ -87,7 +87,7 @@ def seen_in_training(dataset: Path, run: Run) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_film_seen_in_training_is_never_recommended_and_every_other_one_can_be(
+def test_a_item_seen_in_training_is_never_recommended_and_every_other_one_can_be(
     kind: str, runs: dict[str, Run], crowd: Path
 ) -> None:
     run = runs[kind]
@@ -112,8 +112,8 @@ def test_the_best_come_first_and_bear_the_prediction_of_their_pair(kind: str, ru
     run = runs[kind]
     table = recommend_all(run, 40)
     user = run.recommender.user_numbers(table["user_id"].to_list())
-    film = run.recommender.item_numbers(table["item_id"].to_list())
-    expected = run.recommender.pair_ratings(user, film)
+    item = run.recommender.item_numbers(table["item_id"].to_list())
+    expected = run.recommender.pair_ratings(user, item)
     np.testing.assert_allclose(table["prediction"].to_numpy(), expected, rtol=0, atol=LAST_DIGIT)
     falls = table.group_by("user_id").agg((-pl.col("prediction").diff()).min().alias("least"))
     assert falls["least"].drop_nulls().min() >= -1e-5
@@ -125,31 +125,31 @@ def test_a_few_recommended_are_the_head_of_many(runs: dict[str, Run]) -> None:
         assert_frame_equal(recommend(run, 5, 3), recommend(run, 5, 30).head(3), abs_tol=LAST_DIGIT)
 
 
-def synthetic(user: torch.Tensor, film: torch.Tensor, seen: list[list[int]]) -> Recommender:
+def synthetic(user: torch.Tensor, item: torch.Tensor, seen: list[list[int]]) -> Recommender:
     scale = Scale((1.0, 2.0, 3.0, 4.0, 5.0), 3.0, 1.0)
     return Recommender(
         user_ids=np.arange(len(user)) + 1,
-        item_ids=np.arange(len(film)) + 1,
+        item_ids=np.arange(len(item)) + 1,
         scale=scale,
-        vectors=(Vectors(user, film),),
+        vectors=(Vectors(user, item),),
         heads=(SquaredHead(scale),),
-        seen_offsets=np.cumsum([0, *(len(films) for films in seen)]),
-        seen_films=np.array([film for films in seen for film in films], np.int64),
+        rated_offsets=np.cumsum([0, *(len(items) for items in seen)]),
+        rated_items=np.array([item for items in seen for item in items], np.int64),
     )
 
 
 def run_of(recommender: Recommender, folder: Path) -> Run:
     ids = recommender.item_ids
-    films = pl.DataFrame(
+    items = pl.DataFrame(
         {"item_id": ids, "title": [f"Film {n}" for n in ids], "train_ratings": np.zeros(len(ids), int)}
     )
-    films.write_parquet(folder / "items.parquet")
+    items.write_parquet(folder / "items.parquet")
     return Run(folder, Config(), {"split": "all"}, recommender)
 
 
-def test_films_beyond_the_top_of_the_scale_are_ranked_too(tmp_path: Path) -> None:
-    film = torch.tensor([[2.5], [0.1], [9.0], [4.0]])  # ratings 5.5, 3.1, 12 and 7: three of them clamped to 5
-    run = run_of(synthetic(torch.zeros(1, 1), film, [[]]), tmp_path)
+def test_items_beyond_the_top_of_the_scale_are_ranked_too(tmp_path: Path) -> None:
+    item = torch.tensor([[2.5], [0.1], [9.0], [4.0]])  # ratings 5.5, 3.1, 12 and 7: three of them clamped to 5
+    run = run_of(synthetic(torch.zeros(1, 1), item, [[]]), tmp_path)
     best = recommend(run, 1)
     assert best["item_id"].to_list() == [3, 4, 1, 2]
     assert best["prediction"].to_list() == pytest.approx([5, 5, 5, 3.1])
@@ -161,14 +161,14 @@ def test_several_ordinal_heads_rank_by_expected_rating_though_their_mean_score_s
     # members' chances of a 2: 0.50 and 0.88 of the first film, 1.00 and 0.04 of the second
     scores = ([0.0, 3.0], [1.0, -1.6])
     vectors = tuple(Vectors(torch.zeros(1, 1), torch.tensor(score)[:, None]) for score in scores)
-    of_one = synthetic(vectors[0].user, vectors[0].film, [[]])
+    of_one = synthetic(vectors[0].user, vectors[0].item, [[]])
     run = run_of(replace(of_one, scale=scale, vectors=vectors, heads=(head, head)), tmp_path)
     best = recommend(run, 1)
     assert best["item_id"].to_list() == [1, 2]
     assert best["prediction"].to_list() == pytest.approx([1.69, 1.52], abs=0.005)
 
 
-def test_equal_films_come_in_the_catalogues_order(tmp_path: Path) -> None:
+def test_equal_items_come_in_the_catalogues_order(tmp_path: Path) -> None:
     run = run_of(synthetic(torch.zeros(70, 1), torch.zeros(9, 1), [[2]] * 70), tmp_path)
     assert recommend(run, 69, 4)["item_id"].to_list() == [1, 2, 4, 5]
 
@@ -182,20 +182,20 @@ def test_who_has_seen_everything_gets_an_empty_table_of_the_same_columns(tmp_pat
     assert recommend_all(run)["user_id"].to_list() == [2, 2, 2]
 
 
-def test_one_user_and_one_film_are_enough(tmp_path: Path) -> None:
+def test_one_user_and_one_item_are_enough(tmp_path: Path) -> None:
     run = run_of(synthetic(torch.zeros(1, 1), torch.zeros(1, 1), [[]]), tmp_path)
     assert recommend(run, 1, 10).rows() == [(1, 1, "Film 1", 3.0, 0)]
     assert recommend_all(run, 10).rows() == [(1, 1, 1, 3.0)]
     assert predict(run, pl.DataFrame({"user_id": [1], "item_id": [1]})).rows() == [(1, 1, 3.0, None)]
 
 
-def test_titles_and_counts_are_those_of_the_film(runs: dict[str, Run], crowd: Path) -> None:
+def test_titles_and_counts_are_those_of_the_item(runs: dict[str, Run], crowd: Path) -> None:
     run = runs["squared"]
     items = dict(pl.read_parquet(crowd / "items.parquet").select("item_id", "title").iter_rows())
-    seen = [film for _, film in seen_in_training(crowd, run)]
+    seen = [item for _, item in seen_in_training(crowd, run)]
     best = recommend(run, 3, 40)
-    assert best["title"].to_list() == [items[film] for film in best["item_id"]]
-    assert best["train_ratings"].to_list() == [seen.count(film) for film in best["item_id"]]
+    assert best["title"].to_list() == [items[item] for item in best["item_id"]]
+    assert best["train_ratings"].to_list() == [seen.count(item) for item in best["item_id"]]
     assert best.columns == ["rank", "item_id", "title", "prediction", "train_ratings"]
 
 
@@ -268,7 +268,7 @@ def test_among_very_many_names_the_alike_are_found_near_in_the_alphabet(
 
 
 @pytest.mark.parametrize("k", [0, -1])
-def test_fewer_than_one_film_is_refused(k: int, runs: dict[str, Run]) -> None:
+def test_fewer_than_one_item_is_refused(k: int, runs: dict[str, Run]) -> None:
     for asked in (lambda: recommend(runs["squared"], 1, k), lambda: recommend_all(runs["squared"], k)):
         with pytest.raises(UsageError, match=f"k must be at least 1, found {k}"):
             asked()
@@ -329,7 +329,7 @@ def test_pairs_without_a_column_or_of_another_type_are_refused(runs: dict[str, R
         predict(named, pl.DataFrame({"user_id": ["ann"], "item_id": [1]}))
 
 
-def test_a_damaged_table_of_films_is_refused_by_name(runs: dict[str, Run], tmp_path: Path) -> None:
+def test_a_damaged_table_of_items_is_refused_by_name(runs: dict[str, Run], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(runs["squared"].folder, tmp_path / "run"))
     run, file = Run.open(folder), folder / "items.parquet"
     pl.read_parquet(file).reverse().write_parquet(file)
@@ -346,9 +346,9 @@ def test_a_damaged_table_of_films_is_refused_by_name(runs: dict[str, Run], tmp_p
         recommend(run, 1)
 
 
-def shown(films: pl.DataFrame, user: object, width: int) -> list[str]:
+def shown(items: pl.DataFrame, user: object, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
-    show_recommendations(films, user, console)
+    show_recommendations(items, user, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 

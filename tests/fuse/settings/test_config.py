@@ -36,8 +36,8 @@ def test_every_setting_of_a_preset_can_be_set_to_what_it_is(name: str) -> None:
     [
         ("epochs=20", "epochs", 20),
         (" epochs = 20 ", "epochs", 20),
-        ("light_rate=1e-3", "light_rate", 0.001),
-        ("light_rate=1", "light_rate", 1.0),
+        ("factor_learning_rate=1e-3", "factor_learning_rate", 0.001),
+        ("factor_learning_rate=1", "factor_learning_rate", 1.0),
         ("histories=True", "histories", True),
         ("histories=false", "histories", False),
         ("head=ordinal", "head", "ordinal"),
@@ -69,11 +69,11 @@ def test_a_later_setting_wins_and_the_preset_itself_stays_as_it_is() -> None:
         ("epochs=true", "epochs: expected a whole number, found 'true'"),
         ("epochs=many", "epochs: expected a whole number, found 'many'"),
         ("epochs=[3]", "epochs: expected a whole number"),
-        ("light_rate=fast", "light_rate: expected a number, found 'fast'"),
-        ("light_rate=nan", "light_rate: expected a number, found 'nan'"),
-        ("light_rate=Infinity", "light_rate: expected a number, found 'Infinity'"),
+        ("factor_learning_rate=fast", "factor_learning_rate: expected a number, found 'fast'"),
+        ("factor_learning_rate=nan", "factor_learning_rate: expected a number, found 'nan'"),
+        ("factor_learning_rate=Infinity", "factor_learning_rate: expected a number, found 'Infinity'"),
         ("l2_user=1e999", "l2_user: expected a number, found '1e999'"),
-        ("light_rate=false", "light_rate: expected a number"),
+        ("factor_learning_rate=false", "factor_learning_rate: expected a number"),
         ("histories=1", "histories: expected true or false, found '1'"),
         ("histories=yes", "histories: expected true or false"),
         ("head=linear", "head: expected squared or ordinal, found 'linear'"),
@@ -90,10 +90,10 @@ def test_a_setting_that_cannot_be_meant_is_refused_by_name(setting: str, message
     [
         ("epochs=0", "epochs must lie from 1 to 100000, found 0"),
         ("dim=-1", "dim must lie from 0"),
-        ("film_drop=1", "film_drop must lie from 0 to 0.9"),
+        ("item_dropout=1", "item_dropout must lie from 0 to 0.9"),
         ("validation=1", "validation must lie"),
-        ("light_rate=0", "light_rate must lie"),
-        ("light_rate=11", "light_rate must lie from 1e-09 to 10, found 11"),
+        ("factor_learning_rate=0", "factor_learning_rate must lie"),
+        ("factor_learning_rate=11", "factor_learning_rate must lie from 1e-09 to 10, found 11"),
         ("members=0", "members must lie"),
         ("seed=-1", "seed must lie"),
         ("l2_user=-1", "l2_user must not be negative"),
@@ -128,9 +128,19 @@ def test_a_config_of_another_version_is_refused_by_the_field_it_holds() -> None:
 
 
 def test_every_group_of_weights_has_a_strength_for_factors_and_biases() -> None:
-    strengths = replace(Config(), l2=2.0, l2_user=3.0, l2_rated_bias=5.0).strengths()
-    assert (strengths["user"], strengths["rated.bias"]) == (6.0, 10.0)
-    groups = {"user", "film", "user_side", "film_side", "film_tags", "seen", "rated", "raters", "raters_rated"}
+    strengths = replace(Config(), l2=2.0, l2_user=3.0, l2_explicit_items_bias=5.0).strengths()
+    assert (strengths["user"], strengths["explicit_items.bias"]) == (6.0, 10.0)
+    groups = {
+        "user",
+        "item",
+        "user_features",
+        "item_features",
+        "item_tags",
+        "implicit_items",
+        "explicit_items",
+        "implicit_users",
+        "explicit_users",
+    }
     assert set(strengths) == groups | {f"{group}.bias" for group in groups}
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from cinefuse.fuse.inputs.interactions import TrainingPairs
 from cinefuse.fuse.inputs.tokens import TokenBatch
-from cinefuse.fuse.training.batches import FilmBatch, FilmBatches, Waiting
+from cinefuse.fuse.training.batches import ItemBatch, ItemBatches, Waiting
 
 CPU = torch.device("cpu")
-FILMS, USERS = 23, 9
+ITEMS, USERS = 23, 9
 
 
 class Lengths:
@@ -26,55 +26,55 @@ class Lengths:
         self.lengths, self.broken = lengths, broken
         self.read: list[list[int]] = []
 
-    def batch(self, films: npt.NDArray[np.int64]) -> TokenBatch:
-        if self.broken in films:
+    def batch(self, items: npt.NDArray[np.int64]) -> TokenBatch:
+        if self.broken in items:
             raise OSError("the disk is gone")
-        self.read.append(films.tolist())
-        longest = int(self.lengths[films].max(initial=0))
-        present = torch.from_numpy(np.arange(longest) < self.lengths[films][:, None])
+        self.read.append(items.tolist())
+        longest = int(self.lengths[items].max(initial=0))
+        present = torch.from_numpy(np.arange(longest) < self.lengths[items][:, None])
         return TokenBatch(
-            torch.from_numpy(films).float()[:, None, None].expand(-1, longest, 2) * present[..., None], present
+            torch.from_numpy(items).float()[:, None, None].expand(-1, longest, 2) * present[..., None], present
         )
 
 
-def batches_of(size: int, *, broken: int = -1, films: int = FILMS) -> FilmBatches:
-    lengths = np.random.default_rng(0).integers(0, 9, films)
+def batches_of(size: int, *, broken: int = -1, items: int = ITEMS) -> ItemBatches:
+    lengths = np.random.default_rng(0).integers(0, 9, items)
     tables: Any = {"text": Lengths(lengths, broken)}
-    return FilmBatches(tables, films, size, CPU)
+    return ItemBatches(tables, items, size, CPU)
 
 
 def pairs_of(seed: int = 0, ratings: int = 60) -> TrainingPairs:
     """Some films of these have no rating."""
-    chosen = np.random.default_rng(seed).choice(USERS * FILMS, ratings, replace=False)
-    user, film = torch.from_numpy(chosen // FILMS), torch.from_numpy(chosen % FILMS)
-    return TrainingPairs.sorted(user, film, torch.zeros(ratings), users=USERS, films=FILMS)
+    chosen = np.random.default_rng(seed).choice(USERS * ITEMS, ratings, replace=False)
+    user, item = torch.from_numpy(chosen // ITEMS), torch.from_numpy(chosen % ITEMS)
+    return TrainingPairs.sorted(user, item, torch.zeros(ratings), users=USERS, items=ITEMS)
 
 
-def listed(batches: list[FilmBatch]) -> list[tuple[list[int], list[int], list[int]]]:
-    return [(batch.films.tolist(), batch.pair.tolist(), batch.place.tolist()) for batch in batches]
+def listed(batches: list[ItemBatch]) -> list[tuple[list[int], list[int], list[int]]]:
+    return [(batch.items.tolist(), batch.pair.tolist(), batch.place.tolist()) for batch in batches]
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 30), st.integers(0, 3), st.integers(0, 3), st.integers(1, 60))
-def test_each_rated_film_comes_once_an_epoch_and_its_ratings_with_it(
+def test_each_rated_item_comes_once_an_epoch_and_its_ratings_with_it(
     size: int, seed: int, epoch: int, ratings: int
 ) -> None:
     pairs, batches = pairs_of(seed, ratings), batches_of(size)
     made = list(batches.epoch(pairs, seed=seed, epoch=epoch))
     assert len(made) == batches.count(pairs)
-    films = torch.cat([batch.films for batch in made])
-    assert sorted(films.tolist()) == sorted(set(pairs.film.tolist()))
+    items = torch.cat([batch.items for batch in made])
+    assert sorted(items.tolist()) == sorted(set(pairs.item.tolist()))
     assert sorted(torch.cat([batch.pair for batch in made]).tolist()) == list(range(len(pairs)))
     for batch in made:
-        assert 1 <= len(batch.films) <= size
-        assert torch.equal(pairs.film[pairs.by_film][batch.pair], batch.films[batch.place])
+        assert 1 <= len(batch.items) <= size
+        assert torch.equal(pairs.item[pairs.by_item][batch.pair], batch.items[batch.place])
 
 
-def test_a_batch_carries_the_tokens_of_its_own_films() -> None:
+def test_a_batch_carries_the_tokens_of_its_own_items() -> None:
     for batch in batches_of(4).epoch(pairs_of(), seed=0, epoch=0):
         tokens = batch.tokens["text"]
-        for film, embeddings, present in zip(batch.films.tolist(), tokens.embeddings, tokens.present, strict=True):
-            assert set(embeddings[present].flatten().tolist()) <= {film}
+        for item, embeddings, present in zip(batch.items.tolist(), tokens.embeddings, tokens.present, strict=True):
+            assert set(embeddings[present].flatten().tolist()) <= {item}
 
 
 def test_the_same_seed_and_epoch_give_the_same_batches_and_others_give_others() -> None:
@@ -100,49 +100,49 @@ def test_the_ratings_do_not_change_who_comes_with_whom() -> None:
     pairs = pairs_of()
     more = TrainingPairs.sorted(
         torch.cat([pairs.user, torch.full((1,), USERS)]),
-        torch.cat([pairs.film, pairs.film[:1]]),
+        torch.cat([pairs.item, pairs.item[:1]]),
         torch.zeros(len(pairs) + 1),
         users=USERS + 1,
-        films=FILMS,
+        items=ITEMS,
     )
-    ours = [batch.films.tolist() for batch in batches_of(4).epoch(pairs, seed=0, epoch=0)]
-    assert [batch.films.tolist() for batch in batches_of(4).epoch(more, seed=0, epoch=0)] == ours
+    ours = [batch.items.tolist() for batch in batches_of(4).epoch(pairs, seed=0, epoch=0)]
+    assert [batch.items.tolist() for batch in batches_of(4).epoch(more, seed=0, epoch=0)] == ours
 
 
-def test_everything_is_every_film_once_also_those_nobody_rated() -> None:
-    films = torch.cat([films for films, _ in batches_of(5).everything()])
-    assert sorted(films.tolist()) == list(range(FILMS))
+def test_everything_is_every_item_once_also_those_nobody_rated() -> None:
+    items = torch.cat([items for items, _ in batches_of(5).everything()])
+    assert sorted(items.tolist()) == list(range(ITEMS))
 
 
-def test_films_of_like_length_come_together() -> None:
-    batches = batches_of(8, films=500)
+def test_items_of_like_length_come_together() -> None:
+    batches = batches_of(8, items=500)
     lengths = batches.tables["text"].lengths
-    sizes = [lengths[films.numpy()] for films, _ in batches.everything()]
+    sizes = [lengths[items.numpy()] for items, _ in batches.everything()]
     assert sum(len(size) * size.max() for size in sizes) <= 1.05 * lengths.sum()
 
 
 def test_an_epoch_pads_less_than_chance_would() -> None:
-    films, size = 500, 8
-    batches = batches_of(size, films=films)
+    items, size = 500, 8
+    batches = batches_of(size, items=items)
     lengths = batches.tables["text"].lengths
     pairs = TrainingPairs.sorted(
-        torch.zeros(films, dtype=torch.long), torch.arange(films), torch.zeros(films), users=1, films=films
+        torch.zeros(items, dtype=torch.long), torch.arange(items), torch.zeros(items), users=1, items=items
     )
-    made = [lengths[batch.films.numpy()] for batch in batches.epoch(pairs, seed=0, epoch=0)]
-    order = np.random.default_rng(0).permutation(films)
-    chance = [lengths[order[start : start + size]] for start in range(0, films, size)]
+    made = [lengths[batch.items.numpy()] for batch in batches.epoch(pairs, seed=0, epoch=0)]
+    order = np.random.default_rng(0).permutation(items)
+    chance = [lengths[order[start : start + size]] for start in range(0, items, size)]
     padding = [sum(len(part) * part.max() for part in parts) - lengths.sum() for parts in (made, chance)]
     assert padding[0] < 0.4 * padding[1]
 
 
-def test_films_meet_others_in_the_next_epoch() -> None:
-    films, size = 200, 4
+def test_items_meet_others_in_the_next_epoch() -> None:
+    items, size = 200, 4
     pairs = TrainingPairs.sorted(
-        torch.zeros(films, dtype=torch.long), torch.arange(films), torch.zeros(films), users=1, films=films
+        torch.zeros(items, dtype=torch.long), torch.arange(items), torch.zeros(items), users=1, items=items
     )
-    batches = batches_of(size, films=films)
+    batches = batches_of(size, items=items)
     first, second = (
-        {frozenset(batch.films.tolist()) for batch in batches.epoch(pairs, seed=0, epoch=epoch)} for epoch in (0, 1)
+        {frozenset(batch.items.tolist()) for batch in batches.epoch(pairs, seed=0, epoch=epoch)} for epoch in (0, 1)
     )
     assert len(first & second) < len(first) / 10
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from cinefuse.data.runtime.errors import Interrupted, UsageError
 from cinefuse.fuse.training.processes import Ranks, ranks_of_launcher
 
-EXACT = ["--set", "dropout=0", "--set", "film_drop=0", "--set", "precision=fp32"]
-SMALL = ["--set", "width=32", "--set", "attention_heads=2", "--set", "batch_films=7", "--set", "light_steps=12"]
+EXACT = ["--set", "dropout=0", "--set", "item_dropout=0", "--set", "precision=fp32"]
+SMALL = ["--set", "width=32", "--set", "attention_heads=2", "--set", "batch_items=7", "--set", "factor_steps=12"]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -102,10 +102,10 @@ def test_a_rank_whose_peers_are_gone_says_how_to_go_on(monkeypatch: pytest.Monke
     assert told.value.exit_code == 130
 
 
-@given(films=st.lists(st.integers(), max_size=40), count=st.integers(1, 8))
-def test_every_film_is_read_by_exactly_one_rank(films: list[int], count: int) -> None:
-    shares = [Ranks(rank, count).share(films) for rank in range(count)]
-    assert sorted(film for share in shares for film in share) == sorted(films)
+@given(items=st.lists(st.integers(), max_size=40), count=st.integers(1, 8))
+def test_every_item_is_read_by_exactly_one_rank(items: list[int], count: int) -> None:
+    shares = [Ranks(rank, count).share(items) for rank in range(count)]
+    assert sorted(item for share in shares for item in share) == sorted(items)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 

@@ -26,7 +26,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, Busy, CinefuseError, FingerprintMismatch, UsageError
 from cinefuse.data.runtime.progress import Silent
 from cinefuse.fuse.inputs.join import join
-from cinefuse.fuse.inputs.training_data import gather_material
+from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
 from cinefuse.fuse.settings.config import PRESETS, Config, preset
@@ -41,8 +41,8 @@ SMALL: dict[str, Any] = {
     "width": 16,
     "attention_heads": 2,
     "epochs": 2,
-    "batch_films": 20,
-    "light_steps": 8,
+    "batch_items": 20,
+    "factor_steps": 8,
     "precision": "fp32",
 }
 # everything that draws: dropout, film-drop, members, an ordinal head, and a fit that holds ratings out
@@ -52,17 +52,17 @@ EVERYTHING = replace(
     modalities="both",
     layers=2,
     dim=4,
-    plot_components=3,
+    text_components=3,
     head="ordinal",
     members=2,
-    film_drop=0.3,
+    item_dropout=0.3,
     dropout=0.3,
 )
 
 
 def small(name: str, **changes: Any) -> Config:
     config = preset(name)
-    sizes = {"dim": min(config.dim, 4), "plot_components": min(config.plot_components, 3)}
+    sizes = {"dim": min(config.dim, 4), "text_components": min(config.text_components, 3)}
     return replace(config, **(SMALL | sizes | {"validation": 0.0, "patience": 0} | changes))
 
 
@@ -158,7 +158,7 @@ def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(
 def test_patience_that_ran_out_stays_so_when_resumed(
     sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, patience=1, l2=0.0)
+    config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, patience=1, l2=0.0)
     whole = fuse(sample, None, tmp_path / "whole", config, device="cpu")
     epochs = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     chosen = sum(each["fit"] == 0 for each in epochs)
@@ -172,16 +172,16 @@ def test_patience_that_ran_out_stays_so_when_resumed(
 def rates_of_fits(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Path, config: Config) -> list[list[float]]:
     """The learning rate of each light step, fit by fit."""
     rates: list[list[float]] = []
-    step = Member.light_step
+    step = Member.factor_step
 
     def told(member: Member, number: int, generator: torch.Generator) -> torch.Tensor:
         scores = step(member, number, generator)
         if number == 0:
             rates.append([])
-        rates[-1].append(member.light.rate)
+        rates[-1].append(member.factor_optimiser.rate)
         return scores
 
-    monkeypatch.setattr(Member, "light_step", told)
+    monkeypatch.setattr(Member, "factor_step", told)
     fuse(dataset, None, out, config, device="cpu")
     return rates
 
@@ -190,17 +190,19 @@ def rates_of_fits(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Path, con
 def test_what_serves_has_run_down_its_learning_rate(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
-    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, patience=patience, l2=0.0)
+    config = small(
+        "mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, patience=patience, l2=0.0
+    )
     measured, served = rates_of_fits(monkeypatch, sample, tmp_path / "run", config)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (len(measured) < 400) == (patience > 0), "the case must be one that patience stops early"
     assert len(served) == 50 * summary["chosen_epochs"]
-    assert served[-1] <= 0.03 * config.light_rate
-    assert max(served) > 0.8 * config.light_rate
+    assert served[-1] <= 0.03 * config.factor_learning_rate
+    assert max(served) > 0.8 * config.factor_learning_rate
 
 
 def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample: Path, tmp_path: Path) -> None:
-    config = small("mf", epochs=8, light_steps=400, light_rate=0.5, validation=0.3, l2=0.0)
+    config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, l2=0.0)
     run = fuse(sample, None, tmp_path / "run", config, device="cpu")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     told = [line["validation_rmse"] for line in lines if line["fit"] == 0]
@@ -231,7 +233,7 @@ def test_an_epoch_told_but_not_yet_in_a_checkpoint_stands_in_the_metrics_once(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
 ) -> None:
     def killed(training: Training, *state: Any) -> None:
-        if training.standing.epoch == 2:
+        if training.state.epoch == 2:
             raise Stop
         save(training, *state)
 
@@ -276,13 +278,13 @@ import json, os, sys
 from pathlib import Path
 import torch
 from cinefuse.data.runtime.errors import CinefuseError
-from cinefuse.fuse import train
+from cinefuse.fuse.training import loop
 from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.runs.train import fuse
 
 def job(dataset, embeddings, out, config):
     torch.set_num_threads(1)
-    train._SECONDS_BETWEEN_CHECKPOINTS = -1
+    loop._SECONDS_BETWEEN_CHECKPOINTS = -1
     try:
         fuse(Path(dataset), Path(embeddings), Path(out), Config.from_dict(config), device="cpu", resume=True)
     except CinefuseError as refusal:
@@ -522,15 +524,15 @@ def test_a_preset_that_reads_embeddings_refuses_to_go_without(sample: Path, tmp_
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
     """The light step of that number, from 0 in each fit, leaves ``value`` in every user's vector."""
-    light_step = Member.light_step
+    factor_step = Member.factor_step
 
     def spoiling(self: Member, number: int, generator: torch.Generator) -> torch.Tensor:
-        scores = light_step(self, number, generator)
+        scores = factor_step(self, number, generator)
         if number == step:
             self.factors.tables["user"].data.fill_(value)
         return scores
 
-    monkeypatch.setattr(Member, "light_step", spoiling)
+    monkeypatch.setattr(Member, "factor_step", spoiling)
 
 
 class Said:
@@ -550,15 +552,15 @@ class Said:
 def test_a_run_that_diverges_keeps_its_last_good_epoch_and_says_so(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, step: int, head: str
 ) -> None:
-    config = small("mf", epochs=2, light_steps=8, head=head)  # steps 0 to 3 are epoch 1, 4 to 7 epoch 2
+    config = small("mf", epochs=2, factor_steps=8, head=head)  # steps 0 to 3 are epoch 1, 4 to 7 epoch 2
     one = fuse(sample, None, tmp_path / "one", replace(config, patience=0), device="cpu")
     assert one.summary["rmse"] > 0
     poisoned(monkeypatch, step, value)
     said = Said()
     run = fuse(sample, None, tmp_path / "run", config, device="cpu", watcher=said)
-    users, films = len(run.recommender.user_ids), len(run.recommender.item_ids)
+    users, items = len(run.recommender.user_ids), len(run.recommender.item_ids)
     ratings = run.recommender.all_ratings(np.arange(users))
-    assert ratings.shape == (users, films)
+    assert ratings.shape == (users, items)
     assert np.isfinite(ratings).all()
     assert np.isfinite(run.predictions()["prediction"].to_numpy()).all()
     if value != 1e30 or step != 7:
@@ -570,7 +572,9 @@ def test_a_run_that_diverges_in_its_first_epoch_is_refused_and_leaves_no_model(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     poisoned(monkeypatch, step, float("nan"))
-    with pytest.raises(BadInput, match=r"no number any more in epoch 1, and there is no earlier epoch.*light_rate"):
+    with pytest.raises(
+        BadInput, match=r"no number any more in epoch 1, and there is no earlier epoch.*factor_learning_rate"
+    ):
         fuse(sample, None, tmp_path / "run", small("mf", epochs=2), device="cpu")
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
@@ -580,13 +584,13 @@ def test_a_run_that_diverges_in_its_first_epoch_is_refused_and_leaves_no_model(
 def test_an_absurd_rate_gives_no_predictions_that_are_no_numbers(
     sample: Path, embeddings: Path, name: str, rate: float
 ) -> None:
-    config = small(name, light_rate=rate, transformer_rate=rate)
+    config = small(name, factor_learning_rate=rate, transformer_learning_rate=rate)
     with EmbeddingFile.open(embeddings) as file:
         joined = join(sample, file)
         split = split_ratings(sample, "random:0.1", seed=0, validation=0)
-        material = gather_material(sample, joined, file, split, config, torch.device("cpu"))
+        training_data = load_training_data(sample, joined, file, split, config, torch.device("cpu"))
         try:
-            (fitted,) = Training(config, material).run()
+            (fitted,) = Training(config, training_data).run()
         except BadInput as refusal:
             assert "no number any more" in str(refusal)  # noqa: PT017
         else:
@@ -643,7 +647,7 @@ def test_an_ordinal_head_refuses_ratings_of_very_many_levels(own_sample: Path, t
 def test_ratings_on_another_scale_give_the_same_predictions_on_that_scale(
     own_sample: Path, embeddings: Path, tmp_path: Path, head: str, times: float, plus: float
 ) -> None:
-    config = small("best", head=head, layers=0, light_steps=60)
+    config = small("best", head=head, layers=0, factor_steps=60)
     ours = fuse(own_sample, embeddings, tmp_path / "ours", config, device="cpu")
     with_ratings(own_sample, lambda ratings: ratings.with_columns(rating=pl.col("rating") * times + plus))
     theirs = fuse(own_sample, embeddings, tmp_path / "theirs", config, device="cpu")
@@ -661,7 +665,7 @@ def test_ratings_on_another_scale_give_the_same_predictions_on_that_scale(
 def test_training_lowers_the_error_of_ratings_told_without_themselves(
     sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
-    config = small("best", members=1, epochs=6, light_steps=120)
+    config = small("best", members=1, epochs=6, factor_steps=120)
     fuse(sample, embeddings, tmp_path / "run", config, device="cpu")
     told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in told] == [1, 2, 3, 4, 5, 6]
@@ -671,7 +675,7 @@ def test_training_lowers_the_error_of_ratings_told_without_themselves(
 
 def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_path: Path) -> None:
     config, split = (
-        small("best", modalities="none", plot_components=0, poster_components=0),
+        small("best", modalities="none", text_components=0, image_components=0),
         split_ratings(own_sample, "random:0.2", seed=0),
     )
     ours = fuse(own_sample, None, tmp_path / "ours", config, device="cpu", split="random:0.2")
