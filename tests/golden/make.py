@@ -6,17 +6,16 @@ read these, breaks every file that was ever shared. A new format version gets ne
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.number_formats import numpy_dtype
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
+from cinefuse.tests.support.embedding_files import make_layout
 
 STATES = [
     (Status.OK, Reason.NONE),
@@ -32,23 +31,6 @@ def values(rows: int, width: int, dtype: str, start: int) -> np.ndarray:
     if dtype == "bfloat16":
         return (exact.view(np.uint32) >> 16).astype(np.uint16)
     return exact.astype(numpy_dtype(dtype))
-
-
-def layout(model: str, dtype: str, width: int, lengths: list[int], states: list, text: bool) -> ModalityLayout:
-    """A layout whose digests and batches look as a real job's do."""
-    given = [status is not Status.MISSING for status, _ in states]
-    digests = [
-        hashlib.sha256(f"{model} {row}".encode()).digest() if has else bytes(32) for row, has in enumerate(given)
-    ]
-    return ModalityLayout(
-        record={"model": model, "fingerprint": {"weights": hashlib.sha256(model.encode()).hexdigest(), "dtype": dtype}},
-        width=width,
-        dtype=dtype,
-        lengths=np.array(lengths, np.int64),
-        digest=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
-        batch=np.array([0 if has else -1 for has in given], np.int32),
-        input_ids=np.arange(sum(lengths), dtype=np.int32) + 1000 if text else None,
-    )
 
 
 def fill(file: EmbeddingFile, states: list, rows: list[int]) -> None:
@@ -70,26 +52,26 @@ def make(folder: Path) -> None:
     about = {"format": "cinefuse embeddings, an HDF5 file behind this header", "licence": "CC0-1.0"}
 
     ids = np.array([1, -5, 2**62, 31])
-    text = layout("toy-bert", "float16", 4, [3, 2, 0, 1], STATES, text=True)
-    image = layout("toy-vit", "float16", 3, [4, 4, 4, 4], STATES, text=False)
+    text = make_layout("toy-bert", "float16", 4, [3, 2, 0, 1], STATES, text=True)
+    image = make_layout("toy-vit", "float16", 3, [4, 4, 4, 4], STATES, text=False)
     with EmbeddingFile.create(folder / "text_image_float16.h5", ids, {"text": text, "image": image}, about) as file:
         fill(file, STATES, [3, 0, 2, 1])
 
     names = np.array(["tt0111161", "größe/1.jpg", "七人の侍", "🎬"])
-    image = layout("toy-vit", "bfloat16", 8, [4, 4, 4, 4], STATES, text=False)
+    image = make_layout("toy-vit", "bfloat16", 8, [4, 4, 4, 4], STATES, text=False)
     with EmbeddingFile.create(folder / "image_bfloat16.h5", names, {"image": image}, about) as file:
         fill(file, STATES, [0, 1, 2, 3])
 
-    text = layout("toy-bert", "float32", 5, [2, 1, 0], STATES[:3], text=True)
+    text = make_layout("toy-bert", "float32", 5, [2, 1, 0], STATES[:3], text=True)
     with EmbeddingFile.create(folder / "text_float32.h5", ids[:3], {"text": text}, about) as file:
         fill(file, STATES[:3], [0, 1, 2])
 
-    text = layout("toy-bert", "float16", 4, [0], [STATES[2]], text=True)
+    text = make_layout("toy-bert", "float16", 4, [0], [STATES[2]], text=True)
     with EmbeddingFile.create(folder / "text_all_missing.h5", ids[:1], {"text": text}, about) as file:
         fill(file, [STATES[2]], [0])
 
     unfinished = [STATES[0]] * 3
-    image = layout("toy-vit", "float16", 4, [2, 2, 2], unfinished, text=False)
+    image = make_layout("toy-vit", "float16", 4, [2, 2, 2], unfinished, text=False)
     with EmbeddingFile.create(folder / "unfinished.h5", ids[:3], {"image": image}, about) as file:
         fill(file, unfinished, [0, 1])
         path, checksum = file.path, file.header.datasets["image/checksum"]

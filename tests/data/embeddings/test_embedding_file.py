@@ -6,11 +6,9 @@ import json
 import multiprocessing
 import os
 import pickle  # noqa: TID251  (how worker processes receive a file)
-import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,67 +21,26 @@ from hypothesis import strategies as st
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.hdf5_metadata import Array, build
-from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.number_formats import as_float32, numpy_dtype
 from cinefuse.data.embeddings.rows import RowWriter, nan, row_checksum
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, DamagedFile
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-BOTH = GOLDEN / "text_image_float16.h5"
-NAMES = GOLDEN / "image_bfloat16.h5"
-LAYOUT: Callable[..., ModalityLayout] = runpy.run_path(str(GOLDEN / "make.py"))["layout"]
-OK = (Status.OK, Reason.NONE)
-MISSING = (Status.MISSING, Reason.NOT_GIVEN)
+from cinefuse.tests.support.embedding_files import (
+    GOLDEN,
+    IMAGE_BFLOAT16,
+    MISSING,
+    OK,
+    TEXT_AND_IMAGE,
+    catalogues,
+    id_lists,
+    integers,
+    make_layout,
+    texts,
+    write_file,
+)
 
 thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-integers = st.integers(-(2**63), 2**63 - 1)
-texts = st.text(
-    st.one_of(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), st.sampled_from("./\\ é七🎬\u202eאב")),
-    min_size=1,
-    max_size=20,
-)
-id_lists = st.one_of(
-    st.lists(integers, min_size=1, max_size=12, unique=True), st.lists(texts, min_size=1, max_size=12, unique=True)
-)
-
-
-@st.composite
-def catalogues(draw: st.DrawFn) -> tuple[list[Any], dict[str, tuple[ModalityLayout, list[Any]]]]:
-    """Ids, and per modality a layout with each row's content: (cls and tokens as bits, status, reason)."""
-    ids = draw(id_lists)
-    modalities = {}
-    for name in draw(st.sampled_from([("text",), ("image",), ("text", "image")])):
-        dtype, width = draw(st.sampled_from(["float16", "bfloat16", "float32"])), draw(st.integers(1, 9))
-        everything_missing = draw(st.booleans())
-        states = [MISSING if everything_missing else draw(st.sampled_from([OK, MISSING])) for _ in ids]
-        lengths = [0 if everything_missing else draw(st.integers(0, 5)) for _ in ids]
-        layout = LAYOUT("toy", dtype, width, lengths, states, text=name == "text")
-        chance = np.random.default_rng(draw(st.integers(0, 2**32)))
-        rows = []
-        for length, (status, reason) in zip(lengths, states, strict=True):
-            content = nan((1 + length, width), dtype)
-            if status.has_embedding:
-                values = chance.standard_normal((1 + length, width), np.float32) * 100
-                bits = (values.view(np.uint32) >> 16).astype(np.uint16)
-                content = bits if dtype == "bfloat16" else values.astype(dtype)
-            rows.append((content, status, reason))
-        modalities[name] = (layout, rows)
-    return ids, modalities
-
-
-def write(
-    path: Path, ids: list[Any], modalities: dict[str, tuple[ModalityLayout, list[Any]]], about: Any = None
-) -> EmbeddingFile:
-    layouts = {name: layout for name, (layout, _) in modalities.items()}
-    file = EmbeddingFile.create(path, np.array(ids), layouts, about or {})
-    with RowWriter(file) as writer:
-        for name, (_, rows) in modalities.items():
-            for row, (content, status, reason) in enumerate(rows):
-                writer.write(name, row, content[0], content[1:], status, reason)
-    return file
 
 
 @thorough
@@ -91,7 +48,7 @@ def write(
 def test_what_was_put_in_comes_out_and_hdf5_agrees(tmp_path: Path, catalogue: tuple[list[Any], dict[str, Any]]) -> None:
     ids, modalities = catalogue
     path = tmp_path / "films.h5"
-    write(path, ids, modalities).close()
+    write_file(path, ids, modalities).close()
     assert verify(path).complete
     with EmbeddingFile.open(path) as file, h5py.File(path) as plain:
         assert file.ids.tolist() == ids
@@ -118,7 +75,7 @@ def test_what_was_put_in_comes_out_and_hdf5_agrees(tmp_path: Path, catalogue: tu
     st.lists(st.one_of(integers, texts, st.sampled_from([True, 1.0, None, b"a", "a\0", "\ud800", 2**63])), max_size=6),
 )
 def test_find_and_rows_agree_with_a_dict(tmp_path: Path, ids: list[Any], others: list[Any]) -> None:
-    layout = LAYOUT("toy", "float16", 1, [0] * len(ids), [OK] * len(ids), text=False)
+    layout = make_layout("toy", "float16", 1, [0] * len(ids), [OK] * len(ids), text=False)
     file = EmbeddingFile.create(tmp_path / "films.h5", np.array(ids), {"image": layout}, {})
     known = {(type(item), item): row for row, item in enumerate(ids)}
     wanted = [*reversed(ids), *others, *ids[:1]]
@@ -139,7 +96,7 @@ def test_find_and_rows_agree_with_a_dict(tmp_path: Path, ids: list[Any], others:
 
 
 def test_a_number_never_finds_a_text_nor_a_text_a_number(tmp_path: Path) -> None:
-    layout = LAYOUT("toy", "float16", 1, [0, 0], [OK, OK], text=False)
+    layout = make_layout("toy", "float16", 1, [0, 0], [OK, OK], text=False)
     numbers = EmbeddingFile.create(tmp_path / "numbers.h5", np.array([7, 8]), {"image": layout}, {})
     names = EmbeddingFile.create(tmp_path / "names.h5", np.array(["7", "a"]), {"image": layout}, {})
     assert numbers.find(["7", "8"]).tolist() == [-1, -1]
@@ -156,7 +113,7 @@ def test_a_number_never_finds_a_text_nor_a_text_a_number(tmp_path: Path) -> None
 
 def test_ids_beyond_a_double_are_told_apart(tmp_path: Path) -> None:
     ids = [2**53, 2**53 + 1, 2**63 - 1]
-    layout = LAYOUT("toy", "float16", 1, [0] * 3, [OK] * 3, text=False)
+    layout = make_layout("toy", "float16", 1, [0] * 3, [OK] * 3, text=False)
     file = EmbeddingFile.create(tmp_path / "films.h5", np.array(ids), {"image": layout}, {})
     assert file.find(np.array([2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1], np.uint64)).tolist() == [1, 2, -1, -1]
     assert file.find(np.array([2**53 + 1], ">i8")).tolist() == [1]
@@ -168,7 +125,7 @@ def test_gather_is_concatenation(
     tmp_path: Path, catalogue: tuple[list[Any], dict[str, Any]], data: st.DataObject
 ) -> None:
     ids, modalities = catalogue
-    with write(tmp_path / "films.h5", ids, modalities) as file:
+    with write_file(tmp_path / "films.h5", ids, modalities) as file:
         modality = file[file.modalities[0]]
         rows = np.array(data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=9)), np.int64)
         pieces = [modality.tokens_of(row) for row in rows.tolist()]
@@ -185,13 +142,13 @@ def test_gather_is_concatenation(
 
 
 def test_what_gather_returns_is_aligned_as_the_file_is() -> None:
-    with EmbeddingFile.open(BOTH) as file:
+    with EmbeddingFile.open(TEXT_AND_IMAGE) as file:
         found = [file[name].gather(np.arange(count))[0] for name in file.modalities for count in (1, 2, 3, 4) * 9]
         assert {tokens.ctypes.data % 64 for tokens in found if tokens.size} == {0}
 
 
 def test_gather_refuses_rows_that_do_not_exist_and_buffers_that_do_not_fit() -> None:
-    with EmbeddingFile.open(BOTH) as file:
+    with EmbeddingFile.open(TEXT_AND_IMAGE) as file:
         for rows in ([-1], [0, 4], [2**40]):
             with pytest.raises(ValueError, match="expected rows from 0 to 3"):
                 file.text.gather(np.array(rows))
@@ -215,7 +172,9 @@ def test_every_float16_converts_exactly() -> None:
     assert np.array_equal(as_float32(values, "float16").astype(np.float16), values, equal_nan=True)
 
 
-@pytest.mark.parametrize("path", [BOTH, NAMES, GOLDEN / "text_all_missing.h5"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [TEXT_AND_IMAGE, IMAGE_BFLOAT16, GOLDEN / "text_all_missing.h5"], ids=lambda path: path.stem
+)
 def test_views_are_read_only_and_copy_nothing(path: Path) -> None:
     with EmbeddingFile.open(path) as file:
         mapped = np.frombuffer(file._content, np.uint8)
@@ -230,7 +189,7 @@ def test_views_are_read_only_and_copy_nothing(path: Path) -> None:
 
 
 def test_views_live_on_after_close() -> None:
-    file = EmbeddingFile.open(BOTH)
+    file = EmbeddingFile.open(TEXT_AND_IMAGE)
     cls = file.image.cls
     expected = cls.tobytes()
     file.close()
@@ -238,13 +197,13 @@ def test_views_live_on_after_close() -> None:
 
 
 def test_a_pickled_file_is_opened_again_and_refuses_another_under_its_name(tmp_path: Path) -> None:
-    path = Path(shutil.copy(BOTH, tmp_path / "films.h5"))
+    path = Path(shutil.copy(TEXT_AND_IMAGE, tmp_path / "films.h5"))
     with EmbeddingFile.open(path) as file:
         pickled = pickle.dumps(file)
         assert len(pickled) < 10_000
         with pickle.loads(pickled) as again:  # noqa: S301
             assert again.content_digest == file.content_digest
-    shutil.copy(NAMES, path)
+    shutil.copy(IMAGE_BFLOAT16, path)
     with pytest.raises(DamagedFile, match="found another under its name"):
         pickle.loads(pickled)  # noqa: S301
 
@@ -267,11 +226,11 @@ with multiprocessing.get_context("fork").Pool(4) as pool:
 
 
 def test_forked_readers_of_one_mapping_all_read_the_same() -> None:
-    subprocess.run([sys.executable, "-c", FORKED, __file__, BOTH], check=True)
+    subprocess.run([sys.executable, "-c", FORKED, __file__, TEXT_AND_IMAGE], check=True)
 
 
 def test_a_spawned_worker_maps_the_file_it_is_sent() -> None:
-    with EmbeddingFile.open(BOTH) as file, multiprocessing.get_context("spawn").Pool(1) as pool:
+    with EmbeddingFile.open(TEXT_AND_IMAGE) as file, multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(EmbeddingFile.find, (file, [31, 5])).tolist() == [3, -1]
         pool.close()
         pool.join()
@@ -284,11 +243,11 @@ def small(
     path: Path, about: Any = None, model: str = "toy", last: tuple[Status, Reason] = OK, value: float = 1.0
 ) -> str:
     states = [OK, last]
-    layout = LAYOUT(model, "float16", 2, [1, 1], states, text=False)
+    layout = make_layout(model, "float16", 2, [1, 1], states, text=False)
     layout = replace(layout, record={**layout.record, "note": str(about)}, batch=layout.batch + (about is not None))
     content = np.full((2, 2), value, np.float16)
     rows = [(content, *OK), (content if last[0].has_embedding else nan((2, 2), "float16"), *last)]
-    with write(path, [1, 2], {"image": (layout, rows)}, about) as file:
+    with write_file(path, [1, 2], {"image": (layout, rows)}, about) as file:
         return file.content_digest
 
 
@@ -312,7 +271,7 @@ def test_other_content_has_another_digest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["status", "reason", "checksum"])
 def test_any_changed_status_reason_or_checksum_changes_the_digest(tmp_path: Path, part: str) -> None:
-    path = Path(shutil.copy(BOTH, tmp_path / "films.h5"))
+    path = Path(shutil.copy(TEXT_AND_IMAGE, tmp_path / "films.h5"))
     with EmbeddingFile.open(path) as file:
         digest, dataset = file.content_digest, file.header.datasets[f"image/{part}"]
     seen = {digest}
@@ -345,7 +304,7 @@ def test_any_changed_status_reason_or_checksum_changes_the_digest(tmp_path: Path
     ],
 )
 def test_ids_that_the_format_cannot_hold_are_bad_input(tmp_path: Path, ids: list[Any], told: str) -> None:
-    layout = LAYOUT("toy", "float16", 1, [0] * len(ids), [OK] * len(ids), text=False)
+    layout = make_layout("toy", "float16", 1, [0] * len(ids), [OK] * len(ids), text=False)
     with pytest.raises(BadInput, match=told):
         EmbeddingFile.create(tmp_path / "films.h5", np.array(ids), {"image": layout}, {})
     assert list(tmp_path.iterdir()) == []
@@ -353,7 +312,7 @@ def test_ids_that_the_format_cannot_hold_are_bad_input(tmp_path: Path, ids: list
 
 @pytest.mark.parametrize("bad", ["a\0b", "\ud800", None, 7, b"a"])
 def test_ids_that_are_no_text_are_bad_input(tmp_path: Path, bad: object) -> None:
-    layout = LAYOUT("toy", "float16", 1, [0, 0], [OK, OK], text=False)
+    layout = make_layout("toy", "float16", 1, [0, 0], [OK, OK], text=False)
     with pytest.raises(BadInput, match="1 to 256 bytes of UTF-8 without NUL"):
         EmbeddingFile.create(tmp_path / "films.h5", np.array(["a", bad], object), {"image": layout}, {})
 
@@ -363,14 +322,14 @@ def test_ids_that_are_no_text_are_bad_input(tmp_path: Path, bad: object) -> None
     ids=["NaN", "set", "surrogate", "too long", "too deep"],
 )  # fmt: skip
 def test_an_about_that_no_reader_would_accept_is_never_written(tmp_path: Path, value: object) -> None:
-    layout = LAYOUT("toy", "float16", 1, [0], [OK], text=False)
+    layout = make_layout("toy", "float16", 1, [0], [OK], text=False)
     with pytest.raises(ValueError):
         EmbeddingFile.create(tmp_path / "films.h5", np.array([1]), {"image": layout}, {"a": value})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_header_too_long_for_its_user_block_is_never_encoded() -> None:
-    header = EmbeddingFile.open(BOTH).header
+    header = EmbeddingFile.open(TEXT_AND_IMAGE).header
     with pytest.raises(ValueError, match="does not fit a user block of 8192"):
         replace(header, about={"a": "x" * 8192}).encode()
     with pytest.raises(ValueError, match="exceeds the format's limit of 1048576"):
@@ -378,7 +337,7 @@ def test_a_header_too_long_for_its_user_block_is_never_encoded() -> None:
 
 
 def test_layouts_that_contradict_themselves_are_never_written(tmp_path: Path) -> None:
-    good = LAYOUT("toy", "float16", 2, [1, 2], [OK, OK], text=True)
+    good = make_layout("toy", "float16", 2, [1, 2], [OK, OK], text=True)
     assert good.input_ids is not None
     bad = {
         "no token ids": {"text": replace(good, input_ids=None)},
@@ -400,7 +359,7 @@ def test_layouts_that_contradict_themselves_are_never_written(tmp_path: Path) ->
 
 
 def test_rows_that_do_not_fit_are_never_written(tmp_path: Path) -> None:
-    layout = LAYOUT("toy", "float16", 2, [1, 2], [OK, OK], text=False)
+    layout = make_layout("toy", "float16", 2, [1, 2], [OK, OK], text=False)
     file = EmbeddingFile.create(tmp_path / "films.h5", np.array([1, 2]), {"image": layout}, {})
     before = (tmp_path / "films.h5").read_bytes()
     cls, tokens = np.ones(2, np.float16), np.ones((1, 2), np.float16)
@@ -424,7 +383,7 @@ def test_rows_that_do_not_fit_are_never_written(tmp_path: Path) -> None:
 
 def test_absent_rows_are_nan_in_every_dtype(tmp_path: Path) -> None:
     for dtype in ("float16", "bfloat16", "float32"):
-        layout = LAYOUT("toy", dtype, 3, [2], [MISSING], text=False)
+        layout = make_layout("toy", dtype, 3, [2], [MISSING], text=False)
         with EmbeddingFile.create(tmp_path / f"{dtype}.h5", np.array([1]), {"image": layout}, {}) as file:
             with RowWriter(file) as writer:
                 writer.write_absent("image", 0, *MISSING)
@@ -459,11 +418,11 @@ here = runpy.run_path(sys.argv[1])
 from cinefuse.data.embeddings import file as embeddings
 embeddings.reserve = os.ftruncate  # a sparse file: no disk space behind it
 items = 4000
-layout = here["LAYOUT"]("toy", "float16", 768, [197] * items, [here["OK"]] * items, text=False)
+layout = here["make_layout"]("toy", "float16", 768, [197] * items, [here["OK"]] * items, text=False)
 path = Path(sys.argv[2])
 embeddings.EmbeddingFile.create(path, np.arange(items), {"image": layout}, {}).close()
 assert path.stat().st_size > 1_200_000_000
-embeddings.EmbeddingFile.open(here["BOTH"]).find([1])
+embeddings.EmbeddingFile.open(here["TEXT_AND_IMAGE"]).find([1])
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 before = resident()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,13 +19,13 @@ from cinefuse.data.embeddings.number_formats import as_float32
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import DamagedFile
+from cinefuse.tests.golden.make import make
+from cinefuse.tests.support.embedding_files import GOLDEN
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = ROOT / "tests" / "golden"
 FILES = sorted(GOLDEN.glob("*.h5"))
 FINISHED = [path for path in FILES if path.name != "unfinished.h5"]
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "format.md").read_text(), re.DOTALL)
-GOLD = runpy.run_path(str(GOLDEN / "make.py"))
 
 
 def named(path: Path) -> str:
@@ -45,7 +44,7 @@ def test_five_golden_files_are_there() -> None:
 
 
 def test_making_the_golden_files_again_gives_the_same_bytes_whatever_hdf5_is_installed(tmp_path: Path) -> None:
-    GOLD["make"](tmp_path)
+    make(tmp_path)
     for path in FILES:
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 

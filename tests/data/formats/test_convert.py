@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +30,17 @@ from cinefuse.data.formats.exports import FORMATS, write_as
 from cinefuse.data.formats.number_format import convert
 from cinefuse.data.runtime.errors import BadInput, CinefuseError, DamagedFile, NoSpace, UsageError
 from cinefuse.data.sharing.lineage import steps_of
+from cinefuse.tests.support.embedding_files import (
+    IMAGE_BFLOAT16,
+    OK,
+    TEXT_AND_IMAGE,
+    TEXT_INT8,
+    UNFINISHED,
+    catalogues,
+    make_layout,
+    write_file,
+)
 
-TESTS = Path(__file__).parents[2]
-OTHERS = runpy.run_path(str(TESTS / "data" / "embeddings" / "test_embedding_file.py"))
-catalogues: Callable[..., Any] = OTHERS["catalogues"]
-write: Callable[..., EmbeddingFile] = OTHERS["write"]
-LAYOUT, OK = OTHERS["LAYOUT"], OTHERS["OK"]
-GOLDEN = TESTS / "golden"
-BOTH, BFLOAT16, UNFINISHED = (GOLDEN / f"{n}.h5" for n in ("text_image_float16", "image_bfloat16", "unfinished"))
-INT8 = GOLDEN / "version2" / "text_int8.h5"
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 floats = arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=st.floats(width=32))
 
@@ -99,11 +99,13 @@ def test_widening_and_back_is_the_same_file(tmp_path: Path, catalogue: Any, data
     ids, modalities = catalogue
     dtype = data.draw(st.sampled_from(["float16", "bfloat16"]))
     modalities = {
-        name: (LAYOUT("toy", dtype, layout.width, layout.lengths.tolist(), [row[1:] for row in rows], name == "text"),
-               [(_as(dtype, content, layout.dtype), *state) for content, *state in rows])
+        name: (
+            make_layout("toy", dtype, layout.width, layout.lengths.tolist(), [row[1:] for row in rows], name == "text"),
+            [(_as(dtype, content, layout.dtype), *state) for content, *state in rows],
+        )
         for name, (layout, rows) in modalities.items()
-    }  # fmt: skip
-    write(source, ids, modalities).close()
+    }
+    write_file(source, ids, modalities).close()
     convert(source, wide, "float32", overwrite=True)
     convert(wide, back, dtype, overwrite=True)
     assert digest(back) == digest(source)
@@ -138,9 +140,9 @@ def test_a_fingerprint_remembers_every_rounding_and_nothing_else() -> None:
 
 def test_int8_of_a_file_is_small_near_and_sound(tmp_path: Path) -> None:
     chance, width = np.random.default_rng(0), 384
-    layout = LAYOUT("toy", "float16", width, [40] * 5, [OK] * 5, text=True)
+    layout = make_layout("toy", "float16", width, [40] * 5, [OK] * 5, text=True)
     rows = [(chance.standard_normal((41, width)).astype(np.float16), *OK) for _ in range(5)]
-    write(tmp_path / "films.h5", [1, 2, 3, 4, 5], {"text": (layout, rows)}).close()
+    write_file(tmp_path / "films.h5", [1, 2, 3, 4, 5], {"text": (layout, rows)}).close()
     convert(tmp_path / "films.h5", tmp_path / "int8.h5", "int8")
     assert verify(tmp_path / "int8.h5").complete
     header = EmbeddingFile.open(tmp_path / "int8.h5").header
@@ -156,8 +158,8 @@ def test_int8_of_a_file_is_small_near_and_sound(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_every_row_keeps_its_state_and_a_pending_one_stays_pending(tmp_path: Path, dtype: str) -> None:
-    convert(BOTH, tmp_path / "both.h5", dtype)
-    with EmbeddingFile.open(BOTH) as one, EmbeddingFile.open(tmp_path / "both.h5") as other:
+    convert(TEXT_AND_IMAGE, tmp_path / "both.h5", dtype)
+    with EmbeddingFile.open(TEXT_AND_IMAGE) as one, EmbeddingFile.open(tmp_path / "both.h5") as other:
         for name in one.modalities:
             for part in ("offsets", "status", "reason", "digest", "batch"):
                 assert np.array_equal(one.array(f"{name}/{part}"), other.array(f"{name}/{part}"))
@@ -170,9 +172,9 @@ def test_every_row_keeps_its_state_and_a_pending_one_stays_pending(tmp_path: Pat
 
 
 def test_values_too_large_for_the_dtype_are_named_and_nothing_is_written(tmp_path: Path) -> None:
-    layout = LAYOUT("toy", "float32", 2, [2, 2], [OK, OK], text=False)
+    layout = make_layout("toy", "float32", 2, [2, 2], [OK, OK], text=False)
     rows = [(np.ones((3, 2), np.float32), *OK), (np.array([[1, 1], [1, 7e4], [1, 1]], np.float32), *OK)]
-    write(tmp_path / "films.h5", ["a", "b"], {"image": (layout, rows)}).close()
+    write_file(tmp_path / "films.h5", ["a", "b"], {"image": (layout, rows)}).close()
     with pytest.raises(BadInput, match="image of item b: a value is too large for float16"):
         convert(tmp_path / "films.h5", tmp_path / "out.h5", "float16")
     assert names(tmp_path) == ["films.h5"]
@@ -180,7 +182,7 @@ def test_values_too_large_for_the_dtype_are_named_and_nothing_is_written(tmp_pat
 
 
 def test_damaged_rows_are_never_converted(tmp_path: Path) -> None:
-    source = Path(shutil.copy(BOTH, tmp_path / "films.h5"))
+    source = Path(shutil.copy(TEXT_AND_IMAGE, tmp_path / "films.h5"))
     with source.open("r+b") as raw:
         raw.seek(EmbeddingFile.open(source).header.datasets["image/tokens"].offset + 1)
         raw.write(b"\x01")
@@ -194,7 +196,7 @@ def test_damaged_rows_are_never_converted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
-@pytest.mark.parametrize("source", [BOTH, UNFINISHED, INT8], ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", [TEXT_AND_IMAGE, UNFINISHED, TEXT_INT8], ids=lambda path: path.stem)
 def test_there_and_back_is_bit_for_bit(tmp_path: Path, source: Path, compression: str) -> None:
     packed, flat = tmp_path / "films.packed", tmp_path / "films.h5"
     compress(source, packed, compression)
@@ -205,21 +207,21 @@ def test_there_and_back_is_bit_for_bit(tmp_path: Path, source: Path, compression
 
 def test_everybodys_programs_undo_it_and_equal_files_pack_to_equal_bytes(tmp_path: Path) -> None:
     for name in ("a.gz", "b.gz"):
-        compress(BOTH, tmp_path / name, "gzip")
-    assert gzip.decompress((tmp_path / "a.gz").read_bytes()) == BOTH.read_bytes()
+        compress(TEXT_AND_IMAGE, tmp_path / name, "gzip")
+    assert gzip.decompress((tmp_path / "a.gz").read_bytes()) == TEXT_AND_IMAGE.read_bytes()
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
-    compress(BOTH, tmp_path / "a.zst", "zstd")
+    compress(TEXT_AND_IMAGE, tmp_path / "a.zst", "zstd")
     with zstandard.ZstdDecompressor().stream_reader((tmp_path / "a.zst").read_bytes(), read_across_frames=True) as way:
-        assert way.read() == BOTH.read_bytes()
+        assert way.read() == TEXT_AND_IMAGE.read_bytes()
 
 
 def test_files_of_many_blocks_and_other_writers_frames_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cinefuse.data.formats.compression._BLOCK", 1000)
-    content = BOTH.read_bytes()
+    content = TEXT_AND_IMAGE.read_bytes()
     for compression in ("gzip", "zstd"):
-        compress(BOTH, tmp_path / compression, compression)
+        compress(TEXT_AND_IMAGE, tmp_path / compression, compression)
         decompress(tmp_path / compression, tmp_path / f"{compression}.h5")
         assert (tmp_path / f"{compression}.h5").read_bytes() == content
     (tmp_path / "whole.gz").write_bytes(gzip.compress(content))
@@ -250,7 +252,7 @@ except DamagedFile as refusal:
 def test_a_decompression_bomb_is_refused_within_memory_and_disk(
     tmp_path: Path, compression: str, honest_start: bool
 ) -> None:
-    start = BOTH.read_bytes() if honest_start else b""
+    start = TEXT_AND_IMAGE.read_bytes() if honest_start else b""
     bomb = tmp_path / "bomb"
     nothing = bytes(2**24)
     with bomb.open("wb") as file:
@@ -275,7 +277,7 @@ def test_a_decompression_bomb_is_refused_within_memory_and_disk(
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_torn_and_altered_transports_are_refused(tmp_path: Path, compression: str) -> None:
     packed = tmp_path / "packed"
-    compress(BOTH, packed, compression)
+    compress(TEXT_AND_IMAGE, packed, compression)
     whole = packed.read_bytes()
     for content in (whole[:100], whole[: len(whole) // 2], whole[:-1], whole[:-12], whole + whole):
         packed.write_bytes(content)
@@ -292,8 +294,8 @@ def test_torn_and_altered_transports_are_refused(tmp_path: Path, compression: st
 
 
 def test_room_is_reserved_before_anything_is_decompressed(tmp_path: Path, disk: Path) -> None:
-    layout = LAYOUT("toy", "float32", 512, [20] * 40, [OK] * 40, text=False)
-    write(tmp_path / "a.h5", list(range(40)), {"image": (layout, [(np.ones((21, 512), "f4"), *OK)] * 40)}).close()
+    layout = make_layout("toy", "float32", 512, [20] * 40, [OK] * 40, text=False)
+    write_file(tmp_path / "a.h5", list(range(40)), {"image": (layout, [(np.ones((21, 512), "f4"), *OK)] * 40)}).close()
     compress(tmp_path / "a.h5", tmp_path / "a.zst", "zstd")
     told: list[int] = []
     with pytest.raises(NoSpace):
@@ -305,7 +307,7 @@ def test_room_is_reserved_before_anything_is_decompressed(tmp_path: Path, disk: 
 # ---------------------------------------------------------------- for other programs
 
 
-@pytest.mark.parametrize("source", [BOTH, BFLOAT16, INT8], ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", [TEXT_AND_IMAGE, IMAGE_BFLOAT16, TEXT_INT8], ids=lambda path: path.stem)
 @pytest.mark.parametrize("to", ["parquet", "arrow"])
 def test_a_table_has_every_items_vectors_or_null(tmp_path: Path, source: Path, to: str) -> None:
     write_as(source, tmp_path / "table", to)
@@ -325,11 +327,11 @@ def test_a_table_has_every_items_vectors_or_null(tmp_path: Path, source: Path, t
                     assert record[f"{name}_status"] in ("missing", "failed")
 
 
-@pytest.mark.parametrize("source", [BOTH, BFLOAT16, INT8], ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", [TEXT_AND_IMAGE, IMAGE_BFLOAT16, TEXT_INT8], ids=lambda path: path.stem)
 def test_safetensors_hold_the_same_bytes(tmp_path: Path, source: Path) -> None:
     write_as(source, tmp_path / "films.safetensors", "safetensors")
     with EmbeddingFile.open(source) as file:
-        if source != BFLOAT16:  # numpy has no bfloat16
+        if source != IMAGE_BFLOAT16:  # numpy has no bfloat16
             for name, array in load_file(tmp_path / "films.safetensors").items():
                 if name != "items/id" or array.dtype != np.uint8:
                     assert np.array_equal(array, file.array(name), equal_nan=array.dtype.kind == "f"), name
@@ -337,14 +339,14 @@ def test_safetensors_hold_the_same_bytes(tmp_path: Path, source: Path) -> None:
 
         tensors = load_tensors(tmp_path / "films.safetensors")
         assert set(tensors) >= {f"{name}/{part}" for name in file.modalities for part in ("cls", "tokens", "offsets")}
-        if source == BFLOAT16:
+        if source == IMAGE_BFLOAT16:
             expected = as_float32(file.image.tokens, "bfloat16")
             assert np.array_equal(tensors["image/tokens"].float().numpy(), expected, equal_nan=True)
             ids = [bytes(row.tolist()).rstrip(b"\0").decode() for row in tensors["items/id"]]
             assert ids == file.ids.tolist()
 
 
-@pytest.mark.parametrize("source", [BOTH, BFLOAT16, INT8], ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", [TEXT_AND_IMAGE, IMAGE_BFLOAT16, TEXT_INT8], ids=lambda path: path.stem)
 def test_numpy_arrays_lie_beside_a_table_of_where(tmp_path: Path, source: Path) -> None:
     write_as(source, tmp_path / "films", "npy")
     items = pl.read_parquet(tmp_path / "films" / "items.parquet")
@@ -374,14 +376,14 @@ def command(*words: object) -> Any:
 
 
 def test_the_command_goes_to_each_form_and_back(tmp_path: Path) -> None:
-    assert command(BOTH, tmp_path / "a.h5", "--dtype", "int8").exit_code == 0
-    assert command(BOTH, tmp_path / "a.h5.zst", "--compression", "zstd").exit_code == 0
+    assert command(TEXT_AND_IMAGE, tmp_path / "a.h5", "--dtype", "int8").exit_code == 0
+    assert command(TEXT_AND_IMAGE, tmp_path / "a.h5.zst", "--compression", "zstd").exit_code == 0
     back = command(tmp_path / "a.h5.zst", tmp_path / "b.h5", "--compression", "none")
     assert back.exit_code == 0
-    assert digest(BOTH) in back.output
-    assert (tmp_path / "b.h5").read_bytes() == BOTH.read_bytes()
+    assert digest(TEXT_AND_IMAGE) in back.output
+    assert (tmp_path / "b.h5").read_bytes() == TEXT_AND_IMAGE.read_bytes()
     for to in FORMATS:
-        assert command(BOTH, tmp_path / f"a.{to}", "--to", to).exit_code == 0
+        assert command(TEXT_AND_IMAGE, tmp_path / f"a.{to}", "--to", to).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -397,7 +399,7 @@ def test_the_command_goes_to_each_form_and_back(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_converted_is_refused_in_one_line(tmp_path: Path, words: list[str], code: int) -> None:
-    refused = command(BOTH, tmp_path / "out", *words)
+    refused = command(TEXT_AND_IMAGE, tmp_path / "out", *words)
     assert isinstance(refused.exception, CinefuseError)
     assert refused.exception.exit_code == code
     assert "\n" not in str(refused.exception)
@@ -412,5 +414,5 @@ def test_an_absent_file_is_bad_input(tmp_path: Path) -> None:
 
 
 def INT8_ONLY(folder: Path) -> Path:  # noqa: N802
-    convert(BOTH, folder / "int8.h5", "int8")
+    convert(TEXT_AND_IMAGE, folder / "int8.h5", "int8")
     return folder / "int8.h5"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import runpy
 import shutil
 from pathlib import Path
 
@@ -22,26 +21,24 @@ from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import DamagedFile
 from cinefuse.fuse.inputs.tokens import TokenTable
-
-GOLDEN = Path(__file__).parents[2] / "golden" / "version2"
-FILE = GOLDEN / "text_int8.h5"
-GOLD = runpy.run_path(str(GOLDEN / "make.py"))
+from cinefuse.tests.golden.version2.make import make, steps
+from cinefuse.tests.support.embedding_files import TEXT_INT8
 
 
 def meaning(row: int) -> np.ndarray:
     """(1 + T_i, 4) float32: what row `row` of the golden file means, CLS first; it has 3 and 2 tokens in rows 0, 1."""
-    values, scales = GOLD["steps"]((4, 3)[row], 4, row)
+    values, scales = steps((4, 3)[row], 4, row)
     return values.astype(np.float32) * scales[:, None]
 
 
 def test_the_golden_file_is_made_with_the_same_bytes_again(tmp_path: Path) -> None:
-    GOLD["make"](tmp_path)
-    assert (tmp_path / FILE.name).read_bytes() == FILE.read_bytes()
+    make(tmp_path)
+    assert (tmp_path / TEXT_INT8.name).read_bytes() == TEXT_INT8.read_bytes()
 
 
 def test_every_way_of_reading_multiplies_by_the_scale() -> None:
-    assert verify(FILE).complete
-    with EmbeddingFile.open(FILE) as file:
+    assert verify(TEXT_INT8).complete
+    with EmbeddingFile.open(TEXT_INT8) as file:
         text = file.text
         for row in (0, 1):
             assert np.array_equal(text.read_cls(row), meaning(row)[0])
@@ -56,19 +53,19 @@ def test_every_way_of_reading_multiplies_by_the_scale() -> None:
 
 
 def test_a_row_without_an_embedding_is_nan() -> None:
-    with EmbeddingFile.open(FILE) as file:
+    with EmbeddingFile.open(TEXT_INT8) as file:
         assert not file.text.has_embedding[2:].any()
         assert np.isnan(file.text.read_cls(2)).all()
         assert np.isnan(file.text.read_tokens(3)).all()
 
 
 def test_int8_is_never_taken_for_numbers_without_its_scales() -> None:
-    with EmbeddingFile.open(FILE) as file, pytest.raises(ValueError, match="need their scales"):
+    with EmbeddingFile.open(TEXT_INT8) as file, pytest.raises(ValueError, match="need their scales"):
         as_float32(file.text.cls, file.text.dtype)
 
 
 def test_plain_h5py_reads_values_and_scales() -> None:
-    with h5py.File(FILE) as plain:
+    with h5py.File(TEXT_INT8) as plain:
         assert plain.attrs["encoding-version"] == b"2"
         assert plain["text/cls"].dtype == np.int8
         values = plain["text/tokens"][:3] * plain["text/tokens_scale"][:3][:, None]
@@ -76,7 +73,7 @@ def test_plain_h5py_reads_values_and_scales() -> None:
 
 
 def test_stage_two_reads_it() -> None:
-    with EmbeddingFile.open(FILE) as file:
+    with EmbeddingFile.open(TEXT_INT8) as file:
         table = TokenTable(
             file.text, np.array([1, 2, 0]), level="tokens", dtype=torch.float32, device=torch.device("cpu")
         )
@@ -87,7 +84,7 @@ def test_stage_two_reads_it() -> None:
 
 
 def test_a_flipped_bit_in_any_byte_is_found(tmp_path: Path) -> None:
-    path = Path(shutil.copy(FILE, tmp_path))
+    path = Path(shutil.copy(TEXT_INT8, tmp_path))
     content, chance = bytearray(path.read_bytes()), random.Random(3)
     first = EmbeddingFile.open(path).header.datasets["items/id"].offset
     for byte in range(first, len(content)):
@@ -104,26 +101,26 @@ def test_a_flipped_bit_in_any_byte_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [np.nan, np.inf, -1.0])
 def test_a_scale_that_is_no_scale_is_named(tmp_path: Path, scale: float) -> None:
-    path = Path(shutil.copy(FILE, tmp_path))
+    path = Path(shutil.copy(TEXT_INT8, tmp_path))
     with EmbeddingFile.open(path) as file, RowWriter(file) as writer:
-        values, scales = GOLD["steps"](4, 4, 0)
+        values, scales = steps(4, 4, 0)
         scales[2] = scale
         writer.write("text", 0, values[0], values[1:], Status.OK, scales=scales)
     assert [problem.row for problem in verify(path).problems] == [0]
 
 
 def test_the_value_that_has_no_negative_is_named(tmp_path: Path) -> None:
-    path = Path(shutil.copy(FILE, tmp_path))
+    path = Path(shutil.copy(TEXT_INT8, tmp_path))
     with EmbeddingFile.open(path) as file, RowWriter(file) as writer:
-        values, scales = GOLD["steps"](4, 4, 0)
+        values, scales = steps(4, 4, 0)
         values[1, 1] = -128
         writer.write("text", 0, values[0], values[1:], Status.OK, scales=scales)
     assert "-128" in str(verify(path).problems[0])
 
 
 def test_rows_of_int8_are_not_written_without_scales_nor_others_with_them(tmp_path: Path) -> None:
-    path = Path(shutil.copy(FILE, tmp_path))
-    values, scales = GOLD["steps"](4, 4, 0)
+    path = Path(shutil.copy(TEXT_INT8, tmp_path))
+    values, scales = steps(4, 4, 0)
     halves = np.ones((5, 3), np.float16)
     with EmbeddingFile.open(path) as file, RowWriter(file) as writer:
         with pytest.raises(ValueError, match="expected scales with int8 and with nothing else"):
@@ -132,12 +129,12 @@ def test_rows_of_int8_are_not_written_without_scales_nor_others_with_them(tmp_pa
             writer.write("image", 0, halves[0], halves[1:], Status.OK, scales=np.ones(5, np.float32))
         with pytest.raises(ValueError, match="expected 4 float32 scales"):
             writer.write("text", 0, values[0], values[1:], Status.OK, scales=scales[1:])
-    assert path.read_bytes() == FILE.read_bytes()
+    assert path.read_bytes() == TEXT_INT8.read_bytes()
 
 
 def rewritten(version: int, edit: dict[str, str]) -> bytes:
     """The golden file's bytes with a header of that version, in which names or dtypes are exchanged."""
-    content = FILE.read_bytes()
+    content = TEXT_INT8.read_bytes()
     _, _, user_block, length, _ = content[:FIRST_LINE_LENGTH].split()
     text = content[FIRST_LINE_LENGTH : FIRST_LINE_LENGTH + int(length)].decode()
     for old, new in edit.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -21,15 +20,13 @@ from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.disk import put_in_place, read_all, reserve, write_all, writing, written_behind
 from cinefuse.data.runtime.errors import BadInput, CinefuseError, DamagedFile, NoSpace
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-LAYOUT = runpy.run_path(str(GOLDEN / "make.py"))["layout"]
+from cinefuse.tests.support.embedding_files import make_layout
 
 
 def create(path: Path, items: int = 3, width: int = 4) -> EmbeddingFile:
     """A file of images, two patches each, laid out and pending."""
     states = [(Status.OK, Reason.NONE)] * items
-    layout = LAYOUT("toy-vit", "float16", width, [2] * items, states, text=False)
+    layout = make_layout("toy-vit", "float16", width, [2] * items, states, text=False)
     return EmbeddingFile.create(path, np.arange(items), {"image": layout}, {})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import runpy
 import shutil
 from pathlib import Path
 
@@ -20,12 +19,17 @@ from cinefuse.data.runtime.errors import BadInput, DamagedFile, UsageError
 from cinefuse.data.sharing.card import card, write_card
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.subset import subset
+from cinefuse.tests.support.embedding_files import (
+    GOLDEN,
+    IMAGE_BFLOAT16,
+    OK,
+    TEXT_AND_IMAGE,
+    TEXT_INT8,
+    make_layout,
+    write_file,
+)
 
-TESTS = Path(__file__).parents[2]
-OTHERS = runpy.run_path(str(TESTS / "data" / "embeddings" / "test_embedding_file.py"))
-GOLDEN = TESTS / "golden"
-FILES = [GOLDEN / "text_image_float16.h5", GOLDEN / "image_bfloat16.h5", GOLDEN / "version2" / "text_int8.h5"]
-OK = OTHERS["OK"]
+FILES = [TEXT_AND_IMAGE, IMAGE_BFLOAT16, TEXT_INT8]
 
 
 def snippets(text: str) -> list[str]:
@@ -87,9 +91,9 @@ def test_the_hubs_metadata_is_complete(tmp_path: Path) -> None:
 
 
 def _nobodys(folder: Path, about: dict | None = None, model: str = "toy") -> Path:
-    layout = OTHERS["LAYOUT"](model, "float16", 2, [1], [OK], text=False)
+    layout = make_layout(model, "float16", 2, [1], [OK], text=False)
     rows = [(np.ones((2, 2), np.float16), *OK)]
-    OTHERS["write"](folder / "films.h5", [7], {"image": (layout, rows)}, about).close()
+    write_file(folder / "films.h5", [7], {"image": (layout, rows)}, about).close()
     return folder / "films.h5"
 
 

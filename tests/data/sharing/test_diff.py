@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +12,29 @@ from hypothesis import HealthCheck, given, settings
 from typer.testing import CliRunner
 
 from cinefuse.cli import app
-from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.formats.number_format import convert
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
 from cinefuse.data.sharing.diff import diff
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.subset import subset
+from cinefuse.tests.support.embedding_files import (
+    GOLDEN,
+    IMAGE_BFLOAT16,
+    MISSING,
+    OK,
+    TEXT_AND_IMAGE,
+    catalogues,
+    make_layout,
+    write_file,
+)
 
-TESTS = Path(__file__).parents[2]
-OTHERS = runpy.run_path(str(TESTS / "data" / "embeddings" / "test_embedding_file.py"))
-catalogues: Callable[..., Any] = OTHERS["catalogues"]
-write: Callable[..., EmbeddingFile] = OTHERS["write"]
-GOLDEN = TESTS / "golden"
-BOTH = GOLDEN / "text_image_float16.h5"
-OK, MISSING = (Status.OK, Reason.NONE), (Status.MISSING, Reason.NOT_GIVEN)
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @quick
 @given(catalogues())
 def test_a_file_does_not_differ_from_itself(tmp_path: Path, catalogue: Any) -> None:
-    write(tmp_path / "films.h5", *catalogue).close()
+    write_file(tmp_path / "films.h5", *catalogue).close()
     found = diff(tmp_path / "films.h5", tmp_path / "films.h5")
     assert found.equal
     assert found.rows == []
@@ -48,8 +47,8 @@ def test_a_golden_file_does_not_differ_from_itself(path: Path) -> None:
 
 def films(path: Path, rows: list[tuple[Any, Any, Any]], ids: list[Any] | None = None) -> Path:
     lengths = [len(content) - 1 for content, _, _ in rows]
-    layout = OTHERS["LAYOUT"]("toy", "float32", 2, lengths, [row[1:] for row in rows], text=False)
-    write(path, ids or list(range(len(rows))), {"image": (layout, rows)}).close()
+    layout = make_layout("toy", "float32", 2, lengths, [row[1:] for row in rows], text=False)
+    write_file(path, ids or list(range(len(rows))), {"image": (layout, rows)}).close()
     return path
 
 
@@ -68,38 +67,38 @@ def test_each_row_that_differs_is_told_with_how_much(tmp_path: Path) -> None:
 
 
 def test_other_dtypes_are_compared_by_value(tmp_path: Path) -> None:
-    convert(BOTH, tmp_path / "float32.h5", "float32")
-    found = diff(BOTH, tmp_path / "float32.h5")
+    convert(TEXT_AND_IMAGE, tmp_path / "float32.h5", "float32")
+    found = diff(TEXT_AND_IMAGE, tmp_path / "float32.h5")
     assert found.rows == []
     assert not found.equal  # rounded once, its float32 is none
     assert set(found.fingerprints) == {"text", "image"}
-    convert(BOTH, tmp_path / "int8.h5", "int8")
-    rows = diff(BOTH, tmp_path / "int8.h5").rows
+    convert(TEXT_AND_IMAGE, tmp_path / "int8.h5", "int8")
+    rows = diff(TEXT_AND_IMAGE, tmp_path / "int8.h5").rows
     assert {row.item for row in rows} == {1, -5}
     assert all(0 < row.max_abs < 0.1 and row.cosine > 0.999 for row in rows if row.max_abs is not None)
 
 
 def test_items_and_modalities_of_one_file_alone_are_told_and_another_order_is_no_equality(tmp_path: Path) -> None:
     a, b, c = (tmp_path / f"{name}.h5" for name in "abc")
-    subset(BOTH, a, Selection(ids=[1, -5, 31]))
-    subset(BOTH, b, Selection(("image",), ids=[31, 2**62, 1]))
+    subset(TEXT_AND_IMAGE, a, Selection(ids=[1, -5, 31]))
+    subset(TEXT_AND_IMAGE, b, Selection(("image",), ids=[31, 2**62, 1]))
     found = diff(a, b)
     assert found.only_in == ([-5], [2**62])
     assert found.modalities_only_in == (["text"], [])
     assert found.rows == []
-    subset(BOTH, c, Selection(ids=[-5, 1, 31]))
+    subset(TEXT_AND_IMAGE, c, Selection(ids=[-5, 1, 31]))
     assert not diff(a, c).equal
     assert not diff(a, c).same_order
 
 
 def test_ids_of_two_kinds_are_refused() -> None:
     with pytest.raises(BadInput, match="no item is in both"):
-        diff(BOTH, GOLDEN / "image_bfloat16.h5")
+        diff(TEXT_AND_IMAGE, IMAGE_BFLOAT16)
 
 
 def test_the_command_tells_json_and_an_exit_code_where_asked(tmp_path: Path) -> None:
-    convert(BOTH, tmp_path / "int8.h5", "int8")
-    files = [str(BOTH), str(tmp_path / "int8.h5")]
+    convert(TEXT_AND_IMAGE, tmp_path / "int8.h5", "int8")
+    files = [str(TEXT_AND_IMAGE), str(tmp_path / "int8.h5")]
     told = CliRunner().invoke(app, ["cache", "diff", *files])
     assert told.exit_code == 0
     assert "text: 2 of 4 items differ" in told.output

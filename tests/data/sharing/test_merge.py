@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from typer.testing import CliRunner
 from cinefuse.cli import app
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.rows import RowWriter
-from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.formats.number_format import convert
 from cinefuse.data.runtime.errors import BadInput, CinefuseError, DamagedFile, FingerprintMismatch, UsageError
@@ -23,13 +21,14 @@ from cinefuse.data.sharing.lineage import steps_of
 from cinefuse.data.sharing.merge import merge
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.subset import subset
-
-TESTS = Path(__file__).parents[2]
-OTHERS = runpy.run_path(str(TESTS / "data" / "embeddings" / "test_embedding_file.py"))
-LAYOUT, write = OTHERS["LAYOUT"], OTHERS["write"]
-GOLDEN = TESTS / "golden"
-BOTH, NAMES, INT8 = GOLDEN / "text_image_float16.h5", GOLDEN / "image_bfloat16.h5", GOLDEN / "version2" / "text_int8.h5"
-OK = (Status.OK, Reason.NONE)
+from cinefuse.tests.support.embedding_files import (
+    IMAGE_BFLOAT16,
+    OK,
+    TEXT_AND_IMAGE,
+    TEXT_INT8,
+    make_layout,
+    write_file,
+)
 
 
 def digest(path: Path) -> str:
@@ -39,7 +38,7 @@ def digest(path: Path) -> str:
 
 def job(path: Path, done: list[int], *, items: int = 6, value: float = 1.0, model: str = "toy") -> Path:
     """One task's file of an array job: laid out for all items, with the rows `done` written."""
-    layout = LAYOUT(model, "float16", 4, [3] * items, [OK] * items, text=True)
+    layout = make_layout(model, "float16", 4, [3] * items, [OK] * items, text=True)
     with EmbeddingFile.create(path, np.arange(items), {"text": layout}, {}) as file, RowWriter(file) as writer:
         for row in done:
             content = np.full((4, 4), value + row, np.float16)
@@ -81,15 +80,15 @@ def test_a_half_written_row_gives_way_to_a_written_one(tmp_path: Path) -> None:
 
 def test_text_and_posters_of_the_same_films_become_one_file(tmp_path: Path) -> None:
     for name in ("text", "image"):
-        subset(BOTH, tmp_path / f"{name}.h5", Selection((name,)))
+        subset(TEXT_AND_IMAGE, tmp_path / f"{name}.h5", Selection((name,)))
     merge([tmp_path / "image.h5", tmp_path / "text.h5"], tmp_path / "merged.h5")
-    assert digest(tmp_path / "merged.h5") == digest(BOTH)
-    subset(BOTH, tmp_path / "fewer.h5", Selection(("text",), ids=[1, 31]))
+    assert digest(tmp_path / "merged.h5") == digest(TEXT_AND_IMAGE)
+    subset(TEXT_AND_IMAGE, tmp_path / "fewer.h5", Selection(("text",), ids=[1, 31]))
     with pytest.raises(BadInput, match="2 of 4 items have no row of text in any of the files: -5, "):
         merge([tmp_path / "image.h5", tmp_path / "fewer.h5"], tmp_path / "other.h5")
 
 
-@pytest.mark.parametrize("source", [NAMES, INT8], ids=["bfloat16", "int8"])
+@pytest.mark.parametrize("source", [IMAGE_BFLOAT16, TEXT_INT8], ids=["bfloat16", "int8"])
 def test_text_ids_and_every_dtype_can_be_merged(tmp_path: Path, source: Path) -> None:
     ids = EmbeddingFile.open(source).ids.tolist()
     parts = []
@@ -102,22 +101,22 @@ def test_text_ids_and_every_dtype_can_be_merged(tmp_path: Path, source: Path) ->
 
 
 def test_the_lineage_keeps_the_steps_of_every_source_once(tmp_path: Path) -> None:
-    subset(BOTH, tmp_path / "a.h5", Selection(ids=[1, -5]))
-    subset(BOTH, tmp_path / "b.h5", Selection(ids=[2**62, 31]))
+    subset(TEXT_AND_IMAGE, tmp_path / "a.h5", Selection(ids=[1, -5]))
+    subset(TEXT_AND_IMAGE, tmp_path / "b.h5", Selection(ids=[2**62, 31]))
     merge([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "merged.h5")
     steps = steps_of(EmbeddingFile.open(tmp_path / "merged.h5").header.about)
     assert [step["operation"] for step in steps] == ["subset", "subset", "merge"]
     assert steps[-1]["from"] == [digest(tmp_path / "a.h5"), digest(tmp_path / "b.h5")]
-    assert steps[-1]["digest"] == digest(BOTH)
+    assert steps[-1]["digest"] == digest(TEXT_AND_IMAGE)
 
 
 def test_licences_that_differ_are_all_told(tmp_path: Path) -> None:
     paths = []
     for number, licence in enumerate(("CC0-1.0", "CC-BY-4.0", "CC0-1.0")):
-        layout = LAYOUT("toy", "float16", 2, [1], [OK], text=False)
+        layout = make_layout("toy", "float16", 2, [1], [OK], text=False)
         rows = [(np.ones((2, 2), np.float16), *OK)]
         paths.append(tmp_path / f"{number}.h5")
-        write(paths[-1], [number], {"image": (layout, rows)}, {"licence": licence}).close()
+        write_file(paths[-1], [number], {"image": (layout, rows)}, {"licence": licence}).close()
     merge(paths, tmp_path / "merged.h5")
     assert EmbeddingFile.open(tmp_path / "merged.h5").header.about["licence"] == "CC0-1.0; CC-BY-4.0"
 
@@ -134,10 +133,10 @@ def test_rows_that_differ_are_named_with_both_files(tmp_path: Path) -> None:
 
 def relaid(path: Path, **changes: Any) -> Path:
     """A one-item file whose layout differs from the usual in `changes`."""
-    layout = LAYOUT("toy", "float16", 2, [1], [OK], text=False)
+    layout = make_layout("toy", "float16", 2, [1], [OK], text=False)
     layout = replace(layout, **changes)
     content = np.ones((1 + int(layout.lengths[0]), layout.width), np.float16)
-    write(path, [7], {"image": (layout, [(content, *OK)])}).close()
+    write_file(path, [7], {"image": (layout, [(content, *OK)])}).close()
     return path
 
 
@@ -163,9 +162,9 @@ def test_files_made_differently_are_a_fingerprint_mismatch(tmp_path: Path) -> No
 
 def test_ids_of_two_kinds_and_a_single_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"found numbers in .* and text in"):
-        merge([BOTH, NAMES], tmp_path / "merged.h5")
+        merge([TEXT_AND_IMAGE, IMAGE_BFLOAT16], tmp_path / "merged.h5")
     with pytest.raises(UsageError, match="at least two files"):
-        merge([BOTH], tmp_path / "merged.h5")
+        merge([TEXT_AND_IMAGE], tmp_path / "merged.h5")
 
 
 def test_a_damaged_row_of_any_part_is_named_and_nothing_is_written(tmp_path: Path) -> None:
@@ -186,6 +185,8 @@ def test_the_command_merges_all_but_the_last_into_the_last(tmp_path: Path) -> No
     assert done.exit_code == 0
     assert "6 items" in done.output
     assert "1 text rows are pending as they were" in done.output
-    refused = CliRunner().invoke(app, ["cache", "merge", str(parts[0]), str(shutil.copy(BOTH, tmp_path / "x.h5")), "y"])
+    refused = CliRunner().invoke(
+        app, ["cache", "merge", str(parts[0]), str(shutil.copy(TEXT_AND_IMAGE, tmp_path / "x.h5")), "y"]
+    )
     assert isinstance(refused.exception, CinefuseError)
     assert refused.exception.exit_code == 5

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +29,16 @@ from cinefuse.data.sharing.lineage import steps_of
 from cinefuse.data.sharing.merge import merge
 from cinefuse.data.sharing.selection import Selection, select
 from cinefuse.data.sharing.subset import subset, wanted
-
-TESTS = Path(__file__).parents[2]
-OTHERS = runpy.run_path(str(TESTS / "data" / "embeddings" / "test_embedding_file.py"))
-catalogues: Callable[..., Any] = OTHERS["catalogues"]
-write: Callable[..., EmbeddingFile] = OTHERS["write"]
-GOLDEN = TESTS / "golden"
-BOTH, UNFINISHED, INT8 = (
-    GOLDEN / "text_image_float16.h5",
-    GOLDEN / "unfinished.h5",
-    GOLDEN / "version2" / "text_int8.h5",
+from cinefuse.tests.support.embedding_files import (
+    OK,
+    TEXT_AND_IMAGE,
+    TEXT_INT8,
+    UNFINISHED,
+    catalogues,
+    make_layout,
+    write_file,
 )
+
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -74,7 +71,7 @@ def test_a_subset_holds_the_bytes_of_the_items_wanted_in_their_order(
 ) -> None:
     ids, modalities = catalogue
     source, out = tmp_path / "films.h5", tmp_path / "some.h5"
-    write(source, ids, modalities).close()
+    write_file(source, ids, modalities).close()
     chosen = data.draw(st.lists(st.sampled_from(ids), min_size=1, unique=True))
     kinds = data.draw(st.sets(st.sampled_from(sorted(modalities)), min_size=1))
     level = data.draw(st.sampled_from(["tokens", "cls"]))
@@ -95,7 +92,7 @@ def test_a_subset_holds_the_bytes_of_the_items_wanted_in_their_order(
 def test_merging_a_partition_gives_the_original(tmp_path: Path, catalogue: Any, data: st.DataObject) -> None:
     ids, modalities = catalogue
     source, whole = tmp_path / "films.h5", tmp_path / "whole.h5"
-    write(source, ids, modalities).close()
+    write_file(source, ids, modalities).close()
     cuts = sorted(data.draw(st.sets(st.integers(1, len(ids) - 1), max_size=3)) if len(ids) > 1 else set())
     runs = [ids[a:b] for a, b in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
     parts = []
@@ -114,7 +111,7 @@ def test_a_plan_copies_exactly_the_wanted_bytes_and_none_twice(
 ) -> None:
     ids, modalities = catalogue
     source = tmp_path / "films.h5"
-    write(source, ids, modalities).close()
+    write_file(source, ids, modalities).close()
     chosen = data.draw(st.lists(st.sampled_from(ids), min_size=1, unique=True))
     level = data.draw(st.sampled_from(["tokens", "cls"]))
     with LocalBytes(source) as content:
@@ -146,7 +143,7 @@ def test_a_plan_copies_exactly_the_wanted_bytes_and_none_twice(
 
 
 def test_the_whole_of_a_file_is_few_runs_however_many_rows_it_has() -> None:
-    with LocalBytes(BOTH) as content:
+    with LocalBytes(TEXT_AND_IMAGE) as content:
         plan = select(Index.read(content, "films.h5"), Selection(), {})
     assert len(plan.copies[0]) == 5  # cls and tokens of both, token ids
 
@@ -165,7 +162,7 @@ class Counted:
 
 
 def test_any_source_of_bytes_will_do_and_is_asked_few_times(tmp_path: Path) -> None:
-    source, out = Counted(INT8), tmp_path / "some.h5"
+    source, out = Counted(TEXT_INT8), tmp_path / "some.h5"
     index = Index.read(source, "elsewhere")
     assert source.asked <= 4
     plan = select(index, Selection(ids=[31, 1]), {})
@@ -179,12 +176,12 @@ def test_any_source_of_bytes_will_do_and_is_asked_few_times(tmp_path: Path) -> N
         os.close(descriptor)
         finish(plan, working)
     assert verify(out).complete
-    subset(INT8, tmp_path / "local.h5", Selection(ids=[31, 1]))
+    subset(TEXT_INT8, tmp_path / "local.h5", Selection(ids=[31, 1]))
     assert digest(out) == digest(tmp_path / "local.h5")
 
 
 def test_bytes_that_are_not_the_sources_are_refused(tmp_path: Path) -> None:
-    source, working = Counted(BOTH), tmp_path / "some.h5"
+    source, working = Counted(TEXT_AND_IMAGE), tmp_path / "some.h5"
     plan = select(Index.read(source, "a.h5"), Selection(), {})
     descriptor = os.open(working, os.O_RDWR | os.O_CREAT)
     begin(plan, descriptor)
@@ -211,7 +208,7 @@ def damaged(path: Path, part: str, row: int) -> Path:
 @pytest.mark.parametrize("level", ["tokens", "cls"])
 @pytest.mark.parametrize("part", ["text/cls", "text/tokens"])
 def test_a_damaged_row_is_named_and_never_sealed_with_a_new_checksum(tmp_path: Path, part: str, level: str) -> None:
-    source = damaged(Path(shutil.copy(BOTH, tmp_path / "films.h5")), part, 0)
+    source = damaged(Path(shutil.copy(TEXT_AND_IMAGE, tmp_path / "films.h5")), part, 0)
     with pytest.raises(DamagedFile, match=r"1 rows are damaged \(text of item 1\)"):
         subset(source, tmp_path / "out.h5", Selection(level=level))
     assert names(tmp_path) == ["films.h5"]
@@ -220,7 +217,7 @@ def test_a_damaged_row_is_named_and_never_sealed_with_a_new_checksum(tmp_path: P
 
 @pytest.mark.parametrize("part", ["items/id", "text/offsets", "text/digest"])
 def test_damaged_small_arrays_are_refused(tmp_path: Path, part: str) -> None:
-    source = damaged(Path(shutil.copy(BOTH, tmp_path / "films.h5")), part, 1)
+    source = damaged(Path(shutil.copy(TEXT_AND_IMAGE, tmp_path / "films.h5")), part, 1)
     with pytest.raises(DamagedFile):
         subset(source, tmp_path / "out.h5", Selection())
     assert names(tmp_path) == ["films.h5"]
@@ -242,16 +239,16 @@ def test_pending_rows_stay_pending_and_bring_no_bytes(tmp_path: Path) -> None:
 
 def test_the_lineage_names_both_digests_and_every_earlier_step(tmp_path: Path) -> None:
     a, b = tmp_path / "a.h5", tmp_path / "b.h5"
-    subset(BOTH, a, Selection(("text",)))
+    subset(TEXT_AND_IMAGE, a, Selection(("text",)))
     subset(a, b, Selection(level="cls", ids=[31]))
     steps = steps_of(EmbeddingFile.open(b).header.about)
     assert [step["operation"] for step in steps] == ["subset", "subset"]
-    assert [step["from"] for step in steps] == [[digest(BOTH)], [digest(a)]]
+    assert [step["from"] for step in steps] == [[digest(TEXT_AND_IMAGE)], [digest(a)]]
     assert [step["digest"] for step in steps] == [digest(a), digest(b)]
     assert steps[0]["with"] == {"modalities": ["text"], "items": 4}
     assert steps[1]["with"] == {"level": "cls", "items": 1}
     assert EmbeddingFile.open(b).header.about["licence"] == "CC0-1.0"
-    assert EmbeddingFile.open(b).text.fingerprint == EmbeddingFile.open(BOTH).text.fingerprint
+    assert EmbeddingFile.open(b).text.fingerprint == EmbeddingFile.open(TEXT_AND_IMAGE).text.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -265,7 +262,7 @@ def test_the_lineage_names_both_digests_and_every_earlier_step(tmp_path: Path) -
 )
 def test_what_the_file_lacks_is_named(tmp_path: Path, selection: Selection, kind: type, told: str) -> None:
     with pytest.raises(kind, match=told):
-        subset(BOTH, tmp_path / "out.h5", selection)
+        subset(TEXT_AND_IMAGE, tmp_path / "out.h5", selection)
     assert names(tmp_path) == []
 
 
@@ -273,21 +270,21 @@ def test_a_file_that_is_there_or_being_made_is_left_alone(tmp_path: Path) -> Non
     out = tmp_path / "out.h5"
     out.write_bytes(b"mine")
     with pytest.raises(BadInput, match="is there already"):
-        subset(BOTH, out, Selection())
+        subset(TEXT_AND_IMAGE, out, Selection())
     assert out.read_bytes() == b"mine"
     with sole_writer(out), pytest.raises(Busy, match="is writing it"):
-        subset(BOTH, out, Selection(), overwrite=True)
+        subset(TEXT_AND_IMAGE, out, Selection(), overwrite=True)
     with pytest.raises(BadInput, match="a folder that exists"):
-        subset(BOTH, tmp_path / "nowhere" / "out.h5", Selection())
-    subset(BOTH, out, Selection(), overwrite=True)
-    assert digest(out) == digest(BOTH)
+        subset(TEXT_AND_IMAGE, tmp_path / "nowhere" / "out.h5", Selection())
+    subset(TEXT_AND_IMAGE, out, Selection(), overwrite=True)
+    assert digest(out) == digest(TEXT_AND_IMAGE)
 
 
 def test_a_disk_too_small_is_told_before_a_byte_is_copied(tmp_path: Path, disk: Path) -> None:
     ids = list(range(40))
-    layout = OTHERS["LAYOUT"]("toy", "float32", 512, [20] * 40, [OTHERS["OK"]] * 40, text=False)
+    layout = make_layout("toy", "float32", 512, [20] * 40, [OK] * 40, text=False)
     content = np.ones((21, 512), np.float32)
-    write(tmp_path / "films.h5", ids, {"image": (layout, [(content, *OTHERS["OK"])] * 40)}).close()
+    write_file(tmp_path / "films.h5", ids, {"image": (layout, [(content, *OK)] * 40)}).close()
     copied: list[int] = []
     with pytest.raises(NoSpace, match="the disk is full"):
         subset(tmp_path / "films.h5", disk / "out.h5", Selection(), told=copied.append)
@@ -311,7 +308,10 @@ subset(Path(sys.argv[1]), Path(sys.argv[2]), Selection(), told=slowly)
 def test_a_job_killed_half_way_leaves_no_half_file(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "out.h5"
     job = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS, BOTH, out], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", ENDLESS, TEXT_AND_IMAGE, out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert job.stdout is not None
     assert job.stdout.readline()  # something is copied by now
@@ -322,9 +322,9 @@ def test_a_job_killed_half_way_leaves_no_half_file(tmp_path: Path, how: signal.S
     assert not out.exists()
     left = names(tmp_path)
     assert left == ([] if how == signal.SIGINT else [".out.h5.new", "out.h5.lock"])
-    subset(BOTH, out, Selection())
+    subset(TEXT_AND_IMAGE, out, Selection())
     assert names(tmp_path) == ["out.h5"]
-    assert digest(out) == digest(BOTH)
+    assert digest(out) == digest(TEXT_AND_IMAGE)
 
 
 def test_options_become_a_selection_or_a_refusal(tmp_path: Path) -> None:
@@ -350,27 +350,29 @@ def test_options_become_a_selection_or_a_refusal(tmp_path: Path) -> None:
 
 def test_the_command_says_what_it_made_and_refuses_in_one_line(tmp_path: Path) -> None:
     out = tmp_path / "out.h5"
-    done = CliRunner().invoke(app, ["cache", "subset", str(BOTH), str(out), "--ids", "31,1", "--level", "cls"])
+    done = CliRunner().invoke(
+        app, ["cache", "subset", str(TEXT_AND_IMAGE), str(out), "--ids", "31,1", "--level", "cls"]
+    )
     assert done.exit_code == 0
     assert "2 items, text float16 + image float16" in done.output
     assert digest(out) in done.output
     info = CliRunner().invoke(app, ["cache", "info", str(out)])
     assert "lineage     subset (level cls, items 2) of" in info.output
-    refused = CliRunner().invoke(app, ["cache", "subset", str(BOTH), str(out), "--ids", "7"])
+    refused = CliRunner().invoke(app, ["cache", "subset", str(TEXT_AND_IMAGE), str(out), "--ids", "7"])
     assert isinstance(refused.exception, CinefuseError)
     assert refused.exception.exit_code == 3
     assert "\n" not in str(refused.exception)
 
 
 def test_a_header_full_of_a_strangers_lineage_is_cut_or_refused_never_a_defect(tmp_path: Path) -> None:
-    layout = OTHERS["LAYOUT"]("toy", "float16", 2, [1], [OTHERS["OK"]], text=False)
-    rows = [(np.ones((2, 2), np.float16), *OTHERS["OK"])]
-    write(tmp_path / "long.h5", [7], {"image": (layout, rows)}, {"lineage": list(range(100_000))}).close()
+    layout = make_layout("toy", "float16", 2, [1], [OK], text=False)
+    rows = [(np.ones((2, 2), np.float16), *OK)]
+    write_file(tmp_path / "long.h5", [7], {"image": (layout, rows)}, {"lineage": list(range(100_000))}).close()
     subset(tmp_path / "long.h5", tmp_path / "out.h5", Selection())
     assert len(EmbeddingFile.open(tmp_path / "out.h5").header.about["lineage"]) <= 64
     for spare in range(1000, 4000, 100):  # the longest note that leaves no room for a step more
         try:
-            write(tmp_path / "full.h5", [7], {"image": (layout, rows)}, {"note": "x" * (2**20 - spare)}).close()
+            write_file(tmp_path / "full.h5", [7], {"image": (layout, rows)}, {"note": "x" * (2**20 - spare)}).close()
         except ValueError:
             continue
         break

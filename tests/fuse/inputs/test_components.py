@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +9,12 @@ import numpy as np
 import pytest
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.modality import Modality
 from cinefuse.data.embeddings.rows import RowWriter
-from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.runtime.errors import BadInput
 from cinefuse.fuse.inputs.components import Components, load_components, mean_tokens, save_components
 from cinefuse.fuse.settings.config import preset
-
-LAYOUT: Callable[..., ModalityLayout] = runpy.run_path(str(Path(__file__).parents[2] / "golden" / "make.py"))["layout"]
-OK = (Status.OK, Reason.NONE)
-MISSING = (Status.MISSING, Reason.NOT_GIVEN)
+from cinefuse.tests.support.embedding_files import MISSING, OK, make_layout
 
 
 def modality_of(path: Path, contents: list[np.ndarray | None], dtype: str = "float32") -> Modality:
@@ -29,7 +22,7 @@ def modality_of(path: Path, contents: list[np.ndarray | None], dtype: str = "flo
     states = [MISSING if content is None else OK for content in contents]
     lengths = [0 if content is None else len(content) - 1 for content in contents]
     width = next(content.shape[1] for content in contents if content is not None)
-    layout = LAYOUT("toy", dtype, width, lengths, states, text=True)
+    layout = make_layout("toy", dtype, width, lengths, states, text=True)
     file = EmbeddingFile.create(path, np.arange(len(contents)), {"text": layout}, {})
     with RowWriter(file) as writer:
         for row, content in enumerate(contents):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -22,14 +21,11 @@ from hypothesis import strategies as st
 
 from cinefuse.data.dataset.folder import Description
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter, nan
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.fuse.inputs.join import Joined, join
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-LAYOUT: Callable[..., ModalityLayout] = runpy.run_path(str(GOLDEN / "make.py"))["layout"]
+from cinefuse.tests.support.embedding_files import UNFINISHED, make_layout
 
 HAS = {
     Status.OK: True,
@@ -69,7 +65,9 @@ def embedded(path: Path, ids: list[Any], states: dict[str, list[Status]]) -> Emb
     layouts = {}
     for name, of_items in states.items():
         lengths = [2 * HAS[state] for state in of_items]
-        layouts[name] = LAYOUT("toy", "float16", 2, lengths, [(s, Reason.NONE) for s in of_items], text=name == "text")
+        layouts[name] = make_layout(
+            "toy", "float16", 2, lengths, [(s, Reason.NONE) for s in of_items], text=name == "text"
+        )
     with EmbeddingFile.create(path, np.array(ids), layouts, {}) as file, RowWriter(file) as writer:
         for name, of_items in states.items():
             for row, state in enumerate(of_items):
@@ -242,7 +240,7 @@ def test_ids_in_narrower_columns_are_the_same_ids(items: Path) -> None:
 
 def test_a_row_still_pending_counts_as_no_embedding(tmp_path: Path) -> None:
     folder = rated(catalogue(tmp_path / "dataset", [2**62, -5, 1]), item_id=[1, -5, 2**62])
-    with EmbeddingFile.open(GOLDEN / "unfinished.h5", pending=True) as file:
+    with EmbeddingFile.open(UNFINISHED, pending=True) as file:
         assert join(folder, file).image.tolist() == [False, False, True]
 
 

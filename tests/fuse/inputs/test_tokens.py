@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,14 @@ import torch
 from torch import Tensor
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.modality import Modality
 from cinefuse.data.embeddings.number_formats import as_float32
 from cinefuse.data.embeddings.rows import RowWriter
-from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.runtime.errors import UsageError
 from cinefuse.fuse.inputs import tokens as tokens_module
 from cinefuse.fuse.inputs.tokens import TokenTable, pooled
+from cinefuse.tests.support.embedding_files import MISSING, OK, make_layout
 
-LAYOUT: Callable[..., ModalityLayout] = runpy.run_path(str(Path(__file__).parents[2] / "golden" / "make.py"))["layout"]
-OK = (Status.OK, Reason.NONE)
-MISSING = (Status.MISSING, Reason.NOT_GIVEN)
 CPU = torch.device("cpu")
 WIDTH = 5
 LENGTHS = [3, 0, 7, None, 1, 7]  # of the file's rows; None: no embedding
@@ -34,7 +28,7 @@ ROWS = np.array([5, 0, -1, 3, 2, 4, 1])  # of the films: the third is not in the
 def file_of(path: Path, lengths: list[int | None], *, name: str = "text", dtype: str = "float32") -> EmbeddingFile:
     """A file whose row r holds (1 + length, WIDTH) normal values, the CLS first."""
     states = [MISSING if length is None else OK for length in lengths]
-    layout = LAYOUT("toy", dtype, WIDTH, [length or 0 for length in lengths], states, text=name == "text")
+    layout = make_layout("toy", dtype, WIDTH, [length or 0 for length in lengths], states, text=name == "text")
     file = EmbeddingFile.create(path, np.arange(len(lengths)), {name: layout}, {})
     with RowWriter(file) as writer:
         for row, length in enumerate(lengths):

@@ -5,7 +5,6 @@ As those of version 1 it was made once and must never change.
 
 from __future__ import annotations
 
-import runpy
 import sys
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import numpy as np
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.rows import RowWriter
-
-VERSION1 = runpy.run_path(str(Path(__file__).parents[1] / "make.py"))
-STATES = VERSION1["STATES"]
+from cinefuse.tests.golden.make import STATES
+from cinefuse.tests.golden.make import values as float_values
+from cinefuse.tests.support.embedding_files import make_layout
 
 
 def steps(rows: int, width: int, start: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,8 +28,8 @@ def make(folder: Path) -> None:
     """Write the golden file into `folder`: int8 plots beside float16 posters."""
     about = {"format": "cinefuse embeddings, an HDF5 file behind this header", "licence": "CC0-1.0"}
     ids = np.array([1, -5, 2**62, 31])
-    text = VERSION1["layout"]("toy-bert", "int8", 4, [3, 2, 0, 1], STATES, text=True)
-    image = VERSION1["layout"]("toy-vit", "float16", 3, [4, 4, 4, 4], STATES, text=False)
+    text = make_layout("toy-bert", "int8", 4, [3, 2, 0, 1], STATES, text=True)
+    image = make_layout("toy-vit", "float16", 3, [4, 4, 4, 4], STATES, text=False)
     file = EmbeddingFile.create(folder / "text_int8.h5", ids, {"text": text, "image": image}, about)
     with file, RowWriter(file) as writer:
         for row, (status, reason) in enumerate(STATES):
@@ -40,7 +39,7 @@ def make(folder: Path) -> None:
                 continue
             values, scales = steps(1 + len(file.text.tokens_of(row)), 4, row)
             writer.write("text", row, values[0], values[1:], status, reason, scales)
-            content = VERSION1["values"](5, 3, "float16", 10 * row)
+            content = float_values(5, 3, "float16", 10 * row)
             writer.write("image", row, content[0], content[1:], status, reason)
 
 
