@@ -84,7 +84,7 @@ def cache_subset(
 
     selection = wanted(ids, items, modality or [], level)
     with bytes_bar("copying", None) as told:
-        subset(file, out, selection, overwrite=overwrite, told=told)
+        subset(file, out, selection, overwrite=overwrite, progress=told)
     show_made(out)
 
 
@@ -102,7 +102,7 @@ def cache_merge(
 
     *sources, out = files
     with bytes_bar("copying", None) as told:
-        merge(sources, out, overwrite=overwrite, told=told)
+        merge(sources, out, overwrite=overwrite, progress=told)
     show_made(out)
 
 
@@ -248,9 +248,9 @@ def cache_push(
     from ..sharing.push import push
     from .transfer_screen import pushed_line, transfer_bar
 
-    with transfer_bar("pushing") as watched:
+    with transfer_bar("pushing") as progress:
         pushed = push(
-            file, destination, card=card, overwrite=overwrite, partial=partial, public=public, watched=watched
+            file, destination, card=card, overwrite=overwrite, partial=partial, public=public, progress=progress
         )
     typer.echo(pushed_line(pushed))
 
@@ -281,7 +281,7 @@ def cache_pull(
     from .transfer_screen import pulled_line, transfer_bar
 
     selection = selected(only or [], None if items is None else ids_of(items))
-    with transfer_bar("pulling") as watched:
+    with transfer_bar("pulling") as progress:
         pulled = pull(
             source,
             out,
@@ -290,6 +290,6 @@ def cache_pull(
             whole=whole,
             partial=partial,
             overwrite=overwrite,
-            watched=watched,
+            progress=progress,
         )
     typer.echo(pulled_line(pulled))

@@ -18,7 +18,7 @@ from ..embeddings.verification import Report
 from ..runtime.terminal import screen, size
 from ..runtime.untrusted_text import printable
 from ..sharing.diff import Difference, RowDifference
-from ..sharing.lineage import told_in_lines
+from ..sharing.lineage import lineage_lines
 
 _MOST_PROBLEMS = 20
 
@@ -46,7 +46,7 @@ def show_overview(told: dict[str, Any]) -> None:
     if isinstance(about.get("libraries"), dict):
         libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
         console.print(f"libraries   {printable(libraries)}", soft_wrap=True)
-    for number, step in enumerate(told_in_lines(about)):
+    for number, step in enumerate(lineage_lines(about)):
         console.print(f"{'lineage' if number == 0 else '':<11} {printable(step)}", soft_wrap=True)
     console.print(f"digest      {told['content_digest']}", soft_wrap=True)
 

@@ -23,9 +23,9 @@ def data_fetch(
 ) -> None:
     """Download a MovieLens archive: resumed, retried, and checked before it gets its name."""
     from ..sources.archives import GROUPLENS, fetch
-    from .dataset_screen import download_bar
+    from .transfer_screen import transfer_bar
 
-    with download_bar(name) as progress:
+    with transfer_bar(name) as progress:
         fetched = fetch(name, out, mirror=mirror or GROUPLENS, checksum=checksum, progress=progress)
     typer.echo(f"{fetched.file}: sha256 {fetched.sha256}" + (" (was there already)" if fetched.already else ""))
 

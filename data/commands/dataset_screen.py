@@ -1,19 +1,15 @@
-"""The screens of `cinefuse data`: what a dataset holds, what an import made, how far a download is."""
+"""The screens of `cinefuse data`: what a dataset holds and what an import made."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ..dataset.assembly import ImportReport
 
 _BAR = 28
@@ -120,12 +116,3 @@ def show_import(report: ImportReport, out: Console | None = None, err: Console |
         err.print(Text(f"... and {len(report.warnings) - 10:,} more warnings"))
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in report.counts.items())
     (out or Console()).print(Text(f"{report.folder}: {counts}"), soft_wrap=True)
-
-
-@contextmanager
-def download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on standard error; gives the function that moves it to (bytes here, bytes in all or None)."""
-    columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=None, visible=False)
-        yield lambda here, total: bar.update(task, completed=here, total=total, visible=True)

@@ -16,14 +16,14 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from ..remote.remote_file import Watched
+from ..remote.remote_file import TransferProgress
 from ..runtime.terminal import size
 from ..runtime.untrusted_text import printable
 from ..sharing.pull import Pulled
 from ..sharing.push import Pushed
 
 
-class _Bar(Watched):
+class _Bar(TransferProgress):
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
@@ -35,7 +35,7 @@ class _Bar(Watched):
 
 
 @contextmanager
-def transfer_bar(verb: str) -> Iterator[Watched]:
+def transfer_bar(verb: str) -> Iterator[TransferProgress]:
     """A bar on standard error while bytes come or go, gone when done."""
     columns = (TextColumn(verb), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)

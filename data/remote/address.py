@@ -1,4 +1,4 @@
-"""Where a shared file lies, and how that may be told: never with a password, a token or a signature in it."""
+"""Addresses of remote files: what kind they are, and how they are shown without passwords, tokens or signatures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..runtime.errors import UsageError
 HIDDEN: Final = "[hidden]"
 
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'\"<>]*)")
-# what stands in front of a host: up to the last @ of the authority; a password with a slash in it is no authority any
+# the login in front of a host: up to the last @ of the authority; a password with a slash in it is no authority any
 # more, yet must not be shown either, so a colon that no port follows counts as the sign of one
 _LOGIN = re.compile(r"\A(?:[^/?#]*@|[^/?#@]*:(?!\d*(?:[/?#]|$))[^?#]*@)")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
@@ -41,10 +41,10 @@ def redacted(text: object) -> str:
         rest = _LOGIN.sub("", match[2], count=1) if match[1].lower() != "hf" else match[2]
         return f"{match[1]}://" + _QUERY.sub(f"?{HIDDEN}", rest)
 
-    told = _TOKEN.sub(HIDDEN, _ADDRESS.sub(without_secrets, str(text)))
+    shown = _TOKEN.sub(HIDDEN, _ADDRESS.sub(without_secrets, str(text)))
     for secret in _own_secrets():
-        told = told.replace(secret, HIDDEN)
-    return told
+        shown = shown.replace(secret, HIDDEN)
+    return shown
 
 
 def without_query(address: str) -> str:

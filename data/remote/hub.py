@@ -11,18 +11,18 @@ from urllib.parse import quote
 
 from ..runtime.errors import BadInput, CinefuseError, UsageError
 from .address import HubPlace, redacted
-from .retry import Patience
+from .retry import Retry
 from .web_file import WebFile
 
 
-def open_hub_file(place: HubPlace, patience: Patience) -> WebFile:
+def open_hub_file(place: HubPlace, retry: Retry) -> WebFile:
     """A file of a dataset repository, pinned to the commit that its revision names now: it cannot change underway.
 
     Where `place` names no file, the repository's one .h5 file. Raises BadInput, UsageError.
     """
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    with _told(place.shown):
+    with _refusals(place.shown):
         info = _api().dataset_info(place.repo, revision=place.revision)
     path = place.path or _only_file(place, [sibling.rfilename for sibling in info.siblings or []])
     pinned = HubPlace(place.repo, info.sha, path)
@@ -31,10 +31,10 @@ def open_hub_file(place: HubPlace, patience: Patience) -> WebFile:
         raise BadInput(f"{HubPlace(place.repo, place.revision, path).shown}: there is no such file; check the address")
     address = f"{_api().endpoint}/datasets/{place.repo}/resolve/{info.sha}/{quote(path)}"
     sha256 = found.lfs.sha256 if found.lfs else None
-    return WebFile(address, patience, build_hf_headers(), pinned.shown, sha256)
+    return WebFile(address, retry, build_hf_headers(), pinned.shown, sha256)
 
 
-def find_hub_file(place: HubPlace, patience: Patience) -> WebFile | None:
+def find_hub_file(place: HubPlace, retry: Retry) -> WebFile | None:
     """The same where the repository and the file exist, else None."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -43,7 +43,7 @@ def find_hub_file(place: HubPlace, patience: Patience) -> WebFile | None:
             return None
     except RepositoryNotFoundError:
         return None
-    return open_hub_file(place, patience)
+    return open_hub_file(place, retry)
 
 
 def has_card(place: HubPlace) -> bool:
@@ -68,7 +68,7 @@ def push_to_hub(place: HubPlace, contents: dict[str, Path | bytes], *, public: b
     if not sys.stderr.isatty():
         disable_progress_bars()
     api = _api()
-    with _told(place.shown):
+    with _refusals(place.shown):
         if not api.repo_exists(place.repo, repo_type="dataset"):
             api.create_repo(place.repo, repo_type="dataset", private=not public, exist_ok=True)
         operations = [
@@ -93,10 +93,10 @@ def _api() -> Any:
 
 
 def _described(place: HubPlace) -> Any:
-    """What the Hub says of one file; None where there is none. RepositoryNotFoundError goes through."""
+    """The Hub's record of one file; None where there is none. Raises RepositoryNotFoundError."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    with _told(place.shown, RepositoryNotFoundError):
+    with _refusals(place.shown, RepositoryNotFoundError):
         found = _api().get_paths_info(place.repo, [place.path], repo_type="dataset", revision=place.revision)
     return found[0] if found else None
 
@@ -104,14 +104,14 @@ def _described(place: HubPlace) -> Any:
 def _only_file(place: HubPlace, names: list[str]) -> str:
     files = [name for name in names if name.endswith(".h5")]
     if len(files) != 1:
-        told = ", ".join(files[:5]) if files else "none"
-        raise UsageError(f"{place.shown}: which file? It has {len(files):,} that end in .h5: {told}")
+        shown = ", ".join(files[:5]) if files else "none"
+        raise UsageError(f"{place.shown}: which file? It has {len(files):,} that end in .h5: {shown}")
     return files[0]
 
 
 @contextmanager
-def _told(shown: str, *through: type[Exception]) -> Iterator[None]:
-    """Turn whatever huggingface_hub raises into one line without tokens."""
+def _refusals(shown: str, *through: type[Exception]) -> Iterator[None]:
+    """Turn any exception of huggingface_hub, but those in `through`, into one line without tokens."""
     try:
         yield
     except CinefuseError:

@@ -1,4 +1,4 @@
-"""Opening a file that lies elsewhere, whatever its address: on the Hub, on a web server, in a store, in a folder."""
+"""Open a remote file, whatever its address: on the Hub, on a web server, in a store, in a folder."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import closing
 from ..embeddings.header import Header, user_block_size
 from ..runtime.errors import DamagedFile
 from .address import hub_place, is_web
-from .remote_file import RemoteFile, Span, patiently, read_span
-from .retry import Patience
+from .remote_file import RemoteFile, Span, read_span
+from .retry import Retry, with_retries
 from .store import StoreFile
 from .web_file import WebFile
 
 HEAD = 2**15  # bytes: the user block and, of nearly all files, the HDF5 metadata
 
 
-def open_remote(address: str, patience: Patience) -> RemoteFile:
+def open_remote(address: str, retry: Retry) -> RemoteFile:
     """The file at `address`: hf://datasets/OWNER/NAME[@REV]/FILE.h5, http(s)://, anything fsspec knows, or a path.
 
     Raises BadInput where it cannot be read, UsageError for an address or package that is not there.
@@ -23,14 +23,14 @@ def open_remote(address: str, patience: Patience) -> RemoteFile:
     if place := hub_place(address):
         from .hub import open_hub_file
 
-        return open_hub_file(place, patience)
-    return WebFile(address, patience) if is_web(address) else StoreFile.open(address, patience)
+        return open_hub_file(place, retry)
+    return WebFile(address, retry) if is_web(address) else StoreFile.open(address, retry)
 
 
 def checked_head(head: bytes, remote: RemoteFile) -> Header | None:
     """The header in the first `HEAD` bytes of a remote file. Raises DamagedFile unless it is an embedding file's.
 
-    None where they are not all of it, or where the server tells no size that it could be held against.
+    None where they are not all of it, or where the server gives no size to check it against.
     """
     _refuse_other_things(head, remote.shown)
     block = user_block_size(head, remote.shown)
@@ -39,10 +39,10 @@ def checked_head(head: bytes, remote: RemoteFile) -> Header | None:
     return Header.parse(head[:block], remote.size, remote.shown)
 
 
-def first_bytes(remote: RemoteFile, patience: Patience) -> bytes:
+def first_bytes(remote: RemoteFile, retry: Retry) -> bytes:
     """The first `HEAD` bytes of a remote file, or all there are, however its server sends them."""
     if remote.ranges and remote.size is not None:
-        return read_span(remote, Span(0, min(HEAD, remote.size)), patience)
+        return read_span(remote, Span(0, min(HEAD, remote.size)), retry)
 
     def from_the_start() -> bytes:
         head = bytearray()
@@ -53,7 +53,7 @@ def first_bytes(remote: RemoteFile, patience: Patience) -> bytes:
                     break
         return bytes(head)
 
-    return patiently(patience, remote.shown, from_the_start)
+    return with_retries(retry, remote.shown, from_the_start)
 
 
 def _refuse_other_things(head: bytes, shown: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading a file that lies elsewhere: what such a file must offer, and how patiently it is read."""
+"""The interface of a remote file, and reading byte ranges of one with retries, several requests at a time."""
 
 from __future__ import annotations
 
@@ -6,25 +6,19 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from .retry import Patience
+from .retry import Retry, TransientTransferError
 
-REQUEST: Final = 8 * 2**20  # bytes asked for at once: large against a round trip, small enough to be lost
+REQUEST: Final = 8 * 2**20  # bytes of one request: large against a round trip, small enough to be lost
 IN_FLIGHT: Final = 6
 WIDEST_GAP: Final = 2**18  # about what a connection brings during one round trip
 WASTE: Final = 0.05  # bytes that may be read for nothing, as a share of those that are needed
 LEAST_WASTE: Final = 2**16  # of a small part a little more: fewer round trips
 
-_Result = TypeVar("_Result")
-
-
-class Torn(Exception):
-    """A transfer broke off or was put off; the same request may succeed a moment later."""
-
 
 class RemoteFile(Protocol):
-    """A file elsewhere. Whatever it tells (`shown`, every refusal) holds no credentials."""
+    """A remote file. Neither `shown` nor any error message holds credentials."""
 
     @property
     def shown(self) -> str:
@@ -36,7 +30,7 @@ class RemoteFile(Protocol):
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """What tells this content from another one under the same address: ETag, date, version, as far as known."""
+        """What identifies this version of the content: ETag, date, version, as far as known."""
 
     @property
     def ranges(self) -> bool:
@@ -47,10 +41,10 @@ class RemoteFile(Protocol):
         """The SHA-256 of the whole as its store knows it; None where the store does not."""
 
     def stream(self, start: int, stop: int | None) -> Generator[bytes, None, None]:
-        """Its bytes from `start` to `stop` (None: the end), in blocks, perhaps fewer than asked for.
+        """Its bytes from `start` to `stop` (None: the end), in blocks, perhaps fewer than requested.
 
-        Raises Torn where trying again makes sense, DamagedFile where the server answers something else than asked for
-        or the file is another one by now, BadInput where it refuses.
+        Raises TransientTransferError where a retry may help, DamagedFile where the server sends anything but the
+        requested range or the file has changed, BadInput where it refuses.
         """
 
     def check_unchanged(self) -> None:
@@ -60,24 +54,14 @@ class RemoteFile(Protocol):
         """The small file beside it whose name is this one's and `suffix`; None where there is none."""
 
 
-class Watched:
-    """Is told how a transfer goes on; this one tells nobody."""
+class TransferProgress:
+    """Receives the progress of a transfer; this one ignores it."""
 
     def expect(self, total: int) -> None:
-        """So many bytes in all are to come."""
+        """The total number of bytes."""
 
     def advance(self, count: int) -> None:
-        """So many more are here; negative where some were thrown away."""
-
-
-def patiently(patience: Patience, where: str, work: Callable[[], _Result]) -> _Result:
-    """What `work` returns, tried again after each Torn."""
-    patience = patience.another()
-    while True:
-        try:
-            return work()
-        except Torn as fault:
-            patience.wait_after(where, fault)
+        """Count bytes that arrived; negative where some were thrown away."""
 
 
 @dataclass(frozen=True, order=True)
@@ -126,44 +110,42 @@ def coalesced(
     return result
 
 
-def read_span(remote: RemoteFile, span: Span, patience: Patience) -> bytes:
+def read_span(remote: RemoteFile, span: Span, retry: Retry) -> bytes:
     """All bytes of `span`, however often the connection breaks. Raises BadInput, DamagedFile."""
-    content, patience = bytearray(), patience.another()
+    content, retry = bytearray(), retry.renewed()
     while len(content) < len(span):
         before = len(content)
-        fault: Exception = Torn("the connection closed before the end")
+        fault: Exception = TransientTransferError("the connection closed before the end")
         try:
             for block in remote.stream(span.start + before, span.stop):
                 content += block
-                if patience.given_up.is_set():
+                if retry.given_up.is_set():
                     break
-        except Torn as torn:
+        except TransientTransferError as torn:
             fault = torn
         if len(content) > before:
-            patience.progress_was_made()
+            retry.reset()
         if len(content) < len(span):
-            patience.wait_after(remote.shown, fault)
+            retry.wait_after(remote.shown, fault)
     return bytes(content)
 
 
-def read_in_order(
-    remote: RemoteFile, spans: Sequence[Span], patience: Patience, arrived: Callable[[bytes], None]
-) -> None:
+def read_in_order(remote: RemoteFile, spans: Sequence[Span], retry: Retry, arrived: Callable[[bytes], None]) -> None:
     """Read `spans`, several requests in flight, and hand over their bytes in order."""
     pieces = (piece for span in spans for piece in span.pieces())
-    patience.given_up.clear()
+    retry.given_up.clear()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="transfer") as pool:
         waiting: list[Future[bytes]] = []
         try:
             for piece in islice(pieces, IN_FLIGHT):
-                waiting.append(pool.submit(read_span, remote, piece, patience))
+                waiting.append(pool.submit(read_span, remote, piece, retry))
             while waiting:
                 content = waiting.pop(0).result()
                 if following := next(pieces, None):
-                    waiting.append(pool.submit(read_span, remote, following, patience))
+                    waiting.append(pool.submit(read_span, remote, following, retry))
                 arrived(content)
         except BaseException:
-            patience.given_up.set()
+            retry.given_up.set()
             raise
         finally:
             for future in waiting:

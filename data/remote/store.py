@@ -1,4 +1,4 @@
-"""Files in any store that fsspec speaks to: s3://, gs://, abfs://, sftp://, file://, a plain folder."""
+"""Files in any store that fsspec supports: s3://, gs://, abfs://, sftp://, file://, a plain folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from ..runtime.errors import BadInput, CinefuseError, DamagedFile, NoSpace, UsageError
 from .address import redacted, without_query
-from .remote_file import REQUEST, Torn, patiently
-from .retry import Patience
+from .remote_file import REQUEST
+from .retry import Retry, TransientTransferError, with_retries
 
 PART: Final = 64 * 2**20  # bytes of one part of an upload in parts; a store's digest of such a file depends on it
 _MOST_PARTS: Final = 10_000
@@ -39,7 +39,7 @@ class Store:
             from fsspec.core import url_to_fs
         except ImportError:
             raise _missing(self.shown, "fsspec") from None
-        # the end of an upload in parts is answered only when the store has put them together
+        # the last request of a multipart upload is answered only once the store has joined the parts
         options = {"config_kwargs": {"read_timeout": _PATIENT_TIMEOUT}} if self.scheme in ("s3", "s3a") else {}
         try:
             self.fs, self.path = url_to_fs(address, use_listings_cache=False, **options)
@@ -51,8 +51,8 @@ class Store:
             ) from None
 
     def info(self, suffix: str = "") -> dict[str, Any] | None:
-        """What the store says of the file now; None where there is none."""
-        with self._told():
+        """The store's current record of the file; None where there is none."""
+        with self._refusals():
             try:
                 self.fs.invalidate_cache()
                 found: dict[str, Any] = self.fs.info(self.path + suffix)
@@ -63,20 +63,20 @@ class Store:
         return found
 
     def read(self, start: int, stop: int, suffix: str = "") -> bytes:
-        """At most the bytes from `start` to `stop`. Raises Torn where trying again makes sense."""
-        with self._told():
+        """At most the bytes from `start` to `stop`. Raises TransientTransferError where trying again makes sense."""
+        with self._refusals():
             content: bytes = self.fs.cat_file(self.path + suffix, start=start, end=stop)
         return content
 
     def write(self, content: bytes, suffix: str) -> None:
         """Replace a small file beside the path."""
-        with self._told(), self._to_a_bucket():
+        with self._refusals(), self._to_a_bucket():
             self._make_room()
             self.fs.pipe_file(self.path + suffix, content)
 
     def remove(self, suffix: str) -> None:
         """Remove a small file beside the path, if there is one."""
-        with self._told(), suppress(FileNotFoundError):
+        with self._refusals(), suppress(FileNotFoundError):
             self.fs.rm_file(self.path + suffix)
 
     def sha256(self, size: int) -> str:
@@ -93,20 +93,20 @@ class Store:
         """
         from fsspec.callbacks import Callback
 
-        class Told(Callback):  # type: ignore[misc, unused-ignore]
+        class _Count(Callback):  # type: ignore[misc, unused-ignore]
             def relative_update(self, inc: int = 1) -> None:
                 progress(inc)
 
-        with self._told(), self._to_a_bucket():
+        with self._refusals(), self._to_a_bucket():
             if self.scheme in _APPEAR_WHOLE:
                 options = {"chunksize": part_size(file.stat().st_size)} if self.scheme in ("s3", "s3a") else {}
-                self.fs.put_file(str(file), self.path, callback=Told(), **options)
+                self.fs.put_file(str(file), self.path, callback=_Count(), **options)
                 return
             self._make_room()
             folder, _, name = self.path.rpartition("/")
             growing = f"{folder}/.{name}.part"
             try:
-                self.fs.put_file(str(file), growing, callback=Told())
+                self.fs.put_file(str(file), growing, callback=_Count())
                 self.fs.mv(growing, self.path)
             except BaseException:
                 if self.fs.exists(growing):
@@ -122,16 +122,16 @@ class Store:
         try:
             yield
         except FileNotFoundError as fault:
-            if "upload" in str(fault).lower():  # one in parts was ended, and the answer to that got lost
-                raise Torn(_line(fault)) from None
+            if "upload" in str(fault).lower():  # a multipart upload was completed, but the response was lost
+                raise TransientTransferError(_line(fault)) from None
             raise BadInput(f"{self.shown}: there is no such bucket or folder ({_line(fault)}); make it first") from None
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn whatever a store's library raises into a refusal, or into Torn."""
+    def _refusals(self) -> Iterator[None]:
+        """Turn any exception of a store's library into a refusal, or into TransientTransferError."""
         try:
             yield
-        except (CinefuseError, Torn, FileNotFoundError):
+        except (CinefuseError, TransientTransferError, FileNotFoundError):
             raise
         except PermissionError as fault:
             raise BadInput(
@@ -141,14 +141,14 @@ class Store:
             if self.scheme == "file":
                 kind = NoSpace if fault.errno in (28, 122) else BadInput
                 raise kind(f"{self.shown}: {fault.strerror or fault}; mend that and run the same again") from None
-            raise Torn(_line(fault)) from None
+            raise TransientTransferError(_line(fault)) from None
         except Exception as fault:
             if "Credential" in type(fault).__name__ or "Unauthorized" in type(fault).__name__:
                 raise BadInput(
                     f"{self.shown}: no credentials for {self.scheme}:// ({_line(fault)}); set them as its own "
                     "programs read them, or FSSPEC_S3_ANON=true for a public bucket"
                 ) from None
-            raise Torn(_line(fault)) from None
+            raise TransientTransferError(_line(fault)) from None
 
 
 class StoreFile:
@@ -164,10 +164,10 @@ class StoreFile:
         self.identity: Mapping[str, str] = _identity(info)
 
     @classmethod
-    def open(cls, address: str, patience: Patience) -> StoreFile:
+    def open(cls, address: str, retry: Retry) -> StoreFile:
         """The file at `address`. Raises BadInput where there is none."""
         store = Store(address)
-        info = patiently(patience, store.shown, store.info)
+        info = with_retries(retry, store.shown, store.info)
         if info is None:
             raise BadInput(f"{store.shown}: there is no such file; check the address")
         return cls(store, info)
@@ -187,8 +187,8 @@ class StoreFile:
         yield content
 
     def check_unchanged(self) -> None:
-        """Ask again for size and version. Stores that keep neither ETag nor date can only be asked for the size."""
-        info = patiently(Patience(), self.shown, self._store.info)
+        """Compare size and version once more; of stores that keep neither ETag nor date, the size alone."""
+        info = with_retries(Retry(), self.shown, self._store.info)
         if info is None:
             raise self._changed("gone")
         if (int(info["size"]), _identity(info)) != (self.size, self.identity):
@@ -197,8 +197,8 @@ class StoreFile:
     def sidecar(self, suffix: str) -> bytes | None:
         """The file beside it, at most a megabyte."""
         try:
-            content = patiently(
-                Patience(), self.shown + suffix, lambda: self._store.read(0, _LARGEST_SIDECAR + 1, suffix)
+            content = with_retries(
+                Retry(), self.shown + suffix, lambda: self._store.read(0, _LARGEST_SIDECAR + 1, suffix)
             )
         except (FileNotFoundError, BadInput):
             return None
@@ -219,8 +219,8 @@ def agrees(info: Mapping[str, Any], file: Path) -> bool:
     S3 and its kin keep the MD5, or the MD5 of the parts' MD5s (unless the bytes are encrypted with a key of one's own),
     Google the MD5 of what came in one piece.
     """
-    if told := info.get("md5Hash"):
-        return bool(base64.b64decode(told) == _md5_of_parts(file, None)[0])
+    if digest := info.get("md5Hash"):
+        return bool(base64.b64decode(digest) == _md5_of_parts(file, None)[0])
     found = re.fullmatch(r"([0-9a-f]{32})(-\d+)?", str(info.get("ETag", "")).strip('"').lower())
     if found is None:
         return False

@@ -18,7 +18,7 @@ from ..runtime.disk import write_atomically
 from ..runtime.errors import BadInput, UsageError
 from ..runtime.terminal import size
 from ..runtime.untrusted_text import printable
-from .lineage import told_in_lines
+from .lineage import lineage_lines
 
 _SIZES: Final = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7,
                  "10M<n<100M": 10**8, "100M<n<1B": 10**9}  # fmt: skip
@@ -56,17 +56,17 @@ def card(path: Path, *, name: str | None = None, repo: str | None = None, licenc
     if repo is not None and not _REPO.fullmatch(repo):
         raise UsageError(f"--repo: expected OWNER/NAME, found {repo}")
     with EmbeddingFile.open(path) as file:
-        told = overview(file)
-        about = told["about"]
-        columns = [_column(file, modality, facts) for modality, facts in told["modalities"].items()]
+        figures = overview(file)
+        about = figures["about"]
+        columns = [_column(file, modality, facts) for modality, facts in figures["modalities"].items()]
         first = file.modalities[0]
-        licence_told = licence or _text_of(about.get("licence"))
-        licence_id = licence_told.lower() if _LICENCE_ID.fullmatch(licence_told.lower()) else ""
+        licence_text = licence or _text_of(about.get("licence"))
+        licence_id = licence_text.lower() if _LICENCE_ID.fullmatch(licence_text.lower()) else ""
         values = {
             "name": name or _plain(_text_of(about.get("catalogue")) or path.stem) + " film embeddings",
-            "licence_id": licence_id or ("other" if licence_told else "unknown"),
-            "licence_name": licence_told if licence_told and not licence_id else "",
-            "licence_told": licence_told,
+            "licence_id": licence_id or ("other" if licence_text else "unknown"),
+            "licence_name": licence_text if licence_text and not licence_id else "",
+            "licence_text": licence_text,
             "task_categories": [_TASKS[modality] for modality in file.modalities],
             "tags": ["embeddings", "movies", "recommender-systems", *_multimodal(file), "hdf5", "cinefuse"],
             "size_category": next((label for label, most in _SIZES.items() if len(file) < most), "n>1T"),
@@ -86,9 +86,9 @@ def card(path: Path, *, name: str | None = None, repo: str | None = None, licenc
             "width": file[first].width,
             "scaled": file[first].cls_scale is not None,
             "source": _text_of(about.get("source")),
-            "digest": told["content_digest"],
+            "digest": figures["content_digest"],
             "sha256": _sha256(path),
-            "lineage": told_in_lines(about),
+            "lineage": lineage_lines(about),
         }
     return _environment().get_template("card.md").render(values).rstrip() + "\n"
 
@@ -141,7 +141,7 @@ def _text_of(value: object) -> str:
 
 
 def _plain(text: object) -> str:
-    """Text of strangers on one line, without the folders of anybody's machine."""
+    """Untrusted text on one line, without the paths of local folders."""
     return printable(_FOLDERS.sub("", str(text)))
 
 

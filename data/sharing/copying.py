@@ -76,15 +76,15 @@ def begin(plan: Plan, descriptor: int) -> None:
         write_all(descriptor, content, offset)
 
 
-def copy_locally(plan: Plan, descriptor: int, sources: Sequence[Path], told: Callable[[int], None]) -> None:
-    """Copy every run of bytes of `plan` from local files, by the kernel where it can; `told` is how many each time."""
+def copy_locally(plan: Plan, descriptor: int, sources: Sequence[Path], progress: Callable[[int], None]) -> None:
+    """Copy every run of bytes of `plan` from local files; `progress` gets the bytes of each piece."""
     for path, copies in zip(sources, plan.copies, strict=True):
         with path.open("rb") as source:
             for offset, length, place in copies.tolist():
-                copy_run(source.fileno(), descriptor, (offset, length, place), path, told)
+                copy_run(source.fileno(), descriptor, (offset, length, place), path, progress)
 
 
-def copy_run(source: int, target: int, run: tuple[int, int, int], path: Path, told: Callable[[int], None]) -> None:
+def copy_run(source: int, target: int, run: tuple[int, int, int], path: Path, progress: Callable[[int], None]) -> None:
     """Copy one run (source offset, length, target offset) between two descriptors. Raises DamagedFile at an early end.
 
     `path` is the source's name.
@@ -95,7 +95,7 @@ def copy_run(source: int, target: int, run: tuple[int, int, int], path: Path, to
         if count == 0:
             raise DamagedFile(f"{path}: it became shorter while it was read")
         offset, length, place = offset + count, length - count, place + count
-        told(count)
+        progress(count)
 
 
 def _copy_some(source: int, target: int, offset: int, length: int, place: int) -> int:
@@ -114,14 +114,14 @@ def finish(
     plan: Plan,
     path: Path,
     *,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
     made: Mapping[str, npt.NDArray[np.uint64]] = _NOTHING,
 ) -> Header:
     """Check every row that was copied to `path`, write the checksums, then the header; the file is whole.
 
-    `made` has the checksums (N,) of modalities whose rows were not copied but made by the caller. `told` is the number
-    of bytes checked each time. Returns the header as written. Raises DamagedFile naming the rows whose bytes are not
-    what their checksum says; then there is no header.
+    `made` has the checksums (N,) of modalities whose rows were not copied but made by the caller. `progress` gets the
+    number of bytes checked each time. Returns the header as written. Raises DamagedFile naming the rows whose bytes
+    are not what their checksum says; then there is no header.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -130,7 +130,7 @@ def finish(
         header = with_input_ids(plan, _sha256_of(descriptor, plan.header, "text/input_ids"))
         write_all(descriptor, header.encode(), 0)
         try:
-            _check_rows(plan, path, descriptor, told, [name for name in plan.checksums if name not in made])
+            _check_rows(plan, path, descriptor, progress, [name for name in plan.checksums if name not in made])
         except BaseException:
             write_all(descriptor, bytes(header.user_block), 0)
             raise
@@ -155,7 +155,7 @@ def _sha256_of(descriptor: int, header: Header, name: str) -> str:
 
 
 def _check_rows(
-    plan: Plan, path: Path, descriptor: int, told: Callable[[int], None], modalities: Sequence[str]
+    plan: Plan, path: Path, descriptor: int, progress: Callable[[int], None], modalities: Sequence[str]
 ) -> None:
     damaged: list[str] = []
     count = 0
@@ -169,7 +169,7 @@ def _check_rows(
             blocks = [rows[first:end] for first, end in blocks_of_rows(ends, _BLOCK)]
             with side_by_side(partial(_checksums, file, name), blocks) as checked:
                 for read, checksums in checked:
-                    told(read)
+                    progress(read)
                     for row, checksum in checksums:
                         if renewed[row]:
                             write_all(descriptor, struct.pack("<Q", checksum), place + 8 * row)

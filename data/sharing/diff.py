@@ -65,11 +65,11 @@ class Difference:
         }
 
 
-def diff(first: Path, second: Path, told: Callable[[int], None] = lambda _: None) -> Difference:
+def diff(first: Path, second: Path, progress: Callable[[int], None] = lambda _: None) -> Difference:
     """Compare two embedding files, finished or not, item by item.
 
-    Rows of one dtype whose checksums agree are taken for the same without being read: `verify` tells whether a file is
-    what its checksums say. `told` is the number of rows compared each time. Raises BadInput where one has ids of
+    Rows of one dtype whose checksums agree are taken for the same without being read: `verify` checks whether a file is
+    what its checksums say. `progress` gets the number of rows compared each time. Raises BadInput where one has ids of
     numbers and the other of text, DamagedFile where a file cannot be opened.
     """
     with EmbeddingFile.open(first, pending=True) as one, EmbeddingFile.open(second, pending=True) as other:
@@ -81,7 +81,7 @@ def diff(first: Path, second: Path, told: Callable[[int], None] = lambda _: None
         shared = [name for name in MODALITIES if name in one.modalities and name in other.modalities]
         rows: list[RowDifference] = []
         for name in shared:
-            rows += _rows(one, other, name, both, theirs[both], told)
+            rows += _rows(one, other, name, both, theirs[both], progress)
         return Difference(
             files=(first, second),
             only_in=(one.ids[theirs < 0].tolist(), other.ids[back < 0].tolist()),
@@ -102,7 +102,7 @@ def _rows(
     name: str,
     rows: npt.NDArray[np.intp],
     theirs: npt.NDArray[np.int64],
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> list[RowDifference]:
     a, b = one[name], other[name]
     same_input = (a.digest[rows] == b.digest[theirs]).all(1)
@@ -113,7 +113,7 @@ def _rows(
     nothing = ~(a.has_embedding[rows] | b.has_embedding[theirs])
     unchanged = (a.checksum[rows] == b.checksum[theirs]) & (a.dtype == b.dtype)
     same = same_input & same_length & alike & (nothing | unchanged)
-    told(int(same.sum()))
+    progress(int(same.sum()))
     found, read = [], 0
     for place in np.flatnonzero(~same).tolist():
         row, their = int(rows[place]), int(theirs[place])
@@ -122,7 +122,7 @@ def _rows(
         if a.has_embedding[row] and b.has_embedding[their] and same_length[place] and a.width == b.width:
             max_abs, cosine = _apart(a, b, row, their)
         found += [RowDifference(_plain(one.ids[row]), name, what, max_abs, cosine)] if what or max_abs != 0 else []
-        told(1)
+        progress(1)
         read += (a.offsets[row + 1] - a.offsets[row] + 1) * a.width
         if read > _VALUES:
             read = 0
@@ -132,17 +132,17 @@ def _rows(
 
 
 def _what(a: Modality, b: Modality, row: int, their: int, same_input: bool, same_length: bool) -> str:
-    told = []
+    reasons = []
     states = [_state(modality, at) for modality, at in ((a, row), (b, their))]
     if not same_input:
-        told.append("another input")
+        reasons.append("another input")
     if states[0] != states[1]:
-        told.append(f"{states[0]}, {states[1]}")
+        reasons.append(f"{states[0]}, {states[1]}")
     if not same_length:
-        told.append(f"{a.offsets[row + 1] - a.offsets[row]:,} tokens, {b.offsets[their + 1] - b.offsets[their]:,}")
+        reasons.append(f"{a.offsets[row + 1] - a.offsets[row]:,} tokens, {b.offsets[their + 1] - b.offsets[their]:,}")
     if a.width != b.width:
-        told.append(f"{a.width} wide, {b.width}")
-    return "; ".join(told)
+        reasons.append(f"{a.width} wide, {b.width}")
+    return "; ".join(reasons)
 
 
 def _state(modality: Modality, row: int) -> str:

@@ -1,4 +1,4 @@
-"""Where a file comes from: every step that made it from others, oldest first, told in its header.
+"""Where a file comes from: every step that made it from others, oldest first, recorded in its header.
 
 `about.lineage` is a list of steps, each an object: operation, with (what it was asked for), from (the content digests
 of its sources), digest (the content digest of what it made, at that time), made_by. It is information for people, as
@@ -22,13 +22,13 @@ def descended(
 ) -> dict[str, Any]:
     """The `about` of what `operation` makes of files that say `abouts` and have the content `digests`.
 
-    Where sources say different things of one kind (licence, catalogue), all of them are told. The step's own digest
+    Where sources say different things of one kind (licence, catalogue), all of them are kept. The step's own digest
     is UNKNOWN_SHA256 until `with_digest`.
     """
     steps: list[Any] = []
     for about in abouts:
         earlier = about.get("lineage")
-        # a stranger's list may be as long as a header
+        # the list of an untrusted file may be as long as a header
         recent = earlier[-_MOST_STEPS:] if isinstance(earlier, list) else []
         steps += [step for step in recent if step not in steps[-_MOST_STEPS:]]
     step: dict[str, Any] = {"operation": operation}
@@ -38,10 +38,10 @@ def descended(
         "digest": UNKNOWN_SHA256,
         "made_by": f"cinefuse {version('cinefuse')}",
     }
-    told: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for key in dict.fromkeys(key for about in abouts for key in about if key != "lineage"):
-        told[key] = _together([about[key] for about in abouts if key in about])
-    return told | {"lineage": [*steps[1 - _MOST_STEPS :], step]}
+        merged[key] = _together([about[key] for about in abouts if key in about])
+    return merged | {"lineage": [*steps[1 - _MOST_STEPS :], step]}
 
 
 def _together(values: Sequence[Any]) -> Any:
@@ -65,12 +65,12 @@ def with_digest(about: Mapping[str, Any], digest: str) -> dict[str, Any]:
 
 
 def steps_of(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The steps that a header tells, whatever its writer claims; those that are no objects are left out."""
+    """The steps recorded in a header, which is untrusted: entries that are no objects are left out."""
     steps = about.get("lineage")
     return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
 
 
-def told_in_lines(about: Mapping[str, Any]) -> list[str]:
+def lineage_lines(about: Mapping[str, Any]) -> list[str]:
     """Each step as a line that a person reads: what was done, how, from what."""
     return [_line(step) for step in steps_of(about)]
 

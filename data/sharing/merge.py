@@ -43,7 +43,7 @@ def merge(
     out: Path,
     *,
     overwrite: bool = False,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Plan:
     """Write to `out` every item of the files `sources`, in the order in which they first appear.
 
@@ -69,7 +69,7 @@ def merge(
             about = dict(indexes[0].header.about)  # parts of one layout: together they are its file, to the last byte
         plan = assemble(indexes, ids, origins, "tokens", about)
         with new_file(out, overwrite=overwrite) as working:
-            make(plan, working, list(sources), told)
+            make(plan, working, list(sources), progress)
         return plan
 
 
@@ -83,9 +83,9 @@ def _refuse_differences(indexes: Sequence[Index]) -> None:
         having = [index for index in indexes if name in index.modalities]
         for index in having[1:]:
             first, other = having[0].modalities[name], index.modalities[name]
-            told = [{**of.record["fingerprint"], "level": of.level, "width": of.width, "dtype": of.dtype}
+            fingerprints = [{**of.record["fingerprint"], "level": of.level, "width": of.width, "dtype": of.dtype}
                     for of in (first, other)]  # fmt: skip
-            if different := differences(*told):
+            if different := differences(*fingerprints):
                 raise FingerprintMismatch(
                     f"{index.name}: its {name} embeddings were made differently from those of {having[0].name} "
                     f"({'; '.join(different)}); only rows of one making can be merged"

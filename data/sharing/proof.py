@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.rows import row_checksum
+from ..remote.partial_download import PartialDownload
 from ..remote.remote_file import Span
-from ..remote.spool import Spool
 from ..runtime.errors import DamagedFile
 from .index import Index
 from .selection import Selection
@@ -26,7 +26,7 @@ class Proof:
     """What stands for the row checksums where only a part of a row is taken.
 
     A row's checksum covers cls and tokens together, so cls alone is proven by the SHA-256 of the whole cls dataset
-    that the sidecar tells; failing that, some rows are read whole: they show that the bytes are where they should be,
+    in the sidecar; failing that, some rows are read whole: they show that the bytes are where they should be,
     not that each is right.
     """
 
@@ -48,20 +48,20 @@ class Proof:
         ]
         finished = not any(modality.pending.any() for modality in index.modalities.values())
         if selection.ids is None and finished and sidecar and set(names) <= set(sidecar.datasets):
-            told = {name: sidecar.datasets[name] for name in names}
-            sentence = f"the SHA-256 of {' and '.join(names)} is the one told by {beside(index.name)}"
-            return cls("SHA-256 of each dataset", sentence, told)
+            published = {name: sidecar.datasets[name] for name in names}
+            sentence = f"the SHA-256 of {' and '.join(names)} is the one in {beside(index.name)}"
+            return cls("SHA-256 of each dataset", sentence, published)
         rows = _sample(index, selection)
         count = sum(map(len, rows.values()))
         spans = [span for name, some in rows.items() for row in some.tolist() for span in _row_spans(index, name, row)]
         return cls(f"{count} rows of a sample", f"only a sample agrees, rows: {count:,}", {}, rows, spans)
 
-    def check(self, spool: Spool, index: Index) -> None:
-        """Raise DamagedFile where the bytes in `spool` are not what they must be."""
+    def check(self, download: PartialDownload, index: Index) -> None:
+        """Raise DamagedFile where the bytes in `download` are not what they must be."""
         for name, expected in self.datasets.items():
             dataset, digest = index.header.datasets[name], hashlib.sha256()
             for done in range(0, dataset.length, _BLOCK):
-                digest.update(spool.read(dataset.offset + done, min(_BLOCK, dataset.length - done)))
+                digest.update(download.read(dataset.offset + done, min(_BLOCK, dataset.length - done)))
             if (found := digest.hexdigest()) != expected:
                 raise DamagedFile(
                     f"{index.name}: expected {name} with SHA-256 {expected} ({beside(index.name)}), found {found}; "
@@ -70,7 +70,7 @@ class Proof:
         for name, rows in self.rows.items():
             modality = index.modalities[name]
             for row in rows.tolist():
-                cls, tokens, *scales = (spool.read(span.start, len(span)) for span in _row_spans(index, name, row))
+                cls, tokens, *scales = (download.read(span.start, len(span)) for span in _row_spans(index, name, row))
                 status, reason = int(modality.status[row]), int(modality.reason[row])
                 if row_checksum(cls, tokens, status, reason, b"".join(scales)) != int(modality.checksum[row]):
                     raise DamagedFile(

@@ -1,4 +1,4 @@
-"""Bringing an embedding file, or a part of it, from elsewhere; nothing gets its name before it is proven.
+"""Pull an embedding file, or a part of it, from a remote address; it gets its name only once it is verified.
 
 All bytes gather in OUT.h5.part, which a later call continues. A part is cut by the plan of `selection`: the same
 bytes that `cinefuse cache subset` would copy, read as byte ranges.
@@ -15,9 +15,9 @@ from ..embeddings.file import EmbeddingFile, content_digest
 from ..embeddings.header import Header, user_block_size
 from ..embeddings.verification import verify
 from ..remote.opening import HEAD, checked_head, first_bytes, open_remote
-from ..remote.remote_file import RemoteFile, Span, Watched, coalesced
-from ..remote.retry import Patience
-from ..remote.spool import Spool
+from ..remote.partial_download import PartialDownload
+from ..remote.remote_file import RemoteFile, Span, TransferProgress, coalesced
+from ..remote.retry import Retry
 from ..runtime.disk import sha256_of, write_all, writing
 from ..runtime.errors import DamagedFile, UsageError
 from .copying import begin, created, finish, new_file
@@ -32,7 +32,7 @@ _BLOCK = 8 * 2**20
 
 @dataclass(frozen=True)
 class Expected:
-    """What the one who pulls knows of the file from elsewhere: SHA-256 of the bytes, content digest."""
+    """What the user knows of the file from another channel: SHA-256 of the bytes, content digest."""
 
     sha256: str | None = None
     digest: str | None = None
@@ -40,7 +40,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Pulled:
-    """What was brought: `received` bytes of which `needed` are the file's, and what proves them."""
+    """What was pulled: `received` bytes, of which the file has `needed`, and what verified them."""
 
     path: Path
     source: str
@@ -55,7 +55,9 @@ class Pulled:
     def already_there(cls, path: Path, remote: RemoteFile) -> Pulled:
         """Nothing was to be done."""
         with EmbeddingFile.open(path, pending=True) as file:
-            return cls(path, remote.shown, 0, 0, 0, file.content_digest, "its SHA-256 is the one told", already=True)
+            return cls(
+                path, remote.shown, 0, 0, 0, file.content_digest, "its SHA-256 is the one expected", already=True
+            )
 
 
 def selected(only: Sequence[str], ids: Sequence[str] | None) -> Selection | None:
@@ -88,99 +90,103 @@ def pull(
     whole: bool = False,
     partial: bool = False,
     overwrite: bool = False,
-    patience: Patience | None = None,
-    watched: Watched | None = None,
+    retry: Retry | None = None,
+    progress: TransferProgress | None = None,
 ) -> Pulled:
     """Write to `out` the file at `source`, or what `selection` wants of it.
 
-    `whole` allows to download everything for a selection where the server sends no ranges; `partial` accepts rows that
+    `whole` allows downloading everything for a selection where the server sends no ranges; `partial` accepts rows that
     are pending. Raises DamagedFile where what arrives is not what it must be (then nothing of it is kept), BadInput
     where it cannot be had (then what arrived waits for the next call), and what `new_file` raises.
     """
-    patience, expected = patience or Patience(), expected or Expected()
+    retry, expected = retry or Retry(), expected or Expected()
     if selection is not None and expected.sha256:
         raise UsageError("--sha256 is that of the whole file; a part is held against --digest, the content digest")
     if out.is_file() and not overwrite and selection is None:
-        remote = open_remote(source, patience)
-        if sha256_of(out) in _told_sha256(remote, expected).values():
+        remote = open_remote(source, retry)
+        if sha256_of(out) in _published_sha256(remote, expected).values():
             return Pulled.already_there(out, remote)
     with new_file(out, overwrite=overwrite) as working:
-        remote = open_remote(source, patience)
+        remote = open_remote(source, retry)
         if selection is not None and not remote.ranges and not whole:
             raise UsageError(
                 f"{remote.shown}: its server sends no parts of a file, so this would cost all of it "
                 f"({_size(remote.size)}); say --whole to download everything and keep the part"
             )
         wanted = None if selection is None else _label(selection)
-        with Spool(out.with_name(out.name + ".part"), remote, wanted, patience, watched or Watched()) as spool:
-            transfer = _Transfer(remote, spool, patience, expected, partial)
+        with PartialDownload(
+            out.with_name(out.name + ".part"), remote, wanted, retry, progress or TransferProgress()
+        ) as download:
+            transfer = _Transfer(remote, download, retry, expected, partial)
             try:
-                pulled = _twice(spool, lambda: transfer.bring(selection, out, working))
+                pulled = _twice(download, lambda: transfer.bring(selection, out, working))
             except DamagedFile:
-                spool.discard()
+                download.discard()
                 raise
-    spool.discard()
+    download.discard()
     return pulled
 
 
-def _twice(spool: Spool, work: Callable[[], Pulled]) -> Pulled:
-    """Bytes of an earlier call may be those of another file; only a fresh transfer can tell."""
+def _twice(download: PartialDownload, work: Callable[[], Pulled]) -> Pulled:
+    """Bytes of an earlier call may be those of another file; only a fresh transfer shows which."""
     try:
         return work()
     except DamagedFile:
-        if not spool.resumed:
+        if not download.resumed:
             raise
-        spool.truncate()
+        download.truncate()
         return work()
 
 
 @dataclass(frozen=True)
 class _Transfer:
     remote: RemoteFile
-    spool: Spool
-    patience: Patience
+    download: PartialDownload
+    retry: Retry
     expected: Expected
     partial: bool
 
     def bring(self, selection: Selection | None, out: Path, working: Path) -> Pulled:
         """Fetch, prove and write under the name `working` what becomes `out`."""
         if self.remote.ranges and self.remote.size is not None:
-            self.spool.fetch([Span(0, min(HEAD, self.remote.size))])
-            checked_head(self.spool.read(0, min(HEAD, self.remote.size)), self.remote)
+            self.download.fetch([Span(0, min(HEAD, self.remote.size))])
+            checked_head(self.download.read(0, min(HEAD, self.remote.size)), self.remote)
         else:
-            checked_head(first_bytes(self.remote, self.patience), self.remote)
+            checked_head(first_bytes(self.remote, self.retry), self.remote)
         if selection is None:
             return self._whole(out, working)
         return self._part(selection, out, working)
 
     def _whole(self, out: Path, working: Path) -> Pulled:
         if self.remote.size is not None:
-            self.spool.watch(self.remote.size)
-        self.spool.fetch_whole()
+            self.download.expect(self.remote.size)
+        self.download.fetch_whole()
         self.remote.check_unchanged()
-        told = _told_sha256(self.remote, self.expected)
-        found = sha256_of(self.spool.path) if told else ""
-        for who, sha256 in told.items():
+        published = _published_sha256(self.remote, self.expected)
+        found = sha256_of(self.download.path) if published else ""
+        for who, sha256 in published.items():
             if found != sha256:
                 raise DamagedFile(
                     f"{self.remote.shown}: expected SHA-256 {sha256} ({who}), found {found}: "
                     "another file or damaged bytes; they were thrown away"
                 )
-        self._verify(self.spool.path)
-        with EmbeddingFile.open(self.spool.path, pending=True) as file:
+        self._verify(self.download.path)
+        with EmbeddingFile.open(self.download.path, pending=True) as file:
             digest = file.content_digest
         self._hold_against(digest, {})
         with writing(out):
-            self.spool.path.replace(working)
-        return self._pulled(out, self.spool.size, digest, f"every row's checksum agrees; {_vouched('SHA-256', told)}")
+            self.download.path.replace(working)
+        return self._pulled(
+            out, self.download.size, digest, f"every row's checksum agrees; {_vouched('SHA-256', published)}"
+        )
 
     def _part(self, selection: Selection, out: Path, working: Path) -> Pulled:
         if not self.remote.ranges:
-            self.spool.fetch_whole()
-            self._verify(self.spool.path)
+            self.download.fetch_whole()
+            self._verify(self.download.path)
         header = self._header()
-        self.spool.fetch(_small_spans(header, selection))
-        index = Index.read(self.spool, self.remote.shown, selection.modalities)
+        self.download.fetch(_small_spans(header, selection))
+        index = Index.read(self.download, self.remote.shown, selection.modalities)
         selection = selection.of_kind(index)
         digest = content_digest(header, lambda name: self._dataset(header, name))
         sidecar = Sidecar.parse(self.remote.sidecar(SUFFIX))
@@ -196,38 +202,40 @@ class _Transfer:
             )
         self._fetch(plan, proof)
         self.remote.check_unchanged()
-        proof.check(self.spool, index)
+        proof.check(self.download, index)
         with writing(working):
             self._write(plan, working)
         self._verify(working)
         return self._pulled(out, plan.header.file_length, digest, f"{proof.sentence}; {vouching}")
 
     def _header(self) -> Header:
-        """The header, and all bytes up to the first dataset in the spool."""
-        first = self.spool.read(0, min(HEAD, self.spool.size))
+        """The header, and all bytes up to the first dataset in the download."""
+        first = self.download.read(0, min(HEAD, self.download.size))
         block = user_block_size(first, self.remote.shown)
-        self.spool.fetch([Span(0, min(block, self.spool.size))])
-        header = Header.parse(self.spool.read(0, min(block, self.spool.size)), self.spool.size, self.remote.shown)
-        self.spool.fetch([Span(0, block + header.metadata_length)])
+        self.download.fetch([Span(0, min(block, self.download.size))])
+        header = Header.parse(
+            self.download.read(0, min(block, self.download.size)), self.download.size, self.remote.shown
+        )
+        self.download.fetch([Span(0, block + header.metadata_length)])
         return header
 
     def _dataset(self, header: Header, name: str) -> bytes:
         dataset = header.datasets[name]
-        return self.spool.read(dataset.offset, dataset.length)
+        return self.download.read(dataset.offset, dataset.length)
 
     def _fetch(self, plan: Plan, proof: Proof) -> None:
         runs = plan.copies[0]
         spans = [Span(start, start + length) for start, length in runs[:, :2].tolist()]
         spans = coalesced([*spans, *proof.spans])
-        self.spool.watch(sum(map(len, spans)))
-        self.spool.fetch(spans)
+        self.download.expect(sum(map(len, spans)))
+        self.download.fetch(spans)
 
     def _write(self, plan: Plan, working: Path) -> None:
         with created(working) as descriptor:
             begin(plan, descriptor)
             for start, length, place in plan.copies[0].tolist():
                 for done in range(0, length, _BLOCK):
-                    content = self.spool.read(start + done, min(_BLOCK, length - done))
+                    content = self.download.read(start + done, min(_BLOCK, length - done))
                     write_all(descriptor, content, place + done)
         finish(plan, working)
 
@@ -248,9 +256,9 @@ class _Transfer:
             )
 
     def _hold_against(self, digest: str, others: Mapping[str, str | None]) -> str:
-        """A clause on who says that `digest` is the content digest. Raises DamagedFile where one says another."""
-        told = {"--digest": self.expected.digest} if self.expected.digest else others
-        named = {who: value for who, value in told.items() if value}
+        """A clause that names what confirms `digest` as the content digest. Raises DamagedFile where it is another."""
+        published = {"--digest": self.expected.digest} if self.expected.digest else others
+        named = {who: value for who, value in published.items() if value}
         for who, value in named.items():
             if value != digest:
                 raise DamagedFile(
@@ -260,7 +268,7 @@ class _Transfer:
         return _vouched("content digest", named)
 
     def _pulled(self, out: Path, needed: int, digest: str, proof: str) -> Pulled:
-        return Pulled(out, self.remote.shown, self.spool.received, needed, self.spool.resumed, digest, proof)
+        return Pulled(out, self.remote.shown, self.download.received, needed, self.download.resumed, digest, proof)
 
 
 def _small_spans(header: Header, selection: Selection) -> list[Span]:
@@ -279,25 +287,25 @@ def _small_spans(header: Header, selection: Selection) -> list[Span]:
     return spans
 
 
-def _told_sha256(remote: RemoteFile, expected: Expected) -> dict[str, str]:
-    """Who says what the SHA-256 of the whole file is. What the user says counts alone."""
+def _published_sha256(remote: RemoteFile, expected: Expected) -> dict[str, str]:
+    """The SHA-256 of the whole file by where it is published; one that the user gave replaces all others."""
     if expected.sha256:
         return {"--sha256": expected.sha256}
     sidecar = Sidecar.parse(remote.sidecar(SUFFIX))
-    told = {beside(remote.shown): sidecar.sha256} if sidecar else {}
-    return told | ({"the store": remote.sha256} if remote.sha256 else {})
+    published = {beside(remote.shown): sidecar.sha256} if sidecar else {}
+    return published | ({"the store": remote.sha256} if remote.sha256 else {})
 
 
-def _vouched(what: str, told: Iterable[str]) -> str:
-    by = " and ".join(told)
-    return f"its {what} is the one told by {by}" if by else f"nobody told its {what}"
+def _vouched(what: str, published: Iterable[str]) -> str:
+    by = " and ".join(published)
+    return f"its {what} is the one given by {by}" if by else f"no {what} was published to compare with"
 
 
 def _label(selection: Selection) -> list[object]:
-    """What tells this selection from others, ready for JSON."""
+    """A key for this selection, ready for JSON."""
     ids = None if selection.ids is None else hashlib.sha256("\n".join(map(str, selection.ids)).encode()).hexdigest()
     return [list(selection.modalities or ()), selection.level, ids]
 
 
 def _size(count: int | None) -> str:
-    return "of a size it does not tell" if count is None else f"{count:,} bytes"
+    return "of unknown size" if count is None else f"{count:,} bytes"

@@ -10,8 +10,8 @@ from ..embeddings.file import EmbeddingFile
 from ..embeddings.verification import verify
 from ..remote.address import HubPlace, holds_credentials, hub_place, is_web
 from ..remote.opening import HEAD, first_bytes
-from ..remote.remote_file import RemoteFile, Torn, Watched, patiently
-from ..remote.retry import Patience
+from ..remote.remote_file import RemoteFile, TransferProgress
+from ..remote.retry import Retry, TransientTransferError, with_retries
 from ..remote.store import Store, StoreFile, agrees
 from ..runtime.errors import BadInput, DamagedFile, UsageError
 from .sidecar import SUFFIX, Sidecar
@@ -51,8 +51,8 @@ def push(
     overwrite: bool = False,
     partial: bool = False,
     public: bool = False,
-    patience: Patience | None = None,
-    watched: Watched | None = None,
+    retry: Retry | None = None,
+    progress: TransferProgress | None = None,
 ) -> Pushed:
     """Put the embedding file `file` at `destination`: hf://datasets/OWNER/NAME[/FILE.h5], OWNER/NAME, a store, a path.
 
@@ -61,8 +61,8 @@ def push(
     new one is private unless `public`. Raises DamagedFile for a file that is not sound or did not arrive as it left,
     BadInput, UsageError.
     """
-    patience, watched = patience or Patience(), watched or Watched()
-    place = _destination(destination, file.name, patience, watched, public)
+    retry, progress = retry or Retry(), progress or TransferProgress()
+    place = _destination(destination, file.name, retry, progress, public)
     _refuse_unsound(file, partial)
     content = None if card is None else _read_card(card)
     _refuse_credentials(file)
@@ -74,70 +74,70 @@ def push(
             raise BadInput(f"{place.shown}: another file is there already; choose another name, or say --overwrite")
         if same and there.sidecar(SUFFIX) == sidecar.encode() and content is None:
             return Pushed(place.shown, sidecar.sha256, (), place.proof(file, sidecar), already=True)
-    watched.expect(file.stat().st_size)
+    progress.expect(file.stat().st_size)
     beside = place.put(file, sidecar.encode(), content)
     return Pushed(place.shown, sidecar.sha256, beside, place.proof(file, sidecar))
 
 
-def _destination(destination: str, name: str, patience: Patience, watched: Watched, public: bool) -> _Destination:
+def _destination(destination: str, name: str, retry: Retry, progress: TransferProgress, public: bool) -> _Destination:
     if place := hub_place(destination):
         path = place.path or name
         if not path.endswith(".h5"):
             path = f"{path}/{name}"
-        return _OnHub(replace(place, path=path), patience, public)
+        return _OnHub(replace(place, path=path), retry, public)
     if public:
         raise UsageError("--public is for the Hub; elsewhere the store's own rules say who may read")
     if is_web(destination):
         raise UsageError("http(s)://: a web server takes no files; push to s3://, gs://, hf://datasets/… or a folder")
     into_folder = destination.endswith("/") or ("://" not in destination and Path(destination).is_dir())
-    return _InStore(destination.rstrip("/") + f"/{name}" if into_folder else destination, patience, watched)
+    return _InStore(destination.rstrip("/") + f"/{name}" if into_folder else destination, retry, progress)
 
 
 class _InStore:
     """A place in a store that fsspec speaks to."""
 
-    def __init__(self, address: str, patience: Patience, watched: Watched) -> None:
+    def __init__(self, address: str, retry: Retry, progress: TransferProgress) -> None:
         self._store = Store(address)
-        self._patience, self._watched = patience, watched
+        self._retry, self._progress = retry, progress
         self.shown = self._store.shown
 
     def found(self) -> RemoteFile | None:
-        info = patiently(self._patience, self.shown, self._store.info)
+        info = with_retries(self._retry, self.shown, self._store.info)
         return None if info is None else StoreFile(self._store, info)
 
     def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
         there = self.found()
         if there is None or not _is_same(there, file, Sidecar.parse(sidecar)):
             # a sidecar that speaks of the old bytes must not outlive them
-            patiently(self._patience, self.shown, lambda: self._store.remove(SUFFIX))
-            patiently(self._patience, self.shown, lambda: self._upload(file))
+            with_retries(self._retry, self.shown, lambda: self._store.remove(SUFFIX))
+            with_retries(self._retry, self.shown, lambda: self._upload(file))
         beside = {SUFFIX: sidecar} | ({} if card is None else {".md": card})
         for suffix, content in beside.items():
             self._put_beside(suffix, content)
         return tuple(self.shown + suffix for suffix in beside)
 
     def _upload(self, file: Path) -> None:
-        """Put the file there; where the answer got lost on the way, see first whether the file did not."""
+        """Put the file there; where the response was lost, check first whether the file arrived."""
         try:
-            self._store.upload(file, self._watched.advance)
-        except Torn:
+            self._store.upload(file, self._progress.advance)
+        except TransientTransferError:
             info = self._store.info()
             if info is None or int(info["size"]) != file.stat().st_size or not agrees(info, file):
                 raise
 
     def _put_beside(self, suffix: str, content: bytes) -> None:
-        patiently(self._patience, self.shown + suffix, lambda: self._store.write(content, suffix))
+        with_retries(self._retry, self.shown + suffix, lambda: self._store.write(content, suffix))
 
     def proof(self, file: Path, sidecar: Sidecar) -> str:
-        """By the store's own digest where it tells one of the bytes, else by reading everything back."""
-        info = patiently(self._patience, self.shown, self._store.info)
+        """Compare the store's own digest where it has one, else read everything back."""
+        info = with_retries(self._retry, self.shown, self._store.info)
         if info is None:
             raise DamagedFile(f"{self.shown}: expected the file that was just put there, found none")
         there = StoreFile(self._store, info)
-        _refuse_another(there, file, self._patience)
+        _refuse_another(there, file, self._retry)
         if agrees(info, file):
             return "size, header and the store's own digest agree"
-        found = patiently(self._patience, self.shown, lambda: self._store.sha256(there.size))
+        found = with_retries(self._retry, self.shown, lambda: self._store.sha256(there.size))
         if found != sidecar.sha256:
             raise DamagedFile(f"{self.shown}: expected SHA-256 {sidecar.sha256}, read back {found}; push it again")
         return "size, header and, read back, every byte agree"
@@ -146,14 +146,14 @@ class _InStore:
 class _OnHub:
     """A place in a dataset repository on the Hub."""
 
-    def __init__(self, place: HubPlace, patience: Patience, public: bool) -> None:
-        self._place, self._patience, self._public = place, patience, public
+    def __init__(self, place: HubPlace, retry: Retry, public: bool) -> None:
+        self._place, self._retry, self._public = place, retry, public
         self.shown = place.shown
 
     def found(self) -> RemoteFile | None:
         from ..remote.hub import find_hub_file
 
-        return find_hub_file(self._place, self._patience)
+        return find_hub_file(self._place, self._retry)
 
     def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
         from ..remote.hub import has_card, push_to_hub
@@ -167,7 +167,7 @@ class _OnHub:
         return tuple(list(contents)[1:])
 
     def _made_card(self, file: Path) -> bytes | None:
-        """A repository without a card gets one; a card tells nothing of an unfinished file."""
+        """The card for a repository without one; None for an unfinished file, which has no figures to show yet."""
         from .card import card
 
         with EmbeddingFile.open(file, pending=True) as opened:
@@ -180,12 +180,12 @@ class _OnHub:
         there = self.found()
         if there is None:
             raise DamagedFile(f"{self.shown}: expected the file that was just put there, found none")
-        _refuse_another(there, file, self._patience)
+        _refuse_another(there, file, self._retry)
         if there.sha256 != sidecar.sha256:
             raise DamagedFile(
-                f"{self.shown}: expected SHA-256 {sidecar.sha256}, the Hub tells {there.sha256}; push it again"
+                f"{self.shown}: expected SHA-256 {sidecar.sha256}, the Hub reports {there.sha256}; push it again"
             )
-        return "size, header and the SHA-256 that the Hub tells agree"
+        return "size, header and the SHA-256 that the Hub reports agree"
 
 
 def _refuse_unsound(file: Path, partial: bool) -> None:
@@ -221,18 +221,18 @@ def _read_card(card: Path) -> bytes:
 
 
 def _is_same(there: RemoteFile, file: Path, sidecar: Sidecar | None) -> bool:
-    """Whether the file there is `file`, as far as its size, its header and the digest told of it say."""
+    """Whether the file there is `file`, as far as its size, its header and the digest published for it show."""
     if sidecar is None or there.size != file.stat().st_size:
         return False
     beside = Sidecar.parse(there.sidecar(SUFFIX))
-    told = there.sha256 or (beside.sha256 if beside else None)
-    return told == sidecar.sha256 and first_bytes(there, Patience()) == _own_head(file)
+    published = there.sha256 or (beside.sha256 if beside else None)
+    return published == sidecar.sha256 and first_bytes(there, Retry()) == _own_head(file)
 
 
-def _refuse_another(there: RemoteFile, file: Path, patience: Patience) -> None:
+def _refuse_another(there: RemoteFile, file: Path, retry: Retry) -> None:
     if there.size != file.stat().st_size:
         raise DamagedFile(f"{there.shown}: expected {file.stat().st_size:,} bytes, found {there.size}; push it again")
-    if first_bytes(there, patience) != _own_head(file):
+    if first_bytes(there, retry) != _own_head(file):
         raise DamagedFile(f"{there.shown}: expected the header of {file.name}, found another; push it again")
 
 

@@ -2,8 +2,8 @@
 
 A file that is to be cut out of, or put together from, others is known whole before any embedding moves: from each
 source only the `Index` is read (header, ids, offsets, statuses: about 60 bytes an item), and the `Plan` says the new
-header and which runs of bytes go where. Who moves them is another's business: `copying` reads local files,
-a pull reads byte ranges of a store. In four steps:
+header and which runs of bytes go where. Moving them is left to the caller: `copying` reads local files,
+a pull reads byte ranges of a remote one. In four steps:
 
     index = Index.read(source, name)                 # source: a ByteSource; four reads of any length
     plan = select(index, Selection(modalities=("text",), level="cls", ids=[1, 50, 260]), about)
@@ -13,7 +13,7 @@ a pull reads byte ranges of a store. In four steps:
     finish(plan, path)                               # copying: checks every row, writes checksums, then the header
 
 `plan.copies[0]` is (K, 3) int64, ascending by source offset, adjacent runs joined; `plan.copied` is their bytes.
-Until `finish`, the file has no header: nobody can take it for one that is whole.
+Until `finish`, the file has no header: nothing can mistake it for a finished one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Selection:
         return replace(self, ids=[int(value) if isinstance(value, str) else value for value in given])
 
     def asked(self, items: int) -> dict[str, object]:
-        """What is told of it in a lineage; `items` are those of the source."""
+        """What the lineage records of it; `items` are those of the source."""
         asked: dict[str, object] = {}
         if self.modalities is not None:
             asked["modalities"] = list(self.modalities)
@@ -83,7 +83,7 @@ class Plan:
     `known` has (offset, bytes) of everything small. `copies` has for each source (K, 3) int64: source offset, length,
     offset in the new file; ascending by source offset. `checksums` (N,) of each modality are the sources' (0: pending);
     where `renewed` (N,), only a part of a row was taken, and its checksum is made from the bytes that arrived.
-    `sources` names the sources. The header's SHA-256 of text/input_ids is UNKNOWN_SHA256 until `finish` tells it.
+    `sources` names the sources. The header's SHA-256 of text/input_ids is UNKNOWN_SHA256 until `finish` computes it.
     """
 
     header: Header
@@ -105,7 +105,7 @@ class Plan:
 
 
 def select(index: Index, selection: Selection, about: Mapping[str, Any]) -> Plan:
-    """The plan of the file that holds what `selection` wants of `index`, and says `about`.
+    """The plan of the file that holds what `selection` wants of `index`, with `about` in its header.
 
     Raises BadInput for ids that are absent or wanted twice and for modalities that the file lacks.
     """
@@ -127,10 +127,10 @@ def assemble(
 ) -> Plan:
     """The plan of the file of these `ids` (K,) whose rows of each modality come from where `origins` says.
 
-    The sources agree in dtype, width and record of a modality; the record told is that of the first row's source.
+    The sources agree in dtype, width and record of a modality; the record written is that of the first row's source.
     Pending rows stay pending, and none of their bytes are copied. With level "cls" no tokens are. Where `dtype` is
     another than the sources', embeddings are not copied either: whoever converts them writes them, and their checksums
-    are renewed; `records` are told then. Raises BadInput for ids, or a header, that the format cannot hold.
+    are renewed; `records` are written then. Raises BadInput for ids, or a header, that the format cannot hold.
     """
     stored = stored_ids(ids)
     known: dict[Array, npt.NDArray[Any] | None] = {}
@@ -147,7 +147,7 @@ def assemble(
     }
     try:
         header, metadata = lay_out(digests, records or {name: part.record for name, part in parts.items()}, about)
-    except ValueError as error:  # what sources tell of themselves does not fit one header
+    except ValueError as error:  # what the sources' headers hold does not fit into one
         raise BadInput(f"{', '.join(source.name for source in sources[:5])}: {error}") from None
     contents = [(header.user_block, metadata)]
     for array, content in known.items():

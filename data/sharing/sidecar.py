@@ -1,4 +1,4 @@
-"""FILE.sha256: what a file's bytes must be, in the format of `sha256sum -c`, for those who pull it or a part of it.
+"""FILE.sha256: what a file's bytes must be, in the format of `sha256sum -c`, for anyone who pulls all or part of it.
 
 The lines behind the first are comments to sha256sum: the content digest, and the SHA-256 of each dataset that the file
 itself cannot prove alone (a row's checksum covers its cls together with its tokens).
@@ -31,7 +31,7 @@ def beside(address: str) -> str:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The SHA-256 of file `name`, its content digest, and the SHA-256 of its cls datasets, as far as they are told."""
+    """The SHA-256 of file `name`, its content digest, and the SHA-256 of its cls datasets, as far as they are known."""
 
     name: str
     sha256: str
@@ -40,19 +40,19 @@ class Sidecar:
 
     def encode(self) -> bytes:
         """The sidecar's bytes."""
-        told = ({"content": self.content} if self.content else {}) | dict(self.datasets)
-        lines = [f"{self.sha256}  {self.name}", *(f"# {name} {digest}" for name, digest in told.items())]
+        digests = ({"content": self.content} if self.content else {}) | dict(self.datasets)
+        lines = [f"{self.sha256}  {self.name}", *(f"# {name} {digest}" for name, digest in digests.items())]
         return ("\n".join(lines) + "\n").encode()
 
     @classmethod
     def parse(cls, content: bytes | None) -> Sidecar | None:
-        """What a sidecar tells; None where it is none of ours (a web page, another format)."""
+        """What a sidecar holds; None where it is none of ours (a web page, another format)."""
         lines = (content or b"").decode(errors="replace").splitlines()
         whole = [found for line in lines if (found := _WHOLE.fullmatch(line))]
         if len(whole) != 1:
             return None
-        told = {found[1]: found[2] for line in lines if (found := _PART.fullmatch(line))}
-        return cls(whole[0][2], whole[0][1], told.pop("content", None), told)
+        digests = {found[1]: found[2] for line in lines if (found := _PART.fullmatch(line))}
+        return cls(whole[0][2], whole[0][1], digests.pop("content", None), digests)
 
     @classmethod
     def of(cls, path: Path, progress: Callable[[int], None] = lambda _: None) -> Sidecar:
@@ -71,5 +71,5 @@ class Sidecar:
                     digest.update(block[max(start, 0) : max(stop, 0)])
                 read += len(block)
                 progress(len(block))
-            told = {name: digest.hexdigest() for name, (_, digest) in parts.items()}
-            return cls(path.name, whole.hexdigest(), file.content_digest, told)
+            digests = {name: digest.hexdigest() for name, (_, digest) in parts.items()}
+            return cls(path.name, whole.hexdigest(), file.content_digest, digests)

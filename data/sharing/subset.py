@@ -50,13 +50,13 @@ def subset(
     selection: Selection,
     *,
     overwrite: bool = False,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Plan:
     """Write to `out` what `selection` wants of the file `source`; rows that are pending there stay so.
 
-    Every row is checked on the way, with level "cls" before its tokens are left behind. `told` is the number of bytes
-    copied or checked each time. Raises BadInput for ids or modalities that `source` lacks, DamagedFile naming damaged
-    rows, and what `new_file` raises.
+    Every row is checked on the way, with level "cls" before its tokens are left behind. `progress` gets the number of
+    bytes copied or checked each time. Raises BadInput for ids or modalities that `source` lacks, DamagedFile naming
+    damaged rows, and what `new_file` raises.
     """
     with EmbeddingFile.open(source, pending=True) as file, LocalBytes(source) as content:
         index = Index.read(content, str(source), selection.modalities)
@@ -64,7 +64,7 @@ def subset(
         asked = selection.asked(len(index))
         plan = select(index, selection, descended([index.header.about], [file.content_digest], "subset", asked))
         with new_file(out, overwrite=overwrite) as working:
-            make(plan, working, [source], told, lambda: _check_before(file, index, selection, plan))
+            make(plan, working, [source], progress, lambda: _check_before(file, index, selection, plan))
         return plan
 
 
@@ -72,7 +72,7 @@ def make(
     plan: Plan,
     working: Path,
     sources: list[Path],
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Carry out `plan` from local `sources` under the name `working`; `check` runs once there is room on the disk."""
@@ -80,8 +80,8 @@ def make(
         with created(working) as descriptor:
             begin(plan, descriptor)
             check()
-            copy_locally(plan, descriptor, sources, told)
-        finish(plan, working, told=told)
+            copy_locally(plan, descriptor, sources, progress)
+        finish(plan, working, progress=progress)
 
 
 def _check_before(file: EmbeddingFile, index: Index, selection: Selection, plan: Plan) -> None:

@@ -26,8 +26,8 @@ from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.remote.address import hub_place, redacted
-from cinefuse.data.remote.remote_file import Span, Torn, coalesced
-from cinefuse.data.remote.retry import Patience
+from cinefuse.data.remote.remote_file import Span, coalesced
+from cinefuse.data.remote.retry import Retry, TransientTransferError
 from cinefuse.data.remote.web_file import Redirects, WebFile
 from cinefuse.data.runtime.errors import BadInput, Busy, CinefuseError, DamagedFile, UsageError
 from cinefuse.data.runtime.lock import sole_writer
@@ -188,7 +188,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 def bring(
     source: str | Path, out: Path, selection: Selection | None = None, tries: int = 3, **options: object
 ) -> Pulled:
-    return pull(str(source), out, selection, patience=Patience(tries, 0), **options)  # type: ignore[arg-type]
+    return pull(str(source), out, selection, retry=Retry(tries, 0), **options)  # type: ignore[arg-type]
 
 
 def names(folder: Path) -> list[str]:
@@ -566,7 +566,7 @@ def test_a_sidecar_that_speaks_of_another_file_is_believed_unless_the_user_knows
 def test_what_is_no_sidecar_is_ignored(file: Path, web: Web, tmp_path: Path) -> None:
     url = web.serve(file.read_bytes())
     web.serve(b"<html>no such page</html>", "films.h5.sha256")
-    assert "nobody told its SHA-256" in bring(url, tmp_path / "out.h5").proof
+    assert "no SHA-256 was published" in bring(url, tmp_path / "out.h5").proof
 
 
 def test_a_file_that_is_there_already_is_not_pulled_again_nor_replaced(file: Path, web: Web, tmp_path: Path) -> None:
@@ -669,7 +669,7 @@ def test_a_login_stays_with_its_server(file: Path, web: Web, tmp_path: Path) -> 
     elsewhere = web.url.replace("127.0.0.1", "localhost") + "/redirected.h5"
     for target, allowed in ((elsewhere, None), ("/redirected.h5", "Basic cmVhZGVyOm9wZW5zZXNhbWU=")):
         web.redirect, web.authorizations = target, []
-        WebFile(web.url.replace("//", f"//{LOGIN}@") + "/films.h5", Patience(1, 0))
+        WebFile(web.url.replace("//", f"//{LOGIN}@") + "/films.h5", Retry(1, 0))
         assert web.authorizations == ["Basic cmVhZGVyOm9wZW5zZXNhbWU=", allowed]
 
 
@@ -680,7 +680,7 @@ def test_a_login_stays_with_its_server(file: Path, web: Web, tmp_path: Path) -> 
 def test_a_redirect_out_of_the_web_is_not_followed(web: Web, target: str, told: str) -> None:
     web.redirect = target
     with pytest.raises(BadInput, match=told):
-        WebFile(web.url + "/films.h5", Patience(1, 0))
+        WebFile(web.url + "/films.h5", Retry(1, 0))
 
 
 def test_a_redirect_from_https_to_http_is_not_followed() -> None:
@@ -727,7 +727,7 @@ def test_what_was_pushed_comes_back(file: Path, store: str, tmp_path: Path) -> N
     assert pushed.sha256 == Sidecar.of(file).sha256
     whole = bring(store, tmp_path / "back.h5")
     assert (tmp_path / "back.h5").read_bytes() == file.read_bytes()
-    assert "SHA-256 is the one told by shared.h5.sha256" in whole.proof
+    assert "SHA-256 is the one given by shared.h5.sha256" in whole.proof
     assert "the SHA-256 of text/cls" in bring(store, tmp_path / "cls.h5", TEXT).proof
     subset(file, tmp_path / "cut.h5", TEXT)
     assert arrays(tmp_path / "cls.h5") == arrays(tmp_path / "cut.h5")
@@ -767,10 +767,10 @@ def test_an_upload_whose_answer_got_lost_is_not_made_twice(
     def answer_lost(self: Store, file: Path, progress: Callable[[int], None]) -> None:
         uploads.append(file)
         upload(self, file, progress)
-        raise Torn("the answer got lost")
+        raise TransientTransferError("the answer got lost")
 
     monkeypatch.setattr(Store, "upload", answer_lost)
-    push(file, f"{bucket}/{tmp_path.name}.h5", patience=Patience(2, 0))
+    push(file, f"{bucket}/{tmp_path.name}.h5", retry=Retry(2, 0))
     assert len(uploads) == 1
 
 
@@ -883,7 +883,7 @@ def test_a_missing_object_is_told(bucket: str, tmp_path: Path, address: str) -> 
 
 def test_a_missing_bucket_is_told_before_it_is_filled(bucket: str, file: Path) -> None:
     with pytest.raises(BadInput, match="no such bucket"):
-        push(file, "s3://no-such-bucket/films.h5", patience=Patience(1, 0))
+        push(file, "s3://no-such-bucket/films.h5", retry=Retry(1, 0))
 
 
 def test_a_missing_package_is_named(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import verify
-from cinefuse.data.remote.retry import Patience
+from cinefuse.data.remote.retry import Retry
 from cinefuse.data.runtime.errors import BadInput, DamagedFile, UsageError
 from cinefuse.data.sharing.pull import pull
 from cinefuse.data.sharing.push import push
@@ -38,7 +38,7 @@ from cinefuse.data.sharing.selection import Selection
 TOKEN = "hf_opensesameopensesame"
 REPO = "films/embeddings"
 PUSHED_TO = f"hf://datasets/{REPO}"
-PATIENCE = Patience(2, 0)
+RETRY = Retry(2, 0)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how huggingface_hub calls httpx2
 
@@ -247,13 +247,13 @@ def test_a_file_pushed_to_the_hub_comes_back_whole_and_in_part(hub: Hub, file: P
     (tmp_path / "card.md").write_text("---\nlicense: cc0-1.0\n---\n# Films\n")
     pushed = push(file, PUSHED_TO, card=tmp_path / "card.md")
     assert pushed.address == f"{PUSHED_TO}/films.h5"
-    assert "the SHA-256 that the Hub tells" in pushed.proof
+    assert "the SHA-256 that the Hub reports" in pushed.proof
     [files] = hub.repos[REPO].values()
     assert sorted(files) == ["README.md", "films.h5", "films.h5.sha256"]
-    whole = pull(f"{PUSHED_TO}/films.h5", tmp_path / "whole.h5", patience=PATIENCE)
+    whole = pull(f"{PUSHED_TO}/films.h5", tmp_path / "whole.h5", retry=RETRY)
     assert (tmp_path / "whole.h5").read_bytes() == file.read_bytes()
     assert "films.h5.sha256 and the store" in whole.proof
-    part = pull(PUSHED_TO, tmp_path / "part.h5", Selection(("image",), "cls"), patience=PATIENCE)
+    part = pull(PUSHED_TO, tmp_path / "part.h5", Selection(("image",), "cls"), retry=RETRY)
     assert verify(tmp_path / "part.h5").complete
     assert "the SHA-256 of image/cls" in part.proof
     assert part.received < file.stat().st_size / 3
@@ -274,7 +274,7 @@ def test_a_repository_without_a_card_gets_one_and_a_card_that_is_there_stays(
 def test_what_is_recorded_names_the_commit_and_no_token_nor_signature(hub: Hub, file: Path, tmp_path: Path) -> None:
     push(file, REPO)
     [commit] = hub.repos[REPO]
-    pull(PUSHED_TO, tmp_path / "part.h5", Selection(("image",), "cls"), patience=PATIENCE)
+    pull(PUSHED_TO, tmp_path / "part.h5", Selection(("image",), "cls"), retry=RETRY)
     with EmbeddingFile.open(tmp_path / "part.h5") as part:
         assert part.header.about["lineage"][-1]["with"]["source"] == f"hf://datasets/{REPO}@{commit}/films.h5"
     content = (tmp_path / "part.h5").read_bytes()
@@ -284,7 +284,7 @@ def test_what_is_recorded_names_the_commit_and_no_token_nor_signature(hub: Hub, 
 
 def test_the_token_is_not_sent_to_where_the_hub_redirects(hub: Hub, file: Path, tmp_path: Path) -> None:
     push(file, REPO)
-    pull(PUSHED_TO, tmp_path / "whole.h5", patience=PATIENCE)
+    pull(PUSHED_TO, tmp_path / "whole.h5", retry=RETRY)
     assert set(hub.seen_by_storage) == {None}
 
 
@@ -292,7 +292,7 @@ def test_an_older_revision_is_still_there(hub: Hub, file: Path, tmp_path: Path) 
     push(file, REPO)
     [first] = hub.repos[REPO]
     push(drawn(tmp_path / "films.h5", seed=1), REPO, overwrite=True)
-    pull(f"{PUSHED_TO}@{first}/films.h5", tmp_path / "old.h5", patience=PATIENCE)
+    pull(f"{PUSHED_TO}@{first}/films.h5", tmp_path / "old.h5", retry=RETRY)
     assert (tmp_path / "old.h5").read_bytes() == file.read_bytes()
 
 
@@ -319,7 +319,7 @@ def test_bytes_that_the_hub_spoils_are_refused(hub: Hub, file: Path, tmp_path: P
     hub.spoil = True
     (tmp_path / "out").mkdir()
     with pytest.raises(DamagedFile, match="SHA-256"):
-        pull(PUSHED_TO, tmp_path / "out" / "out.h5", patience=PATIENCE)
+        pull(PUSHED_TO, tmp_path / "out" / "out.h5", retry=RETRY)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -334,19 +334,19 @@ def test_what_is_not_there_is_told_in_one_line_without_the_token(
     }
     for address, reason in told.items():
         with pytest.raises(BadInput, match=reason) as refusal:
-            pull(address, tmp_path / "out.h5", patience=PATIENCE)
+            pull(address, tmp_path / "out.h5", retry=RETRY)
         assert "\n" not in str(refusal.value)
         assert TOKEN not in str(refusal.value)
     monkeypatch.setenv("HF_TOKEN", "hf_anotheronesaltogether")
     with pytest.raises(BadInput, match="no such dataset, or your token may not see it"):
-        pull(f"{PUSHED_TO}/films.h5", tmp_path / "out.h5", patience=PATIENCE)
+        pull(f"{PUSHED_TO}/films.h5", tmp_path / "out.h5", retry=RETRY)
 
 
 def test_a_repository_of_several_files_asks_which(hub: Hub, file: Path, tmp_path: Path) -> None:
     push(file, f"{PUSHED_TO}/one.h5")
     push(file, f"{PUSHED_TO}/two.h5")
     with pytest.raises(UsageError, match="which file"):
-        pull(PUSHED_TO, tmp_path / "out.h5", patience=PATIENCE)
+        pull(PUSHED_TO, tmp_path / "out.h5", retry=RETRY)
 
 
 def test_the_commands_speak_to_the_hub(hub: Hub, file: Path, tmp_path: Path) -> None:

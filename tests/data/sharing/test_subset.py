@@ -252,7 +252,7 @@ def test_the_lineage_names_both_digests_and_every_earlier_step(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("selection", "kind", "told"),
+    ("selection", "kind", "message"),
     [
         (Selection(ids=[1, 7, 8]), BadInput, "2 of 3 ids are not in the file: 7, 8"),
         (Selection(ids=["1", "x"]), BadInput, "its ids are numbers, wanted is 'x'"),
@@ -260,8 +260,8 @@ def test_the_lineage_names_both_digests_and_every_earlier_step(tmp_path: Path) -
         (Selection(("text", "audio")), BadInput, "expected audio embeddings, found only text, image"),
     ],
 )
-def test_what_the_file_lacks_is_named(tmp_path: Path, selection: Selection, kind: type, told: str) -> None:
-    with pytest.raises(kind, match=told):
+def test_what_the_file_lacks_is_named(tmp_path: Path, selection: Selection, kind: type, message: str) -> None:
+    with pytest.raises(kind, match=message):
         subset(TEXT_AND_IMAGE, tmp_path / "out.h5", selection)
     assert names(tmp_path) == []
 
@@ -287,7 +287,7 @@ def test_a_disk_too_small_is_told_before_a_byte_is_copied(tmp_path: Path, disk: 
     write_file(tmp_path / "films.h5", ids, {"image": (layout, [(content, *OK)] * 40)}).close()
     copied: list[int] = []
     with pytest.raises(NoSpace, match="the disk is full"):
-        subset(tmp_path / "films.h5", disk / "out.h5", Selection(), told=copied.append)
+        subset(tmp_path / "films.h5", disk / "out.h5", Selection(), progress=copied.append)
     assert copied == []
     assert names(disk) == []
 
@@ -300,7 +300,7 @@ from cinefuse.data.sharing.subset import subset
 def slowly(count):
     print(count, flush=True)
     time.sleep(60)
-subset(Path(sys.argv[1]), Path(sys.argv[2]), Selection(), told=slowly)
+subset(Path(sys.argv[1]), Path(sys.argv[2]), Selection(), progress=slowly)
 """
 
 

@@ -1,8 +1,8 @@
-"""Laws of downloading, against a real server on loopback: resumed, retried, never unchecked under the final name."""
+"""Downloads of archives from a faulty server: resumed, retried, and never unchecked under the final name."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import io
 import os
@@ -10,15 +10,20 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cinefuse.data.remote.remote_file import TransferProgress
+from cinefuse.data.remote.retry import Retry
 from cinefuse.data.runtime.errors import BadInput, Busy, UsageError
+from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.data.sources.archives import PUBLISHED_MD5, Fetched, fetch
 
 if TYPE_CHECKING:
@@ -39,14 +44,19 @@ SHA256 = "sha256:" + hashlib.sha256(ARCHIVE).hexdigest()
 
 @dataclass
 class Mirror:
-    """What the server does next: ``answers`` are used up one a request, the last is kept."""
+    """What the server does next: ``answers`` are used up one a request, the last is kept.
+
+    The client's first small request, for the size, uses up only answers that are error codes; ``requested`` has the
+    ranges of all other requests.
+    """
 
     url: str = ""
     body: bytes = ARCHIVE
     ranges: bool = True
     answers: list[int | str] = field(default_factory=lambda: ["whole"])
-    asked: list[str | None] = field(default_factory=list)
+    requested: list[str | None] = field(default_factory=list)
     md5_file: bytes | None = None
+    retry_after: str | None = None
 
 
 @pytest.fixture
@@ -63,30 +73,33 @@ def mirror() -> Iterator[Mirror]:
                 self.end_headers()
                 self.wfile.write(state.md5_file or b"")
                 return
-            state.asked.append(self.headers.get("Range"))
-            answer = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
+            probe = self.headers.get("Range") == "bytes=0-0"
+            answer = state.answers[0]
+            if not probe or isinstance(answer, int):
+                state.requested.append(self.headers.get("Range"))
+                if len(state.answers) > 1:
+                    state.answers.pop(0)
             if isinstance(answer, int):
-                self.send_error(answer)
+                self.send_response(answer)
+                if state.retry_after:
+                    self.send_header("Retry-After", state.retry_after)
+                self.end_headers()
                 return
-            start = 0
-            wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            rest = state.body
             if wanted and state.ranges:
-                start = int(wanted[1])
-                if start >= len(state.body):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(state.body)}")
-                    self.end_headers()
-                    return
+                start, stop = int(wanted[1]), int(wanted[2] or len(state.body) - 1) + 1
+                rest = state.body[start:stop]
                 self.send_response(206)
                 shown = 0 if answer == "wrong range" else start
-                self.send_header("Content-Range", f"bytes {shown}-{len(state.body) - 1}/{len(state.body)}")
+                self.send_header("Content-Range", f"bytes {shown}-{shown + len(rest) - 1}/{len(state.body)}")
             else:
                 self.send_response(200)
-            rest = state.body[start:]
             if answer != "no length":
                 self.send_header("Content-Length", str(len(rest)))
             self.end_headers()
-            self.wfile.write(rest[: len(rest) // 2] if answer == "torn" else rest)
+            with contextlib.suppress(ConnectionError):  # the client hangs up once it knows the size
+                self.wfile.write(rest[: len(rest) // 2] if answer == "torn" and not probe else rest)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -104,7 +117,17 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bring(mirror: Mirror, out: Path, checksum: str | None = MD5, name: str = "ml-100k", tries: int = 3) -> Fetched:
-    return fetch(name, out, mirror=mirror.url, checksum=checksum, tries=tries, pause=0)
+    return fetch(name, out, mirror=mirror.url, checksum=checksum, retry=Retry(tries, 0))
+
+
+def interrupted(mirror: Mirror, folder: Path) -> Path:
+    """The part file that a download leaves whose connection broke off half way."""
+    mirror.answers = ["torn"]
+    with pytest.raises(BadInput, match="1 attempts in a row failed"):
+        bring(mirror, folder, tries=1)
+    mirror.answers = ["whole"]
+    mirror.requested.clear()
+    return folder / "ml-100k.zip.part"
 
 
 def names(folder: Path) -> list[str]:
@@ -128,18 +151,18 @@ def test_an_out_that_ends_in_zip_is_the_file_itself(mirror: Mirror, tmp_path: Pa
 
 
 def test_bytes_of_an_earlier_call_are_not_fetched_again(mirror: Mirror, tmp_path: Path) -> None:
-    (tmp_path / "ml-100k.zip.part").write_bytes(ARCHIVE[:1000])
+    part = interrupted(mirror, tmp_path)
+    assert part.read_bytes() == ARCHIVE[: len(ARCHIVE) // 2]
     assert bring(mirror, tmp_path).file.read_bytes() == ARCHIVE
-    assert mirror.asked == ["bytes=1000-"]
+    assert mirror.requested == [f"bytes={len(ARCHIVE) // 2}-"]
 
 
 def test_a_torn_connection_is_continued_where_it_tore(mirror: Mirror, tmp_path: Path) -> None:
     mirror.answers = ["torn", "torn", "torn", "torn", "torn", "whole"]
     assert bring(mirror, tmp_path, tries=2).file.read_bytes() == ARCHIVE
-    assert mirror.asked[0] is None
-    starts = [int(str(asked)[6:-1]) for asked in mirror.asked[1:]]
+    starts = [int(str(requested)[6:-1]) for requested in mirror.requested]
     assert starts == sorted(set(starts))
-    assert starts[0] == len(ARCHIVE) // 2
+    assert starts[:2] == [0, len(ARCHIVE) // 2]
 
 
 def test_a_server_without_ranges_sends_all_again(mirror: Mirror, tmp_path: Path) -> None:
@@ -151,7 +174,7 @@ def test_a_server_without_ranges_that_always_tears_is_given_up(mirror: Mirror, t
     mirror.ranges, mirror.answers = False, ["torn"]
     with pytest.raises(BadInput, match="3 attempts in a row failed"):
         bring(mirror, tmp_path)
-    assert names(tmp_path) == ["ml-100k.zip.part"]
+    assert names(tmp_path) == ["ml-100k.zip.part", "ml-100k.zip.part.json"]
 
 
 def test_a_server_that_names_no_length_is_held_to_the_checksum_alone(mirror: Mirror, tmp_path: Path) -> None:
@@ -160,25 +183,33 @@ def test_a_server_that_names_no_length_is_held_to_the_checksum_alone(mirror: Mir
 
 
 def test_a_whole_part_file_needs_no_byte_more(mirror: Mirror, tmp_path: Path) -> None:
-    (tmp_path / "ml-100k.zip.part").write_bytes(ARCHIVE)
+    interrupted(mirror, tmp_path).write_bytes(ARCHIVE)
     assert bring(mirror, tmp_path).file.read_bytes() == ARCHIVE
-    assert len(mirror.asked) == 1
+    assert mirror.requested == []
 
 
 @pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * len(ARCHIVE), b"x" * (len(ARCHIVE) + 5)])
 def test_a_part_file_of_other_bytes_is_thrown_away_and_fetched_whole(
     mirror: Mirror, tmp_path: Path, stale: bytes
 ) -> None:
-    (tmp_path / "ml-100k.zip.part").write_bytes(stale)
+    interrupted(mirror, tmp_path).write_bytes(stale)
     assert bring(mirror, tmp_path).file.read_bytes() == ARCHIVE
 
 
 def test_an_answer_for_another_range_is_never_appended(mirror: Mirror, tmp_path: Path) -> None:
-    (tmp_path / "ml-100k.zip.part").write_bytes(ARCHIVE[:1000])
+    part = interrupted(mirror, tmp_path)
     mirror.answers = ["wrong range"]
-    with pytest.raises(BadInput, match="another range"):
+    with pytest.raises(BadInput, match="do not trust it"):
         bring(mirror, tmp_path)
-    assert (tmp_path / "ml-100k.zip.part").read_bytes() == ARCHIVE[:1000]
+    assert part.read_bytes() == ARCHIVE[: len(ARCHIVE) // 2]
+
+
+def test_a_part_file_of_an_earlier_release_is_not_continued(mirror: Mirror, tmp_path: Path) -> None:
+    interrupted(mirror, tmp_path)
+    mirror.body = zipped(b"another release" * 10_000)
+    fetched = bring(mirror, tmp_path, "md5:" + hashlib.md5(mirror.body).hexdigest())
+    assert fetched.file.read_bytes() == mirror.body
+    assert mirror.requested == ["bytes=0-"]
 
 
 def test_bytes_of_a_wrong_checksum_never_get_the_final_name(mirror: Mirror, tmp_path: Path) -> None:
@@ -215,36 +246,45 @@ def test_where_no_checksum_is_published_the_archive_must_at_least_be_whole(mirro
     assert (fetched.checked, fetched.sha256) == ("", SHA256[7:])
 
 
-def test_a_missing_file_is_told_at_once(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_at_once(mirror: Mirror, tmp_path: Path) -> None:
     mirror.answers = [404]
     with pytest.raises(BadInput, match="answers 404"):
         bring(mirror, tmp_path)
-    assert len(mirror.asked) == 1
+    assert len(mirror.requested) == 1
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 429, 408])
 def test_a_server_in_trouble_is_asked_again(mirror: Mirror, tmp_path: Path, code: int) -> None:
     mirror.answers = [code, code, "whole"]
     assert bring(mirror, tmp_path).file.read_bytes() == ARCHIVE
-    assert len(mirror.asked) == 3
+    assert len(mirror.requested) == 3
+
+
+@pytest.mark.parametrize("date", [False, True], ids=["seconds", "date"])
+def test_a_server_is_left_alone_as_long_as_retry_after_says(mirror: Mirror, tmp_path: Path, date: bool) -> None:
+    mirror.answers = [503, "whole"]
+    mirror.retry_after = formatdate(time.time() + 2, usegmt=True) if date else "1"
+    start = time.monotonic()
+    bring(mirror, tmp_path)
+    assert 0.9 < time.monotonic() - start < 30
 
 
 def test_a_server_that_stays_in_trouble_is_given_up(mirror: Mirror, tmp_path: Path) -> None:
     mirror.answers = [500]
     with pytest.raises(BadInput, match="3 attempts in a row failed"):
         bring(mirror, tmp_path)
-    assert len(mirror.asked) == 3
+    assert len(mirror.requested) == 3
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="2 attempts in a row failed"):
-        fetch("ml-100k", tmp_path, mirror="http://127.0.0.1:9", tries=2, pause=0)
+        fetch("ml-100k", tmp_path, mirror="http://127.0.0.1:9", retry=Retry(2, 0))
 
 
 def test_an_archive_already_there_is_checked_and_not_fetched(mirror: Mirror, tmp_path: Path) -> None:
     bring(mirror, tmp_path)
     assert bring(mirror, tmp_path).already
-    assert len(mirror.asked) == 1
+    assert len(mirror.requested) == 1
     (tmp_path / "ml-100k.zip").write_bytes(b"damaged")
     with pytest.raises(BadInput, match="remove it and fetch again"):
         bring(mirror, tmp_path)
@@ -252,10 +292,8 @@ def test_an_archive_already_there_is_checked_and_not_fetched(mirror: Mirror, tmp
 
 
 def test_two_downloads_to_one_place_do_not_mix(mirror: Mirror, tmp_path: Path) -> None:
-    with (tmp_path / "ml-100k.zip.part").open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(Busy, match="another process"):
-            bring(mirror, tmp_path)
+    with sole_writer(tmp_path / "ml-100k.zip"), pytest.raises(Busy, match="is writing it"):
+        bring(mirror, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["ml-100m", "../ml-100k", ""])
@@ -277,9 +315,19 @@ def test_a_mirror_is_a_web_address(tmp_path: Path, address: str) -> None:
 
 
 def test_progress_ends_at_the_whole(mirror: Mirror, tmp_path: Path) -> None:
-    seen: list[tuple[int, int | None]] = []
-    fetch("ml-1m", tmp_path, mirror=mirror.url, checksum=MD5, progress=lambda here, total: seen.append((here, total)))
-    assert seen[-1] == (len(ARCHIVE), len(ARCHIVE))
+    class Counter(TransferProgress):
+        total = here = 0
+
+        def expect(self, total: int) -> None:
+            self.total = total
+
+        def advance(self, count: int) -> None:
+            self.here += count
+
+    interrupted(mirror, tmp_path)
+    counter = Counter()
+    fetch("ml-100k", tmp_path, mirror=mirror.url, checksum=MD5, progress=counter)
+    assert (counter.here, counter.total) == (len(ARCHIVE), len(ARCHIVE))
 
 
 def test_the_command_line_fetches_from_a_mirror_in_the_environment(mirror: Mirror, tmp_path: Path) -> None:

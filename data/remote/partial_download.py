@@ -1,6 +1,6 @@
-"""What has arrived of a remote file: its spans one after another in OUT.h5.part, which grows in order.
+"""The part of a remote file that has arrived: its spans one after another in OUT.part, which grows in order.
 
-So the part file's length says how far the transfer is, whenever it was killed; OUT.h5.part.json says of what.
+So the part file's length is how far the transfer got, whenever it was killed; OUT.part.json names its source.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from ..runtime.disk import read_all, write_all, write_atomically, writing
 from ..runtime.errors import DamagedFile, NoSpace
-from .remote_file import RemoteFile, Span, Torn, Watched, read_in_order
-from .retry import Patience
+from .remote_file import RemoteFile, Span, TransferProgress, read_in_order
+from .retry import Retry, TransientTransferError
 
 
-class Spool:
-    """The part file of one pull. `wanted` says what is pulled, so that another pull never continues this one's bytes.
+class PartialDownload:
+    """The part file of one download. `wanted` describes what is downloaded: another download never continues its bytes.
 
     `resumed` counts the bytes that an earlier call left here. Hold `sole_writer` of the final name.
     """
@@ -29,11 +29,11 @@ class Spool:
         path: Path,
         remote: RemoteFile,
         wanted: object,
-        patience: Patience,
-        watched: Watched,
+        retry: Retry,
+        progress: TransferProgress,
     ) -> None:
         self.path = path
-        self._remote, self._patience, self._watched = remote, patience, watched
+        self._remote, self._retry, self._progress = remote, retry, progress
         self._label = path.with_name(path.name + ".json")
         label = {"source": remote.shown, "size": remote.size, "version": dict(remote.identity), "wanted": wanted}
         if not self._continues(label):
@@ -46,7 +46,7 @@ class Spool:
         self._spans: list[tuple[Span, int]] = []
         self._end = 0
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> PartialDownload:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,15 +59,15 @@ class Spool:
 
     @property
     def received(self) -> int:
-        """Bytes that arrived since the spool was opened or emptied."""
+        """Bytes that arrived since the download was opened or emptied."""
         return self.length - self.resumed
 
-    def watch(self, coming: int) -> None:
-        """So many bytes are to be fetched behind those asked for until now."""
-        self._watched.expect(self._end + coming)
+    def expect(self, coming: int) -> None:
+        """Announce bytes still to be fetched beyond those requested so far."""
+        self._progress.expect(self._end + coming)
 
     def fetch(self, spans: Sequence[Span]) -> None:
-        """Let the part file hold these spans behind those fetched before; what an earlier call brought stays.
+        """Append these spans to the part file; what an earlier call brought is not fetched again.
 
         The same remote file and the same calls in the same order give the same part file.
         """
@@ -76,32 +76,46 @@ class Spool:
         missing = []
         for span in spans:
             behind = min(max(self.length - self._end, 0), len(span))
-            self._watched.advance(behind)
+            self._progress.advance(behind)
             if behind < len(span):
                 missing.append(Span(span.start + behind, span.stop))
             self._note(span)
-        read_in_order(self._remote, missing, self._patience, self._append)
+        read_in_order(self._remote, missing, self._retry, self._append)
 
-    def fetch_whole(self) -> None:
-        """Let the part file be the whole remote file, however its server sends it."""
+    def fetch_whole(self, *, parallel: bool = True) -> None:
+        """Make the part file the whole remote file, with ranges or without.
+
+        With `parallel` several large ranges are read at once, and a killed call loses those in flight; else one
+        connection brings the rest, and every block of it is kept.
+        """
         size = self._remote.size
-        if self._remote.ranges and size is not None:
+        if parallel and self._remote.ranges and size is not None:
             self.fetch([Span(0, size)])
             return
-        patience = self._patience.another()
+        if self._remote.ranges:
+            self._progress.advance(self.length)
+        if size is not None:
+            self._refuse_small_disk(size)
+        retry = self._retry.renewed()
         while True:
-            self.truncate()  # a server that cannot continue begins anew
-            fault: Exception = Torn("the connection closed before the end")
+            if not self._remote.ranges:
+                self.truncate()  # without ranges the transfer starts over
+            before = self.length
+            fault: Exception = TransientTransferError("the connection closed before the end")
             try:
-                for block in self._remote.stream(0, None):
-                    self._append(block)
-                if size is None or self.length == size:
+                if size is None or self.length < size:
+                    for block in self._remote.stream(self.length, None):
+                        self._append(block)
+                if size is None or self.length >= size:
                     self._note(Span(0, self.length))
                     return
-            except Torn as torn:
-                fault = torn
-            self._watched.advance(-self.length)
-            patience.wait_after(self._remote.shown, fault)
+            except TransientTransferError as transient:
+                fault = transient
+            if self._remote.ranges and self.length > before:
+                retry.reset()
+            elif not self._remote.ranges:
+                self._progress.advance(-self.length)
+            retry.wait_after(self._remote.shown, fault)
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the remote file, out of what was fetched. Raises DamagedFile where they are not among it."""
@@ -137,7 +151,7 @@ class Spool:
         raise DamagedFile(f"{self._remote.shown}: expected byte {offset:,} among those fetched")
 
     def truncate(self) -> None:
-        """Forget everything that arrived, and go on with an empty part file."""
+        """Drop everything that arrived: an empty part file."""
         with writing(self.path):
             os.ftruncate(self._descriptor, 0)
         self.length = self.resumed = self._end = 0
@@ -145,13 +159,13 @@ class Spool:
         self._spans.clear()
 
     def discard(self) -> None:
-        """Remove the part file and what describes it."""
+        """Remove the part file and its description."""
         with writing(self.path):
             self.path.unlink(missing_ok=True)
             self._label.unlink(missing_ok=True)
 
     def discard_label(self) -> None:
-        """The part file became the file itself: nothing is left to describe."""
+        """Remove the description alone: the part file has got its final name."""
         self._label.unlink(missing_ok=True)
 
     def _continues(self, label: dict[str, Any]) -> bool:
@@ -170,4 +184,4 @@ class Spool:
         with writing(self.path):
             write_all(self._descriptor, content, self.length)
         self.length += len(content)
-        self._watched.advance(len(content))
+        self._progress.advance(len(content))
