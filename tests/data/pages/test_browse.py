@@ -447,25 +447,25 @@ NEAR = "[...document.querySelectorAll('#film ol.near')].map(list => list.childre
 
 def test_the_page_asks_nothing_of_any_network_and_nothing_goes_wrong(browser: Any, page: Path) -> None:
     opened(browser, page, f"#film={100 + HOSTILE}")
-    assert browser.ask(PANEL).startswith(SCRIPT)
-    assert browser.ask("document.title") == "films.h5 · films"
-    assert browser.ask("document.querySelectorAll('img[src=x]').length") == 0
+    assert browser.evaluate(PANEL).startswith(SCRIPT)
+    assert browser.evaluate("document.title") == "films.h5 · films"
+    assert browser.evaluate("document.querySelectorAll('img[src=x]').length") == 0
     assert browser.requests == {page.as_uri()}
-    assert browser.complaints == []
+    assert browser.errors == []
 
 
 def test_search_finds_a_title_and_its_link_shows_the_film(browser: Any, page: Path) -> None:
     opened(browser, page)
-    browser.ask("document.getElementById('words').focus()")
+    browser.evaluate("document.getElementById('words').focus()")
     browser.press(*"number 42 e")
     titles = "[...document.querySelectorAll('#found b')].map(one => one.textContent)"
     assert browser.until(f"({titles}).length === 1 && {titles}") == ["Film number 42 é"]
     browser.press("ArrowDown", "Enter")
     assert browser.until(PANEL) == "Film number 42 é (1992)"
-    assert browser.ask(NEAR) == [12, 12]
-    assert browser.ask("location.hash") == "#film=142"
-    assert browser.ask("document.activeElement.tagName") == "H2"
-    browser.ask("history.back()")
+    assert browser.evaluate(NEAR) == [12, 12]
+    assert browser.evaluate("location.hash") == "#film=142"
+    assert browser.evaluate("document.activeElement.tagName") == "H2"
+    browser.evaluate("history.back()")
     browser.until("document.getElementById('film').hidden && !location.hash")
 
 
@@ -474,34 +474,36 @@ def test_a_click_on_the_map_shows_the_film_that_lies_there(browser: Any, page: P
     at = np.frombuffer(base64.b64decode(told["maps"][0]["at"]), "<u2").reshape(FILMS, 2)
     film = int(np.where(at[:, 0] == 0xFFFF, 0, at[:, 0]).argmax())  # the rightmost has nobody beside it
     opened(browser, page)
-    box = browser.ask("(r => [r.x, r.y, r.width, r.height])(document.getElementById('map').getBoundingClientRect())")
+    box = browser.evaluate(
+        "(r => [r.x, r.y, r.width, r.height])(document.getElementById('map').getBoundingClientRect())"
+    )
     side = 0.92 * min(box[2], box[3])
     browser.click(*(box[axis] + box[axis + 2] / 2 + (at[film, axis] / 65534 - 0.5) * side for axis in (0, 1)))
     assert browser.until("location.hash") == "#film=" + told["films"]["id"][film]
-    assert browser.ask(NEAR) == [12, 12]
+    assert browser.evaluate(NEAR) == [12, 12]
 
 
 def test_the_map_is_walked_by_keyboard(browser: Any, page: Path) -> None:
     opened(browser, page)
-    browser.ask("document.getElementById('map').focus()")
+    browser.evaluate("document.getElementById('map').focus()")
     browser.press("+", "+", "ArrowDown", "Enter")
     assert browser.until(PANEL).startswith("Film number")
     browser.press("Escape")
     browser.until("document.getElementById('film').hidden && !document.getElementById('list').hidden")
-    assert browser.ask("document.activeElement.id") == "words"
+    assert browser.evaluate("document.activeElement.id") == "words"
 
 
 def test_a_film_without_an_embedding_says_so(browser: Any, page: Path) -> None:
     opened(browser, page, f"#film={100 + NO_PLOT}")
-    says = browser.ask("document.getElementById('film').textContent")
+    says = browser.evaluate("document.getElementById('film').textContent")
     assert "Plot missing: the catalogue gives none" in says
     assert "No neighbours by plot: this film's plot has no embedding." in says
-    assert browser.ask(NEAR) == [12]
+    assert browser.evaluate(NEAR) == [12]
     opened(browser, page, f"#film={100 + NO_POSTER}")
-    says = browser.ask("document.getElementById('film').textContent")
+    says = browser.evaluate("document.getElementById('film').textContent")
     assert "Poster failed: not an image" in says
     opened(browser, page, f"#film={100 + CUT}")
-    assert "Plot embedded in part: longer than the model reads" in browser.ask(
+    assert "Plot embedded in part: longer than the model reads" in browser.evaluate(
         "document.getElementById('film').textContent"
     )
 
@@ -509,14 +511,14 @@ def test_a_film_without_an_embedding_says_so(browser: Any, page: Path) -> None:
 def test_every_map_can_be_chosen_and_is_in_the_address(browser: Any, page: Path) -> None:
     opened(browser, page, "#film=100&map=image-main")
     label = "document.getElementById('map').getAttribute('aria-label')"
-    assert f"{FILMS - 1} films by poster, two principal components; 1 without" in browser.ask(label)
-    browser.ask("document.querySelector('input[value=both]').click()")
-    assert f"{FILMS - 2} films by plot and poster" in browser.ask(label)
-    assert browser.ask("location.hash") == "#film=100&map=both-main"
+    assert f"{FILMS - 1} films by poster, two principal components; 1 without" in browser.evaluate(label)
+    browser.evaluate("document.querySelector('input[value=both]').click()")
+    assert f"{FILMS - 2} films by plot and poster" in browser.evaluate(label)
+    assert browser.evaluate("location.hash") == "#film=100&map=both-main"
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_the_page_never_scrolls_sideways(browser: Any, page: Path, width: int) -> None:
     for hash_ in ("", f"#film={100 + HOSTILE}"):
         opened(browser, page, hash_, width, 844)
-        assert browser.ask("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
