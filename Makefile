@@ -1,27 +1,45 @@
-# Two commands on a machine with Python 3.11+ and nothing else: `make demo`, `make test`.
+# Two commands on a machine with Python 3.11+ and nothing else: `make demo`, `make test`. CONTRIBUTING.md has the others.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WORKERS ?= auto
 
-.PHONY: demo test check torture docs clean
+.PHONY: demo test fast lint types check torture docs reference clean
 
 demo: $(VENV)/.demo
 	$(BIN)/cinefuse demo --out demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-# everything but the tests: style, types, and what the wheel contains
-check: $(VENV)/.check
+# what does not take more than a few seconds each
+fast: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m "not slow and not torture and not real_data"
+
+lint: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.check
 	$(BIN)/mypy
+
+# everything but the tests: style, types, and what the wheel contains
+check: lint types
 	$(BIN)/python -m pytest -q tests/repository/test_wheel.py --override-ini addopts="--import-mode=importlib"
 
 # the reliability tests at their full counts (docs/reliability.md): an hour or so
 torture: $(VENV)/.test
 	$(BIN)/python -m pytest -m torture
+
+# the site, from docs/ and the docstrings, without network
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/site
+
+# the parts of docs/ that are made from the code: the commands and the map of the modules
+reference: $(VENV)/.demo
+	$(BIN)/typer cinefuse.cli utils docs --name cinefuse --output docs/cli.md
+	$(BIN)/python -m tools.architecture
 
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
@@ -39,9 +57,9 @@ $(VENV)/.check: $(VENV)/.test
 	$(PIP) --editable '.[check]'
 	touch $@
 
-# the reference of all commands, from the commands themselves
-docs: $(VENV)/.demo
-	$(BIN)/typer cinefuse.cli utils docs --name cinefuse --output docs/cli.md
+$(VENV)/.docs: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) --editable '.[docs]'
+	touch $@ $(VENV)/.demo
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
