@@ -28,8 +28,9 @@ from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import verify
-from cinefuse.data.sharing.pull import pull, selected
-from cinefuse.data.sharing.sidecar import SUFFIX, Sidecar
+from cinefuse.data.sharing.pull import pull
+from cinefuse.data.sharing.selection import selection_from_only
+from cinefuse.data.sharing.transfer_checks import SUFFIX, Sidecar
 
 SHAPES = {"text": (116, 384), "image": (196, 768)}
 POOL = 256
@@ -130,7 +131,7 @@ def parts(server: Server, films: int, folder: Path) -> None:
     for what, (only, ids) in wanted.items():
         server.sent = server.requests = 0
         started = time.perf_counter()
-        pulled = pull(f"{server.url}/films.h5", folder / "part.h5", selected(only, ids), overwrite=True)
+        pulled = pull(f"{server.url}/films.h5", folder / "part.h5", selection_from_only(only, ids), overwrite=True)
         seconds = time.perf_counter() - started
         ratio = server.sent / pulled.needed
         told = f"{ratio:.3f}"

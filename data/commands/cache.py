@@ -79,10 +79,11 @@ def cache_subset(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT.h5")] = False,
 ) -> None:
     """Cut a smaller file out of a large one: some items, in any order, some modalities, the CLS alone."""
-    from ..sharing.subset import subset, wanted
+    from ..sharing.selection import selection_from_options
+    from ..sharing.subset import subset
     from .cache_screen import bytes_bar, show_made
 
-    selection = wanted(ids, items, modality or [], level)
+    selection = selection_from_options(ids, items, modality or [], level)
     with bytes_bar("copying", None) as told:
         subset(file, out, selection, overwrite=overwrite, progress=told)
     show_made(out)
@@ -193,7 +194,7 @@ def cache_card(
 ) -> None:
     """Write the data card that goes beside a shared file: what it is, coverage, how to load it, licence, digest."""
     from ..runtime.untrusted_text import printable
-    from ..sharing.card import write_card
+    from ..sharing.data_card import write_card
 
     write_card(file, out, name=name, repo=repo, licence=licence, overwrite=overwrite)
     typer.echo(printable(out))
@@ -276,11 +277,11 @@ def cache_pull(
 
     With --only or --items just those byte ranges cross the network. Killed or torn, the same command continues.
     """
-    from ..sharing.pull import Expected, pull, selected
-    from ..sharing.subset import ids_of
+    from ..sharing.pull import Expected, pull
+    from ..sharing.selection import ids_of, selection_from_only
     from .transfer_screen import pulled_line, transfer_bar
 
-    selection = selected(only or [], None if items is None else ids_of(items))
+    selection = selection_from_only(only or [], None if items is None else ids_of(items))
     with transfer_bar("pulling") as progress:
         pulled = pull(
             source,

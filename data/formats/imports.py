@@ -26,7 +26,7 @@ from ..embeddings.rows import RowWriter
 from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput, UsageError
 from ..sharing.copying import new_file
-from ..sharing.subset import ids_of
+from ..sharing.selection import ids_of
 
 CLS: tuple[str, ...] = ("first", "mean")
 _FLOATS = {"float16": "float16", "float32": "float32", "float64": "float32"}

@@ -18,10 +18,10 @@ from ..embeddings.rows import row_checksum
 from ..runtime.disk import write_all, writing
 from ..runtime.errors import BadInput, UsageError
 from ..runtime.parallel import blocks_of_rows, side_by_side
+from ..sharing.copy_plan import Origin, Plan, assemble
 from ..sharing.copying import begin, copy_locally, created, damage_refused, finish, new_file
 from ..sharing.index import Index, LocalBytes, some_of
 from ..sharing.lineage import descended
-from ..sharing.selection import Origin, Plan, assemble
 
 _VALUES = 2**19  # converted at once by a thread, unless one row has more
 _MOST_NAMED = 5  # by `some_of`

@@ -24,8 +24,8 @@ from ..runtime.disk import put_in_place, read_all, reserve, write_all, writing, 
 from ..runtime.errors import BadInput, DamagedFile
 from ..runtime.lock import sole_writer
 from ..runtime.parallel import blocks_of_rows, side_by_side
+from .copy_plan import Plan, with_input_ids
 from .lineage import with_digest
-from .selection import Plan, with_input_ids
 
 _BLOCK = 8 * 2**20
 _NO_KERNEL_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}

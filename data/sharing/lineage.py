@@ -1,6 +1,6 @@
 """Where a file comes from: every step that made it from others, oldest first, recorded in its header.
 
-`about.lineage` is a list of steps, each an object: operation, with (what it was asked for), from (the content digests
+`about.lineage` is a list of steps, each an object: operation, with (its options), from (the content digests
 of its sources), digest (the content digest of what it made, at that time), made_by. It is information for people, as
 all of `about`: nothing depends on it, and whoever writes a file may claim anything.
 """
@@ -18,7 +18,7 @@ _MOST_SOURCES = 1000
 
 
 def descended(
-    abouts: Sequence[Mapping[str, Any]], digests: Sequence[str], operation: str, asked: Mapping[str, Any]
+    abouts: Sequence[Mapping[str, Any]], digests: Sequence[str], operation: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The `about` of what `operation` makes of files that say `abouts` and have the content `digests`.
 
@@ -32,7 +32,7 @@ def descended(
         recent = earlier[-_MOST_STEPS:] if isinstance(earlier, list) else []
         steps += [step for step in recent if step not in steps[-_MOST_STEPS:]]
     step: dict[str, Any] = {"operation": operation}
-    step |= {"with": dict(asked)} if asked else {}
+    step |= {"with": dict(options)} if options else {}
     step |= {
         "from": list(digests)[:_MOST_SOURCES],
         "digest": UNKNOWN_SHA256,
@@ -76,8 +76,12 @@ def lineage_lines(about: Mapping[str, Any]) -> list[str]:
 
 
 def _line(step: Mapping[str, Any]) -> str:
-    asked, sources = step.get("with"), step.get("from")
-    how = f" ({', '.join(f'{key} {_short(value)}' for key, value in asked.items())})" if isinstance(asked, dict) else ""
+    options, sources = step.get("with"), step.get("from")
+    how = (
+        f" ({', '.join(f'{key} {_short(value)}' for key, value in options.items())})"
+        if isinstance(options, dict)
+        else ""
+    )
     names = [str(source)[:16] for source in sources] if isinstance(sources, list) else []
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     of = f" of {', '.join(names[:3])}{more}" if names else ""

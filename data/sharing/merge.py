@@ -16,10 +16,10 @@ from ..embeddings.fingerprints import differences
 from ..embeddings.header import MODALITIES
 from ..embeddings.ids import IdArray
 from ..runtime.errors import BadInput, FingerprintMismatch, UsageError
+from .copy_plan import Origin, Plan, assemble
 from .copying import new_file
 from .index import Index, LocalBytes, some_of
 from .lineage import descended
-from .selection import Origin, Plan, assemble
 from .subset import make
 
 _MOST_NAMED = 5

@@ -7,7 +7,7 @@ bytes that `cinefuse cache subset` would copy, read as byte ranges.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from ..remote.remote_file import RemoteFile, Span, TransferProgress, coalesced
 from ..remote.retry import Retry
 from ..runtime.disk import sha256_of, write_all, writing
 from ..runtime.errors import DamagedFile, UsageError
+from .copy_plan import Plan, select
 from .copying import begin, created, finish, new_file
 from .index import Index
 from .lineage import descended
-from .proof import Proof
-from .selection import Level, Plan, Selection, select
-from .sidecar import SUFFIX, Sidecar, beside
+from .selection import Selection
+from .transfer_checks import SUFFIX, RangeVerification, Sidecar, beside
 
 _BLOCK = 8 * 2**20
 
@@ -58,27 +58,6 @@ class Pulled:
             return cls(
                 path, remote.shown, 0, 0, 0, file.content_digest, "its SHA-256 is the one expected", already=True
             )
-
-
-def selected(only: Sequence[str], ids: Sequence[str] | None) -> Selection | None:
-    """What `--only` and `--items` ask for; None where they ask for all. Raises UsageError.
-
-    >>> selected(["text/cls"], None)
-    Selection(modalities=('text',), level='cls', ids=None)
-    """
-    if not only and ids is None:
-        return None
-    modalities: list[str] = []
-    levels: set[Level] = set()
-    for word in only:
-        if word not in ("text", "image", "text/cls", "image/cls", "cls"):
-            raise UsageError(f"--only {word}: expected text, image, text/cls, image/cls or cls")
-        modality, _, level = ("", "", "cls") if word == "cls" else word.partition("/")
-        modalities += [modality] if modality else []
-        levels.add("cls" if level else "tokens")
-    if len(levels) > 1:
-        raise UsageError(f"--only {' --only '.join(only)}: expected one level: the CLS of all of them, or of none")
-    return Selection(tuple(dict.fromkeys(modalities)) or None, levels.pop() if levels else "tokens", ids)
 
 
 def pull(
@@ -192,9 +171,9 @@ class _Transfer:
         sidecar = Sidecar.parse(self.remote.sidecar(SUFFIX))
         named = beside(self.remote.shown)
         vouching = self._hold_against(digest, {} if sidecar is None else {named: sidecar.content})
-        proof = Proof.choose(index, selection, sidecar, whole=not self.remote.ranges)
-        asked = {"source": self.remote.shown, **selection.asked(len(index)), "proven_by": proof.method}
-        plan = select(index, selection, descended([index.header.about], [digest], "pull", asked))
+        proof = RangeVerification.choose(index, selection, sidecar, whole=not self.remote.ranges)
+        options = {"source": self.remote.shown, **selection.options(len(index)), "proven_by": proof.method}
+        plan = select(index, selection, descended([index.header.about], [digest], "pull", options))
         if plan.pending and not self.partial:
             raise DamagedFile(
                 f"{self.remote.shown}: expected a finished file, found {plan.pending:,} rows pending; "
@@ -223,7 +202,7 @@ class _Transfer:
         dataset = header.datasets[name]
         return self.download.read(dataset.offset, dataset.length)
 
-    def _fetch(self, plan: Plan, proof: Proof) -> None:
+    def _fetch(self, plan: Plan, proof: RangeVerification) -> None:
         runs = plan.copies[0]
         spans = [Span(start, start + length) for start, length in runs[:, :2].tolist()]
         spans = coalesced([*spans, *proof.spans])

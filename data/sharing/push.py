@@ -14,7 +14,7 @@ from ..remote.remote_file import RemoteFile, TransferProgress
 from ..remote.retry import Retry, TransientTransferError, with_retries
 from ..remote.store import Store, StoreFile, agrees
 from ..runtime.errors import BadInput, DamagedFile, UsageError
-from .sidecar import SUFFIX, Sidecar
+from .transfer_checks import SUFFIX, Sidecar
 
 _CARD = "README.md"
 
@@ -168,7 +168,7 @@ class _OnHub:
 
     def _made_card(self, file: Path) -> bytes | None:
         """The card for a repository without one; None for an unfinished file, which has no figures to show yet."""
-        from .card import card
+        from .data_card import card
 
         with EmbeddingFile.open(file, pending=True) as opened:
             if any(opened.pending.values()):

@@ -6,42 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import MODALITIES
 from ..runtime.disk import writing
-from ..runtime.errors import BadInput, UsageError
+from .copy_plan import Plan, select
 from .copying import begin, copy_locally, created, finish, new_file, refuse_damaged
 from .index import Index, LocalBytes
 from .lineage import descended
-from .selection import LEVELS, Plan, Selection, select
-
-
-def wanted(ids: str | None, items: Path | None, modalities: list[str], level: str) -> Selection:
-    """What the options --ids, --items, --modality and --level ask for. Raises UsageError, or BadInput for the file."""
-    if ids is not None and items is not None:
-        raise UsageError("--ids and --items: expected one of them, found both")
-    for modality in modalities:
-        if modality not in MODALITIES:
-            raise UsageError(f"--modality: expected {' or '.join(MODALITIES)}, found {modality}")
-    if level not in ("tokens", "cls"):
-        raise UsageError(f"--level: expected {' or '.join(LEVELS)}, found {level}")
-    chosen = [part.strip() for part in ids.split(",") if part.strip()] if ids is not None else None
-    if items is not None:
-        chosen = ids_of(items)
-    if chosen is not None and not chosen:
-        raise UsageError("--ids: expected at least one id, found none")
-    return Selection(tuple(modalities) or None, "cls" if level == "cls" else "tokens", chosen)
-
-
-def ids_of(file: Path) -> list[str]:
-    """The ids in a text file, one a line; empty lines are left out. Raises BadInput."""
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise BadInput(f"{file}: expected a text file with one id a line ({fault})") from None
-    ids = [line.strip() for line in lines if line.strip()]
-    if not ids:
-        raise BadInput(f"{file}: expected one id a line, found none")
-    return ids
+from .selection import Selection
 
 
 def subset(
@@ -61,8 +31,8 @@ def subset(
     with EmbeddingFile.open(source, pending=True) as file, LocalBytes(source) as content:
         index = Index.read(content, str(source), selection.modalities)
         selection = selection.of_kind(index)
-        asked = selection.asked(len(index))
-        plan = select(index, selection, descended([index.header.about], [file.content_digest], "subset", asked))
+        options = selection.options(len(index))
+        plan = select(index, selection, descended([index.header.about], [file.content_digest], "subset", options))
         with new_file(out, overwrite=overwrite) as working:
             make(plan, working, [source], progress, lambda: _check_before(file, index, selection, plan))
         return plan
@@ -85,7 +55,7 @@ def make(
 
 
 def _check_before(file: EmbeddingFile, index: Index, selection: Selection, plan: Plan) -> None:
-    """Rows of which only a part is taken get new checksums: the old ones are asked first."""
+    """Verify rows of which only a part is taken, by their old checksums: their new ones cover the part alone."""
     for name, renewed in plan.renewed.items():
         if renewed.any():
             rows = index.rows(selection.ids) if selection.ids is not None else renewed.nonzero()[0]

@@ -31,11 +31,11 @@ from cinefuse.data.remote.retry import Retry, TransientTransferError
 from cinefuse.data.remote.web_file import Redirects, WebFile
 from cinefuse.data.runtime.errors import BadInput, Busy, CinefuseError, DamagedFile, UsageError
 from cinefuse.data.runtime.lock import sole_writer
-from cinefuse.data.sharing.pull import Expected, Pulled, pull, selected
+from cinefuse.data.sharing.pull import Expected, Pulled, pull
 from cinefuse.data.sharing.push import push
-from cinefuse.data.sharing.selection import Selection
-from cinefuse.data.sharing.sidecar import Sidecar
+from cinefuse.data.sharing.selection import Selection, selection_from_only
 from cinefuse.data.sharing.subset import subset
+from cinefuse.data.sharing.transfer_checks import Sidecar
 
 ITEMS = 120
 TEXT = Selection(("text",), "cls")
@@ -232,7 +232,7 @@ def test_a_server_without_ranges_or_lengths_serves_a_whole_file_too(file: Path, 
 def test_a_part_is_what_subset_would_cut(
     file: Path, web: Web, tmp_path: Path, only: list[str], ids: list[int] | None
 ) -> None:
-    selection = selected(only, None if ids is None else list(map(str, ids)))
+    selection = selection_from_only(only, None if ids is None else list(map(str, ids)))
     assert selection is not None
     bring(web.serve(file.read_bytes()), tmp_path / "pulled.h5", selection)
     subset(file, tmp_path / "cut.h5", Selection(selection.modalities, selection.level, ids))
@@ -345,7 +345,7 @@ def test_a_killed_pull_goes_on_where_it_was(web: Web, tmp_path: Path, options: l
     while web.busy:
         time.sleep(0.01)
     web.sent = 0
-    pulled = bring(url, tmp_path / "out.h5", selected(options[1:], None))
+    pulled = bring(url, tmp_path / "out.h5", selection_from_only(options[1:], None))
     assert kept >= 2**15
     assert pulled.resumed == kept
     assert web.sent == pulled.received + 1  # and one byte to ask for size and version
@@ -916,7 +916,7 @@ def test_a_place_that_takes_no_files_is_refused(file: Path, destination: str, to
 @pytest.mark.parametrize("only", [["plots"], ["text/tokens"], ["text", "image/cls"], [""], ["/cls"]])
 def test_what_only_does_not_know_is_refused(only: list[str]) -> None:
     with pytest.raises(UsageError, match="--only"):
-        selected(only, None)
+        selection_from_only(only, None)
 
 
 def test_an_address_of_the_hub_is_told_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

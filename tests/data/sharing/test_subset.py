@@ -23,12 +23,13 @@ from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, Busy, CinefuseError, DamagedFile, NoSpace, UsageError
 from cinefuse.data.runtime.lock import sole_writer
+from cinefuse.data.sharing.copy_plan import select
 from cinefuse.data.sharing.copying import begin, finish, new_file
 from cinefuse.data.sharing.index import Index, LocalBytes
 from cinefuse.data.sharing.lineage import steps_of
 from cinefuse.data.sharing.merge import merge
-from cinefuse.data.sharing.selection import Selection, select
-from cinefuse.data.sharing.subset import subset, wanted
+from cinefuse.data.sharing.selection import Selection, selection_from_options
+from cinefuse.data.sharing.subset import subset
 from cinefuse.tests.support.embedding_files import (
     OK,
     TEXT_AND_IMAGE,
@@ -330,9 +331,9 @@ def test_a_job_killed_half_way_leaves_no_half_file(tmp_path: Path, how: signal.S
 def test_options_become_a_selection_or_a_refusal(tmp_path: Path) -> None:
     listed = tmp_path / "ids.txt"
     listed.write_text("31\n\n 1 \n")
-    assert wanted(None, listed, ["text"], "cls") == Selection(("text",), "cls", ["31", "1"])
-    assert wanted("31, 1", None, [], "tokens") == Selection(None, "tokens", ["31", "1"])
-    assert wanted(None, None, [], "tokens") == Selection()
+    assert selection_from_options(None, listed, ["text"], "cls") == Selection(("text",), "cls", ["31", "1"])
+    assert selection_from_options("31, 1", None, [], "tokens") == Selection(None, "tokens", ["31", "1"])
+    assert selection_from_options(None, None, [], "tokens") == Selection()
     for options in [
         ("1", listed, [], "cls"),
         (None, None, ["audio"], "cls"),
@@ -340,12 +341,12 @@ def test_options_become_a_selection_or_a_refusal(tmp_path: Path) -> None:
         (",", None, [], "cls"),
     ]:
         with pytest.raises(UsageError):
-            wanted(*options)
+            selection_from_options(*options)
     listed.write_text("\n")
     with pytest.raises(BadInput, match="found none"):
-        wanted(None, listed, [], "tokens")
+        selection_from_options(None, listed, [], "tokens")
     with pytest.raises(BadInput, match="expected a text file"):
-        wanted(None, tmp_path / "absent.txt", [], "tokens")
+        selection_from_options(None, tmp_path / "absent.txt", [], "tokens")
 
 
 def test_the_command_says_what_it_made_and_refuses_in_one_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cinefuse.cli import app
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.formats.number_format import convert
 from cinefuse.data.runtime.errors import BadInput, DamagedFile, UsageError
-from cinefuse.data.sharing.card import card, write_card
+from cinefuse.data.sharing.data_card import card, write_card
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.subset import subset
 from cinefuse.tests.support.embedding_files import (

@@ -1,28 +1,93 @@
-"""What proves a part of a file that was read by ranges."""
+"""What verifies a transferred file: the FILE.sha256 beside it, and checks of a part that was read by ranges.
+
+FILE.sha256 has the format of `sha256sum -c`. The lines behind the first are comments to sha256sum: the content digest,
+and the SHA-256 of each dataset that the embedding file itself cannot verify alone (a row's checksum covers its cls
+together with its tokens).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ..embeddings.file import EmbeddingFile
 from ..embeddings.rows import row_checksum
 from ..remote.partial_download import PartialDownload
 from ..remote.remote_file import Span
 from ..runtime.errors import DamagedFile
 from .index import Index
 from .selection import Selection
-from .sidecar import Sidecar, beside
 
-_BLOCK = 8 * 2**20
+SUFFIX = ".sha256"
+_WHOLE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+_PART = re.compile(r"# (content|(?:text|image)/cls(?:_scale)?) ([0-9a-f]{64})")
+_BLOCK = 2**20
 _SAMPLE = 0.02  # rows read whole to prove a part, as a share of the bytes that are needed
 
 
+def beside(address: str) -> str:
+    """What the sidecar of the file at `address` is called.
+
+    >>> beside("https://example.org/films.h5?version=2")
+    'films.h5.sha256'
+    """
+    return address.partition("?")[0].rpartition("/")[2] + SUFFIX
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The SHA-256 of file `name`, its content digest, and the SHA-256 of its cls datasets, as far as they are known."""
+
+    name: str
+    sha256: str
+    content: str | None = None
+    datasets: Mapping[str, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The sidecar's bytes."""
+        digests = ({"content": self.content} if self.content else {}) | dict(self.datasets)
+        lines = [f"{self.sha256}  {self.name}", *(f"# {name} {digest}" for name, digest in digests.items())]
+        return ("\n".join(lines) + "\n").encode()
+
+    @classmethod
+    def parse(cls, content: bytes | None) -> Sidecar | None:
+        """What a sidecar holds; None where it is none of ours (a web page, another format)."""
+        lines = (content or b"").decode(errors="replace").splitlines()
+        whole = [found for line in lines if (found := _WHOLE.fullmatch(line))]
+        if len(whole) != 1:
+            return None
+        digests = {found[1]: found[2] for line in lines if (found := _PART.fullmatch(line))}
+        return cls(whole[0][2], whole[0][1], digests.pop("content", None), digests)
+
+    @classmethod
+    def of(cls, path: Path, progress: Callable[[int], None] = lambda _: None) -> Sidecar:
+        """Read the embedding file at `path` once and take its digests. Raises DamagedFile, BadInput."""
+        whole, read = hashlib.sha256(), 0
+        with EmbeddingFile.open(path, pending=True) as file, path.open("rb") as stream:
+            parts = {
+                name: (dataset, hashlib.sha256())
+                for name, dataset in file.header.datasets.items()
+                if name.endswith(("/cls", "/cls_scale"))
+            }
+            while block := stream.read(_BLOCK):
+                whole.update(block)
+                for dataset, digest in parts.values():
+                    start, stop = dataset.offset - read, dataset.offset + dataset.length - read
+                    digest.update(block[max(start, 0) : max(stop, 0)])
+                read += len(block)
+                progress(len(block))
+            digests = {name: digest.hexdigest() for name, (_, digest) in parts.items()}
+            return cls(path.name, whole.hexdigest(), file.content_digest, digests)
+
+
 @dataclass(frozen=True, eq=False)
-class Proof:
+class RangeVerification:
     """What stands for the row checksums where only a part of a row is taken.
 
     A row's checksum covers cls and tokens together, so cls alone is proven by the SHA-256 of the whole cls dataset
@@ -37,7 +102,7 @@ class Proof:
     spans: Sequence[Span] = ()
 
     @classmethod
-    def choose(cls, index: Index, selection: Selection, sidecar: Sidecar | None, *, whole: bool) -> Proof:
+    def choose(cls, index: Index, selection: Selection, sidecar: Sidecar | None, *, whole: bool) -> RangeVerification:
         """The strongest proof that can be had; `whole`: of a file that is here as a whole, and checked."""
         if selection.level == "tokens" or whole:
             return cls("row checksums", "every row's checksum agrees")
