@@ -314,8 +314,7 @@ def _to_host(values: torch.Tensor, finite: torch.Tensor) -> _Stored:
     if values.device.type != "cuda":
         return _Stored(values.cpu(), finite.cpu(), lambda: None)
     # copied on a stream of its own, so that the next batch computes meanwhile
-    computed, copied = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
-    computed.record()
+    computed, copied = event_after_work_on(values.device), torch.cuda.Event()  # type: ignore[no-untyped-call]
     stream = _copy_stream(values.device)
     with torch.cuda.stream(stream):
         stream.wait_event(computed)
@@ -325,6 +324,13 @@ def _to_host(values: torch.Tensor, finite: torch.Tensor) -> _Stored:
             source.record_stream(stream)
         copied.record(stream)
     return _Stored(on_host[0], on_host[1], copied.synchronize)
+
+
+def event_after_work_on(device: torch.device) -> torch.cuda.Event:
+    """An event that completes when everything queued so far on the current stream of `device` is done."""
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 _copy_streams: dict[torch.device, torch.cuda.Stream] = {}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # of a product of fewer rows than this, two threads may add up in another order than one
 _FEWEST_FOR_THREADS = 16
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 
 
 class TextEncoder:
@@ -186,7 +186,8 @@ class _Trunk:
         return trunk
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = self._model(**inputs, return_dict=True).last_hidden_state
+        with full_float32() if self.dtype == torch.float32 else nullcontext():
+            hidden: torch.Tensor = self._model(**inputs, return_dict=True).last_hidden_state
         if self._raw is not None:
             hidden, self._raw = self._raw, None
         if self._freed is not None:
@@ -201,6 +202,19 @@ class _Trunk:
 
     def _keep_raw(self, _layer: nn.Module, _inputs: object, output: Any) -> None:
         self._raw = output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute in float32 without TF32 or bfloat16 shortcuts inside, whatever the process allows outside."""
+    cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.set_float32_matmul_precision(matmul)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

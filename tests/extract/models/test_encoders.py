@@ -44,6 +44,7 @@ from transformers import (
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.device import resolve_device, resolve_precision
+from cinefuse.extract.job.loop import event_after_work_on
 from cinefuse.extract.models import packed
 from cinefuse.extract.models.encoders import (
     ImageEncoder,
@@ -384,10 +385,44 @@ def test_an_unknown_precision_is_refused():
         resolve_precision("int8", torch.device("cpu"))
 
 
+def test_fp32_is_computed_without_tf32_and_leaves_the_settings_of_the_process(saved):
+    encoder, found = load(saved("vit")), []
+
+    def settings() -> tuple[bool, str]:
+        return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda *_: found.append(settings()))
+    before = settings()
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("medium")
+    try:
+        ours(encoder)
+        assert set(found) == {(False, "highest")}
+        assert settings() == (True, "medium")
+    finally:
+        hook.remove()
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
+def test_the_event_behind_a_batch_is_recorded_on_the_stream_of_its_own_device(monkeypatch):
+    recorded = []
+
+    class Event:
+        def record(self, stream: object = "current device") -> None:
+            recorded.append(stream)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: device)
+    event_after_work_on(torch.device("cuda", 1))
+    assert recorded == [torch.device("cuda", 1)]
+
+
 def test_out_of_memory_is_told_from_other_errors():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert not is_out_of_memory(ValueError("out of memory"))
     with pytest.raises(RuntimeError) as error:
