@@ -56,7 +56,6 @@ app = typer.Typer(
     name="cinefuse",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Run BERT and ViT once over plots and posters, keep every embedding in one verified HDF5 file, "

@@ -671,6 +671,19 @@ def test_every_command_and_every_option_has_help(words: tuple[str, ...], run: Ru
         assert re.search(rf"\b{name}\b", told.out)
 
 
+def test_python_m_cinefuse_is_the_command() -> None:
+    command = [sys.executable, "-m", "cinefuse", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"cinefuse {version('cinefuse')}\n"
+
+
+def test_the_command_completes_its_words_in_a_shell() -> None:
+    ask = os.environ | {"_CINEFUSE_COMPLETE": "complete_bash", "COMP_WORDS": "cinefuse rec", "COMP_CWORD": "1"}
+    script = "import sys; sys.argv = ['cinefuse']; from cinefuse.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ask, check=False)
+    assert done.stdout.split() == ["recommend"], done.stderr
+
+
 HELP = """
 import sys
 from cinefuse import cli

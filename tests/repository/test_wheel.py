@@ -25,6 +25,7 @@ def wheel_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_the_wheel_holds_every_module_of_the_package(wheel_files: set[str]) -> None:
     modules = [
+        ROOT / "__main__.py",
         ROOT / "cli.py",
         ROOT / "device.py",
         *(ROOT / "data").rglob("*.py"),
@@ -40,6 +41,7 @@ def test_the_wheel_holds_nothing_but_the_package(wheel_files: set[str]) -> None:
         for name in wheel_files
         if not name.startswith(
             (
+                "cinefuse/__main__.py",
                 "cinefuse/cli.py",
                 "cinefuse/device.py",
                 "cinefuse/py.typed",
