@@ -26,7 +26,7 @@ import torch
 from measure import arguments, describe_machine, most_resident, table
 
 from cinefuse.data.embeddings.verification import intact_rows, verify
-from cinefuse.data.runtime.progress import Phase
+from cinefuse.data.runtime.progress import Phase, Unit
 from cinefuse.data.sources.own_tables import import_table
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
@@ -47,21 +47,21 @@ class Stages:
         print(f"{name}: {cpu - self._cpu:.1f} s of processor, {wall - self._wall:.1f} s", flush=True)
         self._cpu, self._wall = cpu, wall
 
-    # as a watcher of the extraction
+    # as a progress of the extraction
 
-    def say(self, line: str) -> None:
-        """Nobody reads it."""
+    def message(self, text: str) -> None:
+        """Drop the line."""
 
-    def event(self, name: str, /, **_: Any) -> None:
+    def event(self, kind: str, /, **_: Any) -> None:
         """The plan is told once the file is laid out."""
-        if name == "plan":
+        if kind == "plan":
             self.end("cut batches, lay the file out")
 
     @contextmanager
-    def phase(self, name: str, items: int, work: int = 0) -> Iterator[Phase]:
+    def phase(self, name: str, total: int | None = None, unit: Unit = "items", *, work: int = 0) -> Iterator[Phase]:
         """A phase is a stage."""
         self.end(f"before {name}")
-        yield Phase(name, items, work)
+        yield Phase(name, total, unit, work)
         self.end(name)
 
 

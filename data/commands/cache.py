@@ -218,13 +218,15 @@ def cache_browse(
     from ..embeddings.file import EmbeddingFile
     from ..pages.browse import browse_page, vector_kind
     from ..pages.page import write_page
-    from ..runtime.progress import Terminal
+    from ..runtime.progress import TerminalProgress
     from ..runtime.terminal import size
     from ..runtime.untrusted_text import printable
 
     page = out or file.with_suffix(".html")
     with EmbeddingFile.open(file, pending=True) as opened:
-        write_page(page, browse_page(opened, dataset, limit=limit, vector=vector_kind(vector), watch=Terminal()))
+        write_page(
+            page, browse_page(opened, dataset, limit=limit, vector=vector_kind(vector), progress=TerminalProgress())
+        )
     typer.echo(f"{printable(page)}: {size(page.stat().st_size)}")
     if open_it:
         typer.launch(str(page.resolve()))

@@ -17,7 +17,7 @@ import polars as pl
 from ..dataset.folder import Description
 from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput, UsageError
-from ..runtime.progress import Silent, Watcher
+from ..runtime.progress import NoProgress, Progress
 from .item_vectors import VectorKind, film_vectors, has_vector
 from .neighbours import Neighbours, nearest, unit_length
 from .page import render
@@ -63,7 +63,7 @@ def browse_page(
     *,
     limit: int = FILMS_SHOWN,
     vector: VectorKind | None = None,
-    watch: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """The whole page as HTML, self-contained; equal input gives equal pages.
 
@@ -71,21 +71,23 @@ def browse_page(
     tokens. Of more films than `limit` that many are drawn at random. Raises UsageError for a limit beyond 20,000 or a
     mean where there are no tokens, BadInput where the dataset is none or has not one of the file's films.
     """
-    watch = watch or Silent()
+    progress = progress or NoProgress()
     if not 1 <= limit <= MOST_FILMS:
         raise UsageError(f"--limit {limit}: expected 1 to {MOST_FILMS:,} films; a page of more would not open well")
     rows = chosen_rows(len(file), limit)
     if len(rows) < len(file):
-        watch.say(f"{file.path}: {len(file):,} films, of which {len(rows):,} drawn at random are shown (see --limit)")
+        progress.message(
+            f"{file.path}: {len(file):,} films, of which {len(rows):,} drawn at random are shown (see --limit)"
+        )
     films = films_of(file, rows, dataset)
     vectors: dict[str, npt.NDArray[np.float32]] = {}
     kinds: dict[str, VectorKind] = {}
     for name in file.modalities:
         kinds[name] = _kind(file, name, vector)
-        with watch.phase(f"reading {NAMES[name]}s", len(rows)) as phase:
+        with progress.phase(f"reading {NAMES[name]}s", len(rows)) as phase:
             vectors[name] = film_vectors(file[name], rows, kinds[name])
             phase.advance(len(rows))
-    with watch.phase("neighbours, maps", 3 * len(vectors) - (len(vectors) == 1)) as phase:
+    with progress.phase("neighbours, maps", 3 * len(vectors) - (len(vectors) == 1)) as phase:
         near = {}
         for name, values in vectors.items():
             near[name] = nearest(values, NEIGHBOURS_FOR_MAP)
@@ -94,7 +96,7 @@ def browse_page(
         for name, values, close in _spaces(vectors, near):
             maps += film_maps(name, values, close)
             phase.advance(1)
-    with watch.phase("posters", len(rows)) as phase:
+    with progress.phase("posters", len(rows)) as phase:
         paths, root = films.posters, films.poster_root
         posters = Posters([], [])
         if root is not None:

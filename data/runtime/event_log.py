@@ -1,4 +1,4 @@
-"""`--log-json`: one JSON object a line and an event, for whoever watches many jobs at once.
+"""`--log-json`: one JSON object a line and an event, for programs that supervise many jobs.
 
 Every event has "time" (ISO 8601, UTC) and "event"; docs/jobs.md lists the events and their fields.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from .disk import write_all_appending, writing
 from .errors import CinefuseError
-from .progress import Phase, Watcher
+from .progress import Phase, Progress, Unit
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 # a user's name and password in an address, and tokens as hubs and clouds hand them out
@@ -27,9 +27,9 @@ _SECRETS = re.compile(r"(?<=://)[^/\s@]+@|\bhf_\w{8,}|\bAKIA[0-9A-Z]{12,}|(?i:(t
 
 
 class EventLog:
-    """Writes events to a file (appended, a line at a time) or to standard output (``-``), and tells `inner` too."""
+    """Writes events to a file (appended, a line at a time) or to standard output (``-``), and passes everything on to `inner`."""
 
-    def __init__(self, target: str, inner: Watcher) -> None:
+    def __init__(self, target: str, inner: Progress) -> None:
         self._inner = inner
         self._name = Path("standard output" if target == "-" else target)
         if target == "-":
@@ -39,10 +39,10 @@ class EventLog:
             with writing(self._name):
                 self._descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
-    def event(self, name: str, /, **fields: Any) -> None:
-        """Write one event; nothing that looks like a password or token in it is told."""
+    def event(self, kind: str, /, **fields: Any) -> None:
+        """Write one event, with everything that looks like a password or token replaced by ***."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps(_without_secrets({"time": moment, "event": name} | fields), default=str) + "\n"
+        line = json.dumps(_without_secrets({"time": moment, "event": kind} | fields), default=str) + "\n"
         with writing(self._name):
             write_all_appending(self._descriptor, line.encode())
 
@@ -65,44 +65,48 @@ class EventLog:
             error = {"error": why} if why else {}
             self.event("end", exit_code=code, seconds=round(time.monotonic() - started, 3), **error)
 
-    def say(self, line: str) -> None:
-        """One line of information."""
-        self.event("message", text=line)
-        self._inner.say(line)
+    def message(self, text: str) -> None:
+        """Write one line of information."""
+        self.event("message", text=text)
+        self._inner.message(text)
 
     @contextmanager
-    def phase(self, name: str, items: int, work: int = 0) -> Iterator[Phase]:
-        """A stretch of work: its "progress" once a second and at its end."""
-        with self._inner.phase(name, items, work) as inner:
-            phase = _ToldPhase(name, items, work, log=self, inner=inner)
-            self.event("phase", name=name, items=items)
+    def phase(self, name: str, total: int | None = None, unit: Unit = "items", *, work: int = 0) -> Iterator[Phase]:
+        """Write the "progress" of a phase once a second and at its end."""
+        with self._inner.phase(name, total, unit, work=work) as inner:
+            phase = _RecordedPhase(name, total, unit, work, log=self, inner=inner)
+            self.event("phase", name=name, **{unit: total})
             yield phase
-            phase.tell()
+            phase.record()
 
 
 @dataclass(kw_only=True)
-class _ToldPhase(Phase):
+class _RecordedPhase(Phase):
     log: EventLog
     inner: Phase
-    told: float = field(default_factory=time.monotonic)
+    recorded: float = field(default_factory=time.monotonic)
 
-    def advance(self, items: int, work: int = 0, size: int = 0) -> None:
-        super().advance(items, work, size)
-        self.inner.advance(items, work, size)
-        if time.monotonic() - self.told >= _SECONDS_BETWEEN_EVENTS:
-            self.tell()
+    def advance(self, count: int, work: int = 0, size: int = 0) -> None:
+        super().advance(count, work, size)
+        self.inner.advance(count, work, size)
+        if time.monotonic() - self.recorded >= _SECONDS_BETWEEN_EVENTS:
+            self.record()
 
-    def tell(self) -> None:
-        self.told = time.monotonic()
-        done = self.share_done
+    def expect(self, total: int) -> None:
+        super().expect(total)
+        self.inner.expect(total)
+
+    def record(self) -> None:
+        self.recorded = time.monotonic()
+        left = self.seconds_left
+        items = {"rows_per_second": round(self.done / self.seconds, 3)} if self.unit == "items" else {}
         self.log.event(
             "progress",
             phase=self.name,
-            items_done=self.items_done,
-            items=self.items,
-            rows_per_second=round(self.items_done / self.seconds, 3),
-            megabytes_per_second=round(self.bytes_done / self.seconds / 1e6, 3),
-            seconds_left=round(self.seconds / done * (1 - done), 1) if 0 < done < 1 else 0.0 if done else None,
+            **{f"{self.unit}_done": self.done, self.unit: self.total},
+            **items,
+            megabytes_per_second=round(self.megabytes_per_second, 3),
+            seconds_left=None if left is None else round(left, 1),
         )
 
 

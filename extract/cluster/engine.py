@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...data.embeddings.rows import RowWriter
 from ...data.embeddings.verification import intact_rows
 from ...data.runtime.errors import BadInput
-from ...data.runtime.progress import Watcher
+from ...data.runtime.progress import Progress
 from ...data.runtime.termination import finished_first
 from ..job.extraction import Work
 from ..job.settings import DEFAULT_BATCH, Settings
@@ -36,9 +36,9 @@ class RayEngine:
     kills them.
     """
 
-    def __init__(self, cluster: Cluster, settings: Settings, out: Path, watcher: Watcher) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, out: Path, progress: Progress) -> None:
         self._connection = Connection(cluster.address, cluster.workers or 1)
-        self._crew = Crew(self._connection, cluster.workers, settings.device, watcher)
+        self._crew = Crew(self._connection, cluster.workers, settings.device, progress)
         self._send_rows, self._out = cluster.send_rows, out
         self._entered = ExitStack()
 
@@ -67,14 +67,14 @@ class RayEngine:
             batch_posters=settings.batch_posters or sizes["image"],
         )
 
-    def encode(self, work: Work, watcher: Watcher) -> None:
+    def encode(self, work: Work, progress: Progress) -> None:
         """Have the workers encode every batch of `work`; on return all its rows are in the file."""
         device = "GPU" if self._crew.on_gpus else "CPU"
-        watcher.say(
+        progress.message(
             f"{work.job.name}: {work.job.source.name}, {work.precision}, {self._crew.size} Ray workers on {device}"
         )
         lock = self._out.with_name(self._out.name + ".lock").resolve()
-        with watcher.phase(f"encoding {work.job.name}", int(work.wanted.sum()), work.positions) as phase:
+        with progress.phase(f"encoding {work.job.name}", int(work.wanted.sum()), work=work.positions) as phase:
             wanted = work.wanted
             for _ in range(_MOST_ROUNDS):
                 orders = Orders(replace(work, wanted=wanted), lock, self._send_rows)

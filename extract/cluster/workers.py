@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.runtime.errors import BadInput, UsageError
-from ...data.runtime.progress import Watcher
+from ...data.runtime.progress import Progress
 from .connection import Connection
 from .messages import Assignment, Presence
 from .worker import Worker
@@ -71,10 +71,10 @@ class Crew:
     nothing is there to work on, or where no worker lives.
     """
 
-    def __init__(self, connection: Connection, wanted: int | None, device: str, watcher: Watcher) -> None:
+    def __init__(self, connection: Connection, wanted: int | None, device: str, progress: Progress) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"--device {device}: Ray gives each worker its own; expected auto, cpu or cuda")
-        self._connection, self._wanted, self._device, self._watcher = connection, wanted, device, watcher
+        self._connection, self._wanted, self._device, self._progress = connection, wanted, device, progress
         self.hands: list[Hand] = []
         self._lost_at_start = 0
         self._hinted = time.monotonic()
@@ -145,15 +145,15 @@ class Crew:
         """A worker says that it is ready for its first batch."""
         hand.presence, hand.opening, self._lost_at_start = presence, None, 0
         told = {"host": presence.host, "process": presence.process, "device": presence.device}
-        self._watcher.event("worker", state="ready", **told, writes=not presence.sends)
+        self._progress.event("worker", state="ready", **told, writes=not presence.sends)
 
     def lost(self, hand: Hand, death: Exception) -> None:
         """Tell that a worker died."""
-        self._watcher.event("worker", state="lost", reason=reason_of(death), **hand.told)
+        self._progress.event("worker", state="lost", reason=reason_of(death), **hand.told)
 
     def replace(self, hand: Hand, death: Exception) -> Hand:
         """Another worker for a dead one. Raises BadInput where none lives until its first batch."""
-        self._watcher.say(f"{hand.name} is lost ({reason_of(death)}); what it had at hand is done again")
+        self._progress.message(f"{hand.name} is lost ({reason_of(death)}); what it had at hand is done again")
         with suppress(Exception):
             self._ray.kill(hand.actor)
         self.hands.remove(hand)
@@ -166,7 +166,7 @@ class Crew:
         """Say now and then, as long as no worker has begun, why that may be."""
         if not any(hand.presence for hand in self.hands) and time.monotonic() - self._hinted >= _SECONDS_BETWEEN_HINTS:
             free, gpu = self._ray.available_resources(), " and a GPU" if self.on_gpus else ""
-            self._watcher.say(
+            self._progress.message(
                 f"waiting for workers: each asks for {self._threads} CPUs{gpu}; free in the cluster are "
                 f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
             )

@@ -110,7 +110,7 @@ def extract(
     A finished file is checked, and exactly its damaged rows are computed again.
     """
     from ...data.dataset.catalog import Catalog
-    from ...data.runtime.progress import Terminal
+    from ...data.runtime.progress import TerminalProgress
     from ..inputs.poster_files import PosterLimits
     from ..job.settings import Settings, prepare
     from ..job.slices import Slice
@@ -151,7 +151,7 @@ def extract(
     if plan:
         from .screen import show_plan
 
-        show_plan(prepare(Catalog.open(dataset), settings, Terminal(), weights=False), settings)
+        show_plan(prepare(Catalog.open(dataset), settings, TerminalProgress(), weights=False), settings)
         return
     from ..cluster.connection import Cluster
     from ..job.scheduled import run_batch

@@ -19,7 +19,7 @@ from ...data.embeddings.status import Reason, Status
 from ...data.runtime.disk import put_in_place, writing
 from ...data.runtime.errors import BadInput, Interrupted
 from ...data.runtime.lock import sole_writer
-from ...data.runtime.progress import Silent, Watcher
+from ...data.runtime.progress import NoProgress, Progress
 from ...data.runtime.termination import Sigterm
 from ..inputs.plan import ModalityPlan
 from .resume import Ground, open_or_lay_out
@@ -74,7 +74,7 @@ class Engine(Protocol):
     def settled(self, settings: Settings) -> Settings:
         """`settings` with what depends on the devices that will encode."""
 
-    def encode(self, work: Work, watcher: Watcher) -> None:
+    def encode(self, work: Work, progress: Progress) -> None:
         """Write all rows that `work` wants into its file."""
 
 
@@ -115,7 +115,7 @@ def extract(
     dataset: Path,
     out: Path,
     settings: Settings,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
     *,
     share: Slice | None = None,
     engine: Engine | None = None,
@@ -127,21 +127,21 @@ def extract(
     With a `share`, `out` is a part file: it has its name when the rows of that slice are there, and all others stay
     pending. Raises the kinds of `data.errors`, Interrupted on Ctrl-C.
     """
-    watcher = watcher or Silent()
+    progress = progress or NoProgress()
     if out.is_dir():
         raise BadInput(f"{out}: expected the path of a file to write, found a folder")
     if not out.parent.is_dir():
         raise BadInput(f"{out}: its folder does not exist; make it first")
     catalog = Catalog.open(dataset)
-    jobs = prepare(catalog, settings, watcher, weights=True)
+    jobs = prepare(catalog, settings, progress, weights=True)
     with sole_writer(out), _kept_on_interrupt(out):
-        ground = open_or_lay_out(catalog, dataset, out, jobs, settings, watcher, share)
+        ground = open_or_lay_out(catalog, dataset, out, jobs, settings, progress, share)
         with ground.file as file:
             shares = [Work(file, job, job.plan, _rows_of(share, job.plan), catalog, settings) for job in ground.jobs]
             if share is not None:
                 _reserve(file, shares)
-            _tell_plan(shares, watcher)
-            outcomes = tuple(_fill(work, ground, engine or ThisProcess(), watcher) for work in shares)
+            _tell_plan(shares, progress)
+            outcomes = tuple(_fill(work, ground, engine or ThisProcess(), progress) for work in shares)
             if file.path != out:
                 with writing(out):
                     put_in_place(file.path, out)
@@ -158,11 +158,11 @@ def _reserve(file: EmbeddingFile, shares: list[Work]) -> None:
             writer.reserve(share.job.name, np.flatnonzero(share.wanted))
 
 
-def _tell_plan(shares: list[Work], watcher: Watcher) -> None:
+def _tell_plan(shares: list[Work], progress: Progress) -> None:
     for share in shares:
         plan, dtype = share.plan, share.file[share.job.name].dtype
         encodable = share.wanted & plan.encodable
-        watcher.event(
+        progress.event(
             "plan",
             modality=plan.name,
             model=share.job.source.name,
@@ -174,7 +174,7 @@ def _tell_plan(shares: list[Work], watcher: Watcher) -> None:
         )
 
 
-def _fill(share: Work, ground: Ground, engine: Engine, watcher: Watcher) -> Outcome:
+def _fill(share: Work, ground: Ground, engine: Engine, progress: Progress) -> Outcome:
     """Write every row of one modality that is wanted and not there yet: absent ones, copied ones, encoded ones."""
     started = time.monotonic()
     file, job, mine = share.file, share.job, share.wanted
@@ -183,14 +183,14 @@ def _fill(share: Work, ground: Ground, engine: Engine, watcher: Watcher) -> Outc
     wanted &= job.plan.encodable
     copied = 0
     for source in ground.sources[job.name]:
-        with watcher.phase(f"copying {job.name}", int((wanted & source.found).sum())) as phase:
+        with progress.phase(f"copying {job.name}", int((wanted & source.found).sum())) as phase:
             copied += copy_rows(source, file, job.plan, wanted, lambda _: phase.advance(1))
         wanted &= ~source.found
     encoded = int(wanted.sum())
     if encoded:
         work = replace(share, plan=_with_batches_for(wanted, job), wanted=wanted)
-        engine.encode(work, watcher)
-    _tell_failures(file, job.name, mine, watcher)
+        engine.encode(work, progress)
+    _tell_failures(file, job.name, mine, progress)
     return Outcome(job.name, _counts(file, job.name, mine), encoded, copied, time.monotonic() - started)
 
 
@@ -207,17 +207,17 @@ class ThisProcess:
         """The settings as they are: whoever plans encodes."""
         return settings
 
-    def encode(self, work: Work, watcher: Watcher) -> None:
+    def encode(self, work: Work, progress: Progress) -> None:
         """Load the encoder and run it over all batches."""
         from ...device import resolve_device
         from .loop import encode_rows, feed_for, load_encoder
 
         job, settings = work.job, work.settings
-        watcher.say(f"{job.name}: {job.source.name}, {work.precision} on {resolve_device(settings.device)}")
+        progress.message(f"{job.name}: {job.source.name}, {work.precision} on {resolve_device(settings.device)}")
         encoder = load_encoder(job.source, job.recipe, job.layer, settings.device, work.precision, settings.compile)
         posters = work.catalog.posters() if job.recipe is not None else []
         feed = feed_for(work.plan, encoder, job.recipe, posters, work.catalog.poster_root, settings.limits)
-        with watcher.phase(f"encoding {job.name}", int(work.wanted.sum()), work.positions) as phase:
+        with progress.phase(f"encoding {job.name}", int(work.wanted.sum()), work=work.positions) as phase:
             encode_rows(
                 work.file,
                 work.plan,
@@ -249,11 +249,11 @@ def _counts(file: EmbeddingFile, name: str, rows: npt.NDArray[np.bool_]) -> dict
     }
 
 
-def _tell_failures(file: EmbeddingFile, name: str, rows: npt.NDArray[np.bool_], watcher: Watcher) -> None:
+def _tell_failures(file: EmbeddingFile, name: str, rows: npt.NDArray[np.bool_], progress: Progress) -> None:
     modality = file[name]
     for row in np.flatnonzero(rows & (modality.status == Status.FAILED)).tolist():
         reason = Reason(modality.reason[row]).sentence
-        watcher.event("failure", modality=name, item=file.ids[row].item(), reason=reason)
+        progress.event("failure", modality=name, item=file.ids[row].item(), reason=reason)
 
 
 @contextmanager

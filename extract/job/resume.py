@@ -17,7 +17,7 @@ from ...data.embeddings.file import EmbeddingFile
 from ...data.embeddings.verification import damaged_constants, intact_rows
 from ...data.runtime.disk import writing
 from ...data.runtime.errors import DamagedFile, FingerprintMismatch
-from ...data.runtime.progress import Watcher
+from ...data.runtime.progress import Progress
 from ..inputs.plan import ModalityPlan
 from .reuse import Reusable, differences, find_reusable
 from .settings import ModalityJob, Settings
@@ -43,7 +43,7 @@ def open_or_lay_out(
     out: Path,
     jobs: list[ModalityJob],
     settings: Settings,
-    watcher: Watcher,
+    progress: Progress,
     share: Slice | None = None,
 ) -> Ground:
     """What there is to fill: the file that an earlier run began or finished, or one laid out anew."""
@@ -53,7 +53,7 @@ def open_or_lay_out(
     found = growing if growing.exists() else out if out.exists() and not settings.restart else None
     precision = _precision(settings, found)
     records = {job.name: _record(job, settings, precision) for job in jobs}
-    sources = {job.name: _reusable(job, records[job.name], settings, watcher) for job in jobs}
+    sources = {job.name: _reusable(job, records[job.name], settings, progress) for job in jobs}
     if found is not None:
         file = EmbeddingFile.open(found, pending=True)
         _check_same(file, catalog, jobs, records)
@@ -188,7 +188,7 @@ def _changed_items(file: EmbeddingFile, catalog: Catalog, jobs: list[ModalityJob
     return ""
 
 
-def _reusable(job: ModalityJob, record: Mapping[str, Any], settings: Settings, watcher: Watcher) -> list[Reusable]:
+def _reusable(job: ModalityJob, record: Mapping[str, Any], settings: Settings, progress: Progress) -> list[Reusable]:
     sources = []
     for path in settings.reuse:
         old = EmbeddingFile.open(path, pending=True)
@@ -196,11 +196,11 @@ def _reusable(job: ModalityJob, record: Mapping[str, Any], settings: Settings, w
             continue
         different = differences(record["fingerprint"], old[job.name].fingerprint)
         if different:
-            watcher.say(
+            progress.message(
                 f"{path}: its {job.name} rows are not reused, they were made differently ({'; '.join(different)})"
             )
             continue
         source = find_reusable(old, job.plan)
-        watcher.say(f"{path}: {int(source.found.sum()):,} {job.name} rows can be copied")
+        progress.message(f"{path}: {int(source.found.sum()):,} {job.name} rows can be copied")
         sources.append(source)
     return sources

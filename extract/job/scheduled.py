@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ...data.runtime.event_log import EventLog
-from ...data.runtime.progress import Terminal, Watcher
+from ...data.runtime.progress import Progress, TerminalProgress
 from ...data.runtime.termination import ending_on_sigterm
 from ..cluster.connection import Cluster
 from .settings import Settings
@@ -25,8 +25,8 @@ def run_batch(
 
     Raises Terminated where SIGTERM came, Interrupted on Ctrl-C: whatever is finished is kept.
     """
-    events = None if log is None else EventLog(log, Terminal())
-    watcher: Watcher = events or Terminal()
+    events = None if log is None else EventLog(log, TerminalProgress())
+    progress: Progress = events or TerminalProgress()
     job: AbstractContextManager[None] = nullcontext()
     if events is not None:
         told = {"dataset": str(dataset), "out": str(out), "engine": "local" if cluster is None else "ray"}
@@ -39,10 +39,10 @@ def run_batch(
         if cluster is not None:
             from ..cluster.engine import RayEngine
 
-            engine = RayEngine(cluster, settings, out, watcher)
+            engine = RayEngine(cluster, settings, out, progress)
         with engine as encoding:
-            summary = extract(dataset, out, encoding.settled(settings), watcher, share=share, engine=encoding)
+            summary = extract(dataset, out, encoding.settled(settings), progress, share=share, engine=encoding)
         for outcome in summary.outcomes:
-            watcher.event("done", **outcome.told)
-        watcher.event("file", path=str(out), bytes=summary.bytes, content_digest=summary.content_digest)
+            progress.event("done", **outcome.told)
+        progress.event("file", path=str(out), bytes=summary.bytes, content_digest=summary.content_digest)
         show_summary(summary, share, aside=log == "-")

@@ -11,7 +11,7 @@ from ...data.dataset.catalog import Catalog
 from ...data.embeddings.header import STORAGE_DTYPES
 from ...data.embeddings.status import Reason, Status
 from ...data.runtime.errors import BadInput, UsageError
-from ...data.runtime.progress import Watcher
+from ...data.runtime.progress import Progress
 from ..inputs.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
 from ..inputs.poster_files import PosterLimits
 from ..models.preprocessing import PixelRecipe
@@ -86,7 +86,7 @@ class ModalityJob:
         return (cut_text if self.name == "text" else cut_posters)(plan, self.batch_size)
 
 
-def prepare(catalog: Catalog, settings: Settings, watcher: Watcher, *, weights: bool) -> list[ModalityJob]:
+def prepare(catalog: Catalog, settings: Settings, progress: Progress, *, weights: bool) -> list[ModalityJob]:
     """Plan both modalities. Without `weights` nothing but configurations and tokenizer files is fetched or read.
 
     With `strict`, an input that cannot be used is refused here, before any encoder runs.
@@ -98,10 +98,10 @@ def prepare(catalog: Catalog, settings: Settings, watcher: Watcher, *, weights: 
     jobs = []
     if settings.text_model is not None:
         source = ModelSource.resolve(settings.text_model, settings.text_revision, weights, "text")
-        jobs.append(_prepare_text(catalog, source, settings, settings.batch_tokens or sizes["text"], watcher))
+        jobs.append(_prepare_text(catalog, source, settings, settings.batch_tokens or sizes["text"], progress))
     if settings.image_model is not None:
         source = ModelSource.resolve(settings.image_model, settings.image_revision, weights, "image")
-        jobs.append(_prepare_posters(catalog, source, settings, settings.batch_posters or sizes["image"], watcher))
+        jobs.append(_prepare_posters(catalog, source, settings, settings.batch_posters or sizes["image"], progress))
     if settings.strict:
         for job in jobs:
             _refuse_failures(catalog, job.plan)
@@ -120,14 +120,14 @@ def _layer(layer: int | None, source: ModelSource, option: str) -> int | None:
 
 
 def _prepare_text(
-    catalog: Catalog, source: ModelSource, settings: Settings, budget: int, watcher: Watcher
+    catalog: Catalog, source: ModelSource, settings: Settings, budget: int, progress: Progress
 ) -> ModalityJob:
     tokenizer = source.tokenizer()
     longest = min(source.max_positions, int(tokenizer.model_max_length))
     if settings.max_length is not None and settings.max_length > longest:
         raise UsageError(f"--max-length: {source.name} reads at most {longest} tokens, found {settings.max_length}")
     max_length = settings.max_length or longest
-    with watcher.phase("tokenising plots", len(catalog)) as phase:
+    with progress.phase("tokenising plots", len(catalog)) as phase:
         plan = plan_text(
             catalog.texts(settings.template), tokenizer,
             width=source.width, max_length=max_length, progress=phase.advance,
@@ -139,10 +139,10 @@ def _prepare_text(
 
 
 def _prepare_posters(
-    catalog: Catalog, source: ModelSource, settings: Settings, size: int, watcher: Watcher
+    catalog: Catalog, source: ModelSource, settings: Settings, size: int, progress: Progress
 ) -> ModalityJob:
     recipe = PixelRecipe.from_processor_config(source.processor_config(), source.name, source.model_type)
-    with watcher.phase("probing posters", len(catalog)) as phase:
+    with progress.phase("probing posters", len(catalog)) as phase:
         plan = plan_posters(
             catalog.posters(), catalog.poster_root, settings.limits,
             width=source.width, patches=source.patches(recipe.output), progress=phase.advance,

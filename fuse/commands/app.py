@@ -120,7 +120,7 @@ def fuse(
     if split is not None and folds is not None:
         raise UsageError("--split and --folds: expected one of them, found both")
     with _interruptible(f"run the same command with --resume to go on; everything finished is kept in {run}"):
-        from ...data.runtime.progress import Terminal
+        from ...data.runtime.progress import TerminalProgress
         from ..runs.repeat import cases_of, folds_named, repeat
         from ..runs.train import fuse as train
         from ..settings.config import preset as preset_named
@@ -135,7 +135,7 @@ def fuse(
             "resume": resume,
             "warm_start": warm_start,
             "tensorboard": tensorboard,
-            "watcher": Terminal(),
+            "progress": TerminalProgress(),
         }
         if seeds == 1 and folds is None:
             done = train(dataset, embeddings, run, config, split=split or "random:0.1", **options)
@@ -368,7 +368,7 @@ def study(
     """
     embeddings = _one_at_most(cache)
     with _interruptible(f"run the same command again to go on; everything finished is kept in {out}"):
-        from ...data.runtime.progress import Terminal
+        from ...data.runtime.progress import TerminalProgress
         from ..runs.repeat import folds_named
         from ..runs.study import study as run_study
 
@@ -381,7 +381,7 @@ def study(
             models=[name.strip() for name in models.split(",")] if models else [],
             settings=settings or [],
             device=device,
-            watcher=Terminal(),
+            progress=TerminalProgress(),
         )
     from .study_screen import show_study
 

@@ -12,7 +12,7 @@ from typing import Any
 from ...data.dataset.splits import split_ratings
 from ...data.runtime.disk import write_json
 from ...data.runtime.errors import UsageError
-from ...data.runtime.progress import Silent, Watcher
+from ...data.runtime.progress import NoProgress, Progress
 from ..settings.config import Config
 from ..training.processes import ranks_of_launcher
 from .train import fuse
@@ -125,7 +125,7 @@ def repeat(
     cases: Sequence[Case],
     *,
     resume: bool = False,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Repeated:
     """Train and test ``config`` once a case, each in its folder below ``out``; ``options`` are those of `fuse`.
@@ -134,7 +134,7 @@ def repeat(
     `fuse` and `split_ratings` raise, and UsageError, before anything is trained, where ``out`` holds runs already.
     """
     ranks, _ = ranks_of_launcher(options.get("device", "auto"))
-    watcher = watcher if watcher and ranks.first else Silent()
+    progress = progress if progress and ranks.first else NoProgress()
     refuse_unknown_splits(dataset, cases, config.validation)
     begun = [out / case.folder for case in cases if (out / case.folder / "config.json").exists()]
     if begun and not resume:
@@ -142,7 +142,7 @@ def repeat(
     ranks.wait()  # all have looked before the first begins
     runs: list[tuple[Case, dict[str, Any]]] = []
     for number, case in enumerate(cases):
-        watcher.say(f"run {number + 1} of {len(cases)}: {case}")
+        progress.message(f"run {number + 1} of {len(cases)}: {case}")
         seeded = replace(config, seed=case.seed)
         run = fuse(
             dataset,
@@ -151,7 +151,7 @@ def repeat(
             seeded,
             split=case.split,
             resume=resume,
-            watcher=watcher,
+            progress=progress,
             **options,
         )
         runs.append((case, run.summary))

@@ -19,7 +19,7 @@ import polars as pl
 from ...data.dataset.splits import Split
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import BadInput, UsageError
-from ...data.runtime.progress import Silent, Watcher
+from ...data.runtime.progress import NoProgress, Progress
 from ..evaluation.metrics import Interval, bootstrap_interval, paired_difference, rmse
 from ..settings.config import Config, preset
 from ..training.processes import ranks_of_launcher
@@ -167,7 +167,7 @@ def study(
     models: Sequence[str] = (),
     settings: Sequence[str] = (),
     device: str = "auto",
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> Study:
     """Train every model on every split with seeds 0 to ``seeds`` - 1, and write the tables into ``out``.
 
@@ -176,7 +176,7 @@ def study(
     out with a line that says so. Finished runs are kept. UsageError for an unknown model, setting or split;
     FingerprintMismatch where a run in ``out`` was made with other settings, ratings or embeddings.
     """
-    watcher = watcher or Silent()
+    progress = progress or NoProgress()
     if ranks_of_launcher(device)[0].count > 1:
         raise UsageError("study: expected one process; torchrun is for `cinefuse fuse`")
     groups = [list(group) for group in groups or [default_splits(dataset)]]
@@ -186,14 +186,14 @@ def study(
     why = {name: _lacking(name, config, embeddings) for name, config in wanted.items()}
     skipped = tuple(f"{name} is left out: {reason}" for name, reason in why.items() if reason)
     for line in skipped:
-        watcher.say(line)
+        progress.message(line)
     wanted = {name: config for name, config in wanted.items() if not why[name]}
     if not wanted:
         raise UsageError("nothing to study: no model is left; " + "; ".join(skipped))
     cases = [cases_of(splits, range(seeds)) for splits in groups]
     for group in cases:
         refuse_unknown_splits(dataset, group, 0)
-    job = _Job(dataset, embeddings, out, device, watcher, sum(map(len, cases)) * len(wanted))
+    job = _Job(dataset, embeddings, out, device, progress, sum(map(len, cases)) * len(wanted))
     done = [job.group(splits, group, wanted) for splits, group in zip(groups, cases, strict=True)]
     told = Study(out, tuple(done), provenance(dataset, embeddings, seeds, settings), skipped)
     write_tables(told)
@@ -263,7 +263,7 @@ class _Job:
     embeddings: Path | None
     out: Path
     device: str
-    watcher: Watcher
+    progress: Progress
     runs: int
     number: int = 0
 
@@ -280,7 +280,7 @@ class _Job:
 
     def _run(self, name: str, config: Config, case: Case) -> Run:
         self.number += 1
-        self.watcher.say(f"run {self.number} of {self.runs}: {name}, {case}")
+        self.progress.message(f"run {self.number} of {self.runs}: {name}, {case}")
         folder = self.out / name / folder_name(case.split) / f"seed-{case.seed}"
         return fuse(
             self.dataset,
@@ -290,7 +290,7 @@ class _Job:
             split=case.split,
             device=self.device,
             resume=True,
-            watcher=self.watcher,
+            progress=self.progress,
         )
 
     def _mean(self, like: Tested, run: Run) -> Tested:

@@ -17,7 +17,7 @@ from ...data.dataset.splits import Split, split_ratings
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.disk import write_atomically, write_json, writing
 from ...data.runtime.lock import sole_writer
-from ...data.runtime.progress import Silent, Watcher
+from ...data.runtime.progress import NoProgress, Progress
 from ...device import resolve_device, resolve_precision
 from ..evaluation.metrics import mae, rmse
 from ..inputs.components import Components, load_components, save_components
@@ -47,7 +47,7 @@ def fuse(
     device: str = "auto",
     resume: bool = False,
     warm_start: Path | None = None,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
     tensorboard: bool = False,
 ) -> Run:
     """Train a run into the folder ``out`` and test it once, at the end.
@@ -56,7 +56,7 @@ def fuse(
     config, dataset, split or embedding file than the run was begun with; Busy where another process trains it.
     """
     ranks, device = ranks_of_launcher(device)
-    watcher = watcher if watcher and ranks.first else Silent()
+    progress = progress if progress and ranks.first else NoProgress()
     place = resolve_device(device)
     config = replace(config, precision=resolve_precision(config.precision, place)).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
@@ -70,7 +70,7 @@ def fuse(
             begin(out, about, resume=resume)
         ranks.wait()  # the first has seen what is there, and written what it begins with
         if resume and (out / "summary.json").exists():
-            watcher.say(f"{out} is finished already")
+            progress.message(f"{out} is finished already")
             ranks.wait()
             return Run.open(out)
         joined = join(dataset, file, missing=missing, duplicates=duplicates)
@@ -84,7 +84,7 @@ def fuse(
         ranks.wait()
         parts = Split.load(out / "split.parquet")
         for line in joined.coverage.lines():
-            watcher.say(line)
+            progress.message(line)
         earlier, kept = _earlier(warm_start, config, about)
         training_data = load_training_data(
             dataset, joined, file, parts, config, place, sharing=ranks.on_this_machine, kept=kept
@@ -92,7 +92,7 @@ def fuse(
         if ranks.first and training_data.components:
             save_components(out, training_data.components)
         training = Training(
-            config if earlier is None else config.for_warm_start(), training_data, out, watcher, ranks=ranks
+            config if earlier is None else config.for_warm_start(), training_data, out, progress, ranks=ranks
         )
         _train(training, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
@@ -134,12 +134,12 @@ def _train(
 
 def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined, parts: Split) -> None:
     training.warm = warm_weights(earlier, training.config, joined, dataset)
-    training.watcher.say(
+    training.progress.message(
         f"starting from {earlier.folder}: {training.config.epochs} epochs and {training.config.factor_steps} "
         "light steps, on training and validation part together"
     )
     if known := known_before(earlier, joined, places_of(joined, parts.test)):
-        training.watcher.say(
+        training.progress.message(
             f"warning: {known:,} of {len(parts.test):,} test ratings were training ratings of "
             f"{earlier.folder}; the test RMSE flatters. Use --split temporal:0.1, all, or a file of rows that "
             "it didn't train on"

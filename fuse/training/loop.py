@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ...data.runtime.errors import BadInput, FingerprintMismatch
-from ...data.runtime.progress import Silent, Watcher
+from ...data.runtime.progress import NoProgress, Progress
 from ..inputs.components import Components
 from ..inputs.interactions import TrainingPairs
 from ..inputs.tokens import TokenTable
@@ -97,7 +97,7 @@ class Training:
     config: Config
     training_data: TrainingData
     folder: Path | None = None
-    watcher: Watcher = field(default_factory=Silent)
+    progress: Progress = field(default_factory=NoProgress)
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     warm: tuple[Mapping[str, Tensor], ...] = ()
     ranks: Ranks = ALONE
@@ -170,7 +170,7 @@ class Training:
             }
             if self.ranks.first:
                 self.report(figures)
-            self.watcher.say(_line(name, figures))
+            self.progress.message(_line(name, figures))
             if validation is None or not config.patience or validation < state.best_rmse:
                 state.best_rmse = math.inf if validation is None else validation
                 state.best_epoch = state.epoch
@@ -209,7 +209,7 @@ class Training:
         losses: list[Tensor] = []
         saved = time.monotonic()
         with (
-            self.watcher.phase(name, int((member.pairs.item_counts > 0).sum())) as phase,
+            self.progress.phase(name, int((member.pairs.item_counts > 0).sum())) as phase,
             torch.random.fork_rng(
                 devices=[self.training_data.device] if self.training_data.device.type == "cuda" else []
             ),
@@ -219,8 +219,8 @@ class Training:
             for batch in batches.epoch(member.pairs, seed=seed, epoch=state.epoch, start=state.batch):
                 # each batch has randomness of its own, so that a resumed run draws what an uninterrupted one draws
                 torch.manual_seed(_seed(config, fit, 4, state.epoch * count + state.batch) + self.ranks.rank)
-                progress = (state.epoch + state.batch / count) / member.config.epochs
-                losses.append(member.transformer_step(batch, frozen, progress))
+                share = (state.epoch + state.batch / count) / member.config.epochs
+                losses.append(member.transformer_step(batch, frozen, share))
                 state.batch += 1
                 phase.advance(batch.items_of_all)
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
@@ -315,7 +315,7 @@ class Training:
                 f"the loss is no number any more in epoch {state.epoch + 1}, and there is no earlier epoch to keep; "
                 "lower --set factor_learning_rate or transformer_learning_rate, or try --set precision=fp32"
             )
-        self.watcher.say(
+        self.progress.message(
             f"stopped: the loss is no number any more in epoch {state.epoch + 1}, epoch {state.best_epoch} is "
             "kept; lower --set factor_learning_rate or transformer_learning_rate, or try --set precision=fp32"
         )

@@ -27,7 +27,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, UsageError
-from cinefuse.data.runtime.progress import Silent, Watcher
+from cinefuse.data.runtime.progress import NoProgress, Progress
 from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.extract.cluster.assignments import Orders
 from cinefuse.extract.cluster.connection import Cluster
@@ -339,7 +339,7 @@ class OneWorker:
     def settled(self, settings: Settings) -> Settings:
         return settings
 
-    def encode(self, work: Work, watcher: Watcher) -> None:
+    def encode(self, work: Work, progress: Progress) -> None:
         orders = Orders(work, self._lock, self._send_rows)
         worker = Worker({}, torch.get_num_threads())
         assert worker.open(orders.assignment).sends == self._send_rows
@@ -373,7 +373,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **told: Any) -> Any:
     from cinefuse.extract.cluster.engine import RayEngine
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    return RayEngine(Cluster(**told), Settings(), tmp_path / "out.h5", Silent())
+    return RayEngine(Cluster(**told), Settings(), tmp_path / "out.h5", NoProgress())
 
 
 def test_a_missing_ray_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from cinefuse.data.runtime import termination
 from cinefuse.data.runtime.errors import BadInput, Terminated
 from cinefuse.data.runtime.event_log import EventLog
-from cinefuse.data.runtime.progress import Silent
+from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.data.runtime.termination import asked_to_stop, ending_on_sigterm, finished_first
 
 
@@ -167,9 +167,9 @@ def test_outside_of_such_a_block_sigterm_stops_at_once() -> None:
 
 
 def test_no_password_and_no_token_is_ever_told(tmp_path: Path) -> None:
-    log = EventLog(str(tmp_path / "log"), Silent())
+    log = EventLog(str(tmp_path / "log"), NoProgress())
     log.event("start", out="s3://user:hunter2@store/f.h5", words=["hf_abcdefghijkl", "x?token=abc123&y=1"])
-    log.say("https://name:pass@host/x AKIAABCDEFGHIJKLMNOP")
+    log.message("https://name:pass@host/x AKIAABCDEFGHIJKLMNOP")
     text = (tmp_path / "log").read_text()
     for secret in ("hunter2", "hf_abc", "abc123", "pass@", "AKIA"):
         assert secret not in text
@@ -178,21 +178,21 @@ def test_no_password_and_no_token_is_ever_told(tmp_path: Path) -> None:
 
 def test_a_log_is_appended_and_each_line_is_there_as_soon_as_it_is_told(tmp_path: Path) -> None:
     for _ in range(2):
-        log = EventLog(str(tmp_path / "log"), Silent())
+        log = EventLog(str(tmp_path / "log"), NoProgress())
         with log.phase("encoding", 3) as phase:
             phase.advance(3)
-            phase.tell()
+            phase.record()
             assert events((tmp_path / "log").read_text())[-1]["items_done"] == 3
     assert [event["event"] for event in events((tmp_path / "log").read_text())].count("phase") == 2
 
 
 def test_a_log_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be written"):
-        EventLog(str(tmp_path / "none" / "log"), Silent())
+        EventLog(str(tmp_path / "none" / "log"), NoProgress())
 
 
 def test_a_defect_is_logged_as_one(tmp_path: Path) -> None:
-    log = EventLog(str(tmp_path / "log"), Silent())
+    log = EventLog(str(tmp_path / "log"), NoProgress())
     with pytest.raises(ZeroDivisionError), log.job("extract"):
         _ = 1 // 0
     assert events((tmp_path / "log").read_text())[-1]["exit_code"] == 1

@@ -224,13 +224,13 @@ def test_the_shrunk_user_mean_stands_in_the_table_for_the_split_of_each_case(mad
 
 
 def heard() -> Any:
-    from cinefuse.data.runtime.progress import Silent
+    from cinefuse.data.runtime.progress import NoProgress
 
-    class Listener(Silent):
+    class Listener(NoProgress):
         lines: list[str]
 
-        def say(self, line: str) -> None:
-            self.lines.append(line)
+        def message(self, text: str) -> None:
+            self.lines.append(text)
 
     listener = Listener()
     listener.lines = []
@@ -246,7 +246,7 @@ def test_a_model_whose_modality_the_file_lacks_is_left_out_with_a_line_that_says
     plots = tmp_path / "plots.h5"
     extract(sample, plots, Settings(text_model=str(encoders.text), image_model=None, level="cls", device="cpu"))
     listener = heard()
-    options: dict[str, Any] = {"settings": TINY, "device": "cpu", "watcher": listener}
+    options: dict[str, Any] = {"settings": TINY, "device": "cpu", "progress": listener}
     done = study(sample, plots, tmp_path / "study", models=["mf", "text", "poster", "both-tokens"], **options)
     assert [row.name for row in done.groups[0].rows] == ["mean", "mf", "text"]
     for name in ("poster", "both-tokens"):

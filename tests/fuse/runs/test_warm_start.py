@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from cinefuse.data.dataset.splits import split_ratings
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
-from cinefuse.data.runtime.progress import Silent
+from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.side_information import side_columns
@@ -306,19 +306,21 @@ def test_embeddings_of_another_encoder_are_no_start(
 
 
 def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tmp_path: Path) -> None:
-    class Said(Silent):
+    class Said(NoProgress):
         def __init__(self) -> None:
             self.lines: list[str] = []
 
-        def say(self, line: str) -> None:
-            self.lines.append(line)
+        def message(self, text: str) -> None:
+            self.lines.append(text)
 
     config = replace(preset("mf"), **SMALL | {"modalities": "none", "epochs": 1, "factor_steps": 5})
     for earlier, flatters in (("all", True), ("random:0.2", False)):
         fuse(own_sample, None, tmp_path / f"{earlier}-earlier", config, device="cpu", split=earlier)
         said = Said()
         warm = tmp_path / f"{earlier}-earlier"
-        fuse(own_sample, None, tmp_path / f"{earlier}-later", config, split="random:0.2", warm_start=warm, watcher=said)
+        fuse(
+            own_sample, None, tmp_path / f"{earlier}-later", config, split="random:0.2", warm_start=warm, progress=said
+        )
         assert any("the test RMSE flatters" in line for line in said.lines) == flatters
 
 

@@ -24,7 +24,7 @@ import torch
 from cinefuse.data.dataset.splits import split_ratings
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, Busy, CinefuseError, FingerprintMismatch, UsageError
-from cinefuse.data.runtime.progress import Silent
+from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
@@ -536,14 +536,14 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
 
 
 class Said:
-    """A watcher that keeps what it is told."""
+    """A progress that keeps what it is told."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.phase = Silent().phase
+        self.phase = NoProgress().phase
 
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+    def message(self, text: str) -> None:
+        self.lines.append(text)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
@@ -557,7 +557,7 @@ def test_a_run_that_diverges_keeps_its_last_good_epoch_and_says_so(
     assert one.summary["rmse"] > 0
     poisoned(monkeypatch, step, value)
     said = Said()
-    run = fuse(sample, None, tmp_path / "run", config, device="cpu", watcher=said)
+    run = fuse(sample, None, tmp_path / "run", config, device="cpu", progress=said)
     users, items = len(run.recommender.user_ids), len(run.recommender.item_ids)
     ratings = run.recommender.all_ratings(np.arange(users))
     assert ratings.shape == (users, items)
