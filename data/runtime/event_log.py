@@ -27,7 +27,7 @@ _SECRETS = re.compile(r"(?<=://)[^/\s@]+@|\bhf_\w{8,}|\bAKIA[0-9A-Z]{12,}|(?i:(t
 
 
 class EventLog:
-    """Writes events to a file (appended, a line at a time) or to standard output (``-``), and passes everything on to `inner`."""
+    """Writes events to a file (appended, a line at a time) or standard output (``-``), and passes all on to `inner`."""
 
     def __init__(self, target: str, inner: Progress) -> None:
         self._inner = inner
