@@ -129,4 +129,4 @@ def scale_picture(width: int, height: int) -> Image.Image:
 
 def scale_ends(span: float) -> tuple[str, str, str]:
     """What the left end, the middle and the right end of the scale say."""
-    return f"1/{span:.3g} ×", "even share", f"{span:.3g} ×"
+    return f"1/{span:.3g} ×", "uniform", f"{span:.3g} ×"

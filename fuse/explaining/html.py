@@ -96,10 +96,14 @@ def _pictures(e: Explanation) -> list[ShownPicture]:
             continue
         hiding = name.startswith("hiding")
         lift = e.hiding_lift if hiding else e.patch_lift
-        what = "What hiding each part of the poster changes" if hiding else "The attention over the poster"
+        what = (
+            "Change of predictions when each part of the poster is masked"
+            if hiding
+            else "The attention over the poster"
+        )
         says = what
         if lift is not None:
-            says += f": most at the {where_most(lift)}, at most {float(lift.max()):.2f} times an even share"
+            says += f": most at the {where_most(lift)}, at most {float(lift.max()):.2f} times uniform"
         span = e.span if name.startswith(e.shown) else e.hiding_span
         scale = scale_ends(span) if name.endswith("grid") else None
         shown.append(ShownPicture(caption_of(name, e), says, picture_uri(picture, _POSTER_WIDTH, 85), scale))
@@ -122,7 +126,7 @@ def _shares(e: Explanation) -> list[ShareBar]:
     if e.attention is not None:
         for name, shares in (
             ("Attention", e.attention.shares),
-            ("If all tokens were heard alike", e.attention.even_shares),
+            ("Uniform attention", e.attention.even_shares),
         ):
             bars.append(ShareBar(name, shares["text"], shares["image"]))
     if e.ablation.shares is not None:

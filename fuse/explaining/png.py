@@ -29,9 +29,9 @@ _FACES = {
 
 CAPTIONS = {
     "poster": "Poster",
-    "attention": "Attention of [FUSE]",
+    "attention": "Attention of [FUSE] query",
     "attention grid": "Patch by patch",
-    "hiding": "What hiding changes",
+    "hiding": "Change when masked",
     "hiding grid": "Square by square",
 }
 """What stands over each of `film_pictures`."""
@@ -197,7 +197,7 @@ def _shares(page: _Page, e: Explanation, x: int, y: int, wide: int) -> int:
     y += 34
     rows: list[tuple[str, dict[str, float]]] = []
     if e.attention is not None:
-        rows += [("attention", e.attention.shares), ("if even", e.attention.even_shares)]
+        rows += [("attention", e.attention.shares), ("uniform", e.attention.even_shares)]
     if e.ablation.shares is not None:
         rows.append(("change when hidden", e.ablation.shares))
     for name, shares in rows:

@@ -50,9 +50,9 @@ _NO_PATCHES = "This run’s Transformer reads no patches of posters, so there is
 _NO_POSTERS = "Without posters there is nothing to show attention on."
 _NOT_AT_HAND = "Attention could not be shown: what it reads was not at hand when this page was made."
 _INTRO = (
-    "The attention of [FUSE] over the patches of a poster, in the last layer: bright patches get more than an even "
-    "share of it, dark ones less. Below each pair, what hiding poster or plot does to the prediction. The films are "
-    "those tested most."
+    "The attention of the [FUSE] query over the patches of a poster, in the last layer: bright patches get more than "
+    "uniform attention would give them, dark ones less. Below each pair, what hiding poster or plot does to the "
+    "prediction. The films are those tested most."
 )
 
 
@@ -108,8 +108,8 @@ def _told(e: Explanation) -> list[str]:
         lines.append(f"Attention: poster {percent(shares['image'])}, plot {percent(shares['text'])}")
     words = [word for word, _ in e.words_by_lift(_WORDS)]
     if words and e.plot is not None and not e.plot.note:
-        lines.append(f"Words most heard: {', '.join(words)}")
+        lines.append(f"Words with the most attention: {', '.join(words)}")
     if "image" in e.agreement:
         verdict = e.agreement["image"].verdict
-        lines.append(f"Can the picture be believed? {verdict[:1].upper()}{verdict[1:]}")
+        lines.append(f"Attention against masking: {verdict[:1].upper()}{verdict[1:]}")
     return lines

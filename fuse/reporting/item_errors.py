@@ -1,4 +1,4 @@
-"""Films told well and films told badly: the error of each film over all its test ratings."""
+"""The error of each film over all its test ratings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ _ENOUGH_FILMS = 40
 def fair_least(tested: Tested) -> int:
     """How many test ratings a film needs to be compared: the most that at least 40 films have, of a few round numbers.
 
-    A film with two ratings is told well or badly by luck.
+    The error of a film with two ratings is mostly chance.
     """
     counts = np.bincount(tested.item)
     return next((least for least in _LEAST if (counts >= least).sum() >= _ENOUGH_FILMS), 1)
 
 
 def film_errors(tested: Tested, least: int = 1) -> pl.DataFrame:
-    """A row a film with ``least`` test ratings or more, the best told first: film (its number), ratings (Int64), rmse,
-    rating and prediction (means), spread (deviation of its ratings, divided by n). Equal ones stand by film number.
+    """A row a film with ``least`` test ratings or more, the lowest error first: film (its number), ratings (Int64),
+    rmse, rating and prediction (means), spread (deviation of its ratings, divided by n).
+    Equal ones stand by film number.
     """
     return (
         pl.DataFrame({"film": tested.item, "rating": tested.rating, "prediction": tested.prediction})
