@@ -16,11 +16,10 @@ from cinefuse.data.dataset.splits import Split
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.fuse.inputs.interactions import TrainingPairs
 from cinefuse.fuse.inputs.join import Joined, join
-from cinefuse.fuse.inputs.training_data import load_training_data
+from cinefuse.fuse.inputs.training_data import TrainingData, load_training_data
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.training.batches import ItemBatches
-from cinefuse.fuse.training.loop import TrainingData
 from cinefuse.fuse.training.member import Member
 
 

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.number_formats import as_float32
+from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.inputs.tokens import TokenBatch
+from cinefuse.fuse.inputs.training_data import TrainingData
 from cinefuse.fuse.models.fusion_transformer import FusionTransformer
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.settings.config import Config
-from cinefuse.fuse.training.loop import TrainingData
-from cinefuse.fuse.training.member import SideInformation
 
 BATCH = 64
 

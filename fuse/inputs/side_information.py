@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from torch import Tensor
 
 from ...data.dataset.catalog import Catalog
 from ...data.runtime.errors import BadInput
+from .interactions import SparseProduct
+
+
+@dataclass(frozen=True, eq=False)
+class SideInformation:
+    """What is known besides ratings and tokens, on the device of the training.
+
+    user: (U, S). film: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
+    tags: (I, T), ones where a film has a tag.
+    """
+
+    user: Tensor
+    item: Tensor
+    shown: Tensor
+    tags: SparseProduct | None = None
+
 
 Floats = npt.NDArray[np.float32]
 

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ...data.dataset.catalog import Catalog
 from ...data.dataset.splits import Split
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import BadInput, UsageError
 from ..settings.config import Config
-from ..training.loop import TrainingData
-from ..training.member import SideInformation
 from .components import Components, components_wanted, mean_tokens
 from .join import Joined
-from .side_information import item_features, user_features
+from .side_information import SideInformation, item_features, user_features
 from .tags import ItemTags
 from .tokens import TokenTable
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Everything training reads, by number and on one device.
+
+    user, film: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
+    components: what turned mean tokens into columns of ``side``, for each modality that has some there.
+    """
+
+    users: int
+    items: int
+    user: Tensor
+    item: Tensor
+    rating: Tensor
+    train: Tensor
+    validation: Tensor
+    side: SideInformation
+    tables: Mapping[str, TokenTable]
+    components: Mapping[str, Components]
+    device: torch.device
+
 
 _NONE: Mapping[str, Components] = {}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -16,7 +15,8 @@ from ...data.runtime.errors import BadInput
 MOST_LEVELS = 20
 _DEVIATION = 1.125  # of MovieLens 100K's ratings, on whose scale the L2 strengths were learned
 _NOISE = 0.75  # squared error that stays, on that scale: makes an ordinal loss as heavy as a squared one
-_SLOPE = 2.0  # of the logistic curves around each threshold, on that scale
+_FIRST_L2 = 6.0  # of users' own logits, until it is estimated; validation hardly changes from 1 to 12
+_L2_RANGE = (0.2, 200.0)
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,11 @@ class Head(Protocol):
     def ratings(self, scores: Tensor, user: Tensor) -> Tensor:
         """Expected ratings on the ratings' own scale, of the shape of scores; user is their first axis."""
 
+    def estimate_l2(self, scores: Tensor, user: Tensor) -> None:
+        """Set the L2 of its own parameters from (R,) scores of the training ratings and their users."""
+
     def penalty(self) -> Tensor:
-        """What its own parameters cost, before the strength."""
+        """The L2 penalty of its own parameters."""
 
 
 class SquaredHead(nn.Module):
@@ -77,15 +80,22 @@ class SquaredHead(nn.Module):
         """The score on the ratings' scale, clamped to it."""
         return self.scale.clamp(self.scale.mean + self.scale.unit * scores)
 
+    def estimate_l2(self, scores: Tensor, user: Tensor) -> None:
+        """Nothing: it has no parameters."""
+
     def penalty(self) -> Tensor:
-        """Nothing."""
+        """Zero: it has no parameters."""
         return torch.zeros(())
 
 
 class OrdinalHead(nn.Module):
-    """P(rating > level k) = sigmoid(slope * (score - threshold of k and user)): the cumulative logit of McCullagh 1980.
+    """P(level k | score s, user u) is proportional to exp(c_k + o_uk + s * x_k / noise), x_k the standardised level.
 
-    Every user has thresholds of their own, drawn to the common ones by L2. The prediction is the expected rating.
+    These are the adjacent-category logits of Goodman 1983, item response theory's partial credit model (Masters 1982):
+    the log odds of one level against the next below rise with the score. It is a distribution for any parameters, and
+    its expectation rises with the score, so that nothing has to be kept in order. With equal o_uk and normal c_k it is
+    the normal distribution around the score on a grid. The o_uk say which levels a user gives at all: a user of whole
+    stars learns low ones at half stars. Their L2 follows the ratings (`estimate_l2`).
     """
 
     def __init__(self, scale: Scale, ratings: Tensor, users: int) -> None:
@@ -96,57 +106,60 @@ class OrdinalHead(nn.Module):
                 "use --set head=squared"
             )
         self.scale = scale
-        self.register_buffer("levels", torch.tensor(scale.levels))
+        self.register_buffer("levels", torch.tensor(scale.levels))  # (K,)
+        self.register_buffer("_standard", scale.standardise(self.levels), persistent=False)  # (K,)
         # between the levels, since ratings that were standardised and back may lie beside their own
-        above = torch.stack([(ratings > (a + b) / 2).float().mean() for a, b in pairwise(scale.levels)])
-        # 1.2: scores spread, so the curve over all of them is flatter than the one around each
-        self.thresholds = nn.Parameter(-torch.logit(above) * 1.2 / _SLOPE)  # (K - 1,)
-        self.of_user = nn.Parameter(torch.zeros(users, len(scale.levels) - 1))  # (U, K - 1)
+        self.register_buffer("_cuts", (self.levels[:-1] + self.levels[1:]) / 2, persistent=False)
+        counts = torch.bincount(torch.searchsorted(self._cuts, ratings.contiguous()), minlength=len(scale.levels))
+        frequency = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
+        # where scores are normal with the variance of the ratings, levels come out as likely as they were given
+        given = self._standard.square() / 2 * (_DEVIATION**-2 - 1 / _NOISE)
+        self.level_logits = nn.Parameter(frequency.log() + given)  # (K,)
+        self.user_level_logits = nn.Parameter(torch.zeros(users, len(scale.levels)))  # (U, K)
+        self.register_buffer("l2", torch.tensor(_FIRST_L2))
 
     levels: Tensor
+    l2: Tensor
+    _standard: Tensor
+    _cuts: Tensor
 
     def _logits(self, scores: Tensor, user: Tensor) -> Tensor:
-        own = self.thresholds + self.of_user[user]  # (N, K - 1)
+        own = F.embedding(user, self.user_level_logits) + self.level_logits  # (N, K)
         if scores.dim() == 2:  # (N, I): one row of scores a user
             own = own[:, None, :]
-        return _SLOPE * (scores[..., None] - own)
+        return own + scores[..., None] * (self._standard / _NOISE)
 
     def losses(self, scores: Tensor, rating: Tensor, user: Tensor) -> Tensor:
         """(R,) negative log likelihood, times the noise that makes it weigh as half a squared error does."""
-        logits = self._logits(scores, user)  # (R, K - 1)
-        level = torch.searchsorted(
-            (self.levels[:-1] + self.levels[1:]) / 2, (self.scale.mean + self.scale.unit * rating).contiguous()
-        )
-        ends = logits.new_full((len(logits), 1), 30.0)
-        logits = torch.cat([ends, logits, -ends], 1)  # (R, K + 1)
-        upper = logits.gather(1, level[:, None])[:, 0]
-        lower = logits.gather(1, level[:, None] + 1)[:, 0]
-        # log(sigmoid(upper) - sigmoid(lower)), kept finite where a user's thresholds come too near each other
-        gap = torch.log1p(-torch.exp((lower - upper).clamp(max=-1e-3)))
-        return -_NOISE * (F.logsigmoid(upper) + F.logsigmoid(-lower) + gap)
-
-    def _above(self, scores: Tensor, user: Tensor) -> Tensor:
-        """The probability of more than each level but the last, (..., K - 1), never rising from one to the next."""
-        above = list(torch.sigmoid(self._logits(scores, user)).unbind(-1))
-        for level in range(1, len(above)):  # cummin says the same, eleven times slower
-            above[level] = torch.minimum(above[level - 1], above[level])
-        return torch.stack(above, -1)
+        given = (self.scale.mean + self.scale.unit * rating).contiguous()
+        level = torch.searchsorted(self._cuts, given)
+        return _NOISE * F.cross_entropy(self._logits(scores, user), level, reduction="none")
 
     def distribution(self, scores: Tensor, user: Tensor) -> Tensor:
         """The probability of each level, (..., K), for scores (N,) or (N, I) of users (N,)."""
-        above = self._above(scores, user)
-        one, none = torch.ones_like(above[..., :1]), torch.zeros_like(above[..., :1])
-        return torch.cat([one, above], -1) - torch.cat([above, none], -1)
+        return torch.softmax(self._logits(scores, user), -1)
 
     def ratings(self, scores: Tensor, user: Tensor) -> Tensor:
         """The expected rating."""
-        steps = self.levels.diff()  # (K - 1,)
-        above = self._above(scores, user)
-        return self.levels[0] + above @ steps
+        return self.distribution(scores, user) @ self.levels
+
+    @torch.no_grad()
+    def estimate_l2(self, scores: Tensor, user: Tensor) -> None:
+        """Set the L2 of users' own logits from (R,) scores of the training ratings and their users.
+
+        One step of MacKay's fixed point (1992): the L2 under which the logits, given how many of them the ratings
+        determine, are as large as they are. Users who differ much in the levels they give lower it.
+        """
+        probability = self.distribution(scores, user)  # (R, K)
+        curvature = torch.zeros_like(self.user_level_logits)
+        curvature.index_add_(0, user, probability * (1 - probability))
+        determined = (_NOISE * curvature / (_NOISE * curvature + self.l2)).sum()
+        size = self.user_level_logits.square().sum().clamp(min=1e-12)
+        self.l2.copy_((_NOISE * determined / size).clamp(*_L2_RANGE))
 
     def penalty(self) -> Tensor:
-        """Half the squared distance of users' thresholds from the common ones."""
-        return 0.5 * self.of_user.square().sum()
+        """Half the L2 times the squared users' own logits."""
+        return 0.5 * self.l2 * self.user_level_logits.square().sum()
 
 
 def levels_named(levels: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""A trained model ready to serve: vectors, thresholds and ids, without the ratings or tokens it learned from."""
+"""A trained model ready to serve: vectors, heads and ids, without the ratings or tokens it learned from."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ class Recommender:
         for number, (vectors, head) in enumerate(zip(self.vectors, self.heads, strict=True)):
             tensors[f"{number}.user"], tensors[f"{number}.item"] = vectors.user, vectors.item
             if isinstance(head, OrdinalHead):
-                tensors[f"{number}.thresholds"], tensors[f"{number}.of_user"] = head.thresholds, head.of_user
+                tensors[f"{number}.level_logits"] = head.level_logits
+                tensors[f"{number}.user_level_logits"] = head.user_level_logits
         write_atomically(file, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
     @classmethod
@@ -144,11 +145,11 @@ class Recommender:
 
 
 def _head(tensors: dict[str, Tensor], member: int, scale: Scale) -> SquaredHead | OrdinalHead:
-    if f"{member}.thresholds" not in tensors:
+    if f"{member}.level_logits" not in tensors:
         return SquaredHead(scale)
-    of_user = tensors[f"{member}.of_user"]
-    head = OrdinalHead(scale, torch.tensor(scale.levels), len(of_user))
-    head.thresholds.data, head.of_user.data = tensors[f"{member}.thresholds"], of_user
+    of_users = tensors[f"{member}.user_level_logits"]
+    head = OrdinalHead(scale, torch.tensor(scale.levels), len(of_users))
+    head.level_logits.data, head.user_level_logits.data = tensors[f"{member}.level_logits"], of_users
     return head
 
 

@@ -21,7 +21,12 @@ from ..serving.recommend import read_run_table
 from ..settings.config import Config
 from .run import Run
 
-_OF_USERS = ("factors.tables.user", "factors.tables.implicit_users", "factors.tables.explicit_users", "head.of_user")
+_OF_USERS = (
+    "factors.tables.user",
+    "factors.tables.implicit_users",
+    "factors.tables.explicit_users",
+    "head.user_level_logits",
+)
 _OF_ITEMS = ("factors.tables.item", "factors.tables.implicit_items", "factors.tables.explicit_items", "content")
 _OF_TAGS = ("factors.tables.item_tags", "factors.cold_tags")
 _HOW_TRAINED = {

@@ -209,7 +209,7 @@ def _exactness(done: Exported) -> str:
     if done.ranks_exactly:
         return (
             "a user's films in descending order of score are in the order in which the run recommends them; the score "
-            "is no rating, and scores of different users cannot be compared (ordinal head: each user has thresholds)"
+            "is no rating, and scores of different users cannot be compared (an ordinal head has logits for each user)"
         )
     return (
         "approximate: the score is the mean of the members' scores, while the run ranks by the mean of their expected "

@@ -69,7 +69,7 @@ def ranks_by_product(recommender: Recommender) -> bool:
     """Whether the score of `joint_vectors` orders every user's films as the unclamped expected rating does.
 
     One ordinal head's expected rating grows with its score. The mean of several does not follow the mean score: each
-    member bends it by the user's own thresholds.
+    member bends it by the user's own level logits.
     """
     return recommender.is_one_product or len(recommender.vectors) == 1
 

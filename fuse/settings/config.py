@@ -12,7 +12,7 @@ from ...data.runtime.errors import UsageError
 
 Modalities = Literal["none", "text", "image", "both"]
 Level = Literal["cls", "tokens"]
-Head = Literal["squared", "ordinal"]
+Head = Literal["squared", "ordinal", "auto"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 
@@ -87,7 +87,7 @@ class Config:
     l2_content: float = 5.0
     l2_user_power: float = 0.5
     l2_item_power: float = 0.5
-    l2_thresholds: float = 20.0
+    l2_levels: float = 1.0
     l2_cold_side: float = 300.0
     l2_cold_components: float = 10000.0
     l2_cold_tags: float = 600.0
@@ -204,7 +204,7 @@ _PAPER = Config()
 _BEST = replace(
     _PAPER,
     preset="best",
-    head="ordinal",
+    head="auto",
     tags=True,
     histories=True,
     text_components=32,
@@ -225,7 +225,6 @@ _BEST = replace(
     l2_user_power=0.425,
     l2_item_power=0.175,
     l2_content=100.0,
-    l2_thresholds=12.0,
 )
 # where a film is known by its plot or poster alone the Transformer has to learn films by heart, for which it needs its
 # freedom and time; films that nobody has rated suffer from that, and patience then ends it early
@@ -309,7 +308,7 @@ MEANINGS: dict[str, str] = {
     "modalities": "embeddings that are read",
     "level": "what the Transformer reads: CLS embeddings alone, or every plot token and poster patch too",
     "dim": "length of the vectors of users and films; 0: biases alone",
-    "head": "squared: a rating as it is; ordinal: the probability of each rating",
+    "head": "squared: a rating as it is; ordinal: a probability for each; auto: ordinal up to 20 different ratings",
     "members": "models trained with seeds of their own, whose predictions are averaged",
     "item_dropout": "share of films that a step treats as never rated, so that cold ones are predicted well",
     "cold_start_weights": "films without a rating are told by side information with weights of their own",
@@ -356,6 +355,6 @@ MEANINGS: dict[str, str] = {
     "l2_cold_side": "L2 strength of the weights of genres and years for films without a rating",
     "l2_cold_components": "L2 strength of the weights of components for films without a rating",
     "l2_cold_tags": "L2 strength of the weights of tags for films without a rating",
-    "l2_thresholds": "L2 strength of users' own thresholds in the ordinal head",
+    "l2_levels": "multiplies the L2 of users' level logits in the ordinal head, which is estimated from the ratings",
 }
 """What each field of `Config` means, in a line."""

@@ -23,40 +23,18 @@ from torch import Tensor
 
 from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ...data.runtime.progress import NoProgress, Progress
-from ..inputs.components import Components
 from ..inputs.interactions import TrainingPairs
-from ..inputs.tokens import TokenTable
+from ..inputs.training_data import TrainingData
 from ..models.factors import Vectors
 from ..models.heads import OrdinalHead, Scale, SquaredHead
 from ..settings.config import Config
 from .batches import ItemBatches
 from .checkpoint import load_state, read_state, save_state
-from .member import Member, SideInformation
+from .member import Member
 from .processes import ALONE, Ranks
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
 _HEAD_START = 0.25  # share of the light steps before the Transformer's first pass: it needs tastes to train against
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """Everything training reads, by number and on one device.
-
-    user, film: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
-    components: what turned mean tokens into columns of ``side``, for each modality that has some there.
-    """
-
-    users: int
-    items: int
-    user: Tensor
-    item: Tensor
-    rating: Tensor
-    train: Tensor
-    validation: Tensor
-    side: SideInformation
-    tables: Mapping[str, TokenTable]
-    components: Mapping[str, Components]
-    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -326,8 +304,8 @@ class Training:
 def _reach(member: Member) -> float:
     """A bound of every score, by Cauchy and Schwarz: no finite number where a score might not be one."""
     user, item = member.vectors()
-    thresholds = torch.stack([p.abs().sum() for p in member.head.parameters()] or [user.new_zeros(())]).sum()
-    return float(user.norm(dim=1).max() * item.norm(dim=1).max() + thresholds)
+    of_head = torch.stack([p.abs().sum() for p in member.head.parameters()] or [user.new_zeros(())]).sum()
+    return float(user.norm(dim=1).max() * item.norm(dim=1).max() + of_head)
 
 
 def _last_line(fault: Exception) -> str:

@@ -9,39 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...device import threads_for
-from ..inputs.interactions import SparseProduct, TrainingPairs
+from ..inputs.interactions import TrainingPairs
+from ..inputs.side_information import SideInformation
 from ..inputs.tokens import TokenBatch
 from ..models.cold_start import cold_start_weights
 from ..models.factors import Factors, Vectors
 from ..models.fusion_transformer import FusionTransformer
-from ..models.heads import OrdinalHead, Scale, SquaredHead
+from ..models.heads import MOST_LEVELS, OrdinalHead, Scale, SquaredHead
 from ..settings.config import Config
 from .adam import Adam
 from .batches import ItemBatch, ItemBatches
 from .processes import ALONE, Ranks
 
 _LEAST_RATE = 0.02  # of the full learning rate, at the end
-
-
-@dataclass(frozen=True, eq=False)
-class SideInformation:
-    """What is known besides ratings and tokens, on the device of the training.
-
-    user: (U, S). film: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
-    tags: (I, T), ones where a film has a tag.
-    """
-
-    user: Tensor
-    item: Tensor
-    shown: Tensor
-    tags: SparseProduct | None = None
+_L2_ESTIMATES = 8  # of the head, spread over the factor steps
 
 
 class Member(nn.Module):
@@ -78,10 +65,7 @@ class Member(nn.Module):
         )
         ratings = scale.mean + scale.unit * pairs.rating
         self.head: SquaredHead | OrdinalHead = (
-            # one and the same rating throughout has no order to learn
-            OrdinalHead(scale, ratings.cpu(), pairs.users)
-            if config.head == "ordinal" and len(scale.levels) > 1
-            else SquaredHead(scale)
+            OrdinalHead(scale, ratings.cpu(), pairs.users) if _is_ordinal(config, scale) else SquaredHead(scale)
         ).to(device)
         self.transformer: FusionTransformer | None = None
         self.register_buffer("content", None)
@@ -125,12 +109,15 @@ class Member(nn.Module):
         self.factor_optimiser.rate = rate * max(_LEAST_RATE, 1 - step / steps)
         scores = self.factors.training_scores(self.content, self._kept_items(generator))
         losses = self.head.losses(scores, self.pairs.rating, self.pairs.user)
-        penalty = self.factors.penalty(self.strengths) + self.config.l2_thresholds * self.head.penalty()
+        penalty = self.factors.penalty(self.strengths) + self.config.l2_levels * self.head.penalty()
         loss = (losses.sum() + penalty) / len(self.pairs)
         self.factor_optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.factor_optimiser.step()
-        return scores.detach()
+        scores = scores.detach()
+        if step % max(1, steps // _L2_ESTIMATES) == 0 and step > 0:
+            self.head.estimate_l2(scores, self.pairs.user)
+        return scores
 
     def learn_unrated_items(self) -> None:
         """Find what side information and tags say of films without a training rating, where there are such films."""
@@ -211,6 +198,12 @@ class Member(nn.Module):
             return None
         drawn = torch.rand(self.pairs.items, generator=generator) >= self.config.item_dropout
         return drawn.float().to(self.pairs.user.device)
+
+
+def _is_ordinal(config: Config, scale: Scale) -> bool:
+    """Whether ratings are taken as levels. One and the same rating throughout has no order to learn."""
+    few = len(scale.levels) <= MOST_LEVELS
+    return len(scale.levels) > 1 and (config.head == "ordinal" or (config.head == "auto" and few))
 
 
 def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
+from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.models.cold_start import cold_start_weights
 from cinefuse.fuse.models.factors import Factors
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.settings.config import preset
-from cinefuse.fuse.training.member import Member, SideInformation
+from cinefuse.fuse.training.member import Member
 
 USERS, ITEMS, DIM, SIDE = 9, 8, 3, 4
 TAGS = torch.tensor([[1, 0, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0]]).float()

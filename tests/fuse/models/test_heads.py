@@ -16,11 +16,12 @@ USERS = 4
 AFFINE = pytest.mark.parametrize(("times", "plus"), [(0.5, 0.0), (2.0, 0.0), (1.0, -3.0), (10.0, 50.0)])
 
 
-def ordinal(*, thresholds: float = 0.0, ratings: Tensor = RATINGS, seed: int = 0) -> OrdinalHead:
-    """A head whose users' own thresholds are drawn that wide: at 5 nearly all of them cross."""
+def ordinal(*, spread: float = 0.0, ratings: Tensor = RATINGS, seed: int = 0) -> OrdinalHead:
+    """A head whose parameters are drawn that far from where they start."""
     head = OrdinalHead(Scale.of(ratings), ratings, USERS)
-    drawn = torch.randn(head.of_user.shape, generator=torch.Generator().manual_seed(seed))
-    head.of_user.data = thresholds * drawn
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in head.parameters():
+        parameter.data += spread * torch.randn(parameter.shape, generator=generator)
     return head
 
 
@@ -30,10 +31,10 @@ widths = st.sampled_from([0.0, 0.3, 5.0])
 
 @settings(deadline=None)
 @given(scores, widths, st.integers(0, 9))
-def test_probabilities_are_not_negative_and_sum_to_one_also_where_thresholds_cross(
+def test_probabilities_are_not_negative_and_sum_to_one_for_any_parameters(
     scores: Tensor, width: float, seed: int
 ) -> None:
-    told = ordinal(thresholds=width, seed=seed).distribution(scores, torch.arange(len(scores)) % USERS)
+    told = ordinal(spread=width, seed=seed).distribution(scores, torch.arange(len(scores)) % USERS)
     assert told.shape == (len(scores), 5)
     assert (told >= 0).all()
     torch.testing.assert_close(told.sum(-1), torch.ones(len(scores)))
@@ -44,7 +45,7 @@ def test_probabilities_are_not_negative_and_sum_to_one_also_where_thresholds_cro
 def test_the_rating_is_the_expectation_of_the_distribution_and_on_the_scale(
     scores: Tensor, width: float, seed: int
 ) -> None:
-    head, user = ordinal(thresholds=width, seed=seed), torch.arange(len(scores)) % USERS
+    head, user = ordinal(spread=width, seed=seed), torch.arange(len(scores)) % USERS
     told = head.ratings(scores, user)
     torch.testing.assert_close(told, head.distribution(scores, user) @ head.levels)
     assert (told >= 1 - 1e-5).all()
@@ -54,7 +55,7 @@ def test_the_rating_is_the_expectation_of_the_distribution_and_on_the_scale(
 @settings(deadline=None)
 @given(scores, widths)
 def test_losses_and_their_gradients_are_finite(scores: Tensor, width: float) -> None:
-    for head in (ordinal(thresholds=width), SquaredHead(Scale.of(RATINGS))):
+    for head in (ordinal(spread=width), SquaredHead(Scale.of(RATINGS))):
         asked = scores.clone().requires_grad_()
         rating = head.scale.standardise(RATINGS[torch.arange(len(scores)) % len(RATINGS)])
         losses = head.losses(asked, rating, torch.arange(len(scores)) % USERS)
@@ -65,13 +66,18 @@ def test_losses_and_their_gradients_are_finite(scores: Tensor, width: float) -> 
         assert (losses >= 0).all()
 
 
-def test_an_ordinal_loss_is_minus_the_log_of_the_ratings_own_probability() -> None:
-    head = ordinal()
-    asked = torch.linspace(-2, 2, len(RATINGS))
-    user = torch.zeros(len(RATINGS), dtype=torch.long)
-    losses = head.losses(asked, head.scale.standardise(RATINGS), user)
-    own = head.distribution(asked, user).gather(1, RATINGS.long()[:, None] - 1)[:, 0]
-    torch.testing.assert_close(losses / -own.log(), torch.full_like(losses, 0.75), rtol=1e-3, atol=1e-3)
+@settings(deadline=None)
+@given(st.lists(st.floats(-20, 20, width=32), min_size=10, max_size=10).map(torch.tensor), widths, st.integers(0, 9))
+def test_likelihood_and_expectation_belong_to_one_distribution_for_any_parameters(
+    scores: Tensor, width: float, seed: int
+) -> None:
+    head, user = ordinal(spread=width, seed=seed).double(), torch.arange(len(RATINGS)) % USERS
+    scores = scores.double()
+    losses = head.losses(scores, head.scale.standardise(RATINGS).double(), user)
+    distribution = head.distribution(scores, user)
+    given = distribution.gather(1, RATINGS.long()[:, None] - 1)[:, 0]
+    torch.testing.assert_close(losses, -0.75 * given.log(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(head.ratings(scores, user), distribution @ head.levels)
 
 
 def test_every_level_finds_its_own_class_whatever_its_spacing() -> None:
@@ -90,11 +96,11 @@ def test_a_higher_score_never_means_a_lower_rating() -> None:
 
 def test_scores_of_all_items_are_told_as_scores_of_pairs_are() -> None:
     asked, user = torch.randn(USERS, 6, generator=torch.Generator().manual_seed(1)), torch.arange(USERS)
-    for head in (ordinal(thresholds=0.5), SquaredHead(Scale.of(RATINGS))):
+    for head in (ordinal(spread=0.5), SquaredHead(Scale.of(RATINGS))):
         together = head.ratings(asked, user)
         alone = head.ratings(asked.flatten(), user.repeat_interleave(6)).view(USERS, 6)
         torch.testing.assert_close(together, alone)
-    distribution = ordinal(thresholds=0.5).distribution(asked, user)
+    distribution = ordinal(spread=0.5).distribution(asked, user)
     assert distribution.shape == (USERS, 6, 5)
 
 
@@ -106,7 +112,7 @@ def test_squared_ratings_are_clamped_to_what_was_seen() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([0.5, 1.0, 2.5, 3.0, 7.0, 100.0]), min_size=1, max_size=30))
-def test_standardising_and_telling_gives_each_rating_back(given_ratings: list[float]) -> None:
+def test_standardising_a_rating_and_predicting_it_gives_it_back(given_ratings: list[float]) -> None:
     ratings = torch.tensor(given_ratings)
     scale = Scale.of(ratings)
     head = SquaredHead(scale)
@@ -130,7 +136,7 @@ def test_a_scale_of_other_ratings_gives_the_same_scores_and_ratings_moved_alike(
     asked, user = torch.linspace(-3, 3, 9), torch.arange(9) % USERS
     for ours, theirs in (
         (SquaredHead(Scale.of(RATINGS)), SquaredHead(Scale.of(other))),
-        (ordinal(thresholds=0.5), ordinal(thresholds=0.5, ratings=other)),
+        (ordinal(spread=0.5), ordinal(spread=0.5, ratings=other)),
     ):
         torch.testing.assert_close(theirs.ratings(asked, user), ours.ratings(asked, user) * times + plus)
         torch.testing.assert_close(
@@ -145,10 +151,21 @@ def test_an_ordinal_head_of_one_level_or_of_too_many_is_refused(ratings: Tensor)
         OrdinalHead(Scale.of(ratings), ratings, USERS)
 
 
-def test_only_users_own_thresholds_are_drawn_to_the_common_ones() -> None:
-    head = ordinal(thresholds=1.0)
-    assert float(head.penalty().detach()) == pytest.approx(0.5 * float(head.of_user.data.square().sum()))
+def test_only_users_own_logits_are_under_l2() -> None:
+    head = ordinal(spread=1.0)
+    expected = 0.5 * float(head.l2) * float(head.user_level_logits.data.square().sum())
+    assert float(head.penalty().detach()) == pytest.approx(expected)
     assert float(SquaredHead(Scale.of(RATINGS)).penalty()) == 0
+
+
+def test_the_l2_of_users_own_logits_falls_the_more_users_differ_in_the_levels_they_give() -> None:
+    user, found = torch.arange(USERS).repeat_interleave(50), []
+    for spread in (0.1, 0.5, 2.0):
+        head = ordinal()
+        head.user_level_logits.data = spread * torch.tensor([[1.0, -1, 1, -1, 1], [-1, 1, -1, 1, -1]] * 2)
+        head.estimate_l2(torch.linspace(-2, 2, len(user)), user)
+        found.append(float(head.l2))
+    assert found[0] > found[1] > found[2] > 0
 
 
 def test_levels_are_named_as_a_person_writes_them() -> None:

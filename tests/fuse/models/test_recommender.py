@@ -193,7 +193,7 @@ def made(members: int = 2, *, head: str = "squared", ids: type = int) -> Recomme
     heads = []
     for _ in range(members):
         ordinal = OrdinalHead(scale, RATINGS, 3)
-        ordinal.of_user.data = torch.randn(3, 4, generator=drawn) * 0.1
+        ordinal.user_level_logits.data = torch.randn(3, 5, generator=drawn) * 0.1
         heads.append(ordinal if head == "ordinal" else SquaredHead(scale))
     users, items = [7, 9, 8], [40, 10, 30, 20]
     return Recommender(

@@ -159,7 +159,7 @@ def test_several_ordinal_heads_rank_by_expected_rating_though_their_mean_score_s
     scale = Scale((1.0, 2.0), 1.5, 1.0)
     head = OrdinalHead(scale, torch.tensor([1.0, 2.0]), 1).requires_grad_(False)
     # members' chances of a 2: 0.50 and 0.88 of the first film, 1.00 and 0.04 of the second
-    scores = ([0.0, 3.0], [1.0, -1.6])
+    scores = ([0.0, 4.5], [1.5, -2.4])
     vectors = tuple(Vectors(torch.zeros(1, 1), torch.tensor(score)[:, None]) for score in scores)
     of_one = synthetic(vectors[0].user, vectors[0].item, [[]])
     run = run_of(replace(of_one, scale=scale, vectors=vectors, heads=(head, head)), tmp_path)

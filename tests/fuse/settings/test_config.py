@@ -76,7 +76,7 @@ def test_a_later_setting_wins_and_the_preset_itself_stays_as_it_is() -> None:
         ("factor_learning_rate=false", "factor_learning_rate: expected a number"),
         ("histories=1", "histories: expected true or false, found '1'"),
         ("histories=yes", "histories: expected true or false"),
-        ("head=linear", "head: expected squared or ordinal, found 'linear'"),
+        ("head=linear", "head: expected squared or ordinal or auto, found 'linear'"),
         ("modalities=null", "modalities: expected none or text or image or both"),
     ],
 )
