@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -133,7 +133,11 @@ class OrdinalHead(nn.Module):
         """(R,) negative log likelihood, times the noise that makes it weigh as half a squared error does."""
         given = (self.scale.mean + self.scale.unit * rating).contiguous()
         level = torch.searchsorted(self._cuts, given)
-        return _NOISE * F.cross_entropy(self._logits(scores, user), level, reduction="none")
+        of_users = self.user_level_logits + self.level_logits  # (U, K)
+        likelihood: Tensor = _NegativeLogLikelihood.apply(  # type: ignore[no-untyped-call]
+            scores, of_users, self._standard / _NOISE, user, level
+        )
+        return _NOISE * likelihood
 
     def distribution(self, scores: Tensor, user: Tensor) -> Tensor:
         """The probability of each level, (..., K), for scores (N,) or (N, I) of users (N,)."""
@@ -160,6 +164,33 @@ class OrdinalHead(nn.Module):
     def penalty(self) -> Tensor:
         """Half the L2 times the squared users' own logits."""
         return 0.5 * self.l2 * self.user_level_logits.square().sum()
+
+
+class _NegativeLogLikelihood(torch.autograd.Function):
+    """-log softmax(of_users[user] + scores * slope)[level], (R,), in half the passes over (R, K) of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, of_users: Tensor, slope: Tensor, user: Tensor, level: Tensor) -> Tensor:
+        logits = F.embedding(user, of_users).addcmul_(scores[:, None], slope)  # (R, K)
+        logits -= logits.amax(1, keepdim=True)
+        given = logits.gather(1, level[:, None])[:, 0]
+        probability = logits.exp_()
+        total = probability.sum(1)
+        probability /= total[:, None]
+        ctx.save_for_backward(probability, slope, user, level)
+        ctx.users = len(of_users)
+        return total.log() - given
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
+        probability, slope, user, level = ctx.saved_tensors
+        gradient = gradients[0]
+        of_logits = probability * gradient[:, None]  # (R, K)
+        of_logits.scatter_add_(1, level[:, None], -gradient[:, None])
+        of_users = None
+        if ctx.needs_input_grad[1]:
+            of_users = of_logits.new_zeros(ctx.users, of_logits.shape[1]).index_add_(0, user, of_logits)
+        return of_logits @ slope, of_users, None, None, None
 
 
 def levels_named(levels: Sequence[float]) -> str:

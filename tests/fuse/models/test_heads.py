@@ -80,6 +80,19 @@ def test_likelihood_and_expectation_belong_to_one_distribution_for_any_parameter
     torch.testing.assert_close(head.ratings(scores, user), distribution @ head.levels)
 
 
+def test_the_gradient_of_an_ordinal_loss_is_that_of_its_distribution() -> None:
+    head, user = ordinal(spread=0.5).double(), torch.arange(len(RATINGS)) % USERS
+    scores = torch.linspace(-2, 2, len(RATINGS), dtype=torch.float64).requires_grad_()
+    weights = torch.linspace(0.5, 2, len(RATINGS), dtype=torch.float64)
+    wanted = (scores, *head.parameters())
+    losses = head.losses(scores, head.scale.standardise(RATINGS).double(), user)
+    found = torch.autograd.grad((weights * losses).sum(), wanted)
+    given = head.distribution(scores, user).gather(1, RATINGS.long()[:, None] - 1)[:, 0]
+    expected = torch.autograd.grad((weights * -0.75 * given.log()).sum(), wanted)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_every_level_finds_its_own_class_whatever_its_spacing() -> None:
     ratings = torch.tensor([0.5, 1.0, 1.5, 4.0, 4.5, 10.0, 0.1, 0.3])
     head = ordinal(ratings=ratings)
