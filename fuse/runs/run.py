@@ -29,7 +29,7 @@ from ..settings.config import Config
 from .record import read_record
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A finished run, opened: its folder, its config, what `config.json` says, and the model."""
 
@@ -39,13 +39,18 @@ class Run:
     recommender: Recommender
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: str | Path) -> Run:
         """Open a finished run. BadInput where there is none, or where it is unfinished or damaged."""
+        folder = Path(folder)
         about = read_record(folder)
         if not (folder / "summary.json").exists():
             raise BadInput(f"{folder}: the run is not finished; go on with the same `cinefuse fuse` and --resume")
         config = Config.from_dict(about["config"])
         return cls(folder, config, about, Recommender.load(folder / "model.safetensors"))
+
+    def __repr__(self) -> str:
+        figures = "".join(f", {name}={self.summary[name]:.4f}" for name in ("rmse", "mae") if name in self.summary)
+        return f"Run({str(self.folder)!r}, preset={self.config.preset!r}, split={self.about['split']!r}{figures})"
 
     @property
     def summary(self) -> dict[str, Any]:

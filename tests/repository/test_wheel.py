@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+ROOT_MODULES = ("__init__.py", "__main__.py", "api.py", "cli.py", "device.py", "embedding_dataset.py")
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,7 @@ def wheel_files(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_the_wheel_holds_every_module_of_the_package(wheel_files: set[str]) -> None:
     modules = [
-        ROOT / "__main__.py",
-        ROOT / "cli.py",
-        ROOT / "device.py",
+        *(ROOT / name for name in ROOT_MODULES),
         *(ROOT / "data").rglob("*.py"),
         *(ROOT / "extract").rglob("*.py"),
         *(ROOT / "fuse").rglob("*.py"),
@@ -40,15 +39,7 @@ def test_the_wheel_holds_nothing_but_the_package(wheel_files: set[str]) -> None:
         name
         for name in wheel_files
         if not name.startswith(
-            (
-                "cinefuse/__main__.py",
-                "cinefuse/cli.py",
-                "cinefuse/device.py",
-                "cinefuse/py.typed",
-                "cinefuse/data/",
-                "cinefuse/extract/",
-                "cinefuse/fuse/",
-            )
+            tuple(f"cinefuse/{name}" for name in (*ROOT_MODULES, "py.typed", "data/", "extract/", "fuse/"))
         )
     }
     assert not strangers
