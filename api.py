@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from .data.dataset.catalog import Catalog
+from .data.embeddings.file import EmbeddingFile
 from .data.runtime.errors import BadInput
 from .data.runtime.progress import Progress, TerminalProgress
+from .extract.job.settings import Settings
+
+if TYPE_CHECKING:
+    from .fuse.runs.run import Run
+    from .fuse.settings.config import Config
 
 
 @dataclass(frozen=True)
@@ -54,20 +60,18 @@ def extract_embeddings(
     dataset: str | Path,
     out: str | Path,
     *,
-    text_model: str | None = "google-bert/bert-base-uncased",
-    image_model: str | None = "google/vit-base-patch16-224-in21k",
+    text_model: str | None = Settings.text_model,
+    image_model: str | None = Settings.image_model,
     progress: Progress | None = None,
     **settings: Any,
-) -> Any:
+) -> EmbeddingFile:
     """Fill the embedding file ``out`` for a dataset folder, or finish or mend it, as `cinefuse extract` does.
 
     A model is a hub id, a folder, "mini" for one that ships with cinefuse, or None to leave its modality out.
     ``settings`` are the fields of `extract.job.settings.Settings` (dtype, device, precision, level, ...). Gives the
     open `EmbeddingFile`. Raises the classes of `cinefuse.errors`.
     """
-    from .data.embeddings.file import EmbeddingFile
     from .extract.job.extraction import extract
-    from .extract.job.settings import Settings
 
     chosen = Settings(text_model=text_model, image_model=image_model, **settings)
     extract(Path(dataset), Path(out), chosen, progress or TerminalProgress())
@@ -78,14 +82,14 @@ def train(
     dataset: str | Path,
     embeddings: str | Path | None,
     out: str | Path,
-    config: Any = "best",
+    config: Config | str = "best",
     *,
     split: str = "random:0.1",
     device: str = "auto",
     resume: bool = False,
     warm_start: str | Path | None = None,
     progress: Progress | None = None,
-) -> Any:
+) -> Run:
     """Train a run into the folder ``out`` and test it once, at the end, as `cinefuse fuse` does; gives the `Run`.
 
     ``config`` is a `Config` or the name of a preset. ``embeddings`` may be None where the config reads none. Raises the

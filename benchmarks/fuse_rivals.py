@@ -171,8 +171,8 @@ class PerRatingTraining:
         user, item, rating = (tensor.to(self.device, non_blocking=True) for tensor in (user, item, rating))
         batch = {name: self._token_batch(*padded) for name, padded in tokens.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            told = self.model(user, item, batch)
-        loss = (told.float() - rating).square().mean()
+            predicted = self.model(user, item, batch)
+        loss = (predicted.float() - rating).square().mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()

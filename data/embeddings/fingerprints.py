@@ -1,4 +1,4 @@
-"""How two fingerprints of embeddings differ, told field by field."""
+"""How two fingerprints of embeddings differ, field by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an embedding file is, counted and told: the numbers behind `cinefuse cache info`."""
+"""What an embedding file is, counted: the numbers behind `cinefuse cache info`."""
 
 from __future__ import annotations
 

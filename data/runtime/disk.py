@@ -1,4 +1,4 @@
-"""What the operating system says of a disk, told as a refusal."""
+"""Atomic writes, and the operating system's disk errors as refusals of one line."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ _MOST_IN_32_BITS = 2**31 - 1
 class TrainingPairs:
     """R training ratings sorted by user, then film, and where each stands when sorted by film.
 
-    user, film: (R,) int64. rating: (R,) float32, standardised. user_offsets (U + 1,), film_offsets (I + 1,): int64.
-    by_film: (R,) int64, the order that sorts the pairs by film.
+    user, item: (R,) int64. rating: (R,) float32, standardised. user_offsets (U + 1,), item_offsets (I + 1,): int64.
+    by_item: (R,) int64, the order that sorts the pairs by item.
     """
 
     users: int
@@ -108,7 +108,7 @@ class TrainingPairs:
         """(K,) the dot products of the pairs of some films; only the films' vectors get a gradient.
 
         ``films`` (B,) are the films' numbers and ``user`` (K,) their raters', those of the first film first;
-        ``film_vectors`` (B, D) belong to the films, ``user_vectors`` (U, D) to all users.
+        ``item_vectors`` (B, D) belong to the items, ``user_vectors`` (U, D) to all users.
         """
         offsets = _offsets(self.item_offsets[items + 1] - self.item_offsets[items])
         told: Tensor = _ItemDots.apply(item_vectors, user_vectors, offsets, user)  # type: ignore[no-untyped-call]

@@ -20,8 +20,8 @@ from .interactions import SparseProduct
 class SideInformation:
     """What is known besides ratings and tokens, on the device of the training.
 
-    user: (U, S). film: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
-    tags: (I, T), ones where a film has a tag.
+    user: (U, S). item: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
+    tags: (I, T), ones where an item has a tag.
     """
 
     user: Tensor

@@ -27,7 +27,7 @@ from .tokens import TokenTable
 class TrainingData:
     """Everything training reads, by number and on one device.
 
-    user, film: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
+    user, item: (R,) int64. rating: (R,) float32, on its own scale. train, validation: row numbers into these three.
     components: what turned mean tokens into columns of ``side``, for each modality that has some there.
     """
 

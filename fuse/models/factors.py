@@ -1,4 +1,4 @@
-"""The light side of the model: biases, factors, side information and rating histories of users and films.
+"""The factors of the model: biases, factors, side information and rating histories of users and films.
 
 A user's vector is the sum of four parts, and so is a film's, whose tags and content come on top (SVD++ of Koren 2008,
 on both sides and with ratings):
@@ -66,7 +66,7 @@ def _item_sums(pairs: TrainingPairs, values: Tensor) -> SparseProduct:
 
 
 class Factors(nn.Module):
-    """All light parameters. Each table is (rows, D + 1): D factors and the bias it adds.
+    """All parameters beside Transformer and head. Each table is (rows, D + 1): D factors and the bias it adds.
 
     The L2 of a user's own row grows with the power ``user_power`` of how many ratings they gave, the mean user's being
     1; a film's likewise.
@@ -163,7 +163,8 @@ class Factors(nn.Module):
         )  # (U, D)
         seen, rated = (w_item * t[name][:, :-1] for name in ("implicit_items", "explicit_items"))  # (I, D)
         # (u - a)(f - b) = uf - af - ub + ab, where a and b are what this very rating adds to the user and to the film:
-        # a = seen + film_residual * rated, b = raters + user_residual * explicit_users, each times its weight. Without
+        # a = implicit_items + item_residual * explicit_items,
+        # b = implicit_users + user_residual * explicit_users, each times its weight. Without
         # ab the score would still tell the residuals it has to predict.
         left += [w_user, _meeting(t["implicit_users"], user), implicit_users]
         right += [-_meeting(t["implicit_items"], item), -w_item, seen]

@@ -1,4 +1,4 @@
-"""What a run is asked and trained on, as its `config.json` tells it: written as it begins, compared as it goes on."""
+"""What a run is asked and trained on, its `config.json`: written as it begins, compared as it goes on."""
 
 from __future__ import annotations
 

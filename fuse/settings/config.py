@@ -1,4 +1,4 @@
-"""What a run is told: one flat, typed config, its presets, and `--set name=value`."""
+"""The settings of a run: one flat, typed config, its presets, and `--set name=value`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 @dataclass(frozen=True)
 class Config:
-    """Every choice of a run. The defaults are those of the preset `paper`; `describe` tells what each field means."""
+    """Every choice of a run. The defaults are those of the preset `paper`; `MEANINGS` says what each field means."""
 
     preset: str = "paper"
     seed: int = 0

@@ -167,7 +167,9 @@ class Training:
             generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.state.factor_steps))
             scores = member.factor_step(self.state.factor_steps, generator)
             self.state.factor_steps += 1
-        self.ranks.copy_from_first(value.data for value in (*member.factors.parameters(), *member.head.parameters()))
+        self.ranks.copy_from_first(
+            value.data for value in (*member.factors.parameters(), *member.head.parameters(), *member.head.buffers())
+        )
         if scores is None:
             with torch.no_grad():
                 scores = member.factors.training_scores(member.content)

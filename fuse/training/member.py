@@ -1,4 +1,4 @@
-"""One trainable model: light factors, perhaps a fusion Transformer, and a head; and how both clocks train it.
+"""One trainable model of factors, perhaps a fusion Transformer, and a head, trained by alternating optimisation.
 
 The Transformer runs item-major: a batch of films passes it once, and its vectors are scored against the ratings those
 films have, with the factors held still. The factors run full-batch: all ratings at once, with the films' content
@@ -32,7 +32,7 @@ _L2_ESTIMATES = 8  # of the head, spread over the factor steps
 
 
 class Member(nn.Module):
-    """Factors, Transformer and head, with the optimisers of both clocks."""
+    """Factors, Transformer and head, with the optimisers of factors and Transformer."""
 
     content: Tensor | None
 
