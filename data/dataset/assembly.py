@@ -12,6 +12,7 @@ import polars as pl
 from ..runtime.errors import BadInput
 from .folder import ITEM_COLUMNS, Description, Staging, is_integer_id, poster_root_as_written
 from .items import without_repeats
+from .links import write_links
 from .ratings import rating_counts, write_fold
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Parts:
 
     ``items`` has the columns of `items.parquet`, ids as text, and ``row``. ``folds`` maps a fold's name to its "train"
     and "test" tables. ``posters`` is where poster paths start (None: there are none).
+    ``links`` are the numbers of IMDb and TMDB, as `tidy_links` gives them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Parts:
     ratings: RatingTable | None
     posters: Path | None = None
     users: pl.DataFrame | None = None
+    links: pl.DataFrame | None = None
     folds: dict[str, dict[str, RatingTable]] = field(default_factory=dict)
     sources: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -71,6 +74,8 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
         pl.col("item_id").cast(pl.Int64 if integer_items else pl.String)
     )
     items.write_parquet(staging.folder / "items.parquet", compression="zstd")
+    if parts.links is not None:
+        write_links(parts.links, items, staging.folder)
     counts: dict[str, int] = {
         "items": items.height,
         "texts": items.height - items["text"].null_count(),

@@ -4,6 +4,7 @@
     items.parquet     item_id, title, year, genres, tags, text, poster
     ratings.parquet   user_id, item_id, rating, timestamp (the last where the source has it)
     users.parquet     user_id, age, gender, occupation, zip (where the source has them)
+    links.parquet     item_id, imdb_id, tmdb_id (where the source has them)
     splits/           one table per official fold: row of ratings.parquet (from 0), part "train" or "test"
     posters/          only where the posters were copied
 

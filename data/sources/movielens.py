@@ -25,6 +25,7 @@ import polars as pl
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
 from ..dataset.folder import new_folder
 from ..dataset.items import find_posters, tidy_items, without_repeats, year_in_title
+from ..dataset.links import link_columns, number_of, tidy_links
 from ..dataset.ratings import RatingTable
 from ..dataset.tables import ROW, Table, open_table, scan_text
 from ..runtime.disk import sha256_of
@@ -286,7 +287,20 @@ def _read_csv(release: _Release) -> Parts:
     genres = pl.when(pl.col("genres") != _NO_GENRES).then(pl.col("genres"))
     ratings = open_table(release.path("ratings.csv"), release.scratch)
     items, warnings = tidy_items(raw.with_columns(genres, year=year_in_title(pl.col("title"))), "movies.csv")
-    return Parts(release.name, items, rating_table(ratings, "ratings.csv", scale=SCALE), warnings=warnings)
+    return Parts(
+        release.name,
+        items,
+        rating_table(ratings, "ratings.csv", scale=SCALE),
+        links=_links(release),
+        warnings=warnings,
+    )
+
+
+def _links(release: _Release) -> pl.DataFrame | None:
+    if "links.csv" not in release.files:
+        return None
+    table = open_table(release.path("links.csv"), release.scratch)
+    return tidy_links(table.renamed({"item_id": "movieId", **link_columns(table.columns)}))
 
 
 _READERS: dict[str, Callable[[_Release], Parts]] = {"100K": _read_100k, "1M": _read_1m, "CSV": _read_csv}
@@ -346,6 +360,8 @@ def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: 
         warnings.append(
             f"{unmet:,} films of {release.name} are not in {table.name}; they have no plot, no poster and no tags"
         )
+    if parts.links is None and (key := _id_column(table)):
+        parts.links = tidy_links(table.renamed({"item_id": key, **link_columns(table.columns)}))
     parts.warnings += table.warnings() + warnings + repeats
     parts.sources.append({"name": file.name, "sha256": sha256_of(file)})
     if poster is not None and parts.posters is None:
@@ -358,14 +374,15 @@ def _by_film_id(
     table: Table, release: _Release, mapping: dict[str, str | None], chosen_tags: Sequence[str]
 ) -> pl.LazyFrame:
     tags = table.tag_columns(chosen_tags)
-    for column in ("movie_id", "item_id", "movieId"):
-        if column in table.columns:
-            return table.renamed(mapping | {"item_id": column}, tags)
+    if key := _id_column(table):
+        return table.renamed(mapping | {"item_id": key}, tags)
     for column, linked in (("imdb_id", "imdbId"), ("imdbId", "imdbId"), ("tmdb_id", "tmdbId"), ("tmdbId", "tmdbId")):
         if column in table.columns and "links.csv" in release.files:
             links = open_table(release.path("links.csv"), release.scratch)
-            known = links.renamed({"item_id": "movieId", "link": linked}).drop("row").with_columns(_bare_number("link"))
-            raw = table.renamed(mapping | {"link": column}, tags).with_columns(_bare_number("link"))
+            known = (
+                links.renamed({"item_id": "movieId", "link": linked}).drop("row").with_columns(link=number_of("link"))
+            )
+            raw = table.renamed(mapping | {"link": column}, tags).with_columns(link=number_of("link"))
             return raw.join(known.drop_nulls(), on="link", how="inner", maintain_order="left").drop("link")
     raise UsageError(
         f"--items {table.name} has no column movie_id, item_id or movieId to join by (nor imdb_id or tmdb_id with a "
@@ -373,6 +390,5 @@ def _by_film_id(
     )
 
 
-def _bare_number(column: str) -> pl.Expr:
-    """IMDb and TMDB numbers however they are written: tt0114709, 0114709 and 114709 are one film."""
-    return pl.col(column).cast(pl.String).str.strip_prefix("tt").cast(pl.Int64, strict=False)
+def _id_column(table: Table) -> str | None:
+    return next((column for column in ("movie_id", "item_id", "movieId") if column in table.columns), None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
 from ..dataset.folder import new_folder
 from ..dataset.items import find_posters, tidy_items
+from ..dataset.links import link_columns, tidy_links
 from ..dataset.ratings import RatingTable
 from ..dataset.tables import Table, open_table
 from ..runtime.disk import sha256_of
@@ -62,7 +63,8 @@ def import_table(
             rated = rating_table(source, ratings.name, chosen, scale)
         files = [file for file in (items, ratings) if file is not None]
         sources = [{"name": file.name, "sha256": sha256_of(file)} for file in files]
-        parts = Parts(films.name, table, rated, posters, sources=sources, warnings=warnings)
+        links = tidy_links(films.renamed({"item_id": mapping["item_id"], **link_columns(films.columns)}))
+        parts = Parts(films.name, table, rated, posters, links=links, sources=sources, warnings=warnings)
         return assemble(parts, staging, out, choices)
 
 
