@@ -15,7 +15,9 @@ from ..models.heads import Scale
 from ..models.recommender import Recommender
 from ..runs.run import Run
 from ..serving.recommend import USERS_AT_ONCE, ranking_scores
-from .metrics import Interval, ItemLists, Ranking, bootstrap_interval, by_popularity, ranking
+from .item_lists import ItemLists
+from .metrics import Interval, bootstrap_interval, by_popularity
+from .ranking_metrics import Ranking, ranking
 
 _LIKED_SHARE = 0.8  # of the scale's top: 4 of 5
 

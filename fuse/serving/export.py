@@ -16,7 +16,7 @@ import torch
 
 from ...data.runtime.disk import put_in_place, write_atomically, write_json, writing
 from ...data.runtime.errors import BadInput, UsageError
-from ..evaluation.metrics import ItemLists, top_items
+from ..evaluation.item_lists import ItemLists, top_items
 from ..models.factors import Vectors
 from ..models.recommender import Recommender
 from ..runs.run import Run

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ...data.runtime.errors import BadInput, UsageError
-from ..evaluation.metrics import ItemLists, top_items
+from ..evaluation.item_lists import ItemLists, top_items
 from ..models.recommender import Recommender
 from ..runs.run import Run
 
