@@ -51,13 +51,14 @@ def cache_verify(
 ) -> None:
     """Read every byte of an embedding file once and check all that the format promises.
 
-    Names each damaged row; `cinefuse extract` then computes exactly those again. Exit code 4 where anything is wrong.
+    The HDF5 library opens it too, in a process of its own, and must see what the header says. Names each damaged row;
+    `cinefuse extract` then computes exactly those again. Exit code 4 where anything is wrong.
     """
-    from ..embeddings.verification import verify
+    from ..formats.hdf5_library import verify_by_hdf5_too
     from .cache_screen import show_report, verify_bar
 
     with verify_bar(file) as progress:
-        report = verify(file, progress)
+        report = verify_by_hdf5_too(file, progress)
     if as_json:
         problems = [{"where": p.where, "row": p.row, "item": p.item, "what": p.what} for p in report.problems]
         told = {"path": str(file), "sound": report.sound, "complete": report.complete, "pending": report.pending}

@@ -139,7 +139,7 @@ class EmbeddingFile:
         if modality not in self.header.modalities:
             raise BadInput(f"{self.path}: expected {modality} embeddings, found only {', '.join(self.modalities)}")
         names = [*_VIEWS, *(name for name in _SOME_VIEWS if f"{modality}/{name}" in self.header.datasets)]
-        views = {name: self.array(f"{modality}/{name}") for name in names}
+        views = {f"raw_{name}" if name in _EMBEDDINGS else name: self.raw_array(f"{modality}/{name}") for name in names}
         cls_dtype = self.header.datasets[f"{modality}/cls"].dtype
         return Modality(modality, self.header.modalities[modality], cls_dtype, **views)
 
@@ -153,8 +153,11 @@ class EmbeddingFile:
         """The posters' arrays. Raises BadInput where the file has none."""
         return self["image"]
 
-    def array(self, name: str) -> npt.NDArray[Any]:
-        """The dataset called `name` (as in ``text/cls``) as a read-only view into the mapped file."""
+    def raw_array(self, name: str) -> npt.NDArray[Any]:
+        """The dataset called `name` (as in ``text/cls``) as it is stored, a read-only view into the mapped file.
+
+        bfloat16 comes as the uint16 of its bits, int8 without its scales: ``file.text.cls`` has the embeddings.
+        """
         dataset = self.header.datasets[name]
         dtype = numpy_dtype(dataset.dtype)
         if dataset.length == 0:
@@ -164,10 +167,20 @@ class EmbeddingFile:
         count = dataset.length // dtype.itemsize
         return np.frombuffer(self._content, dtype, count, dataset.offset).reshape(dataset.shape)
 
+    def h5(self) -> Any:
+        """The same file opened by h5py, read-only: an `h5py.File` of the caller's own, to be closed by the caller.
+
+        ``file.h5()["text/cls"]`` is an h5py dataset of what is stored; bfloat16 reads as float32 there, int8 without
+        its scales. No lock is taken, so that it opens on network disks too.
+        """
+        import h5py
+
+        return h5py.File(self.path, "r", locking=False)
+
     @cached_property
     def ids(self) -> IdArray:
         """The items' ids, (N,): int64, or str where the source's ids are text. Raises DamagedFile if not UTF-8."""
-        stored = self.array("items/id")
+        stored = self.raw_array("items/id")
         if stored.dtype.kind == "i":
             return stored
         try:
@@ -177,14 +190,14 @@ class EmbeddingFile:
 
     @cached_property
     def _order(self) -> npt.NDArray[np.intp]:
-        return np.argsort(self.array("items/id"), kind="stable")
+        return np.argsort(self.raw_array("items/id"), kind="stable")
 
     def find(self, ids: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The row number of each id, (K,) int64; -1 where the file has no such item.
 
         A number is never an id of text, nor a text one of a number.
         """
-        stored = self.array("items/id")
+        stored = self.raw_array("items/id")
         wanted, possible = as_stored(ids, stored.dtype)
         if wanted.size == 0:
             return np.empty(0, np.int64)
@@ -213,11 +226,11 @@ class EmbeddingFile:
         Equal digests mean equal embeddings. It reads about ten bytes a row; it vouches for the embeddings themselves as
         far as the row checksums do, so run `verify` once on a file you did not make.
         """
-        return content_digest(self.header, lambda name: self.array(name).tobytes())
+        return content_digest(self.header, lambda name: self.raw_array(name).tobytes())
 
     def _check_offsets(self) -> None:
         for name in self.modalities:
-            offsets = self.array(f"{name}/offsets")
+            offsets = self.raw_array(f"{name}/offsets")
             tokens = self.header.datasets[f"{name}/tokens"].shape[0]
             if offsets[0] != 0 or offsets[-1] != tokens or (offsets[1:] < offsets[:-1]).any():
                 raise DamagedFile(
@@ -236,6 +249,7 @@ class EmbeddingFile:
 
 
 _VIEWS = ("cls", "tokens", "offsets", "status", "reason", "digest", "batch", "checksum")
+_EMBEDDINGS = ("cls", "tokens")
 _SOME_VIEWS = ("input_ids", "cls_scale", "tokens_scale")
 
 

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .header import ALIGNMENT
-from .number_formats import as_float32, dequantised
+from .number_formats import Float32Rows, as_float32, dequantised
 from .status import Status
 
 
 @dataclass(frozen=True)
 class Modality:
-    """The arrays of one modality, as zero-copy views into the mapped file."""
+    """The arrays of one modality, as zero-copy views into the mapped file.
+
+    `cls` and `tokens` are embeddings whatever the file stores; `raw_cls` and `raw_tokens` are the stored numbers:
+    float16 or float32 values, the bits of bfloat16 as uint16, int8 steps that mean nothing without their scales.
+    """
 
     name: str
     record: Mapping[str, Any]
     dtype: str
-    cls: npt.NDArray[Any] = field(repr=False)  # (N, D)
-    tokens: npt.NDArray[Any] = field(repr=False)  # (T, D)
+    raw_cls: npt.NDArray[Any] = field(repr=False)  # (N, D)
+    raw_tokens: npt.NDArray[Any] = field(repr=False)  # (T, D)
     offsets: npt.NDArray[np.int64] = field(repr=False)  # (N + 1,)
     status: npt.NDArray[np.uint8] = field(repr=False)  # (N,)
     reason: npt.NDArray[np.uint8] = field(repr=False)  # (N,)
@@ -36,7 +41,29 @@ class Modality:
     @property
     def width(self) -> int:
         """D, the number of values in one embedding."""
-        return int(self.cls.shape[1])
+        return int(self.raw_cls.shape[1])
+
+    @property
+    def stored_as_floats(self) -> bool:
+        """Whether numpy and PyTorch read the stored numbers as they are: neither bfloat16's bits nor int8 steps."""
+        return self.dtype in ("float16", "float32")
+
+    @cached_property
+    def cls(self) -> npt.NDArray[Any]:
+        """(N, D) CLS embeddings: a view of the file for float16 and float32, else a float32 copy, made once."""
+        if self.stored_as_floats:
+            return self.raw_cls
+        converted = self.read("cls", 0, len(self.raw_cls))
+        converted.flags.writeable = False
+        return converted
+
+    @cached_property
+    def tokens(self) -> npt.NDArray[Any] | Float32Rows:
+        """(T, D) token embeddings of all items: a view of the file for float16 and float32.
+
+        For bfloat16 and int8 it converts only the rows that are indexed: all of them may be more than memory holds.
+        """
+        return self.raw_tokens if self.stored_as_floats else Float32Rows(self.raw_tokens, self.dtype, self.tokens_scale)
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
@@ -57,10 +84,18 @@ class Modality:
         return embedded & ~self.pending
 
     def tokens_of(self, row: int) -> npt.NDArray[Any]:
-        """The item's token embeddings, (T_i, D), a view. Raises IndexError where there is no such row."""
+        """The item's token embeddings, (T_i, D): a view for float16 and float32, else a float32 copy.
+
+        Raises IndexError where there is no such row.
+        """
+        raw = self.raw_tokens_of(row)
+        return raw if self.stored_as_floats else self.read_tokens(row)
+
+    def raw_tokens_of(self, row: int) -> npt.NDArray[Any]:
+        """The item's tokens as they are stored, (T_i, D), a view. Raises IndexError where there is no such row."""
         if not 0 <= row < len(self.status):
             raise IndexError(f"expected a row from 0 to {len(self.status) - 1}, received {row}")
-        return self.tokens[self.offsets[row] : self.offsets[row + 1]]
+        return self.raw_tokens[self.offsets[row] : self.offsets[row + 1]]
 
     def read_cls(self, row: int) -> npt.NDArray[np.float32]:
         """The item's CLS embedding, (D,) float32, whatever it is stored as."""
@@ -73,7 +108,7 @@ class Modality:
 
     def read(self, part: str, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Embeddings `start` to `stop` of "cls" or "tokens", (K, D) float32, whatever they are stored as."""
-        values, scale = (self.cls, self.cls_scale) if part == "cls" else (self.tokens, self.tokens_scale)
+        values, scale = (self.raw_cls, self.cls_scale) if part == "cls" else (self.raw_tokens, self.tokens_scale)
         if scale is None:
             return as_float32(values[start:stop], self.dtype)
         return dequantised(values[start:stop], scale[start:stop])
@@ -90,7 +125,7 @@ class Modality:
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """The tokens of `rows` one after another, (sum T_i, D), and their offsets, (len(rows) + 1,).
 
-        They come as they are stored; int8 comes multiplied by its scales, as float32.
+        float16 and float32 come as they are stored, bfloat16 and int8 as float32.
         With `out` (at least that many rows of width D, same dtype) its front part is filled and returned: no memory is
         taken. What an earlier call returned is the fastest `out`, for it is aligned as the file is. Raises ValueError
         where it does not fit, or where a row does not exist (-1 as `find` says it).
@@ -101,19 +136,20 @@ class Modality:
         starts, stops = self.offsets[rows], self.offsets[rows + 1]
         offsets = np.concatenate(([0], np.cumsum(stops - starts)))
         total = int(offsets[-1])
-        dtype = self.tokens.dtype if self.tokens_scale is None else np.dtype(np.float32)
+        dtype = self.raw_tokens.dtype if self.stored_as_floats else np.dtype(np.float32)
         if out is None:
             out = _aligned((total, self.width), dtype)
         if len(out) < total or out.shape[1:] != (self.width,) or out.dtype != dtype:
             expected = f"at least ({total}, {self.width}) {dtype}"
             raise ValueError(f"expected a buffer of {expected}, received {out.shape} {out.dtype}")
-        if self.tokens_scale is not None:
-            for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True):
-                scale = self.tokens_scale[start:stop, None]
-                np.multiply(self.tokens[start:stop], scale, out=out[at : at + stop - start], dtype=np.float32)
-            return out[:total], offsets
         for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True):
-            out[at : at + stop - start] = self.tokens[start:stop]
+            place = out[at : at + stop - start]
+            if self.tokens_scale is not None:
+                np.multiply(self.raw_tokens[start:stop], self.tokens_scale[start:stop, None], place, dtype=np.float32)
+            elif self.dtype == "bfloat16":
+                np.left_shift(self.raw_tokens[start:stop], 16, place.view(np.uint32), dtype=np.uint32)
+            else:
+                place[...] = self.raw_tokens[start:stop]
         return out[:total], offsets
 
 

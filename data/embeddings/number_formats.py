@@ -77,6 +77,51 @@ def as_float32(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
     return values.astype(np.float32)
 
 
+class Float32Rows(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array stored as bfloat16 or int8, (K, D), that reads as float32: only the rows that are indexed are converted.
+
+    It indexes along its first axis as a numpy array does, and `np.asarray` converts all of it.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 2
+
+    def __init__(self, stored: npt.NDArray[Any], dtype: str, scale: npt.NDArray[np.float32] | None = None) -> None:
+        self._stored, self._dtype, self._scale = stored, dtype, scale
+        self.shape: tuple[int, ...] = stored.shape
+        self.size, self.nbytes = stored.size, stored.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, key: Any) -> Any:
+        first, *others = key if isinstance(key, tuple) and key else (key,)
+        if first is None or first is Ellipsis or (others and any(part is None or part is Ellipsis for part in others)):
+            return np.asarray(self)[key]
+        stored = self._stored[first]
+        rows = np.atleast_2d(stored)
+        if self._scale is None:
+            found = as_float32(rows, self._dtype)
+        else:
+            found = dequantised(rows.reshape(-1, self.shape[1]), np.atleast_1d(self._scale[first]).reshape(-1))
+        found = found.reshape(stored.shape)
+        whole = (slice(None),) * (stored.ndim - 1)
+        return found[(*whole, *others)] if others else found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("expected leave to copy: float32 is not what is stored")
+        converted: npt.NDArray[Any] = self[:]
+        return converted if dtype is None else converted.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        arrays = (np.asarray(value) if isinstance(value, Float32Rows) else value for value in inputs)
+        return getattr(ufunc, method)(*arrays, **options)
+
+    def __repr__(self) -> str:
+        return f"Float32Rows({self.shape}, stored as {self._dtype})"
+
+
 def converted_fingerprint(fingerprint: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """The fingerprint of embeddings now stored as `dtype`.
 

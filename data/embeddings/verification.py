@@ -112,8 +112,8 @@ def row_checker(file: EmbeddingFile, modality: str) -> Callable[[int], int]:
     def check(row: int) -> int:
         scales = arrays.scales_of(row)
         return row_checksum(
-            arrays.cls[row],
-            arrays.tokens_of(row),
+            arrays.raw_cls[row],
+            arrays.raw_tokens_of(row),
             int(arrays.status[row]),
             int(arrays.reason[row]),
             b"" if scales is None else scales,
@@ -244,7 +244,7 @@ def _constants(file: EmbeddingFile, reader: _Reader, progress: Callable[[int], N
 
 
 def _ids(file: EmbeddingFile) -> list[Problem]:
-    stored = file.array("items/id")
+    stored = file.raw_array("items/id")
     if stored.dtype.kind == "S":
         for row, value in enumerate(stored.tolist()):
             if not value or b"\0" in value or not _is_utf8(value):
@@ -331,5 +331,5 @@ def _item_names(file: EmbeddingFile) -> list[Any]:
     try:
         names: list[Any] = file.ids.tolist()
     except DamagedFile:
-        names = [repr(value) for value in file.array("items/id").tolist()]
+        names = [repr(value) for value in file.raw_array("items/id").tolist()]
     return names

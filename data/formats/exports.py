@@ -102,7 +102,7 @@ def _batches(file: EmbeddingFile) -> Iterator[tuple[int, int]]:
 def _bytes_of(file: EmbeddingFile, start: int, stop: int) -> int:
     def of(modality: Modality) -> int:
         tokens = int(modality.offsets[stop] - modality.offsets[start])
-        return (tokens + stop - start) * modality.width * modality.cls.itemsize
+        return (tokens + stop - start) * modality.width * modality.raw_cls.itemsize
 
     return sum(of(file[name]) for name in file.modalities)
 
@@ -148,7 +148,7 @@ def _state(modality: Modality, name: str, start: int, stop: int) -> list[pl.Seri
 
 def _values(modality: Modality, part: str, start: int, stop: int) -> npt.NDArray[Any]:
     if modality.dtype in ("float16", "float32"):
-        values: npt.NDArray[Any] = getattr(modality, part)[start:stop]
+        values: npt.NDArray[Any] = getattr(modality, f"raw_{part}")[start:stop]
         return values
     return modality.read(part, start, stop)
 
@@ -224,7 +224,7 @@ def _write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:
 
 
 def _write_array(modality: Modality, part: str, path: Path, told: Told) -> None:
-    stored = getattr(modality, part)
+    stored = getattr(modality, f"raw_{part}")
     exact = modality.dtype != "bfloat16"
     descr = stored.dtype.str if exact else "<f4"
     at_once = max(1, _VALUES // modality.width)

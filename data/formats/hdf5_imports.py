@@ -25,7 +25,8 @@ _MOST_VALUES = 2**28  # of one item: a gigabyte of float32
 @contextmanager
 def opened_hdf5(source: Path, dataset: str | None) -> Iterator[Hdf5Vectors]:
     """Open a file, or a folder of files that each hold one item, whose name without suffix is its id."""
-    h5py = _h5py()
+    import h5py
+
     if source.is_dir():
         files = sorted(path for path in source.iterdir() if path.suffix.lower() in (".h5", ".hdf5"))
         if not files:
@@ -35,14 +36,6 @@ def opened_hdf5(source: Path, dataset: str | None) -> Iterator[Hdf5Vectors]:
         with _open(h5py, source) as file:
             places = [(name, source, name) for name in file]
     yield Hdf5Vectors(source, h5py, places, dataset)
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise UsageError("HDF5 of other programs needs the package h5py: pip install 'cinefuse[share]'") from None
-    return h5py
 
 
 def _open(h5py: Any, path: Path) -> Any:

@@ -109,7 +109,7 @@ def _convert_modality(
             if len(overflow) > _MOST_NAMED:
                 break
             embeddings = stop - start + int(modality.offsets[stop] - modality.offsets[start])
-            told(embeddings * modality.width * modality.cls.itemsize)
+            told(embeddings * modality.width * modality.raw_cls.itemsize)
             read += stop - start
             if read >= _ROWS_REMEMBERED:
                 read = 0
@@ -140,7 +140,8 @@ class _Converted:
 
 def _converted(modality: Modality, part: str, start: int, stop: int, header: Header) -> _Converted:
     # float32 is taken from the mapped file as it is: `read` would copy it first
-    exact = getattr(modality, part)[start:stop] if modality.dtype == "float32" else modality.read(part, start, stop)
+    raw = getattr(modality, f"raw_{part}")
+    exact = raw[start:stop] if modality.dtype == "float32" else modality.read(part, start, stop)
     dtype = header.datasets[f"{modality.name}/{part}"].dtype
     if dtype == QUANTISED:
         steps, scales = quantised(exact)

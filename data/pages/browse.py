@@ -140,7 +140,7 @@ def films_of(file: EmbeddingFile, rows: npt.NDArray[np.int64], dataset: Path | N
 
     Reads no other films' plots. Raises BadInput where it is no dataset, or has none of these films.
     """
-    stored = file.array("items/id")[rows]
+    stored = file.raw_array("items/id")[rows]
     integers = stored.dtype.kind == "i"
     ids = [value if integers else value.decode("utf-8", "replace") for value in stored.tolist()]
     names = [str(value) for value in ids]

@@ -165,7 +165,7 @@ def _check_rows(
             place = plan.header.datasets[f"{name}/checksum"].offset
             rows = np.flatnonzero(expected)
             embeddings = 1 + modality.offsets[rows + 1] - modality.offsets[rows]
-            ends = np.cumsum(embeddings * modality.width * modality.cls.itemsize)
+            ends = np.cumsum(embeddings * modality.width * modality.raw_cls.itemsize)
             blocks = [rows[first:end] for first, end in blocks_of_rows(ends, _BLOCK)]
             with side_by_side(partial(_checksums, file, name), blocks) as checked:
                 for read, checksums in checked:

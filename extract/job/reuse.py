@@ -42,7 +42,7 @@ def find_reusable(old: EmbeddingFile, plan: ModalityPlan) -> Reusable:
     for row in np.flatnonzero(plan.encodable).tolist():
         candidate = known.get(plan.digest[row].tobytes(), -1)
         # a file that keeps no tokens can serve one that keeps none, a whole file both
-        if candidate >= 0 and len(modality.tokens_of(candidate)) in {plan.lengths[row], plan.stored_lengths[row]}:
+        if candidate >= 0 and len(modality.raw_tokens_of(candidate)) in {plan.lengths[row], plan.stored_lengths[row]}:
             rows[row] = candidate
     return Reusable(old, rows)
 
@@ -61,14 +61,14 @@ def copy_rows(
         for row in rows:
             at = int(source.rows[row])
             status, reason = Status(plan.status[row]), Reason(plan.reason[row])
-            tokens = old.tokens_of(at)[: plan.stored_lengths[row]]
-            writer.write(plan.name, row, old.cls[at], tokens, status, reason)
+            tokens = old.raw_tokens_of(at)[: plan.stored_lengths[row]]
+            writer.write(plan.name, row, old.raw_cls[at], tokens, status, reason)
             advance(row)
     return len(rows)
 
 
 def _intact(modality: Modality, row: int) -> bool:
     checksum = row_checksum(
-        modality.cls[row], modality.tokens_of(row), int(modality.status[row]), int(modality.reason[row])
+        modality.raw_cls[row], modality.raw_tokens_of(row), int(modality.status[row]), int(modality.reason[row])
     )
     return checksum == int(modality.checksum[row])

@@ -156,7 +156,7 @@ class Hiding:
         reading = self._reading
         if modality not in self.has or reading.embeddings is None:
             return 0
-        kept = len(reading.embeddings[modality].tokens_of(int(reading.rows[self._film])))
+        kept = len(reading.embeddings[modality].raw_tokens_of(int(reading.rows[self._film])))
         if not (reading.config.fuses and reading.config.level == "tokens") and modality not in self._components:
             return 0
         return kept // self._pool(modality) ** 2

@@ -178,7 +178,7 @@ def plot_of(reading: Reading, film: int, text_model: str | None = None) -> Plot 
         return None
     modality = reading.embeddings["text"]
     row = int(reading.rows[film])
-    if modality.input_ids is None or not len(modality.tokens_of(row)):
+    if modality.input_ids is None or not len(modality.raw_tokens_of(row)):
         return None
     ids = modality.input_ids[modality.offsets[row] : modality.offsets[row + 1]]
     text = _text(reading, film, modality)
@@ -212,7 +212,7 @@ def patch_grid(reading: Reading, film: int) -> tuple[int, int] | None:
     if reading.embeddings is None or not reading.has(film, "image"):
         return None
     modality = reading.embeddings["image"]
-    count = len(modality.tokens_of(int(reading.rows[film])))
+    count = len(modality.raw_tokens_of(int(reading.rows[film])))
     grid = modality.record.get("grid")
     pool = reading.config.pool_patches
     edge = round(count**0.5)

@@ -113,19 +113,14 @@ class TokenTable:
         return result
 
     def _cls_of(self, row: int) -> Tensor:
-        if self._torch_knows:
-            return torch.from_numpy(self._modality.cls[row].copy())
+        if self._modality.stored_as_floats:
+            return torch.from_numpy(self._modality.raw_cls[row].copy())
         return torch.from_numpy(self._modality.read_cls(row))
 
     def _tokens_of(self, row: int) -> Tensor:
-        if self._torch_knows:
-            return torch.from_numpy(self._modality.tokens_of(row).copy())
+        if self._modality.stored_as_floats:
+            return torch.from_numpy(self._modality.raw_tokens_of(row).copy())
         return torch.from_numpy(self._modality.read_tokens(row))
-
-    @property
-    def _torch_knows(self) -> bool:
-        """Whether the bytes as they are stored are a tensor: neither bfloat16's bits nor int8 that needs its scales."""
-        return self._modality.dtype in ("float16", "float32")
 
     def _read_all(self) -> Tensor:
         flat = torch.empty(int(self.lengths.sum()), self.width, dtype=self._dtype, device=self._home)

@@ -146,7 +146,7 @@ def names(folder: Path) -> list[str]:
 
 def arrays(path: Path) -> dict[str, bytes]:
     with EmbeddingFile.open(path, pending=True) as opened:
-        return {name: opened.array(name).tobytes() for name in opened.header.datasets}
+        return {name: opened.raw_array(name).tobytes() for name in opened.header.datasets}
 
 
 Answer = tuple[int, dict[str, str], bytes]

@@ -59,11 +59,11 @@ def test_what_was_put_in_comes_out_and_hdf5_agrees(tmp_path: Path, catalogue: tu
             assert np.array_equal(np.diff(modality.offsets), layout.lengths)
             assert np.array_equal(modality.digest, layout.digest)
             for row, (content, status, reason) in enumerate(rows):
-                assert modality.cls[row].tobytes() == content[0].tobytes()
-                assert modality.tokens_of(row).tobytes() == content[1:].tobytes()
+                assert modality.raw_cls[row].tobytes() == content[0].tobytes()
+                assert modality.raw_tokens_of(row).tobytes() == content[1:].tobytes()
                 assert (modality.status[row], modality.reason[row]) == (status, reason)
         for name, dataset in file.header.datasets.items():
-            theirs, ours = plain[name][()], file.array(name)
+            theirs, ours = plain[name][()], file.raw_array(name)
             ours = as_float32(ours, "bfloat16") if dataset.dtype == "bfloat16" else ours
             assert theirs.shape == ours.shape
             assert np.array_equal(theirs, ours, equal_nan=ours.dtype.kind == "f"), name
@@ -179,12 +179,12 @@ def test_views_are_read_only_and_copy_nothing(path: Path) -> None:
     with EmbeddingFile.open(path) as file:
         mapped = np.frombuffer(file._content, np.uint8)
         for name, dataset in file.header.datasets.items():
-            view = file.array(name)
+            view = file.raw_array(name)
             assert not view.flags.writeable
             assert np.shares_memory(view, mapped) or dataset.length == 0
             with pytest.raises(ValueError, match="read-only"):
                 view[...] = 0
-        assert np.shares_memory(file[file.modalities[0]].cls[1:2], mapped) or len(file) == 1
+        assert np.shares_memory(file[file.modalities[0]].raw_cls[1:2], mapped) or len(file) == 1
         del mapped, view
 
 
@@ -209,7 +209,7 @@ def test_a_pickled_file_is_opened_again_and_refuses_another_under_its_name(tmp_p
 
 
 def digest_of(file: EmbeddingFile) -> bytes:
-    return b"".join(file.array(name).tobytes() for name in file.header.datasets)
+    return b"".join(file.raw_array(name).tobytes() for name in file.header.datasets)
 
 
 FORKED = """
@@ -387,8 +387,8 @@ def test_absent_rows_are_nan_in_every_dtype(tmp_path: Path) -> None:
         with EmbeddingFile.create(tmp_path / f"{dtype}.h5", np.array([1]), {"image": layout}, {}) as file:
             with RowWriter(file) as writer:
                 writer.write_absent("image", 0, *MISSING)
-            assert np.isnan(as_float32(file.image.cls, dtype)).all()
-            assert np.isnan(as_float32(file.image.tokens, dtype)).all()
+            assert np.isnan(as_float32(file.image.raw_cls, dtype)).all()
+            assert np.isnan(as_float32(file.image.raw_tokens, dtype)).all()
             assert not file.image.has_embedding.any()
             assert file.pending == {"image": 0}
 

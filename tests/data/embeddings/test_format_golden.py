@@ -56,7 +56,7 @@ def test_golden_files_hold_what_was_put_in(path: Path) -> None:
         for name in file.modalities:
             modality = file[name]
             for row, (status, reason) in enumerate(zip(modality.status, modality.reason, strict=True)):
-                found = np.concatenate((modality.cls[row : row + 1], modality.tokens_of(row)))
+                found = np.concatenate((modality.raw_cls[row : row + 1], modality.raw_tokens_of(row)))
                 if status in (Status.OK, Status.TRUNCATED):
                     assert np.array_equal(as_float32(found, modality.dtype), quarters(file, name, row))
                 else:
@@ -71,7 +71,7 @@ def test_plain_h5py_sees_the_same_arrays(path: Path) -> None:
         plain.visititems(lambda name, thing: names.append(name) if isinstance(thing, h5py.Dataset) else None)
         assert sorted(names) == sorted(file.header.datasets)
         for name, dataset in file.header.datasets.items():
-            ours, theirs = file.array(name), plain[name][()]
+            ours, theirs = file.raw_array(name), plain[name][()]
             if dataset.dtype == "bfloat16":
                 assert theirs.dtype == np.float32
                 ours = as_float32(ours, "bfloat16")
@@ -93,7 +93,7 @@ def test_h5dump_reads_the_same_bytes(path: Path, tmp_path: Path) -> None:
                 dumped = tmp_path / "dumped"
                 command = ["h5dump", "-d", name, "-b", "FILE", "-o", dumped, path]
                 subprocess.run(command, capture_output=True, check=True)
-                assert dumped.read_bytes() == file.array(name).tobytes(), name
+                assert dumped.read_bytes() == file.raw_array(name).tobytes(), name
 
 
 def test_an_unfinished_file_is_refused_until_asked_for() -> None:
@@ -121,13 +121,13 @@ def test_the_snippets_of_the_specification_read_every_file_that_has_images(path:
         name = file.modalities[-1]
         if "arrays" in scope:
             for dataset, array in scope["arrays"].items():
-                expected = file.array(dataset)
+                expected = file.raw_array(dataset)
                 if file.header.datasets[dataset].dtype == "bfloat16":
                     expected = as_float32(expected, "bfloat16")
                 assert np.array_equal(array, expected, equal_nan=array.dtype.kind == "f"), dataset
         else:
             modality = file[name]
-            expected = as_float32(modality.cls, modality.dtype)[modality.has_embedding]
+            expected = as_float32(modality.raw_cls, modality.dtype)[modality.has_embedding]
             assert np.array_equal(scope["cls"], expected)
             assert scope["first"].shape == modality.tokens_of(0).shape
 
@@ -151,7 +151,7 @@ def test_the_content_digest_is_what_the_specification_says(path: Path) -> None:
         told = json.dumps([1, fingerprints], sort_keys=True).encode()
         for name, dataset in file.header.datasets.items():
             if name.endswith(("/status", "/reason", "/checksum")):
-                told += file.array(name).tobytes()
+                told += file.raw_array(name).tobytes()
             elif name.endswith(("/cls", "/tokens")):
                 told += f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode()
             elif not name.endswith("/batch"):

@@ -113,7 +113,7 @@ def test_widening_and_back_is_the_same_file(tmp_path: Path, catalogue: Any, data
     with EmbeddingFile.open(source) as narrow, EmbeddingFile.open(wide) as exact:
         assert narrow.content_digest != exact.content_digest
         for name in narrow.modalities:
-            same = as_float32(narrow[name].tokens, dtype)
+            same = as_float32(narrow[name].raw_tokens, dtype)
             assert np.array_equal(same, exact[name].tokens, equal_nan=True)
             assert exact[name].fingerprint["rounded"] == [dtype]
 
@@ -162,7 +162,7 @@ def test_every_row_keeps_its_state_and_a_pending_one_stays_pending(tmp_path: Pat
     with EmbeddingFile.open(TEXT_AND_IMAGE) as one, EmbeddingFile.open(tmp_path / "both.h5") as other:
         for name in one.modalities:
             for part in ("offsets", "status", "reason", "digest", "batch"):
-                assert np.array_equal(one.array(f"{name}/{part}"), other.array(f"{name}/{part}"))
+                assert np.array_equal(one.raw_array(f"{name}/{part}"), other.raw_array(f"{name}/{part}"))
         assert np.isnan(other.text.read_cls(2)).all()
         steps = steps_of(other.header.about)
         assert (steps[0]["operation"], steps[0]["with"]) == ("convert", {"dtype": dtype})
@@ -334,13 +334,13 @@ def test_safetensors_hold_the_same_bytes(tmp_path: Path, source: Path) -> None:
         if source != IMAGE_BFLOAT16:  # numpy has no bfloat16
             for name, array in load_file(tmp_path / "films.safetensors").items():
                 if name != "items/id" or array.dtype != np.uint8:
-                    assert np.array_equal(array, file.array(name), equal_nan=array.dtype.kind == "f"), name
+                    assert np.array_equal(array, file.raw_array(name), equal_nan=array.dtype.kind == "f"), name
         from safetensors.torch import load_file as load_tensors
 
         tensors = load_tensors(tmp_path / "films.safetensors")
         assert set(tensors) >= {f"{name}/{part}" for name in file.modalities for part in ("cls", "tokens", "offsets")}
         if source == IMAGE_BFLOAT16:
-            expected = as_float32(file.image.tokens, "bfloat16")
+            expected = as_float32(file.image.raw_tokens, "bfloat16")
             assert np.array_equal(tensors["image/tokens"].float().numpy(), expected, equal_nan=True)
             ids = [bytes(row.tolist()).rstrip(b"\0").decode() for row in tensors["items/id"]]
             assert ids == file.ids.tolist()

@@ -61,7 +61,7 @@ def test_a_row_without_an_embedding_is_nan() -> None:
 
 def test_int8_is_never_taken_for_numbers_without_its_scales() -> None:
     with EmbeddingFile.open(TEXT_INT8) as file, pytest.raises(ValueError, match="need their scales"):
-        as_float32(file.text.cls, file.text.dtype)
+        as_float32(file.text.raw_cls, file.text.dtype)
 
 
 def test_plain_h5py_reads_values_and_scales() -> None:

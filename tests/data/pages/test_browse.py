@@ -354,7 +354,7 @@ def test_the_films_drawn_of_a_large_file_are_distinct_ascending_and_always_the_s
 def test_a_page_of_some_films_says_how_many_there_are(place: Path) -> None:
     with EmbeddingFile.open(place / "films.h5") as file:
         page = browse_page(file, place / "dataset", limit=20)
-        ids = file.array("items/id")[chosen_rows(FILMS, 20)]
+        ids = file.raw_array("items/id")[chosen_rows(FILMS, 20)]
     assert parts(page)[0]["films"]["id"] == [str(number) for number in ids.tolist()]
     assert f"20 of {FILMS} films, drawn at random" in page
 

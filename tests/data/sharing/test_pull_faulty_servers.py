@@ -104,7 +104,7 @@ def test_without_a_sidecar_a_cls_alone_is_said_to_be_sampled_only(file: Path, we
 def test_a_sample_shows_that_rows_are_not_those_of_their_items(file: Path, web: Web, tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     with EmbeddingFile.open(file) as opened:
-        cls, first = opened.array("text/cls"), opened.header.datasets["text/cls"].offset + 2 * 48
+        cls, first = opened.raw_array("text/cls"), opened.header.datasets["text/cls"].offset + 2 * 48
         content[first : first + 2 * 48 * (ITEMS - 1)] = np.roll(cls[1:], 1, axis=0).tobytes()
     with pytest.raises(DamagedFile, match="its checksum disagrees"):
         bring(web.serve(bytes(content)), tmp_path / "out.h5", TEXT)

@@ -205,7 +205,7 @@ def test_damaged_rows_of_a_part_are_computed_again_and_nothing_else(
     out = Path(shutil.copy(parts[2], tmp_path / "part.h5"))
     with EmbeddingFile.open(out, pending=True) as file:
         row = int(np.flatnonzero(file.image.has_embedding)[0])
-        at = file.header.datasets["image/cls"].offset + row * file.image.cls[row].nbytes
+        at = file.header.datasets["image/cls"].offset + row * file.image.raw_cls[row].nbytes
     with out.open("r+b") as damaged:
         damaged.seek(at)
         damaged.write(b"\xff\xff")

@@ -53,7 +53,7 @@ def table(modality: Modality, **options: Any) -> TokenTable:
 def content(modality: Modality, item: int) -> np.ndarray:
     """What the film's CLS and tokens are, read row by row."""
     row = ROWS[item]
-    whole = np.concatenate([modality.cls[row : row + 1], modality.tokens_of(row)])
+    whole = np.concatenate([modality.raw_cls[row : row + 1], modality.raw_tokens_of(row)])
     return as_float32(whole, modality.dtype)
 
 
