@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, cast
@@ -9,11 +10,21 @@ from typing import Literal, cast
 import torch
 
 from .data.runtime.errors import UsageError
-from .data.runtime.processor import has_native_bfloat16
+from .data.runtime.processor import has_native_bfloat16, usable_cores
 
 Precision = Literal["bf16", "fp32"]
 
 _FEWEST_NUMBERS_TO_SHARE = 2**18  # 128 items of CLS embeddings at width 128 are a quarter of it
+
+# torch counts the cores of the machine or of the affinity mask, but not what a container's CPU quota allows
+if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_cores():
+    torch.set_num_threads(usable_cores())
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute on so many CPU threads from now on, in this process. None leaves them as they are."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def resolve_device(name: str) -> torch.device:

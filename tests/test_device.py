@@ -75,3 +75,11 @@ def test_auto_takes_bf16_where_the_processor_has_it(
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--device cuda:9: this machine has \d+ CUDA devices"):
         device.resolve_device("cuda:9")
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_are_as_many_as_were_chosen() -> None:
+    device.use_threads(None)
+    assert torch.get_num_threads() == 3
+    device.use_threads(2)
+    assert torch.get_num_threads() == 2

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
+from ..runtime.processor import usable_cores
 from .pictures import open_poster, without_warnings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def small_posters(root: Path, paths: Sequence[str | None], done: Callable[[int],
     pictures: list[str] = []
     sheets: list[str] = []
     at_once = SHEET[0] * SHEET[1]
-    with without_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with without_warnings(), ThreadPoolExecutor(min(8, usable_cores())) as pool:
         for start in range(0, len(paths), at_once):
             part = paths[start : start + at_once]
             sheet = Image.new("RGB", (TILE[0] * SHEET[0], TILE[1] * -(-len(part) // SHEET[0])), "#777")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from .processor import usable_cores
 
 _MOST_THREADS = 4  # the disk is the limit soon after
 _AHEAD = 2  # pieces a thread that are begun before they are asked for: memory stays flat
@@ -58,5 +59,4 @@ def side_by_side(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> It
 
 
 def _threads() -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_THREADS, available)
+    return min(_MOST_THREADS, usable_cores())

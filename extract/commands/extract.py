@@ -58,6 +58,14 @@ def extract(
         str, typer.Option(help="bf16, fp32, or auto: bf16 where it is native", rich_help_panel="Numbers")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps", rich_help_panel="Speed")] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="CPU threads of the encoders  [default: the cores that this process may use]",
+            rich_help_panel="Speed",
+        ),
+    ] = None,
     compile_: Annotated[
         bool, typer.Option("--compile", help="compile the encoders (needs a C++ compiler)", rich_help_panel="Speed")
     ] = False,
@@ -119,6 +127,8 @@ def extract(
         raise UsageError(f"--engine: expected local or ray, found {engine}")
     if engine != "ray" and (address is not None or workers is not None or send_rows):
         raise UsageError("--address, --workers and --send-rows: expected --engine ray with them")
+    if engine == "ray" and threads is not None:
+        raise UsageError("--threads and --engine ray: expected one of them; Ray's workers share the cores by --workers")
     if engine == "ray" and slice_ is not None:
         raise UsageError("--slice and --engine ray: expected one of them, found both")
     share = None if slice_ is None else Slice.parse(slice_)
@@ -157,4 +167,8 @@ def extract(
     from ..job.scheduled import run_batch
 
     cluster = Cluster(address, workers, send_rows) if engine == "ray" else None
+    if threads is not None:
+        from ...device import use_threads
+
+        use_threads(threads)
     run_batch(dataset, out, settings, share, cluster, log_json)

@@ -7,7 +7,6 @@ kernel choice and rounding come out the same to the last bit.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from ...data.embeddings.header import item_size
 from ...data.embeddings.layout import ModalityLayout
 from ...data.embeddings.status import Reason, Status
 from ...data.runtime.errors import BadInput
+from ...data.runtime.processor import usable_cores
 from .poster_files import PosterLimits, PosterProblem, read_poster
 from .poster_header import checked_format
 
@@ -176,7 +176,7 @@ def plan_posters(
         return Status.OK, Reason.NONE, hashlib.sha256(raw).digest()
 
     outcomes: list[tuple[Status, Reason, bytes]] = []
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) * 2), "probe") as pool:
+    with ThreadPoolExecutor(min(8, usable_cores() * 2), "probe") as pool:
         for chunk in _chunks(posters, 256):
             outcomes += pool.map(probe, chunk)
             progress(len(chunk))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from ...data.embeddings.ids import IdArray
 from ...data.embeddings.rows import RowWriter
 from ...data.embeddings.status import Reason, Status
 from ...data.runtime.errors import BadInput
+from ...data.runtime.processor import usable_cores
 from ...data.runtime.termination import finished_first
 from ..inputs.pixels import poster_pixels
 from ..inputs.plan import ModalityPlan
@@ -359,7 +359,7 @@ def _one_step_ahead(batches: Iterable[Batch]) -> Generator[tuple[Batch, Loading]
 
 def loading_threads() -> int:
     """How many threads load inputs: one a core, but for the one that feeds the encoder."""
-    return max(2, (os.cpu_count() or 1) - 1)
+    return max(2, usable_cores() - 1)
 
 
 @contextmanager

@@ -53,6 +53,9 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="any setting of `--list-settings`; may be repeated"),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads of torch  [default: the cores that this process may use]")
+]
 KOption = Annotated[int, typer.Option("-k", help="films in a list")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -99,6 +102,7 @@ def fuse(
         str, typer.Option(help="last, first or error: a film rated twice by a user", rich_help_panel="Ratings")
     ] = "last",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     precision: Annotated[str | None, typer.Option(help="bf16, fp32, or auto: bf16 where it is native")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="compile the Transformer (needs a C++ compiler)")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with what was begun; keep what is finished")] = False,
@@ -121,10 +125,12 @@ def fuse(
         raise UsageError("--split and --folds: expected one of them, found both")
     with _interruptible(f"run the same command with --resume to go on; everything finished is kept in {run}"):
         from ...data.runtime.progress import TerminalProgress
+        from ...device import use_threads
         from ..runs.repeat import cases_of, folds_named, repeat
         from ..runs.train import fuse as train
         from ..settings.config import preset as preset_named
 
+        use_threads(threads)
         told = {"validation": validation, "precision": precision, "compile": "true" if compile_ else None, "seed": seed}
         words = [f"{name}={value}" for name, value in told.items() if value is not None]
         config = preset_named(preset).with_settings([*(settings or []), *words])
@@ -360,6 +366,7 @@ def study(
     models: Annotated[str | None, typer.Option(help="some of the models, as mf,text,best  [default: all]")] = None,
     settings: SetOption = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """Train every model on every split and seed, and write the table that tells what plots and posters add.
 
@@ -369,9 +376,11 @@ def study(
     embeddings = _one_at_most(cache)
     with _interruptible(f"run the same command again to go on; everything finished is kept in {out}"):
         from ...data.runtime.progress import TerminalProgress
+        from ...device import use_threads
         from ..runs.repeat import folds_named
         from ..runs.study import study as run_study
 
+        use_threads(threads)
         done = run_study(
             dataset,
             embeddings,

@@ -98,3 +98,11 @@ def test_every_part_asks_mkl_for_one_order_of_sums_and_leaves_another_wish_alone
     for given, expected in ({}, "AUTO,STRICT"), ({"MKL_CBWR": "COMPATIBLE"}, "COMPATIBLE"):
         done = subprocess.run([sys.executable, "-c", script], env=without | given, capture_output=True, text=True)
         assert done.stdout.strip() == expected, done.stderr
+
+
+def test_threads_that_wait_do_not_hold_cores_of_others_unless_the_user_says_so() -> None:
+    script = "import os, cinefuse.cli; print(os.environ.get('GOMP_SPINCOUNT'))"
+    without = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    for given, expected in ({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"):
+        done = subprocess.run([sys.executable, "-c", script], env=without | given, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr
