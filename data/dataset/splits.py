@@ -20,8 +20,8 @@ import polars as pl
 
 from ..runtime.disk import put_in_place, writing
 from ..runtime.errors import BadInput, UsageError
+from ..tables.table import ROW, scan_text
 from .folder import Description
-from .tables import ROW, scan_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

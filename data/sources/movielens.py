@@ -27,9 +27,9 @@ from ..dataset.folder import new_folder
 from ..dataset.items import find_posters, tidy_items, without_repeats, year_in_title
 from ..dataset.links import link_columns, number_of, tidy_links
 from ..dataset.ratings import RatingTable
-from ..dataset.tables import ROW, Table, open_table, scan_text
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
+from ..tables.table import ROW, Table, open_table, scan_text
 from .own_tables import rating_table
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from ..dataset.folder import new_folder
 from ..dataset.items import find_posters, tidy_items
 from ..dataset.links import link_columns, tidy_links
 from ..dataset.ratings import RatingTable
-from ..dataset.tables import Table, open_table
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
+from ..tables.table import Table, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

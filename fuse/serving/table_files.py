@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from ...data.dataset.tables import open_table
 from ...data.runtime.disk import write_atomically
 from ...data.runtime.errors import BadInput, UsageError
+from ...data.tables.table import open_table
 
 _SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 

@@ -1,0 +1,4 @@
+"""Tables as people have them, read as they are meant: separators, quotes, lists in cells, words for nothing.
+
+Imports `runtime` alone.
+"""
