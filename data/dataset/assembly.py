@@ -89,7 +89,7 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
         parts.ratings.write(file, integer_users=integers["user_id"], integer_items=integer_items)
         found = rating_counts(file, items)
         counts |= {key: found[key] for key in ("ratings", "users", "rated_items")}
-        warnings += _doubts(found)
+        warnings += [*parts.ratings.notes, *_doubts(found)]
         _write_folds(parts.folds, staging.folder)
     if parts.users is not None:
         dtype = pl.Int64 if integers["user_id"] else pl.String

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..tables.dates import year
+from ..tables.ids import exact_ids
+from ..tables.table import TAG
+from ..tables.tags import tags_from
+from ..tables.words import NotAList, listed, means_nothing, word_lists
 from .folder import ITEM_COLUMNS, id_faults, refuse_rows, rows_named
 
 if TYPE_CHECKING:
@@ -23,58 +28,116 @@ def year_in_title(title: pl.Expr) -> pl.Expr:
     return title.str.extract(_YEAR_IN_TITLE, 1).cast(pl.Int32)
 
 
-def tidy_items(raw: pl.LazyFrame, name: str, *, genre_separator: str = "|") -> tuple[pl.DataFrame, list[str]]:
+def tidy_items(
+    raw: pl.LazyFrame, name: str, *, genre_separator: str | None = None, titled_years: bool = True
+) -> tuple[pl.DataFrame, list[str]]:
     """Give a film table the columns and types of `items.parquet` (ids still text) and ``row``, and warnings.
 
-    ``raw`` has row, item_id and any of the other columns. An empty text, poster or year becomes null, a missing title
-    "", a missing list of genres or tags []. BadInput names rows without a valid id.
+    ``raw`` has row, item_id, any of the other columns, and columns for tags as `Table.renamed` names them. A text,
+    poster, year or word that is empty or says N/A, NaN and the like becomes null, a missing title "", a missing list of
+    genres or tags []. Without a year it is read off a title that ends in it, if ``titled_years``. BadInput names rows
+    without a valid id, and rows whose lists cannot be read.
     """
-    schema = raw.collect_schema()
-    if not (schema["item_id"].is_integer() or schema["item_id"] in (pl.String, pl.Categorical, pl.Enum)):
-        raise BadInput(
-            f"{name}, column for item_id: ids must be integers or text, found {schema['item_id']}; "
-            "convert it where the table is made (a float cannot hold every id)"
-        )
+    raw, warnings = exact_ids(raw, ["item_id"], name)
+    refuse_rows(raw, id_faults("item_id"), name)
+    table = raw.collect(engine="streaming")
+    absent = [pl.lit(None, dtype=kind).alias(column) for column, kind in ITEM_COLUMNS.items() if column not in table]
+    given = table.with_columns(absent)
     for column in ("title", "text", "poster"):
-        if column in schema and schema[column].is_nested():
-            raise BadInput(f"{name}, column for {column}: expected text, found {schema[column]}")
-    absent = [pl.lit(None, dtype=kind).alias(column) for column, kind in ITEM_COLUMNS.items() if column not in schema]
-    table = raw.with_columns(pl.col("item_id").cast(pl.String), *absent)
-    refuse_rows(table, id_faults("item_id"), name)
-    blank_to_null = [
-        pl.when(pl.col(column).cast(pl.String).str.strip_chars() != "").then(pl.col(column).cast(pl.String))
-        for column in ("text", "poster")
-    ]
-    year_given = pl.col("year").is_not_null() & (pl.col("year").cast(pl.String).str.strip_chars() != "")
-    items = table.select(
+        cells, marked = _plain_text(given[column], column, name)
+        given = given.with_columns(cells.alias(column))
+        warnings += _said_missing(marked, column, name)
+    genres, notes = _words_of(given["genres"], "genres", name, genre_separator)
+    tags, tag_notes = _tags(given, name)
+    years, year_notes = _years(given["year"], name)
+    title = given["title"].fill_null("")
+    items = given.select(
         "row",
         "item_id",
-        pl.col("title").cast(pl.String).fill_null(""),
-        _year(schema.get("year")),
-        _genres(schema.get("genres"), genre_separator),
-        pl.col("tags").fill_null([]),
-        *blank_to_null,
-        (year_given & _year(schema.get("year")).is_null()).alias("year_lost"),
-    ).collect(engine="streaming")
-    warnings = []
-    if lost := items.filter("year_lost")["row"].to_list():
-        warnings.append(f"{name}: {rows_named(lost)} with a year that is not a whole number; it was left empty")
-    return items.select("row", *ITEM_COLUMNS), warnings
+        title,
+        pl.coalesce(years, year_in_title(pl.col("title"))).alias("year") if titled_years else years,
+        genres,
+        tags,
+        "text",
+        "poster",
+    )
+    return items, [*warnings, *notes, *tag_notes, *year_notes]
 
 
-def _year(dtype: pl.DataType | None) -> pl.Expr:
-    given = pl.col("year")
-    if dtype == pl.String:
-        given = given.str.strip_chars().str.replace(r"\.0+$", "")
-    return given.cast(pl.Int32, strict=False)
+def _plain_text(cells: pl.Series, column: str, name: str) -> tuple[pl.Series, int]:
+    """One text a row, null where there is none, and how many cells hold a word for that; lists are joined by spaces."""
+    if isinstance(cells.dtype, pl.List) and cells.dtype.inner in (pl.String, pl.Null):
+        cells = cells.cast(pl.List(pl.String)).list.drop_nulls().list.join(" ")
+    if cells.dtype.is_nested() or cells.dtype == pl.Binary:
+        raise BadInput(f"{name}, column for {column}: expected text, found {cells.dtype}")
+    cells = cells.cast(pl.String)
+    if cells.str.contains(r"(?s)^\s*\[.*\]\s*$").any():
+        cells = pl.Series(cells.name, [_joined(cell) for cell in cells.to_list()], dtype=pl.String)
+    frame = cells.to_frame("cell")
+    marked = frame.select(means_nothing(pl.col("cell")).fill_null(False))["cell"]
+    blank = frame.select(pl.col("cell").str.strip_chars() == "")["cell"].fill_null(True)
+    return frame.select(pl.when(~(marked | blank)).then(pl.col("cell")))["cell"], int(marked.sum())
 
 
-def _genres(dtype: pl.DataType | None, separator: str) -> pl.Expr:
-    given = pl.col("genres")
-    if dtype is not None and not isinstance(dtype, pl.List):
-        given = given.cast(pl.String).str.split(separator)
-    parts = given.cast(pl.List(pl.String)).list.eval(pl.element().str.strip_chars())
-    return parts.list.eval(pl.element().filter(pl.element() != "")).fill_null([])
+def _joined(cell: str | None) -> str | None:
+    """The text of a cell; the parts of a list of texts joined by spaces."""
+    try:
+        value = None if cell is None else listed(cell)
+    except NotAList:
+        return cell
+    if isinstance(value, list) and all(part is None or isinstance(part, str) for part in value):
+        return " ".join(part.strip() for part in value if part)
+    return cell
+
+
+def _said_missing(count: int, column: str, name: str) -> list[str]:
+    says = f'{name}: {count:,} cells for {column} say "N/A", "NaN" or the like; they count as missing'
+    return [says] if count else []
+
+
+def _words_of(cells: pl.Series, column: str, name: str, separator: str | None) -> tuple[pl.Series, list[str]]:
+    words, wrong, first = word_lists(cells, None if separator is None else (separator,))
+    _refuse_lists(wrong, first, column, name)
+    return words.alias(column), _said_missing(_marked(cells), column, name)
+
+
+def _tags(table: pl.DataFrame, name: str) -> tuple[pl.Series, list[str]]:
+    columns = {column.removeprefix(TAG): table[column] for column in table.columns if column.startswith(TAG)}
+    if not columns:
+        nothing: pl.Series = table["tags"].fill_null([])
+        return nothing, []
+    tags, wrong = tags_from(columns)
+    for column, (rows, first) in wrong.items():
+        _refuse_lists(rows, first, column, name)
+    notes = [note for column, cells in columns.items() for note in _said_missing(_marked(cells), column, name)]
+    return tags, notes
+
+
+def _marked(cells: pl.Series) -> int:
+    """How many cells are nothing but a word for a missing value."""
+    if cells.dtype != pl.String:
+        return 0
+    return int(cells.to_frame("cell").select(means_nothing(pl.col("cell")).sum()).item() or 0)
+
+
+def _refuse_lists(rows: list[int], first: str, column: str, name: str) -> None:
+    if rows:
+        raise BadInput(
+            f"{name}: {rows_named(rows)} hold what looks like a list in column {column} and cannot be read as one "
+            f"({first}); correct them, or name another column"
+        )
+
+
+def _years(given: pl.Series, name: str) -> tuple[pl.Series, list[str]]:
+    frame = given.to_frame("year")
+    if given.dtype == pl.String:
+        frame = frame.with_columns(pl.when(~means_nothing(pl.col("year"))).then(pl.col("year")))
+    years = frame.select(year(pl.col("year"), given.dtype))["year"]
+    text = pl.col("year").cast(pl.String).str.strip_chars()
+    there = frame.select(pl.col("year").is_not_null() & ~text.is_in(["", "0", "0.0", "NaN"]))["year"]
+    lost = (there & years.is_null()).arg_true().to_list()
+    notes = [f"{name}: {rows_named(lost)} with a year that is not a whole number; it was left empty"] if lost else []
+    return years, notes
 
 
 def without_repeats(items: pl.DataFrame, name: str, *, strict: bool) -> tuple[pl.DataFrame, list[str]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..tables.ids import exact_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +49,11 @@ def tidy_links(raw: pl.LazyFrame) -> pl.DataFrame | None:
     schema = raw.collect_schema()
     if not {"imdb_id", "tmdb_id"} & set(schema.names()):
         return None
+    raw, _ = exact_ids(raw, ["item_id"], "links")
     imdb = number_of("imdb_id") if "imdb_id" in schema else pl.lit(None, dtype=pl.Int64)
     tmdb = number_of("tmdb_id") if "tmdb_id" in schema else pl.lit(None, dtype=pl.Int64)
     links = raw.select(
-        pl.col("item_id").cast(pl.String).str.strip_chars(),
+        pl.col("item_id"),
         imdb_id=pl.format("tt{}", imdb.cast(pl.String).str.zfill(7)),
         tmdb_id=tmdb,
     )

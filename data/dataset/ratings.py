@@ -22,11 +22,13 @@ class RatingTable:
 
     ``frame`` has row (from 0, unsigned), user_id, item_id, rating and perhaps timestamp, of whatever type the source
     has. ``name`` stands in messages. ``scale`` is the lowest and highest rating there can be, where that is known.
+    ``notes`` says what was changed in reading, one sentence each.
     """
 
     name: str
     frame: pl.LazyFrame
     scale: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def has_timestamps(self) -> bool:

@@ -20,7 +20,7 @@ import polars as pl
 
 from ..runtime.disk import put_in_place, writing
 from ..runtime.errors import BadInput, UsageError
-from ..tables.table import ROW, scan_text
+from ..tables.delimited import ROW, scan_text
 from .folder import Description
 
 if TYPE_CHECKING:

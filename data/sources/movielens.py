@@ -29,7 +29,9 @@ from ..dataset.links import link_columns, number_of, tidy_links
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
-from ..tables.table import ROW, Table, open_table, scan_text
+from ..tables.delimited import ROW, scan_text
+from ..tables.opening import open_table
+from ..tables.table import Table
 from .own_tables import rating_table
 
 if TYPE_CHECKING:
@@ -362,7 +364,7 @@ def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: 
         )
     if parts.links is None and (key := _id_column(table)):
         parts.links = tidy_links(table.renamed({"item_id": key, **link_columns(table.columns)}))
-    parts.warnings += table.warnings() + warnings + repeats
+    parts.warnings += table.notes + warnings + repeats
     parts.sources.append({"name": file.name, "sha256": sha256_of(file)})
     if poster is not None and parts.posters is None:
         parts.posters = file.resolve().parent

@@ -11,7 +11,10 @@ from ..dataset.links import link_columns, tidy_links
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
-from ..tables.table import Table, open_table
+from ..tables.dates import decimal_points, seconds
+from ..tables.ids import exact_ids
+from ..tables.opening import open_table
+from ..tables.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +30,7 @@ def import_table(
     *,
     posters: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
-    genre_separator: str = "|",
+    genre_separator: str | None = None,
     scale: tuple[float, float] | None = None,
     encoding: str = "utf-8",
     choices: Choices | None = None,
@@ -50,7 +53,7 @@ def import_table(
         mapping = {ours: films.column_for(ours, columns.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
         raw = films.renamed(mapping, films.tag_columns(choices.tags))
         table, warnings = tidy_items(raw, films.name, genre_separator=genre_separator)
-        warnings += films.warnings()
+        warnings += films.notes
         if mapping["poster"] is None and posters is not None:
             table = find_posters(table, posters)
         elif mapping["poster"] is not None and posters is None:
@@ -80,7 +83,13 @@ def rating_table(
         ours: table.column_for(ours, chosen.get(ours), required=ours != "timestamp")
         for ours in ("user_id", "item_id", "rating", "timestamp")
     }
-    return RatingTable(name, table.renamed(mapping), scale)
+    frame, notes = exact_ids(table.renamed(mapping), ["user_id", "item_id"], name)
+    frame, decimals = decimal_points(frame, "rating", name)
+    notes += decimals
+    if mapping["timestamp"]:
+        frame, dates = seconds(frame, "timestamp", name)
+        notes += dates
+    return RatingTable(name, frame, scale, notes=(*table.notes, *notes))
 
 
 def _same_column(table: Table, name: str | None) -> str | None:

@@ -6,35 +6,34 @@ same name in two columns makes two tags.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from .words import word_lists
 
 FAMILIAR_TAG_COLUMNS = (
     *("director", "directors", "writer", "writers", "actors", "cast", "country", "countries", "language", "languages"),
     *("rated", "certificate", "studio", "studios", "keywords", "tags"),
 )
-_NOTHING = ("", "N/A")  # the second is what OMDb writes
+_SEPARATORS = (",", "|")
 
 
-def tags_from(columns: Sequence[str], schema: pl.Schema) -> pl.Expr:
-    """One List(String) of all tags of a row, each once, from at least one column.
+def tags_from(columns: dict[str, pl.Series]) -> tuple[pl.Series, dict[str, tuple[list[int], str]]]:
+    """One List(String) of all tags of a row, each once; ``columns`` maps a column's name to its cells.
 
-    Lists are taken as they are, anything else is cut at commas and bars.
+    Also, by column, the rows whose cells look like lists and are none, and the first such cell. Lists are taken as they
+    are, plain text is cut at commas and bars.
     """
-    each = [_tags_of(name, listed=isinstance(schema[name], pl.List)) for name in columns]
-    return pl.concat_list(each).list.unique(maintain_order=True)
-
-
-def _tags_of(name: str, *, listed: bool) -> pl.Expr:
-    given = pl.col(name)
-    parts = given if listed else given.cast(pl.String).str.replace_all("|", ",", literal=True).str.split(",")
-    word = pl.element().cast(pl.String).str.strip_chars()
-    words = parts.list.eval(word).list.eval(pl.element().filter(~pl.element().is_in(_NOTHING)).drop_nulls())
-    named = pl.format("{}: {}", pl.lit(name), pl.element())
-    if name == "tags":  # a dataset folder's own say by themselves which column they are from
-        named = pl.when(pl.element().str.contains(": ", literal=True)).then(pl.element()).otherwise(named)
-    return words.list.eval(named).fill_null([])
+    wrong = {}
+    parts = []
+    for name, cells in columns.items():
+        words, rows, first = word_lists(cells, _SEPARATORS)
+        if rows:
+            wrong[name] = (rows, first)
+        named = pl.format("{}: {}", pl.lit(name), pl.element())
+        if name == "tags":  # a dataset folder's own say by themselves which column they are from
+            named = pl.when(pl.element().str.contains(": ", literal=True)).then(pl.element()).otherwise(named)
+        parts.append(words.alias(name).to_frame().select(pl.col(name).list.eval(named)))
+    together = pl.concat(parts, how="horizontal").select(
+        tags=pl.concat_list(list(columns)).list.unique(maintain_order=True)
+    )
+    return together["tags"], wrong

@@ -10,7 +10,7 @@ import polars as pl
 
 from ...data.runtime.disk import write_atomically
 from ...data.runtime.errors import BadInput, UsageError
-from ...data.tables.table import open_table
+from ...data.tables.opening import open_table
 
 _SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 

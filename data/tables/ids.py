@@ -1,0 +1,60 @@
+"""Ids as tables have them: exact whole numbers or text, also where a program made floats of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ..runtime.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EXACT = 2**53  # floats beyond it are not every whole number
+_FLOAT_WRITTEN = r"^-?(?:0|[1-9]\d*)\.0+$"
+
+
+def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[pl.LazyFrame, list[str]]:
+    """The table with the id ``columns`` as text, and a sentence for each column whose ids were written as floats.
+
+    A column all of whose ids end in ".0" held whole numbers before a program made floats of them, for a blank among
+    them: "862.0" is 862. Floats of Parquet are taken if whole and exact. BadInput for any other type.
+    """
+    schema = table.collect_schema()
+    notes: list[str] = []
+    for column in columns:
+        dtype = schema[column]
+        value = pl.col(column)
+        if dtype.is_float():
+            value = pl.when(value.is_finite()).then(value)
+            faulty = (value != value.floor()) | (value.abs() >= _EXACT)
+            if wrong := table.select(faulty.fill_null(False).sum()).collect(engine="streaming").item():
+                raise BadInput(
+                    f"{name}, column for {column}: ids must be integers or text, found {dtype} with {wrong:,} that are "
+                    "not exact whole numbers; convert it where the table is made (a float cannot hold every id)"
+                )
+            table = table.with_columns(value.cast(pl.Int64).cast(pl.String).alias(column))
+            notes.append(
+                f"{name}: ids in the column for {column} are floats ({dtype}); they were read as whole numbers"
+            )
+        elif dtype.is_integer() or dtype in (pl.Categorical, pl.Enum):
+            table = table.with_columns(value.cast(pl.String))
+        elif dtype == pl.String:
+            given = value.filter(value.is_not_null() & (value != ""))
+            found = table.select(
+                written=given.str.contains(_FLOAT_WRITTEN).all() & (given.len() > 0), first=given.first()
+            ).collect(engine="streaming")
+            if found["written"].item():
+                first = found["first"].item()
+                whole = first.partition(".")[0]
+                table = table.with_columns(value.str.replace(r"\.0+$", ""))
+                notes.append(
+                    f"{name}: ids in the column for {column} are written as floats; {first} is read as {whole}"
+                )
+        else:
+            raise BadInput(
+                f"{name}, column for {column}: ids must be integers or text, found {dtype}; "
+                "convert it where the table is made"
+            )
+    return table, notes
