@@ -45,7 +45,9 @@ class EmbeddingDataset(Dataset[dict[str, Any]]):
             cls = torch.from_numpy(modality.read_cls(row)) if present else torch.zeros(modality.width)
             item |= {f"{name}_present": present, f"{name}_cls": cls}
             if self._tokens:
-                tokens = torch.from_numpy(modality.read_tokens(row)) if present else torch.zeros(0, modality.width)
+                tokens = (
+                    torch.from_numpy(modality.read_tokens(row)) if present else torch.zeros(0, modality.token_width)
+                )
                 item[f"{name}_tokens"] = tokens
         return item
 

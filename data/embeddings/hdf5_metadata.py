@@ -33,6 +33,11 @@ _DESCRIPTIONS: Final = {
     "input_ids": "the token id of each row of tokens",
 }
 
+_DESCRIPTIONS_3: Final = _DESCRIPTIONS | {
+    "cls": "one vector for each item, by the pooling that the header names; NaN where there is none",
+    "tokens": "embeddings of positions, items one after another without padding; docs/format.md says of which",
+}
+
 _SUPERBLOCK_LENGTH: Final = 96
 _UNDEFINED: Final = 2**64 - 1
 _LEAF_K: Final = 8  # a group's one symbol table node has room for 2 * 8 names; text, the largest group, has at most 11
@@ -111,6 +116,7 @@ class _Region:
     ) -> None:
         self.content = bytearray(_SUPERBLOCK_LENGTH)
         groups: dict[str, dict[str, int]] = {}
+        self._descriptions = _DESCRIPTIONS_3 if attributes.get("encoding-version") == "3" else _DESCRIPTIONS
         for array in arrays:
             group, name = array.name.split("/")
             address = offsets[array.name] - user_block if array.length else _UNDEFINED
@@ -135,7 +141,7 @@ class _Region:
                 _message(_DATATYPE, _datatype(array.dtype), _CONSTANT),
                 _message(_FILL_VALUE, struct.pack("<BBBBI", 2, 2, 1, 1, 0), _CONSTANT),  # allocate late, never fill
                 _message(_LAYOUT, struct.pack("<BBQQ", 3, 1, address, array.length)),  # contiguous
-                _attribute("description", _DESCRIPTIONS[name]),
+                _attribute("description", self._descriptions[name]),
             ]
         )
 

@@ -12,12 +12,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ..runtime.errors import DamagedFile
 
 MAGIC: Final = b"CINEFUSE"
-VERSIONS: Final = (1, 2)  # 2 is 1 with int8 embeddings; a file has the lowest version that can say what it holds
+VERSIONS: Final = (1, 2, 3)  # a file has the lowest version that can say what it holds: `version_of`
 ALIGNMENT: Final = 64
 SMALLEST_USER_BLOCK: Final = 8192
 LARGEST_USER_BLOCK: Final = 2**20
@@ -27,6 +27,7 @@ DEEPEST_NESTING: Final = 32
 MODALITIES: Final = ("text", "image")
 STORAGE_DTYPES: Final = ("float16", "float32", "bfloat16")
 QUANTISED: Final = "int8"
+CLS_POSITION: Final = "cls_position"  # key of a record: false where no position of the encoder is a CLS
 
 ITEM_SIZE: Final = {
     "int8": 1, "uint8": 1, "float16": 2, "bfloat16": 2, "int32": 4, "float32": 4, "int64": 8, "uint64": 8,
@@ -35,17 +36,18 @@ _STRING = re.compile(r"S([1-9][0-9]{0,2})")
 _FIRST_LINE = re.compile(rb"CINEFUSE ([0-9]{3}) ([0-9]{8}) ([0-9]{8}) ([0-9a-f]{64})\n")
 FIRST_LINE_LENGTH: Final = len(MAGIC) + 1 + 3 + 1 + 8 + 1 + 8 + 1 + 64 + 1
 
-# the datasets of a modality: which dtypes, which shape in terms of N rows, T tokens, D width, and whether the bytes are
+# the datasets of a modality: which dtypes, which shape in terms of N rows, T tokens, widths D of a vector
+# and W of a token, and whether the bytes are
 # final once laid out (then the header holds their SHA-256) or come row by row (then the row checksum covers them)
 _Part = tuple[tuple[str, ...], tuple[str | int, ...], bool]
 _FLOAT_EMBEDDINGS: Final[dict[str, _Part]] = {
     "cls": (STORAGE_DTYPES, ("N", "D"), False),
-    "tokens": (STORAGE_DTYPES, ("T", "D"), False),
+    "tokens": (STORAGE_DTYPES, ("T", "W"), False),
 }
 _INT8_EMBEDDINGS: Final[dict[str, _Part]] = {
     "cls": ((QUANTISED,), ("N", "D"), False),
     "cls_scale": (("float32",), ("N",), False),
-    "tokens": ((QUANTISED,), ("T", "D"), False),
+    "tokens": ((QUANTISED,), ("T", "W"), False),
     "tokens_scale": (("float32",), ("T",), False),
 }
 _OTHER_DATASETS: Final[dict[str, _Part]] = {
@@ -105,8 +107,8 @@ class Header:
 
     @property
     def version(self) -> int:
-        """The format version: 2 where embeddings of a modality are int8, else 1."""
-        return version_of(dataset.dtype for dataset in self.datasets.values())
+        """The format version, by `version_of`."""
+        return version_of(self.datasets.values(), self.modalities)
 
     def encode(self) -> bytes:
         """The whole user block, `user_block` bytes: first line, JSON, and spaces up to a last newline."""
@@ -193,9 +195,29 @@ def user_block_size(first_line: bytes, name: str) -> int:
     return size
 
 
-def version_of(dtypes: Iterable[str]) -> int:
-    """The lowest format version that can hold datasets of these dtypes."""
-    return 2 if QUANTISED in dtypes else 1
+class _Shaped(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def version_of(datasets: Iterable[_Shaped], records: Mapping[str, Mapping[str, Any]]) -> int:
+    """The lowest format version that can hold these datasets and records.
+
+    3 where the vector of an item is not a position of its encoder (`cls_position` false in the record), or is of
+    another width than tokens; else 2 where embeddings are int8; else 1.
+    """
+    datasets = list(datasets)
+    widths = {dataset.name: dataset.shape[-1:] for dataset in datasets}
+    for name, record in records.items():
+        if record.get(CLS_POSITION) is False or widths.get(f"{name}/cls") != widths.get(f"{name}/tokens"):
+            return 3
+    return 2 if any(dataset.dtype == QUANTISED for dataset in datasets) else 1
 
 
 def _first_line(block: bytes, name: str) -> tuple[int, int, int, str]:
@@ -205,7 +227,7 @@ def _first_line(block: bytes, name: str) -> tuple[int, int, int, str]:
         raise DamagedFile(f"{name}: expected a cinefuse embedding file (first bytes 'CINEFUSE'), found something else")
     version = int(match[1])
     if version not in VERSIONS:
-        known = " or ".join(map(str, VERSIONS))
+        known = f"{', '.join(map(str, VERSIONS[:-1]))} or {VERSIONS[-1]}"
         raise DamagedFile(
             f"{name}: expected format version {known}, found {version}: it needs another cinefuse release"
         )
@@ -274,6 +296,8 @@ def _header_from_json(value: dict[str, Any], user_block: int, name: str) -> Head
     for record in modalities.values():
         if not isinstance(record, dict) or not isinstance(record.get("fingerprint"), dict):
             raise _broken(name, "a record with a fingerprint for each modality", record)
+        if not isinstance(record.get(CLS_POSITION, True), bool):
+            raise _broken(name, f"{CLS_POSITION} as true or false", record[CLS_POSITION])
     if not isinstance(metadata, dict) or set(metadata) != {"length", "sha256"}:
         raise _broken(name, "length and sha256 of the HDF5 metadata", metadata)
     if value["dataset_columns"] != list(_COLUMNS):
@@ -371,7 +395,8 @@ def _check_shapes(header: Header, name: str) -> None:
         parts = _parts(header, modality)
         tokens = datasets[f"{modality}/tokens"].shape
         width = datasets[f"{modality}/cls"].shape[-1]
-        sizes: dict[str | int, int] = {"N": ids.shape[0], "N+1": ids.shape[0] + 1, "T": tokens[0], "D": width, 32: 32}
+        sizes: dict[str | int, int] = {"N": ids.shape[0], "N+1": ids.shape[0] + 1, "T": tokens[0], 32: 32}
+        sizes |= {"D": width, "W": tokens[-1]}
         for part, (dtypes, shape, constant) in parts.items():
             dataset = datasets[f"{modality}/{part}"]
             if dataset.dtype not in dtypes:
@@ -380,5 +405,5 @@ def _check_shapes(header: Header, name: str) -> None:
                 raise _broken(name, f"{dataset.name} of shape {list(shape)}", list(dataset.shape))
             if (dataset.sha256 is not None) != constant:
                 raise _broken(name, f"{'a' if constant else 'no'} SHA-256 for {dataset.name}", dataset.sha256)
-        if datasets[f"{modality}/cls"].dtype != datasets[f"{modality}/tokens"].dtype or width == 0:
+        if datasets[f"{modality}/cls"].dtype != datasets[f"{modality}/tokens"].dtype or 0 in (width, tokens[-1]):
             raise _broken(name, f"{modality}'s cls and tokens of one dtype and a width", width)

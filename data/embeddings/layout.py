@@ -24,14 +24,20 @@ def attributes(version: int) -> dict[str, str]:
     return {"encoding-type": "cinefuse-embeddings", "encoding-version": str(version)}
 
 
-def embedding_arrays(name: str, dtype: str, rows: int, tokens: int, width: int) -> list[Array]:
-    """The datasets that hold the embeddings of a modality; int8 comes with a scale for each embedding."""
+def embedding_arrays(
+    name: str, dtype: str, rows: int, tokens: int, width: int, token_width: int | None = None
+) -> list[Array]:
+    """The datasets that hold the embeddings of a modality; int8 comes with a scale for each embedding.
+
+    ``width`` is that of an item's vector, ``token_width`` (by default the same) that of a token.
+    """
+    token_width = token_width or width
     if dtype != QUANTISED:
-        return [Array(f"{name}/cls", dtype, (rows, width)), Array(f"{name}/tokens", dtype, (tokens, width))]
+        return [Array(f"{name}/cls", dtype, (rows, width)), Array(f"{name}/tokens", dtype, (tokens, token_width))]
     return [
         Array(f"{name}/cls", dtype, (rows, width)),
         Array(f"{name}/cls_scale", "float32", (rows,)),
-        Array(f"{name}/tokens", dtype, (tokens, width)),
+        Array(f"{name}/tokens", dtype, (tokens, token_width)),
         Array(f"{name}/tokens_scale", "float32", (tokens,)),
     ]
 
@@ -42,7 +48,8 @@ class ModalityLayout:
 
     `record` goes into the header as it is and must hold a "fingerprint". `lengths` (N,) counts the rows of tokens of
     each item, `digest` (N, 32) uint8 is the SHA-256 of its input, `batch` (N,) int32 the batch that encodes it (-1:
-    none), `input_ids` (sum of lengths,) int32 the token ids of text.
+    none), `input_ids` (sum of lengths,) int32 the token ids of text. `width` is that of an item's vector, `token_width`
+    that of a token, where it is another.
     """
 
     record: Mapping[str, Any]
@@ -52,6 +59,7 @@ class ModalityLayout:
     digest: npt.NDArray[np.uint8]
     batch: npt.NDArray[np.int32]
     input_ids: npt.NDArray[np.int32] | None = None
+    token_width: int | None = None
 
     def arrays(self, name: str) -> dict[Array, npt.NDArray[Any] | None]:
         """Each dataset of the modality in the format's order, with its content where that is known by now."""
@@ -60,7 +68,7 @@ class ModalityLayout:
         rows, tokens = len(self.lengths), int(self.lengths.sum())
         offsets = np.concatenate(([0], np.cumsum(self.lengths))).astype("<i8")
         arrays: dict[Array, npt.NDArray[Any] | None] = dict.fromkeys(
-            embedding_arrays(name, self.dtype, rows, tokens, self.width)
+            embedding_arrays(name, self.dtype, rows, tokens, self.width, self.token_width)
         )
         arrays |= {
             Array(f"{name}/offsets", "int64", (rows + 1,)): offsets,
@@ -84,7 +92,7 @@ def lay_out(
     not change the layout), None for those filled row by row. The metadata's place is behind the user block. Raises
     ValueError for what the format cannot hold.
     """
-    told = attributes(version_of(array.dtype for array in arrays))
+    told = attributes(version_of(arrays, records))
 
     def header(user_block: int, metadata: bytes, offsets: Mapping[str, int]) -> Header:
         datasets = {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .header import ALIGNMENT
+from .header import ALIGNMENT, CLS_POSITION
 from .number_formats import Float32Rows, as_float32, dequantised
 from .status import Status
 
@@ -27,7 +27,7 @@ class Modality:
     record: Mapping[str, Any]
     dtype: str
     raw_cls: npt.NDArray[Any] = field(repr=False)  # (N, D)
-    raw_tokens: npt.NDArray[Any] = field(repr=False)  # (T, D)
+    raw_tokens: npt.NDArray[Any] = field(repr=False)  # (T, W)
     offsets: npt.NDArray[np.int64] = field(repr=False)  # (N + 1,)
     status: npt.NDArray[np.uint8] = field(repr=False)  # (N,)
     reason: npt.NDArray[np.uint8] = field(repr=False)  # (N,)
@@ -40,8 +40,18 @@ class Modality:
 
     @property
     def width(self) -> int:
-        """D, the number of values in one embedding."""
+        """D, the number of values in an item's vector."""
         return int(self.raw_cls.shape[1])
+
+    @property
+    def token_width(self) -> int:
+        """W, the number of values in a token's embedding: D in files of versions 1 and 2."""
+        return int(self.raw_tokens.shape[1])
+
+    @property
+    def has_cls_position(self) -> bool:
+        """Whether the encoder has a CLS position, which tokens leave out; else tokens are all its positions."""
+        return self.record.get(CLS_POSITION) is not False
 
     @property
     def stored_as_floats(self) -> bool:
@@ -50,7 +60,7 @@ class Modality:
 
     @cached_property
     def cls(self) -> npt.NDArray[Any]:
-        """(N, D) CLS embeddings: a view of the file for float16 and float32, else a float32 copy, made once."""
+        """(N, D) vectors of items: a view of the file for float16 and float32, else a float32 copy, made once."""
         if self.stored_as_floats:
             return self.raw_cls
         converted = self.read("cls", 0, len(self.raw_cls))
@@ -59,7 +69,7 @@ class Modality:
 
     @cached_property
     def tokens(self) -> npt.NDArray[Any] | Float32Rows:
-        """(T, D) token embeddings of all items: a view of the file for float16 and float32.
+        """(T, W) token embeddings of all items: a view of the file for float16 and float32.
 
         For bfloat16 and int8 it converts only the rows that are indexed: all of them may be more than memory holds.
         """
@@ -84,7 +94,7 @@ class Modality:
         return embedded & ~self.pending
 
     def tokens_of(self, row: int) -> npt.NDArray[Any]:
-        """The item's token embeddings, (T_i, D): a view for float16 and float32, else a float32 copy.
+        """The item's token embeddings, (T_i, W): a view for float16 and float32, else a float32 copy.
 
         Raises IndexError where there is no such row.
         """
@@ -92,18 +102,18 @@ class Modality:
         return raw if self.stored_as_floats else self.read_tokens(row)
 
     def raw_tokens_of(self, row: int) -> npt.NDArray[Any]:
-        """The item's tokens as they are stored, (T_i, D), a view. Raises IndexError where there is no such row."""
+        """The item's tokens as they are stored, (T_i, W), a view. Raises IndexError where there is no such row."""
         if not 0 <= row < len(self.status):
             raise IndexError(f"expected a row from 0 to {len(self.status) - 1}, received {row}")
         return self.raw_tokens[self.offsets[row] : self.offsets[row + 1]]
 
     def read_cls(self, row: int) -> npt.NDArray[np.float32]:
-        """The item's CLS embedding, (D,) float32, whatever it is stored as."""
+        """The item's vector, (D,) float32, whatever it is stored as."""
         one: npt.NDArray[np.float32] = self.read("cls", row, row + 1)[0]
         return one
 
     def read_tokens(self, row: int) -> npt.NDArray[np.float32]:
-        """The item's token embeddings, (T_i, D) float32, whatever they are stored as."""
+        """The item's token embeddings, (T_i, W) float32, whatever they are stored as."""
         return self.read("tokens", int(self.offsets[row]), int(self.offsets[row + 1]))
 
     def read(self, part: str, start: int, stop: int) -> npt.NDArray[np.float32]:
@@ -123,10 +133,10 @@ class Modality:
     def gather(
         self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any] | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """The tokens of `rows` one after another, (sum T_i, D), and their offsets, (len(rows) + 1,).
+        """The tokens of `rows` one after another, (sum T_i, W), and their offsets, (len(rows) + 1,).
 
         float16 and float32 come as they are stored, bfloat16 and int8 as float32.
-        With `out` (at least that many rows of width D, same dtype) its front part is filled and returned: no memory is
+        With `out` (at least that many rows of width W, same dtype) its front part is filled and returned: no memory is
         taken. What an earlier call returned is the fastest `out`, for it is aligned as the file is. Raises ValueError
         where it does not fit, or where a row does not exist (-1 as `find` says it).
         """
@@ -138,9 +148,9 @@ class Modality:
         total = int(offsets[-1])
         dtype = self.raw_tokens.dtype if self.stored_as_floats else np.dtype(np.float32)
         if out is None:
-            out = _aligned((total, self.width), dtype)
-        if len(out) < total or out.shape[1:] != (self.width,) or out.dtype != dtype:
-            expected = f"at least ({total}, {self.width}) {dtype}"
+            out = _aligned((total, self.token_width), dtype)
+        if len(out) < total or out.shape[1:] != (self.token_width,) or out.dtype != dtype:
+            expected = f"at least ({total}, {self.token_width}) {dtype}"
             raise ValueError(f"expected a buffer of {expected}, received {out.shape} {out.dtype}")
         for start, stop, at in zip(starts.tolist(), stops.tolist(), offsets[:-1].tolist(), strict=True):
             place = out[at : at + stop - start]

@@ -74,7 +74,7 @@ class RowWriter:
         reason: Reason = Reason.NONE,
         scales: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Write one row: `cls` (D,) and `tokens` (T_i, D), C-contiguous, in the storage dtype (bfloat16 as uint16).
+        """Write one row: `cls` (D,) and `tokens` (T_i, W), C-contiguous, in the storage dtype (bfloat16 as uint16).
 
         int8 needs its `scales` (1 + T_i,) float32, the CLS's first.
         Raises ValueError where a shape or dtype is not the file's or the status is PENDING, NoSpace or BadInput where
@@ -100,10 +100,11 @@ class RowWriter:
 
     def write_absent(self, modality: str, row: int, status: Status, reason: Reason) -> None:
         """Write a row that has no embedding: NaN throughout, so that a reader who ignores the status notices."""
-        width, dtype = self._file[modality].width, self._datasets[f"{modality}/cls"].dtype
+        arrays, dtype = self._file[modality], self._datasets[f"{modality}/cls"].dtype
         length = int(np.diff(self._offsets[modality][row : row + 2])[0])
         scales = np.full(1 + length, np.nan, "<f4") if dtype == QUANTISED else None
-        self.write(modality, row, nan((width,), dtype), nan((length, width), dtype), status, reason, scales)
+        cls, tokens = nan((arrays.width,), dtype), nan((length, arrays.token_width), dtype)
+        self.write(modality, row, cls, tokens, status, reason, scales)
 
     def sync(self) -> None:
         """Wait until everything written is on the disk."""
@@ -133,9 +134,10 @@ class RowWriter:
         dataset = self._datasets[f"{modality}/cls"]
         length = int(self._offsets[modality][row + 1]) - int(self._offsets[modality][row])
         dtype, width = numpy_dtype(dataset.dtype), dataset.shape[1]
-        if cls.shape != (width,) or tokens.shape != (length, width) or cls.dtype != dtype or tokens.dtype != dtype:
+        wide = self._datasets[f"{modality}/tokens"].shape[1]
+        if cls.shape != (width,) or tokens.shape != (length, wide) or cls.dtype != dtype or tokens.dtype != dtype:
             raise ValueError(
-                f"{modality} row {row}: expected cls {(width,)} and tokens {(length, width)} as {dtype}, "
+                f"{modality} row {row}: expected cls {(width,)} and tokens {(length, wide)} as {dtype}, "
                 f"received {cls.shape} {cls.dtype} and {tokens.shape} {tokens.dtype}"
             )
         if not (cls.flags.c_contiguous and tokens.flags.c_contiguous):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,25 @@ def overview(file: EmbeddingFile) -> dict[str, Any]:
     }
 
 
+def pooling_of(fingerprint: Mapping[str, Any]) -> str:
+    """How an input became one vector, in words: the pooling that the fingerprint names; CLS where it names none."""
+    words = [str(fingerprint.get("pooling", "CLS"))]
+    if fingerprint.get("dense"):
+        words.append("dense")
+    if fingerprint.get("normalized"):
+        words.append("scaled to length 1")
+    if fingerprint.get("prompt"):
+        words.append(f"prompt {fingerprint['prompt']!r}")
+    return ", ".join(words)
+
+
 def _modality(file: EmbeddingFile, name: str) -> dict[str, Any]:
     modality, datasets = file[name], file.header.datasets
     lengths = np.diff(modality.offsets)[modality.has_embedding]
     return dict(modality.record) | {
         "dtype": modality.dtype,
         "width": modality.width,
+        **({"token_width": modality.token_width} if modality.token_width != modality.width else {}),
         "tokens": len(modality.tokens),
         "tokens_per_item": [int(q) for q in np.quantile(lengths, (0.05, 0.5, 0.95))] if lengths.size else [],
         "bytes": datasets[f"{name}/cls"].length + datasets[f"{name}/tokens"].length,

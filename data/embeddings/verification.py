@@ -170,10 +170,11 @@ class _Reader:
 
     def rows(self, modality: str, rows: npt.NDArray[np.intp]) -> Iterator[tuple[int, _Row]]:
         """Each of `rows` as it lies in the file, valid until the next is drawn; neighbours are read together."""
-        offsets, stride = self._modalities[modality].offsets, self._stride(modality)
+        offsets = self._modalities[modality].offsets
+        of_cls, of_token = self._strides(modality)
         first = last = size = 0  # of the neighbours met so far: rows, and the bytes they take
         for row in rows.tolist():
-            own = stride * (1 + int(offsets[row + 1]) - int(offsets[row]))
+            own = of_cls + of_token * (int(offsets[row + 1]) - int(offsets[row]))
             if size and (row != last + 1 or size + own > len(self._buffer)):
                 yield from self._span(modality, first, last + 1)
                 size = 0
@@ -183,25 +184,28 @@ class _Reader:
 
     def _span(self, modality: str, first: int, end: int) -> Iterator[tuple[int, _Row]]:
         """The rows `first` to `end`, in one read of each dataset."""
-        datasets, arrays, stride = self._file.header.datasets, self._modalities[modality], self._stride(modality)
+        datasets, arrays = self._file.header.datasets, self._modalities[modality]
+        of_cls, of_token = self._strides(modality)
         ends = arrays.offsets[first : end + 1].tolist()
-        middle, length = stride * (end - first), stride * (end - first + ends[-1] - ends[0])
+        middle = of_cls * (end - first)
+        length = middle + of_token * (ends[-1] - ends[0])
         if length > len(self._buffer):
             self._buffer = memoryview(bytearray(length))
         cls, tokens = self._buffer[:middle], self._buffer[middle:length]
-        read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + first * stride)
-        read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + ends[0] * stride)
+        read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + first * of_cls)
+        read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + ends[0] * of_token)
         scales = self._scales(modality, first, end)
         told = (values[first:end].tolist() for values in (arrays.status, arrays.reason, arrays.checksum))
         for place, (status, reason, checksum) in enumerate(zip(*told, strict=True)):
             start, stop = ends[place] - ends[0], ends[place + 1] - ends[0]
             own = None if scales is None else np.concatenate([scales[0][place : place + 1], scales[1][start:stop]])
-            row_cls, row_tokens = cls[place * stride : (place + 1) * stride], tokens[start * stride : stop * stride]
+            row_cls, row_tokens = cls[place * of_cls : (place + 1) * of_cls], tokens[start * of_token : stop * of_token]
             yield first + place, _Row(row_cls, row_tokens, own, status, reason, checksum)
 
-    def _stride(self, modality: str) -> int:
-        """The bytes of one embedding."""
-        return self._file.header.datasets[f"{modality}/cls"].length // len(self._file)
+    def _strides(self, modality: str) -> tuple[int, int]:
+        """The bytes of one vector, and of one token's embedding."""
+        arrays = self._modalities[modality]
+        return arrays.width * arrays.raw_cls.itemsize, arrays.token_width * arrays.raw_tokens.itemsize
 
     def _scales(self, modality: str, first: int, end: int) -> list[npt.NDArray[np.float32]] | None:
         """The scales of the CLS of rows `first` to `end`, and of their tokens."""

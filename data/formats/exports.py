@@ -95,14 +95,14 @@ def _write_table(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None
 def _batches(file: EmbeddingFile) -> Iterator[tuple[int, int]]:
     values = np.zeros(len(file), np.int64)
     for name in file.modalities:
-        values += (1 + np.diff(file[name].offsets)) * file[name].width
+        values += file[name].width + np.diff(file[name].offsets) * file[name].token_width
     return blocks_of_rows(np.cumsum(values), _VALUES)
 
 
 def _bytes_of(file: EmbeddingFile, start: int, stop: int) -> int:
     def of(modality: Modality) -> int:
         tokens = int(modality.offsets[stop] - modality.offsets[start])
-        return (tokens + stop - start) * modality.width * modality.raw_cls.itemsize
+        return (tokens * modality.token_width + (stop - start) * modality.width) * modality.raw_cls.itemsize
 
     return sum(of(file[name]) for name in file.modalities)
 
@@ -227,7 +227,7 @@ def _write_array(modality: Modality, part: str, path: Path, told: Told) -> None:
     stored = getattr(modality, f"raw_{part}")
     exact = modality.dtype != "bfloat16"
     descr = stored.dtype.str if exact else "<f4"
-    at_once = max(1, _VALUES // modality.width)
+    at_once = max(1, _VALUES // stored.shape[1])
     with path.open("wb") as array:
         np.lib.format.write_array_header_1_0(array, {"descr": descr, "fortran_order": False, "shape": stored.shape})
         for start in range(0, len(stored), at_once):

@@ -102,14 +102,14 @@ def _convert_modality(
     overflow: list[str] = []
     read = 0
     ends = modality.offsets[1:] + np.arange(1, len(written) + 1)  # embeddings up to and with each row
-    blocks = list(blocks_of_rows(ends, max(1, _VALUES // modality.width)))
+    blocks = list(blocks_of_rows(ends, max(1, _VALUES // max(modality.width, modality.token_width))))
     with side_by_side(convert_rows, blocks) as results:
         for (start, stop), too_large in zip(blocks, results, strict=True):
             overflow += [f"{name} of item {file.ids[row]}" for row in too_large.tolist()]
             if len(overflow) > _MOST_NAMED:
                 break
-            embeddings = stop - start + int(modality.offsets[stop] - modality.offsets[start])
-            told(embeddings * modality.width * modality.raw_cls.itemsize)
+            tokens = int(modality.offsets[stop] - modality.offsets[start])
+            told(((stop - start) * modality.width + tokens * modality.token_width) * modality.raw_cls.itemsize)
             read += stop - start
             if read >= _ROWS_REMEMBERED:
                 read = 0

@@ -20,7 +20,8 @@ def film_vectors(modality: Modality, rows: npt.NDArray[np.int64], kind: VectorKi
     "mean" is the mean over the film's tokens (text: every position but the CLS; image: the patches), taken in float32;
     a film without tokens has none. Memory is that of the result and of one film's tokens, whatever the file's size.
     """
-    vectors = np.full((len(rows), modality.width), np.nan, np.float32)
+    width = modality.width if kind == "cls" else modality.token_width
+    vectors = np.full((len(rows), width), np.nan, np.float32)
     # a stranger's file may hold Inf and its negative in one column: their mean is NaN, which is what is wanted here
     with np.errstate(invalid="ignore", over="ignore"):
         for place in np.flatnonzero(modality.has_embedding[rows]).tolist():

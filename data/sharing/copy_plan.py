@@ -151,6 +151,7 @@ class _Part:
     record: Mapping[str, Any]
     dtype: str
     width: int
+    token_width: int
     origin: Origin
     lengths: npt.NDArray[np.int64]
     rows: Mapping[str, npt.NDArray[Any]]  # status, reason, digest, batch of each row
@@ -188,14 +189,16 @@ class _Part:
         record = dict(given.record)
         if level == "cls" and "level" in record:
             record["level"] = "cls"
-        return cls(name, record, stored_as, given.width, origin, stored_lengths, rows, checksum, renewed)
+        return cls(
+            name, record, stored_as, given.width, given.token_width, origin, stored_lengths, rows, checksum, renewed
+        )
 
     def arrays(self) -> dict[Array, npt.NDArray[Any] | None]:
         """Each dataset in the format's order, with its content where that is small."""
         count, tokens = len(self.lengths), int(self.lengths.sum())
         offsets = np.concatenate(([0], np.cumsum(self.lengths))).astype("<i8")
         arrays: dict[Array, npt.NDArray[Any] | None] = dict.fromkeys(
-            embedding_arrays(self.name, self.dtype, count, tokens, self.width)
+            embedding_arrays(self.name, self.dtype, count, tokens, self.width, self.token_width)
         )
         arrays |= {
             Array(f"{self.name}/offsets", "int64", (count + 1,)): offsets,

@@ -164,8 +164,8 @@ def _check_rows(
             expected, renewed, modality = plan.checksums[name], plan.renewed[name], file[name]
             place = plan.header.datasets[f"{name}/checksum"].offset
             rows = np.flatnonzero(expected)
-            embeddings = 1 + modality.offsets[rows + 1] - modality.offsets[rows]
-            ends = np.cumsum(embeddings * modality.width * modality.raw_cls.itemsize)
+            tokens = modality.offsets[rows + 1] - modality.offsets[rows]
+            ends = np.cumsum((modality.width + tokens * modality.token_width) * modality.raw_cls.itemsize)
             blocks = [rows[first:end] for first, end in blocks_of_rows(ends, _BLOCK)]
             with side_by_side(partial(_checksums, file, name), blocks) as checked:
                 for read, checksums in checked:

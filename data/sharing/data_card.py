@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..embeddings.file import EmbeddingFile
 from ..embeddings.status import Reason
-from ..embeddings.summary import overview
+from ..embeddings.summary import overview, pooling_of
 from ..runtime.disk import write_atomically
 from ..runtime.errors import BadInput, UsageError
 from ..runtime.terminal import size
@@ -27,7 +27,16 @@ _LICENCE_ID: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{1,40}")
 _REPO: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FOLDERS: Final = re.compile(r"(?<![\w:/.])(?:file://)?[/~](?:[^\s/]+/)+|\b[A-Za-z]:\\(?:[^\s\\]+\\)+")
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|#!])")
-_LABELS: Final = ("model", "revision", "weights (SHA-256)", "layer", "computed in", "stored as", "tokens of an item")
+_LABELS: Final = (
+    "model",
+    "revision",
+    "weights (SHA-256)",
+    "layer",
+    "pooling",
+    "computed in",
+    "stored as",
+    "tokens of an item",
+)
 
 
 def write_card(
@@ -84,6 +93,7 @@ def card(path: Path, *, name: str | None = None, repo: str | None = None, licenc
             "first_id": file.ids[int(np.argmax(file[first].has_embedding))].item(),
             "first": first,
             "width": file[first].width,
+            "token_width": file[first].token_width,
             "scaled": file[first].cls_scale is not None,
             "source": _text_of(about.get("source")),
             "digest": figures["content_digest"],
@@ -100,6 +110,7 @@ def _column(file: EmbeddingFile, name: str, facts: dict[str, Any]) -> dict[str, 
     tokens = str(spread[0]) if tokens and spread[0] == spread[2] else tokens
     rounded = fingerprint.get("rounded")
     through = f", rounded to {', '.join(map(str, rounded))} before" if isinstance(rounded, list) and rounded else ""
+    tokens_of = f", tokens {facts['token_width']}" if "token_width" in facts else ""
     reasons, counts = np.unique(file[name].reason[~file[name].has_embedding], return_counts=True)
     return {
         "modality": {"text": "plots", "image": "posters"}[name],
@@ -107,8 +118,9 @@ def _column(file: EmbeddingFile, name: str, facts: dict[str, Any]) -> dict[str, 
         "revision": _text_of(facts.get("revision")) or "local folder",
         "weights (SHA-256)": _text_of(fingerprint.get("weights")),
         "layer": _text_of(fingerprint.get("layer")),
+        "pooling": pooling_of(fingerprint),
         "computed in": _text_of(fingerprint.get("precision")),
-        "stored as": f"{facts['dtype']} x {facts['width']}{through}",
+        "stored as": f"{facts['dtype']} x {facts['width']}{tokens_of}{through}",
         "tokens of an item": tokens,
         "coverage": {
             "with embedding": f"{status['ok'] + status['truncated']:,}",

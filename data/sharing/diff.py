@@ -119,11 +119,11 @@ def _rows(
         row, their = int(rows[place]), int(theirs[place])
         what = _what(a, b, row, their, bool(same_input[place]), bool(same_length[place]))
         max_abs = cosine = None
-        if a.has_embedding[row] and b.has_embedding[their] and same_length[place] and a.width == b.width:
+        if a.has_embedding[row] and b.has_embedding[their] and same_length[place] and _widths(a) == _widths(b):
             max_abs, cosine = _apart(a, b, row, their)
         found += [RowDifference(_plain(one.ids[row]), name, what, max_abs, cosine)] if what or max_abs != 0 else []
         progress(1)
-        read += (a.offsets[row + 1] - a.offsets[row] + 1) * a.width
+        read += a.width + (a.offsets[row + 1] - a.offsets[row]) * a.token_width
         if read > _VALUES:
             read = 0
             one.forget()
@@ -142,7 +142,13 @@ def _what(a: Modality, b: Modality, row: int, their: int, same_input: bool, same
         reasons.append(f"{a.offsets[row + 1] - a.offsets[row]:,} tokens, {b.offsets[their + 1] - b.offsets[their]:,}")
     if a.width != b.width:
         reasons.append(f"{a.width} wide, {b.width}")
+    elif a.token_width != b.token_width:
+        reasons.append(f"tokens {a.token_width} wide, {b.token_width}")
     return "; ".join(reasons)
+
+
+def _widths(modality: Modality) -> tuple[int, int]:
+    return modality.width, modality.token_width
 
 
 def _state(modality: Modality, row: int) -> str:
@@ -158,7 +164,7 @@ def _apart(a: Modality, b: Modality, row: int, their: int) -> tuple[float, float
     """The largest absolute difference of the values of two rows, and the smallest cosine of their embeddings."""
     max_abs, cosine = _of_pairs(a.read("cls", row, row + 1), b.read("cls", their, their + 1))
     ours, others = a.read_tokens(row), b.read_tokens(their)
-    at_once = max(1, _VALUES // a.width)
+    at_once = max(1, _VALUES // a.token_width)
     for start in range(0, len(ours), at_once):
         further = _of_pairs(ours[start : start + at_once], others[start : start + at_once])
         max_abs, cosine = max(max_abs, further[0]), min(cosine, further[1])

@@ -76,6 +76,7 @@ class ModalityIndex:
     record: Mapping[str, Any]
     dtype: str
     width: int
+    token_width: int
     offsets: npt.NDArray[np.int64]  # (N + 1,)
     status: npt.NDArray[np.uint8]  # (N,)
     reason: npt.NDArray[np.uint8]  # (N,)
@@ -201,12 +202,12 @@ def _read_modality(source: ByteSource, header: Header, modality: str, name: str)
         if dataset.sha256 is not None:
             _check_sha256(found, dataset.sha256, dataset.name, name)
         arrays[part] = found.reshape(dataset.shape)
-    tokens, width = datasets[f"{modality}/tokens"].shape
+    tokens, token_width = datasets[f"{modality}/tokens"].shape
     offsets = arrays["offsets"]
     if offsets[0] != 0 or offsets[-1] != tokens or (offsets[1:] < offsets[:-1]).any():
         raise DamagedFile(f"{name}: expected {modality}/offsets to rise from 0 to {tokens}, found otherwise")
-    dtype_name = datasets[f"{modality}/cls"].dtype
-    return ModalityIndex(modality, header.modalities[modality], dtype_name, width, **arrays)
+    cls = datasets[f"{modality}/cls"]
+    return ModalityIndex(modality, header.modalities[modality], cls.dtype, cls.shape[1], token_width, **arrays)
 
 
 def _check_sha256(found: npt.NDArray[Any], expected: str | None, dataset: str, name: str) -> None:

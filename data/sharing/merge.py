@@ -83,8 +83,11 @@ def _refuse_differences(indexes: Sequence[Index]) -> None:
         having = [index for index in indexes if name in index.modalities]
         for index in having[1:]:
             first, other = having[0].modalities[name], index.modalities[name]
-            fingerprints = [{**of.record["fingerprint"], "level": of.level, "width": of.width, "dtype": of.dtype}
-                    for of in (first, other)]  # fmt: skip
+            fingerprints = [
+                {**of.record["fingerprint"], "level": of.level, "dtype": of.dtype}
+                | {"width": of.width, "token width": of.token_width}
+                for of in (first, other)
+            ]
             if different := differences(*fingerprints):
                 raise FingerprintMismatch(
                     f"{index.name}: its {name} embeddings were made differently from those of {having[0].name} "

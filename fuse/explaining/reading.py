@@ -17,7 +17,7 @@ from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ..inputs.components import Components, load_components
 from ..inputs.side_information import item_features
-from ..inputs.tokens import TokenBatch, TokenTable
+from ..inputs.tokens import TokenBatch, TokenTable, read_width
 from ..models.fusion_transformer import FusionTransformer
 from ..runs.dataset_of_run import dataset_of
 from ..runs.run import Run
@@ -127,7 +127,7 @@ class Reading:
         config, side = self.config, self.shown.shape[1]
         with torch.device("meta"):  # takes neither time nor a number from anybody's random generator
             transformer = FusionTransformer(
-                {name: self.embeddings[name].width for name in self.modalities},
+                {name: read_width(self.embeddings[name], config.level) for name in self.modalities},
                 side,
                 outputs=config.dim + 1,
                 width=config.width,

@@ -79,7 +79,8 @@ def mean_tokens(modality: Modality, rows: npt.NDArray[np.int64]) -> Floats:
 
     ``rows`` (I,) are rows of the embedding file, -1 for none.
     """
-    means = np.full((len(rows), modality.width), np.nan, np.float32)
+    width = modality.token_width if len(modality.tokens) else modality.width
+    means = np.full((len(rows), width), np.nan, np.float32)
     for item in np.flatnonzero((rows >= 0) & modality.has_embedding[rows]).tolist():
         means[item] = mean_token(tokens_read(modality, int(rows[item])))
     return means

@@ -55,7 +55,7 @@ class TokenTable:
         sharing: int = 1,
     ) -> None:
         self._modality, self._dtype, self._device, self._sharing = modality, dtype, device, sharing
-        self.width = modality.width
+        self.width = read_width(modality, level)
         present = (rows >= 0) & modality.has_embedding[rows]
         self._rows = np.where(present, rows, -1)
         self._tokens = level == "tokens"
@@ -113,6 +113,8 @@ class TokenTable:
         return result
 
     def _cls_of(self, row: int) -> Tensor:
+        if self.width != self._modality.width:  # a vector of another width than tokens: their mean stands for it
+            return torch.from_numpy(self._modality.read_tokens(row).mean(0))
         if self._modality.stored_as_floats:
             return torch.from_numpy(self._modality.raw_cls[row].copy())
         return torch.from_numpy(self._modality.read_cls(row))
@@ -139,6 +141,11 @@ class TokenTable:
             return "device" if self.size < SHARE_OF_MEMORY * free else _host_or_file(self.size * self._sharing)
         # without a GPU the mapped file is as near as a copy would be; pooled and CLS tables are small, and read once
         return _host_or_file(self.size * self._sharing) if self._pool > 1 or not self._tokens else "file"
+
+
+def read_width(modality: Modality, level: str) -> int:
+    """D of what is read of a modality at this ``level``: that of its tokens, or of its vectors where it reads these."""
+    return modality.token_width if level == "tokens" and len(modality.tokens) else modality.width
 
 
 def pooled(patches: Tensor, side: int) -> Tensor:

@@ -152,7 +152,7 @@ def rewritten(version: int, edit: dict[str, str]) -> bytes:
     ("version", "edit", "told"),
     [
         (1, {}, "expected format version 2 for what it holds, found 1"),
-        (3, {}, "expected format version 1 or 2, found 3"),
+        (3, {}, "expected format version 2 for what it holds, found 3"),
         (2, {'"text/cls_scale", "float32"': '"text/cls_scale", "int32"'}, "expected text/cls_scale as float32"),
         (2, {'"text/tokens", "int8"': '"text/tokens", "uint8"'}, "expected text/tokens as int8"),
         (2, {'"text/tokens_scale"': '"text/other_scale"'}, "expected the datasets"),
