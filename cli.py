@@ -39,8 +39,12 @@ class _Commands(TyperGroup):
             if type(fault).__name__ == "NoArgsIsHelpError":  # and the help is printed
                 sys.exit(2)
             words = getattr(fault, "ctx", None)
-            see = f"{words.command_path if words else 'cinefuse'} --help"
-            raise UsageError(f"{fault.format_message().rstrip('.')}; see `{see}`") from None
+            command = words.command_path if words else "cinefuse"
+            says = fault.format_message().rstrip(".")
+            if words and says.startswith("Missing argument"):
+                pieces = (piece.strip("{}").removesuffix("...") for piece in words.command.collect_usage_pieces(words))
+                says += f": expected `{' '.join([command, *pieces])}`"
+            raise UsageError(f"{says}; see `{command} --help`") from None
         if options.get("standalone_mode", True):
             sys.exit(code if isinstance(code, int) else 0)
         return code

@@ -95,8 +95,10 @@ def data_import_movielens(
 @import_app.command("table")
 def data_import_table(
     out: Annotated[Path, typer.Argument(help="dataset folder to make")],
-    items: Annotated[Path, typer.Option(help="table of films: .csv, .tsv, .parquet, .jsonl")],
-    ratings: Annotated[Path | None, typer.Option(help="table of ratings, of the same kinds")] = None,
+    ratings: Annotated[Path | None, typer.Option(help="table of ratings: .csv, .tsv, .parquet, .jsonl")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="table of films, of the same kinds  [default: the films rated, by their ids]")
+    ] = None,
     posters: PostersOption = None,
     tags: TagsOption = None,
     item_id: Annotated[str | None, _column("film id")] = None,
@@ -111,14 +113,18 @@ def data_import_table(
     timestamp: Annotated[str | None, _column("seconds since 1970")] = None,
     genre_separator: Annotated[str, typer.Option(help="what stands between genres")] = "|",
     scale: Annotated[str | None, typer.Option(help="LOWEST:HIGHEST rating, for instance 0.5:5")] = None,
+    drop_rating: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="leave ratings of this value out, as 0 for 'not rated'")
+    ] = None,
     encoding: EncodingOption = "utf-8",
     copy_posters: CopyPostersOption = False,
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Make a dataset from a table of films and, where there is one, a table of ratings.
+    """Make a dataset from a table of ratings, a table of films, or both.
 
-    Familiar column names are found by themselves; an option names any other.
+    Familiar column names are found by themselves; an option names any other. A column of true and false in the table of
+    ratings is kept: `cinefuse fuse --split column:NAME` tests on its true rows.
     """
     from ..dataset.assembly import Choices
     from ..sources.own_tables import import_table, parse_scale
@@ -144,6 +150,7 @@ def data_import_table(
         columns=columns,
         genre_separator=genre_separator,
         scale=parse_scale(scale) if scale else None,
+        drop_rating=drop_rating,
         encoding=encoding,
         choices=Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ()),
     )

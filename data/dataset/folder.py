@@ -74,6 +74,11 @@ class Description:
                 raise BadInput(
                     f"{folder}: an import that should replace it was killed; run it again, or rename {aside}"
                 )
+            if folder.is_file():
+                raise BadInput(
+                    f"{folder} is a file, expected a dataset folder: make one with "
+                    f"`cinefuse data import table NAME --ratings {folder}`"
+                )
             raise BadInput(f"{folder} is not a dataset folder (no dataset.json): make one with `cinefuse data import`")
         try:
             content: Any = json.loads(file.read_text("utf-8"))

@@ -17,6 +17,8 @@ from .folder import ITEM_COLUMNS, id_faults, refuse_rows, rows_named
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .ratings import RatingTable
+
 POSTER_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif")
 
 # "Heat (1995)", "Show (2015-2018)", "Show (2015– )", "Sequel (1995) (V)"
@@ -77,6 +79,21 @@ def _plain_text(cells: pl.Series, column: str, name: str) -> tuple[pl.Series, in
     marked = frame.select(means_nothing(pl.col("cell")).fill_null(False))["cell"]
     blank = frame.select(pl.col("cell").str.strip_chars() == "")["cell"].fill_null(True)
     return frame.select(pl.when(~(marked | blank)).then(pl.col("cell")))["cell"], int(marked.sum())
+
+
+def rated_items(ratings: RatingTable) -> pl.DataFrame:
+    """The items of a rating table, known by their ids alone, in the columns of `items.parquet` and ``row``.
+
+    Ids are still text, and the items in the order of their ids. BadInput where there is no rating.
+    """
+    ids = ratings.with_text_ids().select("item_id").drop_nulls().unique().collect(engine="streaming")
+    if ids.is_empty():
+        raise BadInput(f"{ratings.name}: there is no rating with an item; a dataset needs at least one")
+    number = pl.col("item_id").cast(pl.Int64, strict=False)
+    absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in ITEM_COLUMNS.items() if name != "item_id"]
+    lists = [pl.col(name).fill_null([]) for name in ("genres", "tags")]
+    ordered = ids.sort(number, "item_id", nulls_last=True).with_row_index("row").with_columns(absent)
+    return ordered.with_columns(*lists, title=pl.lit("")).select("row", *ITEM_COLUMNS)
 
 
 def _joined(cell: str | None) -> str | None:

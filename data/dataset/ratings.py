@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -22,13 +22,20 @@ class RatingTable:
 
     ``frame`` has row (from 0, unsigned), user_id, item_id, rating and perhaps timestamp, of whatever type the source
     has. ``name`` stands in messages. ``scale`` is the lowest and highest rating there can be, where that is known.
-    ``notes`` says what was changed in reading, one sentence each.
+    ``notes`` says what was changed in reading, one sentence each. ``booleans`` names further columns of the frame, of
+    Boolean values, that are kept.
     """
 
     name: str
     frame: pl.LazyFrame
     scale: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    booleans: tuple[str, ...] = ()
+
+    def without_rating(self, dropped: float) -> RatingTable:
+        """The table without the rows of one rating, such as a 0 that means "not rated"."""
+        given = _rating(self.frame.collect_schema()["rating"])
+        return replace(self, frame=self.frame.filter(given.ne_missing(pl.lit(dropped, pl.Float32))))
 
     @property
     def has_timestamps(self) -> bool:
@@ -41,7 +48,7 @@ class RatingTable:
         BadInput naming rows: a missing, over-long or NUL-carrying id, a rating that is no finite number or off the
         scale, a timestamp that is no whole number.
         """
-        table = self._as_text_ids()
+        table = self.with_text_ids()
         rating = _rating(table.collect_schema()["rating"])
         faults = id_faults("user_id") | id_faults("item_id")
         faults["with a rating that is not a number; correct or remove them"] = ~rating.is_finite().fill_null(False)
@@ -60,8 +67,11 @@ class RatingTable:
         return whole.collect(engine="streaming").row(0, named=True)
 
     def write(self, file: Path, *, integer_users: bool, integer_items: bool) -> None:
-        """Stream a checked table to Parquet: user_id, item_id (Int64 or String), rating Float32, timestamp Int64."""
-        table = self._as_text_ids()
+        """Stream a checked table to Parquet: user_id, item_id (Int64 or String), rating Float32, timestamp Int64.
+
+        Boolean columns follow.
+        """
+        table = self.with_text_ids()
         schema = table.collect_schema()
         columns = [
             pl.col("user_id").cast(pl.Int64 if integer_users else pl.String),
@@ -70,9 +80,11 @@ class RatingTable:
         ]
         if self.has_timestamps:
             columns.append(_timestamp(schema["timestamp"]).alias("timestamp"))
+        columns += [pl.col(name) for name in self.booleans]
         table.select(columns).sink_parquet(file, compression="zstd", row_group_size=500_000)
 
-    def _as_text_ids(self) -> pl.LazyFrame:
+    def with_text_ids(self) -> pl.LazyFrame:
+        """The table with its ids as text. BadInput where they are neither integers nor text."""
         schema = self.frame.collect_schema()
         for name in ("user_id", "item_id"):
             if not (schema[name].is_integer() or schema[name] in (pl.String, pl.Categorical, pl.Enum)):

@@ -21,6 +21,7 @@ import polars as pl
 from ..runtime.disk import put_in_place, writing
 from ..runtime.errors import BadInput, UsageError
 from ..tables.delimited import ROW, scan_text
+from .boolean_columns import boolean_columns_of
 from .folder import Description
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ HoldOut = Callable[[Rows, float, np.random.Generator], Rows]
 PARTS = ("train", "validation", "test")
 FORMS = (
     "an official fold such as u1, random:0.1, kfold:5/2, temporal:0.1, user-temporal:0.1, "
-    "cold-items:0.1, cold-users:0.1, file:PATH or all"
+    "cold-items:0.1, cold-users:0.1, column:NAME, file:PATH or all"
 )
 _MOST_ROWS = 2**32  # of a table whose row numbers are UInt32
 _SHARES = ("random", "temporal", "user-temporal", "cold-items", "cold-users")
-_WORDS = (*_SHARES, "kfold", "file", "all")
+_WORDS = (*_SHARES, "kfold", "column", "file", "all")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +112,7 @@ def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float 
     - ``user-temporal:S``: floor(n S + 1/2) latest ratings of each user's n, but never all of them.
     - ``cold-items:S``, ``cold-users:S``: all ratings of the first int(n S) of a permutation of the rated films or the
       users, in the order of their ids.
+    - ``column:NAME``: the rows where a boolean column of `ratings.parquet` is true.
     - ``file:PATH``: the rows in column ``row`` of .parquet or .csv, or in .npy, or one a line in .txt.
     - ``all``: none.
 
@@ -118,9 +120,9 @@ def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float 
     split is temporal, some of its films or users where it is cold, else ratings at random. Where a file has a column
     ``part``, all three parts are the file's own. Test and validation are drawn independently, each from ``seed``.
 
-    UsageError: a malformed spec, a fold that does not exist, a share outside (0, 1), a negative seed. BadInput: no
-    dataset folder, no timestamps where they are needed, row numbers that are none or given twice, an empty train or
-    test part.
+    UsageError: a malformed spec, a fold or a column that does not exist, a share outside (0, 1), a negative seed.
+    BadInput: no dataset folder, no timestamps where they are needed, row numbers that are none or given twice, an empty
+    train or test part.
     """
     if seed < 0:
         raise UsageError(f"seed {seed}: expected 0 or more, for instance 0")
@@ -131,7 +133,8 @@ def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float 
     asked = _Asked.parse(spec, _official_folds(dataset))
     rows = np.arange(ratings.count(), dtype=np.int64)
     hold_out = ratings.way_to_hold_out(asked.kind)
-    parts = _cut(asked, rows, hold_out, np.random.default_rng(seed))
+    marked = ratings.marked(asked) if asked.kind == "column" else None
+    parts = _cut(asked, rows, hold_out, np.random.default_rng(seed), marked)
     _refuse_empty(parts, asked, rows.size)
     if "validation" not in parts:
         # A child of the seed: numbers that have nothing to do with those that drew the test part.
@@ -163,6 +166,7 @@ class _Asked:
     fold: int = 0
     folds: int = 0
     file: Path = Path()
+    column: str = ""
 
     @classmethod
     def parse(cls, spec: str, official: dict[str, Path]) -> _Asked:
@@ -178,6 +182,8 @@ class _Asked:
             return cls(spec, word, fold=fold, folds=folds)
         if word == "file" and value:
             return cls(spec, word, file=Path(value))
+        if word == "column" and value:
+            return cls(spec, word, column=value)
         raise UsageError(_unknown(spec, word, bool(colon), list(official)))
 
 
@@ -213,8 +219,10 @@ def _fold_of(spec: str, value: str) -> tuple[int, int]:
     return fold, folds
 
 
-def _cut(asked: _Asked, rows: Rows, hold_out: HoldOut, draw: np.random.Generator) -> dict[str, Rows]:
-    """Train and test part; and validation where a file gives it."""
+def _cut(
+    asked: _Asked, rows: Rows, hold_out: HoldOut, draw: np.random.Generator, marked: Rows | None
+) -> dict[str, Rows]:
+    """Train and test part; and validation where a file gives it. ``marked``: the test part that a column gives."""
     if asked.kind in ("fold", "file"):
         listed = _listed(asked.file)
         if "part" not in listed.columns:
@@ -226,6 +234,8 @@ def _cut(asked: _Asked, rows: Rows, hold_out: HoldOut, draw: np.random.Generator
         test = _nth_fold(draw.permutation(rows.size), asked.fold, asked.folds)
     elif asked.kind == "all":
         test = _none()
+    elif marked is not None:
+        test = marked
     else:
         test = hold_out(rows, asked.share, draw)
     return {"train": _without(rows, test), "test": np.sort(test)}
@@ -240,6 +250,7 @@ def _nth_fold(order: Rows, fold: int, folds: int) -> Rows:
 _ADVICE = {
     "fold": "import the dataset again",
     "file": "correct the file",
+    "column": "expected a column that is true in some rows and false in others",
     "kfold": "ask for fewer folds, or import more ratings",
     "all": "import a dataset with ratings",
 }
@@ -296,6 +307,23 @@ class _Ratings:
         if kind in ("cold-items", "cold-users"):
             return partial(_whole_groups, self._groups("item_id" if kind == "cold-items" else "user_id"))
         return _at_random
+
+    def marked(self, asked: _Asked) -> Rows:
+        """The rows where the column that is asked for is true."""
+        with _readable(self.file):
+            known = boolean_columns_of(self.file)
+        if asked.column not in known:
+            has = f"its boolean columns are {', '.join(known)}" if known else "it has no boolean column"
+            near = difflib.get_close_matches(asked.column, known, n=1, cutoff=0.4)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UsageError(
+                f"split {asked.spec!r}: {self.file} has no boolean column {asked.column!r}{hint}; {has}; an import "
+                "keeps a column of true and false, or of 0 and 1, that is filled in every row"
+            )
+        values = self._column(asked.column)
+        if values.null_count():
+            raise BadInput(f"{self.file}, column {asked.column}: {values.null_count():,} rows are empty; fill them in")
+        return np.flatnonzero(values.to_numpy())
 
     def _times(self, kind: str) -> Rows:
         """Timestamps (rows,); those not given lie before all others."""

@@ -11,6 +11,7 @@ import polars as pl
 
 from ..runtime.errors import BadInput
 from .assembly import poster_inside
+from .boolean_columns import boolean_columns_of
 from .catalog import Catalog
 from .folder import Description
 from .ratings import rating_counts
@@ -29,7 +30,7 @@ def dataset_info(folder: Path) -> dict[str, Any]:
     (quantile -> words), repeated (texts beyond the first of their kind), and posters: given, present (a regular file
     inside the poster folder), missing, coverage (of files present), repeated (films whose poster's bytes an earlier
     film has); ratings as `rating_counts` gives them plus density (None without ratings); users (rows of users.parquet,
-    None without); splits (fold -> part -> rows). BadInput where it is no dataset folder.
+    None without); splits (fold or column:NAME -> part -> rows). BadInput where it is no dataset folder.
     """
     catalog = Catalog.open(folder)
     items = catalog.items
@@ -42,7 +43,8 @@ def dataset_info(folder: Path) -> dict[str, Any]:
         "posters": _posters(catalog),
         "ratings": _ratings(folder / "ratings.parquet", items),
         "users": _height(folder / "users.parquet"),
-        "splits": {file.stem: _fold(file) for file in sorted((folder / "splits").glob("*.parquet"))},
+        "splits": {file.stem: _fold(file) for file in sorted((folder / "splits").glob("*.parquet"))}
+        | _marked(folder / "ratings.parquet"),
     }
 
 
@@ -104,6 +106,17 @@ def _ratings(file: Path, items: pl.DataFrame) -> dict[str, Any] | None:
     cells = counts["users"] * (items.height + counts["unknown_items"])
     histogram = {f"{rating:g}": rows for rating, rows in counts["histogram"].items()}
     return counts | {"histogram": histogram, "density": counts["ratings"] / max(1, cells)}
+
+
+def _marked(file: Path) -> dict[str, dict[str, int]]:
+    """Splits by boolean columns of the ratings: the true rows are the test part."""
+    if not file.is_file():
+        return {}
+    with _readable(file):
+        names = boolean_columns_of(file)
+        counted = pl.scan_parquet(file).select(pl.len().alias("/rows"), *(pl.col(name).sum() for name in names))
+        found = counted.collect(engine="streaming").row(0, named=True)
+    return {f"column:{name}": {"train": found["/rows"] - found[name], "test": found[name]} for name in names}
 
 
 def _height(file: Path) -> int | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
+from ..dataset.boolean_columns import boolean_columns
 from ..dataset.folder import new_folder
-from ..dataset.items import find_posters, tidy_items
+from ..dataset.items import find_posters, rated_items, tidy_items
 from ..dataset.links import link_columns, tidy_links
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
 from ..tables.dates import decimal_points, seconds
+from ..tables.delimited import ROW
 from ..tables.ids import exact_ids
 from ..tables.opening import open_table
 from ..tables.table import Table
@@ -25,17 +27,21 @@ ITEM_OPTIONS = ("item_id", "title", "year", "genres", "text", "poster")
 
 def import_table(
     out: Path,
-    items: Path,
+    items: Path | None = None,
     ratings: Path | None = None,
     *,
     posters: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
     genre_separator: str | None = None,
     scale: tuple[float, float] | None = None,
+    drop_rating: float | None = None,
     encoding: str = "utf-8",
     choices: Choices | None = None,
 ) -> ImportReport:
-    """Make a dataset folder ``out`` from a film table and, if given, a rating table (CSV, TSV, Parquet, JSON lines).
+    """Make a dataset folder ``out`` from a film table, a rating table or both (CSV, TSV, Parquet, JSON lines).
+
+    Without a film table the items are those rated, known by their ids alone. Boolean columns of the rating table are
+    kept, so that ``--split column:NAME`` can read them. Rows with the rating ``drop_rating`` are left out.
 
     ``columns`` maps our names (item_id, title, year, genres, text, poster, user_id, rating, timestamp, and
     rating_item_id for the film's id in the rating table) to the source's; without it, familiar names are found, as are
@@ -48,27 +54,42 @@ def import_table(
         raise BadInput(f"--posters {posters}: no such folder")
     choices = choices or Choices()
     columns = columns or {}
+    if items is None and ratings is None:
+        raise UsageError("expected --ratings FILE, --items FILE, or both, found neither")
     with new_folder(out, overwrite=choices.overwrite) as staging:
-        films = open_table(items, staging.scratch, encoding)
-        mapping = {ours: films.column_for(ours, columns.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
-        raw = films.renamed(mapping, films.tag_columns(choices.tags))
-        table, warnings = tidy_items(raw, films.name, genre_separator=genre_separator)
-        warnings += films.notes
-        if mapping["poster"] is None and posters is not None:
-            table = find_posters(table, posters)
-        elif mapping["poster"] is not None and posters is None:
-            posters = items.resolve().parent
+        films = open_table(items, staging.scratch, encoding) if items is not None else None
+        names = {} if films is None else _item_columns(films, columns)
         rated = None
         if ratings is not None:
             source = open_table(ratings, staging.scratch, encoding)
             chosen = dict(columns)
-            chosen["item_id"] = columns.get("rating_item_id") or _same_column(source, mapping["item_id"])
-            rated = rating_table(source, ratings.name, chosen, scale)
+            of_items = columns.get("item_id") if films is None else _same_column(source, names["item_id"])
+            chosen["item_id"] = columns.get("rating_item_id") or of_items
+            rated = rating_table(source, ratings.name, chosen, scale, booleans=True)
+            if drop_rating is not None:
+                rated = rated.without_rating(drop_rating)
+        warnings: list[str] = []
+        links = None
+        if films is None and rated is not None:
+            table = rated_items(rated)
+        elif films is not None:
+            raw = films.renamed(names, films.tag_columns(choices.tags))
+            table, warnings = tidy_items(raw, films.name, genre_separator=genre_separator)
+            warnings += films.notes
+            links = tidy_links(films.renamed({"item_id": names["item_id"], **link_columns(films.columns)}))
+        if names.get("poster") is None and posters is not None:
+            table = find_posters(table, posters)
+        elif names.get("poster") is not None and posters is None and items is not None:
+            posters = items.resolve().parent
         files = [file for file in (items, ratings) if file is not None]
         sources = [{"name": file.name, "sha256": sha256_of(file)} for file in files]
-        links = tidy_links(films.renamed({"item_id": mapping["item_id"], **link_columns(films.columns)}))
-        parts = Parts(films.name, table, rated, posters, links=links, sources=sources, warnings=warnings)
+        parts = Parts(files[0].name, table, rated, posters, links=links, sources=sources, warnings=warnings)
         return assemble(parts, staging, out, choices)
+
+
+def _item_columns(films: Table, columns: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The film table's column for each of ours; None where it has none."""
+    return {ours: films.column_for(ours, columns.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
 
 
 def rating_table(
@@ -76,20 +97,26 @@ def rating_table(
     name: str,
     chosen: Mapping[str, str | None] | None = None,
     scale: tuple[float, float] | None = None,
+    *,
+    booleans: bool = False,
 ) -> RatingTable:
-    """Take user_id, item_id, rating and (where there) timestamp from any table; ``chosen`` names its columns."""
+    """Take user_id, item_id, rating and (where there) timestamp from any table; ``chosen`` names its columns.
+
+    With ``booleans`` its other columns of Boolean values too.
+    """
     chosen = chosen or {}
     mapping = {
         ours: table.column_for(ours, chosen.get(ours), required=ours != "timestamp")
         for ours in ("user_id", "item_id", "rating", "timestamp")
     }
-    frame, notes = exact_ids(table.renamed(mapping), ["user_id", "item_id"], name)
+    kept = boolean_columns(table.frame, {ROW, "row", *mapping, *filter(None, mapping.values())}) if booleans else {}
+    frame, notes = exact_ids(table.renamed(mapping, also=kept), ["user_id", "item_id"], name)
     frame, decimals = decimal_points(frame, "rating", name)
     notes += decimals
     if mapping["timestamp"]:
         frame, dates = seconds(frame, "timestamp", name)
         notes += dates
-    return RatingTable(name, frame, scale, notes=(*table.notes, *notes))
+    return RatingTable(name, frame, scale, (*table.notes, *notes), tuple(kept))
 
 
 def _same_column(table: Table, name: str | None) -> str | None:

@@ -73,13 +73,20 @@ class Table:
         familiar = [name for name in self.columns if name.strip().casefold() in FAMILIAR_TAG_COLUMNS]
         return [str(self.column_for("tags", name)) for name in chosen] or familiar
 
-    def renamed(self, mapping: Mapping[str, str | None], tags: Sequence[str] = ()) -> pl.LazyFrame:
+    def renamed(
+        self,
+        mapping: Mapping[str, str | None],
+        tags: Sequence[str] = (),
+        *,
+        also: Mapping[str, pl.Expr] | None = None,
+    ) -> pl.LazyFrame:
         """``row`` and our columns, each taken from theirs in ``mapping`` (ours -> theirs, None is left out).
 
-        Each column of ``tags`` comes as TAG and its name.
+        Each column of ``tags`` comes as TAG and its name. ``also`` gives further columns by name.
         """
         taken = [pl.col(theirs).alias(ours) for ours, theirs in mapping.items() if theirs]
         taken += [pl.col(name).alias(TAG + name) for name in tags]
+        taken += [value.alias(name) for name, value in (also or {}).items()]
         return self.frame.select(pl.col(ROW).alias("row"), *taken)
 
 

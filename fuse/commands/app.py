@@ -36,6 +36,20 @@ def _interruptible(how_to_go_on: str) -> Iterator[None]:
         raise Interrupted(f"stopped: {how_to_go_on}") from None
 
 
+def _refuse_swapped_places(dataset: Path, embeddings: Path | None, run: Path) -> None:
+    """UsageError where DATASET, CACHE.h5 and RUN are in another order, or one of them is left out."""
+    order = "expected DATASET RUN, or DATASET CACHE.h5 RUN"
+    if dataset.is_file():
+        how = "" if dataset.suffix == ".h5" else f" (from a table: cinefuse data import table NAME --ratings {dataset})"
+        raise UsageError(f"{order}, found the file {dataset} where the dataset folder{how} comes first")
+    if run.is_file():
+        raise UsageError(f"{run} is a file, expected a run folder to make; the folder is the last word of the command")
+    if run.suffix in (".h5", ".hdf5"):
+        raise UsageError(f"{order}, found {run} where the run folder to make comes last: name one after it")
+    if embeddings is not None and embeddings.is_dir():
+        raise UsageError(f"{order}, found the folder {embeddings} where the embedding file is expected")
+
+
 def _one_at_most(files: list[Path] | None) -> Path | None:
     if files and len(files) > 1:
         raise UsageError(f"expected one embedding file at most, found {len(files)}: {files[0]}, {files[1]}")
@@ -45,7 +59,7 @@ def _one_at_most(files: list[Path] | None) -> Path | None:
 DatasetArgument = Annotated[Path, typer.Argument(metavar="DATASET", help="dataset folder")]
 CacheArgument = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="CACHE.h5", help="embedding file; none is needed where the model reads none"),
+    typer.Argument(metavar="CACHE.h5", help="embedding file; without one, plots and posters are not used"),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")]
 SetOption = Annotated[
@@ -71,7 +85,7 @@ def fuse(
         str | None,
         typer.Option(
             help="an official fold such as u1, random:0.1, kfold:5/2, temporal:0.1, user-temporal:0.1, cold-items:0.1, "
-            "cold-users:0.1, file:PATH or all  [default: random:0.1]",
+            "cold-users:0.1, column:NAME, file:PATH or all  [default: random:0.1]",
             show_default=False,
         ),
     ] = None,
@@ -119,8 +133,7 @@ def fuse(
     `torchrun --nproc-per-node 8 -m cinefuse.cli fuse ...`
     """
     embeddings = _one_at_most(cache)
-    if run.is_file():
-        raise UsageError(f"{run} is a file, expected a run folder to make; the folder is the last word of the command")
+    _refuse_swapped_places(dataset, embeddings, run)
     if split is not None and folds is not None:
         raise UsageError("--split and --folds: expected one of them, found both")
     with _interruptible(f"run the same command with --resume to go on; everything finished is kept in {run}"):

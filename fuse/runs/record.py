@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 from ...data.embeddings.file import EmbeddingFile
 from ...data.embeddings.modality import Modality
 from ...data.runtime.disk import sha256_of, write_json
-from ...data.runtime.errors import BadInput, FingerprintMismatch, UsageError
+from ...data.runtime.errors import BadInput, CinefuseError, FingerprintMismatch, UsageError
 from ..inputs.side_information import side_columns
 from ..settings.config import Config
 
@@ -64,7 +67,7 @@ def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
     # settings that have come since then are what they stand for in a run without them
     begun["config"] = Config.from_dict(begun["config"]).as_dict()
     # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
-    places = {"dataset", "embeddings", "encoders", "versions", "side"}
+    places = {"dataset", "embeddings", "encoders", "versions", "side", "absent"}
     differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]
     if differing:
         key = differing[0]
@@ -72,6 +75,21 @@ def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
             f"{out} was begun with another {key} ({_difference(begun.get(key), about.get(key))}); "
             "resume with what it was begun with, or choose another folder"
         )
+
+
+@contextmanager
+def removed_if_refused(new: Sequence[Path]) -> Iterator[Callable[[], None]]:
+    """Remove the folders ``new``, innermost first, where a refusal ends the block before it calls what it is given."""
+    begun = []
+    try:
+        yield lambda: begun.append(True)
+    except CinefuseError:
+        if new and not begun:
+            shutil.rmtree(new[0], ignore_errors=True)
+            for parent in new[1:]:
+                with suppress(OSError):  # another run may have come into it
+                    parent.rmdir()
+        raise
 
 
 def _holds_work(out: Path) -> bool:

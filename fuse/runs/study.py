@@ -7,7 +7,7 @@ row a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ def study(
     if any("all" in group for group in groups):
         raise UsageError("split all: a study needs a test part; use random:0.1, kfold:5/1 or an official fold")
     wanted = {model.name: model.config(settings) for model in models_named(models)}
-    why = {name: _lacking(name, config, embeddings) for name, config in wanted.items()}
+    why = {name: _lacking(name, config, embeddings, wanted) for name, config in wanted.items()}
     skipped = tuple(f"{name} is left out: {reason}" for name, reason in why.items() if reason)
     for line in skipped:
         progress.message(line)
@@ -242,12 +242,16 @@ def provenance(dataset: Path, embeddings: Path | None, seeds: int, settings: Seq
     return told | ({"settings": ", ".join(settings)} if settings else {})
 
 
-def _lacking(name: str, config: Config, embeddings: Path | None) -> str | None:
+def _lacking(name: str, config: Config, embeddings: Path | None, wanted: Collection[str]) -> str | None:
     """What the embedding file lacks for a model, in words."""
     if not config.reads_embeddings:
         return None
     if embeddings is None:
+        if config.modalities == "auto" and not config.layers:
+            return "without an embedding file it is best-none" if "best-none" in wanted else None
         return "no embedding file is given"
+    if config.modalities == "auto":
+        return None
     with EmbeddingFile.open(embeddings) as file:
         absent = [modality for modality in config.read_modalities if modality not in file.modalities]
         if absent:

@@ -20,6 +20,7 @@ from ...data.runtime.lock import sole_writer
 from ...data.runtime.progress import NoProgress, Progress
 from ...device import resolve_device, resolve_precision
 from ..evaluation.metrics import mae, rmse
+from ..inputs.available import with_available_inputs
 from ..inputs.components import Components, load_components, save_components
 from ..inputs.join import Joined, join
 from ..inputs.tags import ItemTags
@@ -29,7 +30,7 @@ from ..settings.config import Config
 from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
 from .epoch_log import epoch_log
-from .record import begin, run_record
+from .record import begin, removed_if_refused, run_record
 from .run import Run
 from .tensorboard import events
 from .warm_start import known_before, refuse_other_inputs, warm_weights
@@ -59,13 +60,16 @@ def fuse(
     progress = progress if progress and ranks.first else NoProgress()
     place = resolve_device(device)
     config = replace(config, precision=resolve_precision(config.precision, place)).checked()
+    dataset, out = Path(dataset), Path(out)
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
-    about = run_record(dataset, file, config, split, missing, duplicates)
+    config, absent = with_available_inputs(config, dataset, file)
+    about = run_record(dataset, file, config, split, missing, duplicates) | {"absent": absent}
     if warm_start is not None:
         about["warm_start"] = str(warm_start)
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    with sole_writer(out / "run") if ranks.first else nullcontext():
+    with sole_writer(out / "run") if ranks.first else nullcontext(), removed_if_refused(new) as begun:
         if ranks.first:
             begin(out, about, resume=resume)
         ranks.wait()  # the first has seen what is there, and written what it begins with
@@ -83,6 +87,8 @@ def fuse(
                 )
         ranks.wait()
         parts = Split.load(out / "split.parquet")
+        if absent:
+            progress.message(f"not there, so not used: {', '.join(absent)}")
         for line in joined.coverage.lines():
             progress.message(line)
         earlier, kept = _earlier(warm_start, config, about)
@@ -94,6 +100,7 @@ def fuse(
         training = Training(
             config if earlier is None else config.for_warm_start(), training_data, out, progress, ranks=ranks
         )
+        begun()
         _train(training, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ...data.runtime.errors import UsageError
 
-Modalities = Literal["none", "text", "image", "both"]
+Modalities = Literal["auto", "none", "text", "image", "both"]
 Level = Literal["cls", "tokens"]
 Head = Literal["squared", "ordinal", "auto"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -94,13 +94,13 @@ class Config:
 
     @property
     def reads_embeddings(self) -> bool:
-        """Whether the run needs an embedding file."""
+        """Whether the run reads an embedding file; with modalities "auto", whether it would read one."""
         return self.modalities != "none"
 
     @property
     def read_modalities(self) -> tuple[str, ...]:
         """The embeddings it reads: "text", "image", both or none."""
-        whole: dict[str, tuple[str, ...]] = {"none": (), "both": ("text", "image")}
+        whole: dict[str, tuple[str, ...]] = {"none": (), "both": ("text", "image"), "auto": ("text", "image")}
         return whole.get(self.modalities, (self.modalities,))
 
     @property
@@ -204,6 +204,7 @@ _PAPER = Config()
 _BEST = replace(
     _PAPER,
     preset="best",
+    modalities="auto",
     head="auto",
     tags=True,
     histories=True,
@@ -305,7 +306,7 @@ MEANINGS: dict[str, str] = {
     "histories": "films that a user saw and rated, users who saw and rated a film",
     "text_components": "principal components of the plots' mean tokens as side information of films; 0: none",
     "image_components": "the same of the posters' mean patches",
-    "modalities": "embeddings that are read",
+    "modalities": "embeddings that are read; auto: those that the embedding file has, none without a file",
     "level": "what the Transformer reads: CLS embeddings alone, or every plot token and poster patch too",
     "dim": "length of the vectors of users and films; 0: biases alone",
     "head": "squared: a rating as it is; ordinal: a probability for each; auto: ordinal up to 20 different ratings",

@@ -400,7 +400,9 @@ def test_a_fold_that_is_none_is_told_with_an_example(dataset: Path, value: str) 
 
 @pytest.mark.parametrize("spec", ["", ":", "random", "kfold", "file:", "all:1", "u1:2", "0.1", "rondom:0.1"])
 def test_a_malformed_split_is_told_all_forms(dataset: Path, spec: str) -> None:
-    with pytest.raises(UsageError, match=r"expected an official fold .* cold-users:0\.1, file:PATH or all"):
+    with pytest.raises(
+        UsageError, match=r"expected an official fold .* cold-users:0\.1, column:NAME, file:PATH or all"
+    ):
         split_ratings(dataset, spec)
 
 

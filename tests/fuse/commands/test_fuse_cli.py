@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cinefuse import cli
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.fuse.settings.config import MEANINGS, PRESETS, Config
+from cinefuse.tests.support.commands import Ended, Run, assert_refused_in_one_line
 
 HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
 TINY = tuple(
@@ -32,35 +32,6 @@ TINY = tuple(
     for word in ("--set", setting)
 )
 LIGHT = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")
-
-
-@dataclass(frozen=True)
-class Told:
-    """How a command ended: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Told]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `cinefuse` with these words in this process, as the installed command does."""
-
-    def run(*words: object) -> Told:
-        monkeypatch.setattr(sys, "argv", ["cinefuse", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        code = end.value.code or 0
-        assert isinstance(code, int)
-        return Told(code, printed.out, printed.err)
-
-    return run
 
 
 def extracted(sample: Path, encoders: Any, out: Path, **settings: Any) -> Path:
@@ -100,17 +71,6 @@ def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `cinefuse` with these words in a process of its own."""
     command = [sys.executable, "-m", "cinefuse.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
-
-
-def assert_refused_in_one_line(told: Told, code: int, *says: str) -> None:
-    """Check the exit code, that the refusal is the last line of standard error and the only one, and what it says."""
-    lines = told.err.splitlines()
-    assert told.code == code, told.err
-    assert lines[-1].startswith("cinefuse: ")
-    assert [line for line in lines if line.startswith("cinefuse: ")] == lines[-1:]
-    assert "Traceback" not in told.err
-    for word in says:
-        assert word in lines[-1]
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -216,7 +176,8 @@ def test_a_run_that_was_refused_can_be_corrected_in_the_same_folder(
     run: Run, sample: Path, cache: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    assert_refused_in_one_line(run("fuse", sample, out, *TINY), 2, "give the file that `cinefuse extract` made")
+    words = ("--set", "modalities=both")
+    assert_refused_in_one_line(run("fuse", sample, out, *TINY, *words), 2, "give the file that `cinefuse extract` made")
     assert_refused_in_one_line(run("fuse", sample, cache, out, *TINY, "--split", "radnom:0.1"), 2, "random")
     assert_refused_in_one_line(run("fuse", sample, cache, out, *TINY, "--missing", "error"), 3)
     assert run("fuse", sample, cache, out, *TINY, "--split", "random:0.2").code == 0
@@ -427,7 +388,7 @@ def test_what_cannot_be_done_is_refused_in_one_line_that_names_it(
 
 def test_a_modality_the_file_lacks_is_refused_by_name(run: Run, sample: Path, encoders: Any, tmp_path: Path) -> None:
     plots = extracted(sample, encoders, tmp_path / "plots.h5", image_model=None)
-    assert_refused_in_one_line(run("fuse", sample, plots, tmp_path / "run", *TINY), 3, "no image embeddings")
+    assert_refused_in_one_line(run("fuse", sample, plots, tmp_path / "run", *TINY, "--preset", "paper"), 3, "no image")
     assert run("fuse", sample, plots, tmp_path / "run", *TINY, "--set", "modalities=text").code == 0
 
 
@@ -542,11 +503,11 @@ class Server:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def end(self) -> Told:
+    def end(self) -> Ended:
         """How the command started last ended."""
         while (line := self.line()) == "reached":
             pass
-        return Told(int(line), "", self._err.read_text())
+        return Ended(int(line), "", self._err.read_text())
 
     def close(self) -> None:
         assert self._process.stdin is not None

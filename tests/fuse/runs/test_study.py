@@ -93,9 +93,9 @@ def test_the_study_has_every_row_of_the_issue() -> None:
         "both-cls": "both",
         "both-tokens": "both",
         "best-none": "none",
-        "best-transformer": "both",
-        "best-fused": "both",
-        "best": "both",
+        "best-transformer": "auto",
+        "best-fused": "auto",
+        "best": "auto",
     }
     assert (shown["both-cls"].level, shown["both-tokens"].level) == ("cls", "tokens")
     assert not shown["best"].fuses

@@ -77,7 +77,7 @@ def test_a_later_setting_wins_and_the_preset_itself_stays_as_it_is() -> None:
         ("histories=1", "histories: expected true or false, found '1'"),
         ("histories=yes", "histories: expected true or false"),
         ("head=linear", "head: expected squared or ordinal or auto, found 'linear'"),
-        ("modalities=null", "modalities: expected none or text or image or both"),
+        ("modalities=null", "modalities: expected auto or none or text or image or both"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused_by_name(setting: str, message: str) -> None:

@@ -1,0 +1,95 @@
+"""Laws of importing a table of ratings alone, of the boolean columns it keeps, and of splits by such a column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cinefuse.data.dataset.assembly import Choices
+from cinefuse.data.dataset.catalog import Catalog
+from cinefuse.data.dataset.splits import split_ratings
+from cinefuse.data.dataset.summary import dataset_info
+from cinefuse.data.runtime.errors import BadInput, UsageError
+from cinefuse.data.sources.own_tables import import_table
+
+
+def imported(
+    folder: Path, suffix: str = "parquet", columns: dict[str, list[Any]] | None = None, **options: Any
+) -> Path:
+    """A dataset folder of a table of ratings alone."""
+    given: dict[str, list[Any]] = {
+        "user_id": [1, 1, 2, 3],
+        "item_id": [10, 9, 10, 100],
+        "rating": [4.0, 0.0, 3.5, 5.0],
+        "test": [False, True, False, True],
+    }
+    table = pl.DataFrame(given | (columns or {}))
+    file = folder / f"ratings.{suffix}"
+    write = {"parquet": table.write_parquet, "jsonl": table.write_ndjson, "csv": table.write_csv}
+    write[suffix](file)
+    return import_table(folder / "dataset", ratings=file, choices=Choices(overwrite=True), **options).folder
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_ratings_alone_make_a_dataset_of_the_items_rated_in_the_order_of_their_ids(tmp_path: Path, suffix: str) -> None:
+    folder = imported(tmp_path, suffix)
+    assert Catalog.open(folder).items.rows() == [(item, "", None, [], [], None, None) for item in (9, 10, 100)]
+    ratings = pl.read_parquet(folder / "ratings.parquet")
+    assert ratings.columns == ["user_id", "item_id", "rating", "test"]
+    assert ratings["test"].to_list() == [False, True, False, True]
+    info = dataset_info(folder)
+    assert (info["items"], info["ratings"]["unknown_items"]) == (3, 0)
+    assert info["splits"] == {"column:test": {"train": 2, "test": 2}}
+
+
+def test_neither_items_nor_ratings_make_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--ratings FILE, --items FILE, or both"):
+        import_table(tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize("values", [[0, 1, 0, 1], ["no", "True ", "FALSE", "true"], [False, True, None, True]], ids=str)
+def test_only_a_column_that_says_yes_or_no_in_every_row_is_kept(tmp_path: Path, values: list[Any]) -> None:
+    folder = imported(tmp_path, columns={"test": values, "note": ["a", "b", "c", "d"], "score": [1, 2, 0, 1]})
+    kept = pl.read_parquet_schema(folder / "ratings.parquet")
+    assert ("test" in kept) == (values == [0, 1, 0, 1])
+    assert not {"note", "score"} & set(kept)
+
+
+def test_true_rows_of_a_column_are_the_test_part_and_validation_is_drawn_from_the_others(tmp_path: Path) -> None:
+    marks = [row % 4 == 0 for row in range(80)]
+    columns = {"user_id": [1] * 80, "item_id": list(range(80)), "rating": [3.0] * 80, "test": marks}
+    split = split_ratings(imported(tmp_path, columns=columns), "column:test", validation=0.2)
+    assert split.test.tolist() == np.flatnonzero(marks).tolist()
+    assert len(split.validation) == 12
+    assert sorted([*split.train, *split.validation, *split.test]) == list(range(80))
+
+
+def test_a_column_that_is_none_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    folder = imported(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"no boolean column 'tset' \(did you mean test\?\); its boolean columns are test;"
+    ):
+        split_ratings(folder, "column:tset")
+    with pytest.raises(UsageError, match="no boolean column 'rating'"):
+        split_ratings(folder, "column:rating")
+    with pytest.raises(UsageError, match="malformed"):
+        split_ratings(folder, "column:")
+    with pytest.raises(BadInput, match="its test part is empty; expected a column that is true in some rows"):
+        split_ratings(imported(tmp_path, columns={"test": [False] * 4}), "column:test")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_rating_that_means_not_rated_is_left_out(tmp_path: Path, suffix: str) -> None:
+    folder = imported(tmp_path, suffix, drop_rating=0)
+    assert pl.read_parquet(folder / "ratings.parquet")["rating"].to_list() == [4.0, 3.5, 5.0]
+    assert Catalog.open(folder).ids.tolist() == [10, 100]
+
+
+def test_a_row_at_fault_keeps_its_number_where_others_are_left_out(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="row 4 with a rating that is not a number"):
+        imported(tmp_path, columns={"rating": [4.0, 0.0, 3.5, float("nan")]}, drop_rating=0)

@@ -1,0 +1,146 @@
+"""Laws of the plain command: `cinefuse fuse DATASET RUN` on ratings of any kind, with nothing else known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cinefuse.api import train
+from cinefuse.data.runtime.errors import UsageError
+from cinefuse.data.sources.own_tables import import_table
+from cinefuse.fuse.settings.config import preset
+from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
+
+SMALL = ("--set", "factor_steps=20", "--set", "epochs=2", "--set", "dim=4", "--device", "cpu")
+
+
+def ratings_of(folder: Path, **columns: Any) -> Path:
+    """A table of 40 users and 30 items, 600 ratings from 1 to 5 in whole stars; ``columns`` replace or add some."""
+    draw = np.random.default_rng(0)
+    pairs = draw.permutation(1200)[:600]
+    user, item = pairs // 30, pairs % 30
+    rating = np.clip(np.round(3 + draw.normal(0, 1, 40)[user] + draw.normal(0, 1, 30)[item]), 1, 5)
+    table = {"user_id": user, "item_id": item, "rating": rating, "test": np.arange(600) % 10 == 0}
+    file = folder / "ratings.parquet"
+    pl.DataFrame(table | columns).write_parquet(file)
+    return file
+
+
+@pytest.fixture
+def ratings_alone(tmp_path: Path) -> Path:
+    """A dataset of ratings, and nothing else."""
+    return import_table(tmp_path / "alone", ratings=ratings_of(tmp_path)).folder
+
+
+def test_ratings_alone_are_trained_on_by_the_plain_command_which_says_what_is_absent(
+    run: Run, ratings_alone: Path, tmp_path: Path
+) -> None:
+    ended = run("fuse", ratings_alone, tmp_path / "run", "--split", "column:test", *SMALL)
+    assert ended.code == 0
+    lines = [line for line in ended.err.splitlines() if "not used" in line]
+    absent = "plot and poster embeddings (no embedding file is given), genres, years, tags, demographics"
+    assert lines == [f"not there, so not used: {absent}"]
+    about = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert about["config"]["modalities"] == "none"
+    assert not any(about["config"][name] for name in ("genres", "tags", "demographics"))
+    assert run("fuse", ratings_alone, tmp_path / "run", "--split", "column:test", *SMALL, "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate",
+        "recommend --user 3",
+        "predict {ratings} --out {new}.csv",
+        "explain --item 7",
+        "report",
+        "export {new}",
+    ],
+    ids=lambda words: words.split()[0],
+)
+def test_every_command_works_on_a_run_of_ratings_alone(
+    words: str, run: Run, ratings_alone: Path, tmp_path: Path
+) -> None:
+    assert run("fuse", ratings_alone, tmp_path / "run", *SMALL, "--set", "members=1", "--set", "head=squared").code == 0
+    command, *rest = words.format(ratings=tmp_path / "ratings.parquet", new=tmp_path / "new").split()
+    ended = run(command, tmp_path / "run", *rest)
+    assert ended.code == 0, ended.err
+
+
+def test_from_python_nothing_but_ratings_is_needed_either(ratings_alone: Path, tmp_path: Path) -> None:
+    settings = ["factor_steps=10", "epochs=1", "dim=4", "members=1"]
+    trained = train(str(ratings_alone), None, str(tmp_path / "run"), preset("best").with_settings(settings))
+    assert trained.config.modalities == "none"
+    with pytest.raises(UsageError, match="preset paper reads embeddings"):
+        train(ratings_alone, None, tmp_path / "paper", "paper")
+
+
+def test_what_an_embedding_file_lacks_is_not_read_by_the_default_and_refused_where_it_is_asked_for(
+    run: Run, sample: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    plots = tmp_path / "plots.h5"
+    assert run("cache", "subset", embeddings, plots, "--modality", "text").code == 0
+    ended = run("fuse", sample, plots, tmp_path / "run", *SMALL)
+    assert "not there, so not used: poster embeddings, tags\n" in ended.err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["modalities"] == "text"
+    both = run("fuse", sample, plots, tmp_path / "other", *SMALL, "--set", "modalities=both")
+    assert_refused_in_one_line(both, 3, "no image embeddings")
+
+
+@pytest.mark.parametrize("settings", [("--seeds", 2), ("--folds", "kfold:2")], ids=str)
+def test_several_runs_of_ratings_alone(
+    settings: tuple[Any, ...], run: Run, ratings_alone: Path, tmp_path: Path
+) -> None:
+    assert run("fuse", ratings_alone, tmp_path / "runs", *SMALL, *settings).code == 0
+
+
+def test_a_study_of_ratings_alone_leaves_out_what_reads_embeddings(
+    run: Run, ratings_alone: Path, tmp_path: Path
+) -> None:
+    ended = run("study", ratings_alone, tmp_path / "study", *SMALL, "--models", "mf,text,best-none,best")
+    assert ended.code == 0
+    assert "text is left out: no embedding file is given" in ended.out
+    assert "best is left out: without an embedding file it is best-none" in ended.out
+    assert run("study", ratings_alone, tmp_path / "best", *SMALL, "--models", "best").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "[OPTIONS] DATASET [CACHE.h5] RUN`"),
+        ("{dataset}", "Missing argument 'RUN'"),
+        ("{dataset} a b c", "expected one embedding file at most, found 2: a, b"),
+        ("{dataset} films.h5", "found films.h5 where the run folder to make comes last: name one after it"),
+        ("{ratings} {new}", "cinefuse data import table NAME --ratings"),
+        ("{dataset} {dataset} {new}", "found the folder"),
+    ],
+)
+def test_a_wrong_number_of_words_or_another_order_teaches_the_right_one(
+    words: str, says: str, run: Run, ratings_alone: Path, tmp_path: Path
+) -> None:
+    places = {"dataset": ratings_alone, "ratings": tmp_path / "ratings.parquet", "new": tmp_path / "new"}
+    assert_refused_in_one_line(run("fuse", *words.format(**places).split()), 2, says)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("spec", ["random:2", "radnom:0.1", "column:tset", "u1", "temporal:0.1", "file:none.txt"])
+def test_a_split_that_is_refused_leaves_no_folder_behind(
+    spec: str, run: Run, ratings_alone: Path, tmp_path: Path
+) -> None:
+    ended = run("fuse", ratings_alone, tmp_path / "runs" / "new", "--split", spec, *SMALL)
+    assert ended.code in (2, 3)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_refusal_leaves_a_folder_that_was_there_before(run: Run, ratings_alone: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+    assert run("fuse", ratings_alone, tmp_path / "runs", "--split", "u1", *SMALL).code == 2
+    assert (tmp_path / "runs" / "notes.txt").read_text() == "mine"
+    shutil.rmtree(tmp_path / "runs")
