@@ -178,18 +178,40 @@ def fuse(
 @app.command("evaluate")
 def evaluate(
     run: RunArgument,
-    k: KOption = 10,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "-k", help="films in the lists of the headline  [default: 10, or 20 by mmrec]", show_default=False
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="movielens: test films rated --liked or better are relevant; mmrec: all test films are; auto: mmrec "
+            "where the data has no ratings"
+        ),
+    ] = "auto",
     liked: Annotated[
-        float | None, typer.Option(help="a test film rated so or better is relevant  [default: 4 of 5]")
+        float | None,
+        typer.Option(
+            help="lowest rating of a relevant film  [default: four fifths of the highest]", show_default=False
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a run on its test part: RMSE, MAE with intervals, NDCG, recall, and errors by popularity."""
+    """Measure a run on its test part: errors of its ratings, and its lists beside most popular and EASE.
+
+    RMSE and MAE with intervals and by popularity. Lists of 5, 10 and 20 of all films new to the user: NDCG, recall,
+    precision, MAP, MRR, hit rate, coverage, novelty, and the share of the most popular films; beside the most popular
+    films and EASE (above 20,000 films: iALS) on the same rows, with intervals and paired differences. The last lines
+    name the baselines that the lists don't beat.
+    """
+    from ...data.runtime.progress import TerminalProgress
     from ..evaluation.evaluate import evaluate as measure
     from ..runs.run import Run
     from .evaluation_screen import show_evaluation
 
-    found = measure(Run.open(run), k=k, liked=liked)
+    found = measure(Run.open(run), k=k, liked=liked, protocol=protocol, progress=TerminalProgress())
     typer.echo(json.dumps(found.as_dict(), indent=2)) if as_json else show_evaluation(found)
 
 

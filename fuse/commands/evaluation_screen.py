@@ -13,7 +13,7 @@ from ..evaluation.metrics import Interval
 
 
 def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
-    """Errors with their intervals, rank among all films, and errors by popularity."""
+    """Errors with their intervals and by popularity; lists beside the baselines; last, the baselines not beaten."""
     console = console or screen()
     console.print(
         f"{printable(found.name)}: preset {found.preset}, split {printable(found.split)}, {found.test_ratings:,} test "
@@ -26,11 +26,6 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
     facts.add_column()
     facts.add_row("RMSE", f"{found.rmse.value:.4f}", _bounds(found.rmse))
     facts.add_row("MAE", f"{found.mae.value:.4f}", _bounds(found.mae))
-    ranked = (
-        f"{found.ranked_users:,} users with a test rating of {found.liked:g} or more; all films new to them compete"
-    )
-    facts.add_row(f"NDCG@{found.k}", _figure(found.ndcg), ranked)
-    facts.add_row(f"Recall@{found.k}", _figure(found.recall), "")
     facts.add_row(
         "new users", f"{found.unseen_users:,}", f"with {found.of_unseen_users:,} test ratings and none in training"
     )
@@ -39,6 +34,7 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
     )
     console.print(facts)
     console.print(_by_popularity(found))
+    _show_lists(found, console)
 
 
 def _by_popularity(found: Evaluation) -> Table:
@@ -50,6 +46,86 @@ def _by_popularity(found: Evaluation) -> Table:
         for band in bands.to_dicts():
             name = f"{side} with {'no' if band['band'] == 'unseen' else band['band']} training ratings"
             table.add_row(name, f"{band['ratings']:,}", _figure(band["rmse"]), _figure(band["mae"]))
+    return table
+
+
+def _show_lists(found: Evaluation, console: Console) -> None:
+    console.print()
+    console.print(f"{found.protocol_says}; {found.ranked_users:,} users have such a film", soft_wrap=True)
+    for each in found.baselines:
+        how = f"not run: {each['not_run']}" if each["not_run"] else each["settings"]
+        console.print(printable(f"{each['name']}: {how}"), soft_wrap=True)
+    console.print(_headline(found))
+    console.print(_at_lengths(found))
+    console.print(_by_activity(found))
+    for warning in found.warnings:
+        console.print(printable(f"warning: {warning}"), soft_wrap=True)
+
+
+def _headline(found: Evaluation) -> Table:
+    """NDCG and recall of each method at the protocol's length, and what the run's NDCG lies from it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", overflow="fold")
+    k = found.k
+    for name in (f"NDCG@{k}", "95 %", f"Recall@{k}", "95 %", "this run minus it, NDCG", "95 %"):
+        table.add_column(name, justify="right", min_width=6)
+    chosen = found.differences.filter((pl.col("k") == k) & (pl.col("metric") == "ndcg"))
+    apart = {row["method"]: row for row in chosen.to_dicts()}
+    for row in found.lists.filter(pl.col("k") == k).to_dicts():
+        own = [_figure(row["ndcg"]), _between(row["ndcg_low"], row["ndcg_high"], "")]
+        own += [_figure(row["recall"]), _between(row["recall_low"], row["recall_high"], "")]
+        gap = apart.get(row["method"])
+        minus = [_figure(gap["difference"], "+"), _between(gap["low"], gap["high"], "+")] if gap else ["", ""]
+        table.add_row(printable(row["method"]), *own, *minus)
+    return table
+
+
+_LENGTHS = (
+    ("NDCG", "ndcg"),
+    ("Recall", "recall"),
+    ("Precision", "precision"),
+    ("MAP", "map"),
+    ("MRR", "mrr"),
+    ("hit rate", "hit_rate"),
+)
+
+
+def _at_lengths(found: Evaluation) -> Table:
+    """Every metric of every method at every length of lists."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", overflow="fold")
+    rated = found.lists["mean_rating"].is_not_null().any()
+    names = [name for name, _ in _LENGTHS]
+    for name in ("k", *names, "coverage", "novelty", "head", *(["rated", "as"] if rated else [])):
+        table.add_column(name, justify="right")
+    for row in found.lists.sort("k", maintain_order=True).to_dicts():
+        cells = [_figure(row[name]) for _, name in _LENGTHS]
+        cells += [_share(row["coverage"]), "" if row["novelty"] is None else f"{row['novelty']:.2f}"]
+        cells += [_share(row["head_share"])]
+        if rated:
+            mean = row["mean_rating"]
+            cells += [_share(row["rated_share"]), "" if mean is None else f"{mean:.2f}"]
+        table.add_row(printable(row["method"]), str(row["k"]), *cells)
+    of_rated = "; rated: places of films that the user rated in the test part, as: their mean rating" if rated else ""
+    table.caption = (
+        "coverage: films in any list; novelty: bits; head: places of the most rated fifth of the rated films" + of_rated
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _by_activity(found: Evaluation) -> Table:
+    """NDCG of each method for users of each band of training rows."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    methods = found.by_activity["method"].unique(maintain_order=True).to_list()
+    table.add_column(f"NDCG@{found.k} of users with")
+    table.add_column("users", justify="right")
+    for method in methods:
+        table.add_column(printable(method), justify="right")
+    for (band, users), rows in found.by_activity.group_by("band", "users", maintain_order=True):
+        of_method = dict(rows.select("method", "ndcg").iter_rows())
+        figures = (_figure(of_method[method]) for method in methods)
+        table.add_row(f"{band} training ratings", f"{users:,}", *figures)
     return table
 
 
@@ -96,6 +172,10 @@ def _between(low: float | None, high: float | None, sign: str) -> str:
     if low is None or high is None or low != low:
         return ""
     return f"{low:{sign}.4f} to {high:{sign}.4f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _figure(value: float | None, sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""How good a run is on its test part: error with its uncertainty, by popularity, and rank among all unseen films."""
+"""How good a run is on its test part: error with its uncertainty, by popularity, and lists of all unseen films."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ import numpy.typing as npt
 import polars as pl
 
 from ...data.runtime.errors import BadInput, UsageError
-from ..models.heads import Scale
+from ...data.runtime.progress import NoProgress, Progress
 from ..models.recommender import Recommender
 from ..runs.run import Run
-from ..serving.recommend import USERS_AT_ONCE, ranking_scores
+from ..serving.recommend import ranking_scores
+from .baselines import Baseline, baselines
 from .item_lists import ItemLists
+from .list_tables import activity_table, difference_table, quality_table
+from .measured_lists import ListTask, Measured, measure
 from .metrics import Interval, bootstrap_interval, by_popularity
-from .ranking_metrics import Ranking, ranking
+from .protocol import Protocol, protocol_for
+from .run_history import history_of
 
-_LIKED_SHARE = 0.8  # of the scale's top: 4 of 5
+THIS_RUN = "this run"
+_TABLES = ("lists", "differences", "by_activity", "by_item", "by_user")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +32,15 @@ class Evaluation:
     """What the test part of a run says.
 
     ``rmse`` and ``mae`` come with the bounds of 95 % percentile intervals over ``draws`` draws of whole users, from
-    ``seed``. ``ndcg`` and ``recall`` are means over the ``ranked_users`` who rated a test film ``liked`` or more, each
-    ranked among *all* films not seen in training or validation, cut at ``k``; NaN where there is no such user.
-    ``by_item`` and ``by_user`` are `metrics.by_popularity` over training ratings of the film, and of the user.
-    Users and films are unseen where they have no training rating; ``of_unseen`` counts their test ratings.
+    ``seed``. ``by_item`` and ``by_user`` are `metrics.by_popularity` over training ratings of the film and of the
+    user. Users and films are unseen where they have no training rating; ``of_unseen`` counts their test ratings.
+
+    Lists are judged by ``protocol``, whose words are ``protocol_says``: ``ndcg`` and ``recall`` are means over the
+    ``ranked_users`` with a relevant test film, each ranked among *all* films not seen in training or validation, cut at
+    ``k``; NaN where there is no such user. ``lists`` (`list_tables.quality_table`) and ``differences`` hold this run
+    and the baselines at 5, 10, 20 and ``k``, ``by_activity`` (`activity_table`) the same by users' training rows;
+    ``baselines`` says of each how it was set, or why it was not run. ``warnings`` are sentences: baselines that the
+    lists don't beat.
     """
 
     name: str
@@ -47,11 +57,18 @@ class Evaluation:
     mae: Interval
     draws: int
     seed: int
+    protocol: str
+    protocol_says: str
     k: int
-    liked: float
+    liked: float | None
     ranked_users: int
     ndcg: float
     recall: float
+    lists: pl.DataFrame
+    differences: pl.DataFrame
+    by_activity: pl.DataFrame
+    baselines: list[dict[str, str]]
+    warnings: list[str]
     by_item: pl.DataFrame
     by_user: pl.DataFrame
 
@@ -60,7 +77,7 @@ class Evaluation:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("rmse", "mae"):
             plain[name] = {bound: _or_none(value) for bound, value in asdict(plain[name]).items()}
-        for name in ("by_item", "by_user"):
+        for name in _TABLES:
             plain[name] = plain[name].to_dicts()
         return plain | {name: _or_none(plain[name]) for name in ("ndcg", "recall")}
 
@@ -97,20 +114,39 @@ def tested_table(run: Run) -> pl.DataFrame:
         raise BadInput(f"{run.folder / 'predictions.parquet'} cannot be read ({reason}): train the run again") from None
 
 
-def evaluate(run: Run, *, k: int = 10, liked: float | None = None, draws: int = 2000, seed: int = 0) -> Evaluation:
+def evaluate(
+    run: Run,
+    *,
+    k: int | None = None,
+    liked: float | None = None,
+    protocol: str = "auto",
+    beside: bool = True,
+    draws: int = 2000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
     """Measure a run on its test part, writing nothing.
 
-    ``liked`` is the lowest rating that makes a test film relevant; None takes the lowest level of the training ratings
-    that is at least four fifths of the highest (`liked_by_default`). Films are ranked as `recommend` ranks them.
-    BadInput where the run had no test part; UsageError for k or draws below 1, a negative seed, or a ``liked`` that is
-    no number.
+    ``protocol`` is "movielens", "mmrec" or "auto" (`protocol.protocol_for`, which says what ``k`` and ``liked`` are
+    by default). Films are ranked as `recommend` ranks them, ``beside`` the baselines of `baselines.baselines` on the
+    same rows; without it they are left out. BadInput where the run had no test part; UsageError for k or draws below
+    1, a negative seed, or a ``liked`` that is no number.
     """
-    _refuse(k, liked, draws, seed)
-    recommender, tested = run.recommender, Tested.of(run)
-    liked = liked_by_default(recommender.scale) if liked is None else liked
+    for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
+        if value < least:
+            raise UsageError(f"{name} must be at least {least}, found {value}")
+    progress = progress or NoProgress()
+    recommender = run.recommender
+    chosen = protocol_for(recommender.scale, name=protocol, k=k, liked=liked)
+    tested = Tested.of(run)
     errors = bootstrap_interval(tested.rating, tested.prediction, tested.user, draws=draws, seed=seed)
-    ranked = _ranked(recommender, tested, k, liked)
     of_user, of_item = np.diff(recommender.rated_offsets)[tested.user], _item_counts(recommender)[tested.item]
+    task = list_task(recommender, tested, chosen)
+    others = baselines(history_of(run, chosen), chosen.k, progress.message) if beside and len(task.user) else []
+    measured = measure_methods(run, task, others, progress)
+    lists = quality_table(task, measured, draws=draws, seed=seed)
+    differences = difference_table(task, measured, draws=draws, seed=seed)
+    headline = lists.filter((pl.col("method") == THIS_RUN) & (pl.col("k") == chosen.k)).row(0, named=True)
     return Evaluation(
         name=run.folder.resolve().name,
         preset=run.config.preset,
@@ -126,47 +162,69 @@ def evaluate(run: Run, *, k: int = 10, liked: float | None = None, draws: int = 
         mae=errors.mae,
         draws=draws,
         seed=seed,
-        k=k,
-        liked=liked,
-        ranked_users=len(ranked.users),
-        ndcg=ranked.mean_ndcg,
-        recall=ranked.mean_recall,
+        protocol=chosen.name,
+        protocol_says=chosen.sentence(),
+        k=chosen.k,
+        liked=chosen.liked,
+        ranked_users=headline["users"],
+        ndcg=math.nan if headline["ndcg"] is None else headline["ndcg"],
+        recall=math.nan if headline["recall"] is None else headline["recall"],
+        lists=lists,
+        differences=differences,
+        by_activity=activity_table(task, measured, chosen.k),
+        baselines=[{"name": other.name, "settings": other.settings, "not_run": other.reason} for other in others],
+        warnings=not_beaten(lists, differences, chosen.k),
         by_item=by_popularity(tested.rating, tested.prediction, of_item),
         by_user=by_popularity(tested.rating, tested.prediction, of_user),
     )
 
 
-def liked_by_default(scale: Scale) -> float:
-    """The lowest level of at least four fifths of the highest: 4 where ratings go to 5, 8 where they go to 10."""
-    top = scale.levels[-1]
-    return min((level for level in scale.levels if level >= _LIKED_SHARE * top - 1e-6 * abs(top)), default=top)
+def list_task(recommender: Recommender, tested: Tested, protocol: Protocol) -> ListTask:
+    """The lists that a protocol judges a run's test part by."""
+    return ListTask.of(
+        ItemLists(recommender.rated_offsets, recommender.rated_items),
+        len(recommender.item_ids),
+        tested.user,
+        tested.item,
+        tested.rating,
+        protocol.relevant(tested.rating),
+        protocol.cutoffs,
+        implicit=protocol.name == "mmrec",
+    )
 
 
-def _refuse(k: int, liked: float | None, draws: int, seed: int) -> None:
-    for name, value, least in (("k", k, 1), ("draws", draws, 1), ("seed", seed, 0)):
-        if value < least:
-            raise UsageError(f"{name} must be at least {least}, found {value}")
-    if liked is not None and not math.isfinite(liked):
-        raise UsageError(f"liked must be a rating, such as 4, found {liked}")
+def measure_methods(run: Run, task: ListTask, others: list[Baseline], progress: Progress) -> dict[str, Measured]:
+    """The run's lists, then those of each baseline that could be run."""
+    scores = {THIS_RUN: ranking_scores(run.recommender)}
+    scores |= {other.name: other.scores for other in others if other.scores is not None}
+    measured = {}
+    users = len(np.unique(task.user))
+    for name, block_scores in scores.items():
+        with progress.phase(f"lists of {name}", users) as phase:
+            measured[name] = measure(task, block_scores, phase.advance)
+    return measured
 
 
-def _ranked(recommender: Recommender, tested: Tested, k: int, liked: float) -> Ranking:
-    """Where each user's liked test films stand among all films that the user had not seen."""
-    users, items = len(recommender.user_ids), len(recommender.item_ids)
-    seen = ItemLists(recommender.rated_offsets, recommender.rated_items)
-    # as the ratings are: 4.2 in float32 is less than 4.2
-    relevant = tested.rating >= np.float32(liked)
-    user, item = tested.user[relevant], tested.item[relevant]
-    watched = np.repeat(np.arange(users), np.diff(seen.offsets)) * items + seen.items
-    new = ~np.isin(user * items + item, watched)
-    lists = ItemLists.of(user[new], item[new], users)
-    block_scores = ranking_scores(recommender)
-    chunks = []
-    for block in np.unique(user[new] // USERS_AT_ONCE).tolist():
-        start, stop = block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users)
-        found = ranking(block_scores(block), seen.of_users(start, stop), lists.of_users(start, stop), k)
-        chunks.append((start, found))
-    return Ranking.joined(chunks)
+def not_beaten(lists: pl.DataFrame, differences: pl.DataFrame, k: int) -> list[str]:
+    """A sentence for each baseline whose NDCG at ``k`` the first method doesn't exceed by more than chance."""
+    of_method = {row["method"]: row["ndcg"] for row in lists.filter(pl.col("k") == k).to_dicts()}
+    ours = next(iter(of_method.values()))
+    found = []
+    for row in differences.filter((pl.col("k") == k) & (pl.col("metric") == "ndcg")).to_dicts():
+        if ours is None or row["difference"] is None or (row["low"] is not None and row["low"] > 0):
+            continue
+        name = row["method"]
+        bounds = (
+            ""
+            if row["low"] is None
+            else f", difference {row['difference']:+.4f}, 95 % {row['low']:+.4f} to {row['high']:+.4f}"
+        )
+        figures = f"NDCG@{k} {ours:.4f} against {of_method[name]:.4f}{bounds}"
+        if row["high"] is not None and row["high"] < 0:
+            found.append(f"the lists of this run are worse than {name}: {figures}")
+        else:
+            found.append(f"the lists of this run are not measurably better than {name}: {figures}")
+    return found
 
 
 def _item_counts(recommender: Recommender) -> npt.NDArray[np.int64]:

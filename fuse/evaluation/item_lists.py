@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 _Numbers = npt.NDArray[Any]
 
+USERS_AT_ONCE = 64
+"""Users of a block: all are scored together, always the same ones, so that a user's ranking is exactly the same
+whether it is made alone or with everybody's."""
+
 
 @dataclass(frozen=True, eq=False)
 class ItemLists:
@@ -37,6 +41,14 @@ class ItemLists:
         """The lists of users `start` to `stop` - 1, which become users 0 and on."""
         offsets = self.offsets[start : stop + 1]
         return ItemLists(offsets - offsets[0], self.items[offsets[0] : offsets[-1]])
+
+    def only(self, users: npt.NDArray[np.int64]) -> ItemLists:
+        """The lists of ``users`` (n,), ascending, which become users 0 and on."""
+        lengths = np.diff(self.offsets)
+        chosen = np.zeros(len(self), np.bool_)
+        chosen[users] = True
+        offsets = np.concatenate(([0], np.cumsum(lengths[users]))).astype(np.int64)
+        return ItemLists(offsets, self.items[self.offsets[0] : self.offsets[-1]][np.repeat(chosen, lengths)])
 
     def mask(self, items: int) -> npt.NDArray[np.bool_]:
         """(B, items) True where the user's list has the item. Raises ValueError for an item outside that."""

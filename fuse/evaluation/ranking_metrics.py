@@ -1,92 +1,110 @@
-"""Where the relevant items stand in a user's list of recommended ones."""
+"""What one list of recommended items is worth to its user: six metrics with binary relevance, at several lengths."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .item_lists import ItemLists, top_items
+from .item_lists import ItemLists
 
-_Numbers = npt.NDArray[Any]
+_Hits = npt.NDArray[np.bool_]
+_Counts = npt.NDArray[np.integer[Any]]
+_Floats = npt.NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """nDCG and recall of each user who has a relevant item: users (U,) int64 rows of the scores, the others float64."""
-
-    users: npt.NDArray[np.int64]
-    ndcg: npt.NDArray[np.float64]
-    recall: npt.NDArray[np.float64]
-
-    @property
-    def mean_ndcg(self) -> float:
-        """Mean over users, NaN where there is none."""
-        return float(self.ndcg.mean()) if self.ndcg.size else float("nan")
-
-    @property
-    def mean_recall(self) -> float:
-        """Mean over users, NaN where there is none."""
-        return float(self.recall.mean()) if self.recall.size else float("nan")
-
-    @classmethod
-    def joined(cls, chunks: Sequence[tuple[int, Ranking]]) -> Ranking:
-        """One ranking from several, each with the number of its first user."""
-        return cls(
-            np.concatenate([start + chunk.users for start, chunk in chunks] or [np.empty(0, np.int64)]),
-            np.concatenate([chunk.ndcg for _, chunk in chunks] or [np.empty(0)]),
-            np.concatenate([chunk.recall for _, chunk in chunks] or [np.empty(0)]),
-        )
+METRICS = ("ndcg", "recall", "precision", "map", "mrr", "hit_rate")
+"""The order of the last axis of `list_metrics`."""
 
 
-def ranking(scores: _Numbers, seen: ItemLists, relevant: ItemLists, k: int = 10) -> Ranking:
-    """Rank *all* items the user has not seen by `scores` (B, I), and see where the relevant ones stand.
+def hits_of(top: npt.NDArray[np.int64], relevant: ItemLists, items: int) -> _Hits:
+    """(B, k) True where a place of ``top`` (B, k; -1: empty) holds an item of the user's ``relevant`` list.
 
-    `seen` lists each user's training and validation items, which are left out; `relevant` the test items that the user
-    liked. Nothing is sampled: every unseen item competes. Users without a relevant item are left out of the result.
-    Raises ValueError as `top_items` and `ndcg_at` do, and for an item that is both seen and relevant.
+    ValueError for lists of other users or items.
     """
-    top = top_items(scores, seen, k)
     if len(relevant) != len(top):
         raise ValueError(f"expected lists of {len(top)} users, received {len(relevant)}")
-    liked = relevant.mask(np.shape(scores)[1])
-    if (liked & seen.mask(liked.shape[1])).any():
-        raise ValueError("expected relevant items that the user has not seen, received some that are in both lists")
-    users = np.flatnonzero(liked.any(axis=1))
-    return Ranking(users, ndcg_at(top, liked)[users], recall_at(top, liked)[users])
+    wanted = relevant.mask(items)
+    return np.take_along_axis(wanted, np.maximum(top, 0), axis=1) & (top >= 0)
 
 
-def ndcg_at(top: npt.NDArray[np.int64], relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Normalised discounted cumulative gain of each user, (B,); NaN for one without a relevant item.
+def list_metrics(hits: _Hits, relevant: _Counts, cutoffs: Sequence[int]) -> _Floats:
+    """(B, len(cutoffs), 6) float64: each of `METRICS` for the first k places of each user's list, for every cutoff k.
 
-    A relevant item at place p (from 1) of `top` (B, k) gains 1 / log2(p + 1); the sum is divided by what the best
-    order of the user's `relevant` (B, I) items would gain in k places. After Järvelin and Kekäläinen 2002, Cumulated
-    gain-based evaluation of IR techniques, with binary gain and the discount that starts at the second place.
+    ``hits`` (B, at least the longest cutoff, or as many as there are items) and ``relevant`` (B,), how many items are
+    relevant to each user. NaN for a user without any. A list of fewer than k items counts as one whose last places
+    are misses.
     """
-    discount = 1 / np.log2(np.arange(2, top.shape[1] + 2))
+    each = []
+    for k in cutoffs:
+        first = hits[:, :k]
+        each.append(
+            np.stack(
+                [
+                    ndcg(first, relevant, k),
+                    recall(first, relevant),
+                    precision(first, relevant, k),
+                    average_precision(first, relevant, k),
+                    reciprocal_rank(first, relevant),
+                    hit_rate(first, relevant),
+                ],
+                axis=1,
+            )
+        )
+    return np.stack(each, axis=1)
+
+
+def ndcg(hits: _Hits, relevant: _Counts, k: int) -> _Floats:
+    """Normalised discounted cumulative gain (B,), of the first k places.
+
+    A relevant item at place p (from 1) gains 1 / log2(p + 1); the sum is divided by what the best order of the user's
+    relevant items would gain in k places. After Järvelin and Kekäläinen 2002, Cumulated gain-based evaluation of IR
+    techniques, with binary gain and the discount that starts at the second place.
+    """
+    discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate(([0.0], np.cumsum(discount)))
-    best = ideal[np.minimum(relevant.sum(axis=1), top.shape[1])]
+    best = ideal[np.minimum(relevant, k)]
     # summed in the order of `ideal`: the best order is exactly 1, and no user's value depends on the others
-    gain = np.cumsum(_hits(top, relevant) * discount, axis=1)[:, -1:].sum(axis=1)
+    gain = np.cumsum(hits * discount[: hits.shape[1]], axis=1)[:, -1:].sum(axis=1)
     return _ratio(gain, best)
 
 
-def recall_at(top: npt.NDArray[np.int64], relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """The share of each user's `relevant` (B, I) items that is in `top` (B, k): (B,); NaN for one without any.
+def recall(hits: _Hits, relevant: _Counts) -> _Floats:
+    """The share of each user's relevant items that is in the list (B,).
 
-    Divided by all relevant items: a user with more than k of them cannot reach 1.
+    Divided by all relevant items: a user with more of them than places cannot reach 1.
     """
-    return _ratio(_hits(top, relevant).sum(axis=1), relevant.sum(axis=1))
+    return _ratio(hits.sum(axis=1), relevant)
 
 
-def _hits(top: npt.NDArray[np.int64], relevant: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    return np.take_along_axis(relevant, np.maximum(top, 0), axis=1) & (top >= 0)
+def precision(hits: _Hits, relevant: _Counts, k: int) -> _Floats:
+    """The share of the k places that hold a relevant item (B,); empty places count."""
+    return np.where(relevant > 0, hits.sum(axis=1) / k, np.nan)
 
 
-def _ratio(part: _Numbers, whole: _Numbers) -> npt.NDArray[np.float64]:
+def average_precision(hits: _Hits, relevant: _Counts, k: int) -> _Floats:
+    """The precision at each hit's place, summed and divided by min(k, relevant items) (B,).
+
+    So divided it reaches 1 for every user, as in MMRec and RecBole. trec_eval's map_cut divides by all relevant items.
+    """
+    places = np.arange(1, hits.shape[1] + 1)
+    precisions = np.cumsum(hits, axis=1) / places
+    return _ratio((precisions * hits).sum(axis=1), np.minimum(relevant, k))
+
+
+def reciprocal_rank(hits: _Hits, relevant: _Counts) -> _Floats:
+    """1 / the place of the first hit, 0 where there is none (B,)."""
+    first = 1 / (hits.argmax(axis=1) + 1) if hits.shape[1] else np.zeros(len(hits))
+    return np.where(relevant > 0, np.where(hits.any(axis=1), first, 0.0), np.nan)
+
+
+def hit_rate(hits: _Hits, relevant: _Counts) -> _Floats:
+    """1 where the list holds any relevant item, else 0 (B,)."""
+    return np.where(relevant > 0, hits.any(axis=1).astype(np.float64), np.nan)
+
+
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> _Floats:
     ratio = np.full(len(part), np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio

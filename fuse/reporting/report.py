@@ -109,7 +109,7 @@ def write_report(
     names: list[str] = comparison["name"].to_list()
     run, folder = runs[0], dataset_of(runs[0], dataset) if posters else None
     tested = [Tested.of(each) for each in runs]
-    found = [evaluate(each, draws=draws, seed=seed) for each in runs]
+    found = [evaluate(each, beside=False, draws=draws, seed=seed) for each in runs]
     pictures = FilmPictures(run, folder)
     least = fair_least(tested[0])
     looked = looking(run, tested[0], folder, cache)
@@ -179,9 +179,10 @@ def _calibration_charts(run: Run, tested: Tested, found: Evaluation) -> list[Cha
     distribution = run.recommender.distribution(tested.user, tested.item)
     if distribution is None:
         return [*charts, errors]
-    liked = np.float32(found.liked)
+    bar = scale.levels[0] if found.liked is None else found.liked
+    liked = np.float32(bar)
     chance = distribution[:, np.array(scale.levels) >= liked].sum(1)
-    charts.append(chance_chart(calibration(chance, tested.rating >= liked, tested.user), found.liked))
+    charts.append(chance_chart(calibration(chance, tested.rating >= liked, tested.user), bar))
     said, came = level_shares(distribution, tested.rating, scale.levels)
     return [*charts, level_chart(scale.levels, said.tolist(), came.tolist()), errors]
 

@@ -16,11 +16,11 @@ import torch
 
 from ...data.runtime.disk import put_in_place, write_atomically, write_json, writing
 from ...data.runtime.errors import BadInput, UsageError
-from ..evaluation.item_lists import ItemLists, top_items
+from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, top_items
 from ..models.factors import Vectors
 from ..models.recommender import Recommender
 from ..runs.run import Run
-from .recommend import USERS_AT_ONCE, id_type, ranking_scores, ranks_by_product
+from .recommend import id_type, ranking_scores, ranks_by_product
 
 Format = Literal["parquet", "npy"]
 _BEST = 10

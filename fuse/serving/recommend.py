@@ -13,13 +13,9 @@ import numpy.typing as npt
 import polars as pl
 
 from ...data.runtime.errors import BadInput, UsageError
-from ..evaluation.item_lists import ItemLists, top_items
+from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, top_items
 from ..models.recommender import Recommender
 from ..runs.run import Run
-
-USERS_AT_ONCE = 64
-"""Users of a block: all are scored together, always the same ones, so that a user's ranking is exactly the same
-whether it is made alone or with everybody's."""
 
 _MOST_COMPARED = 2000  # ids that an unknown one is compared with, letter by letter
 

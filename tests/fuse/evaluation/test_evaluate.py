@@ -21,8 +21,9 @@ from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.commands.evaluation_screen import show_comparison, show_evaluation
 from cinefuse.fuse.evaluation.comparison import compare
-from cinefuse.fuse.evaluation.evaluate import evaluate, liked_by_default
+from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.metrics import bootstrap_interval, paired_difference
+from cinefuse.fuse.evaluation.protocol import liked_by_default
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
@@ -149,6 +150,54 @@ def test_liked_is_the_lowest_level_of_at_least_four_fifths_of_the_top(levels: tu
     assert liked_by_default(Scale(levels, 0.0, 1.0)) == liked
 
 
+def test_by_mmrec_every_test_film_is_relevant_and_lists_have_twenty(runs: dict[str, Run], crowd: Path) -> None:
+    found, expected = evaluate(runs["squared"], protocol="mmrec", draws=1), plain_ranking(crowd, runs["squared"], 20, 0)
+    assert (found.protocol, found.k, found.liked) == ("mmrec", 20, None)
+    assert found.ranked_users == len(expected)
+    assert found.ndcg == pytest.approx(np.mean([ndcg for ndcg, _ in expected.values()]))
+    assert found.recall == pytest.approx(np.mean([recall for _, recall in expected.values()]))
+    assert found.lists["mean_rating"].null_count() == len(found.lists)
+    assert "MMRec protocol: every test interaction is relevant" in found.protocol_says
+
+
+def test_lists_stand_beside_most_popular_and_ease_at_every_length(runs: dict[str, Run]) -> None:
+    found = evaluate(runs["squared"], k=7, draws=20)
+    assert [each["name"] for each in found.baselines] == ["most popular", "EASE"]
+    rows = found.lists.select("method", "k").rows()
+    assert rows == [(method, k) for method in ("this run", "most popular", "EASE") for k in (5, 7, 10, 20)]
+    assert found.lists["users"].unique().to_list() == [found.ranked_users]
+    ours = found.lists.filter(method="this run", k=7)
+    assert (ours["ndcg"].item(), ours["recall"].item()) == (found.ndcg, found.recall)
+    ease = found.lists.filter(method="EASE", k=7)["ndcg"].item()
+    gap = found.differences.filter(method="EASE", k=7, metric="ndcg")["difference"].item()
+    assert gap == pytest.approx(found.ndcg - ease)
+
+
+def test_a_baseline_that_is_not_beaten_is_named_in_the_last_lines(runs: dict[str, Run]) -> None:
+    found = evaluate(runs["squared"], draws=100)
+    gaps = found.differences.filter(k=10, metric="ndcg")
+    for method, low, high in gaps.select("method", "low", "high").rows():
+        named = [line for line in found.warnings if f" {method}: " in line]
+        words = "worse than" if high < 0 else "not measurably better than" if low <= 0 else ""
+        assert bool(named) == bool(words)
+        assert all(words in line for line in named)
+    assert found.warnings
+    text = on_screen(lambda console: show_evaluation(found, console)).strip()
+    assert text.endswith(f"warning: {found.warnings[-1]}")
+
+
+def test_without_its_dataset_a_run_is_still_set_beside_the_baselines(tmp_path: Path) -> None:
+    dataset = tmp_path / "crowd"
+    write_sample(dataset, items=40, users=70)
+    run = trained(dataset, tmp_path / "run")
+    before = evaluate(run, draws=1)
+    shutil.rmtree(dataset)
+    after = evaluate(run, draws=1)
+    assert [each["not_run"] for each in after.baselines] == ["", ""]
+    popular = [found.lists.filter(method="most popular") for found in (before, after)]
+    assert_frame_equal(*popular)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_are_those_of_the_summary_with_intervals_that_draw_users(kind: str, runs: dict[str, Run]) -> None:
     run = runs[kind]
@@ -251,6 +300,11 @@ def test_one_item_can_be_evaluated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
+        ({"protocol": "netflix"}, "protocol 'netflix': expected auto, movielens or mmrec"),
+        (
+            {"protocol": "mmrec", "liked": 4},
+            "protocol mmrec: every test row is relevant, so it takes no lowest rating; leave --liked out",
+        ),
         ({"k": 0}, "k must be at least 1, found 0"),
         ({"draws": 0}, "draws must be at least 1, found 0"),
         ({"seed": -1}, "seed must be at least 0, found -1"),

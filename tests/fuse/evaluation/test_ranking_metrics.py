@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cinefuse.fuse.evaluation.item_lists import ItemLists, top_items
-from cinefuse.fuse.evaluation.ranking_metrics import Ranking, ndcg_at, ranking, recall_at
+from cinefuse.fuse.evaluation.ranking_metrics import METRICS, hits_of, list_metrics
 
 thorough = settings(max_examples=200, deadline=None)
 
@@ -51,45 +51,81 @@ def test_the_top_items_are_the_best_unseen_ones_and_ties_go_to_the_lower_index(c
         assert row == best + [-1] * (len(row) - len(best))
 
 
+def metrics_of(scores: np.ndarray, seen: list[list[int]], relevant: list[list[int]], k: int) -> np.ndarray:
+    """(users, 6): each metric at k, NaN for a user without a relevant item."""
+    hits = hits_of(top_items(scores, lists(seen), k), lists(relevant), scores.shape[1])
+    return list_metrics(hits, np.array([len(set(items)) for items in relevant], int), [k])[:, 0]
+
+
 @thorough
 @given(rankings())
-def test_ndcg_and_recall_are_those_of_the_formula_for_each_user_with_a_relevant_item(case: Any) -> None:
+def test_every_metric_is_that_of_its_formula_for_each_user_with_a_relevant_item(case: Any) -> None:
     scores, seen, relevant, k = case
-    found = ranking(scores, lists(seen), lists(relevant), k)
-    assert found.users.tolist() == [user for user, items in enumerate(relevant) if items]
-    for user, ndcg, recall in zip(found.users.tolist(), found.ndcg, found.recall, strict=True):
+    found = metrics_of(scores, seen, relevant, k)
+    for user, values in enumerate(found):
+        wanted = relevant[user]
+        if not wanted:
+            assert np.isnan(values).all()
+            continue
         best = best_by_hand(scores[user], seen[user], k)
-        gain = sum(1 / math.log2(place + 2) for place, item in enumerate(best) if item in relevant[user])
-        ideal = sum(1 / math.log2(place + 2) for place in range(min(k, len(relevant[user]))))
-        assert ndcg == pytest.approx(gain / ideal)
-        assert recall == pytest.approx(len(set(best) & set(relevant[user])) / len(relevant[user]))
-        assert 0 <= ndcg <= 1
-    if len(found.users):
-        assert found.mean_ndcg == pytest.approx(sum(found.ndcg) / len(found.ndcg))
-        assert found.mean_recall == pytest.approx(sum(found.recall) / len(found.recall))
+        places = [place for place, item in enumerate(best, 1) if item in wanted]
+        gain, ideal = (sum(1 / math.log2(p + 1) for p in them) for them in (places, range(1, min(k, len(wanted)) + 1)))
+        precisions = [sum(other <= place for other in places) / place for place in places]
+        by_hand = {
+            "ndcg": gain / ideal,
+            "recall": len(places) / len(wanted),
+            "precision": len(places) / k,
+            "map": sum(precisions) / min(k, len(wanted)),
+            "mrr": 1 / places[0] if places else 0,
+            "hit_rate": float(bool(places)),
+        }
+        assert dict(zip(METRICS, values, strict=True)) == pytest.approx(by_hand)
+        assert ((values >= 0) & (values <= 1)).all()
 
 
 @thorough
-@given(rankings(), st.integers(0, 5))
-def test_users_ranked_in_chunks_are_ranked_as_all_at_once(case: Any, cut: int) -> None:
+@given(rankings())
+def test_a_shorter_list_is_the_beginning_of_a_longer_one(case: Any) -> None:
     scores, seen, relevant, k = case
-    cut = min(cut, len(scores))
-    seen, relevant = lists(seen), lists(relevant)
-    chunks = [
-        (start, ranking(scores[start:stop], seen.of_users(start, stop), relevant.of_users(start, stop), k))
-        for start, stop in ((0, cut), (cut, len(scores)))
-    ]
-    whole, parts = ranking(scores, seen, relevant, k), Ranking.joined(chunks)
-    assert parts.users.tolist() == whole.users.tolist()
-    assert parts.ndcg.tolist() == whole.ndcg.tolist()
-    assert parts.recall.tolist() == whole.recall.tolist()
+    counts = np.array([len(items) for items in relevant])
+    cutoffs = sorted({1, k, 20})
+    hits = hits_of(top_items(scores, lists(seen), 20), lists(relevant), scores.shape[1])
+    together = list_metrics(hits, counts, cutoffs)
+    for number, cutoff in enumerate(cutoffs):
+        assert np.array_equal(together[:, number], metrics_of(scores, seen, relevant, cutoff), equal_nan=True)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 20])
+def test_the_metrics_are_those_of_trec_eval(k: int) -> None:
+    pytrec_eval = pytest.importorskip("pytrec_eval", reason="trec_eval's measures: pip install pytrec-eval-terrier")
+    chance = np.random.default_rng(k)
+    scores = chance.permuted(np.tile(np.arange(60.0), (40, 1)), axis=1)
+    relevant = [chance.permutation(60)[: chance.integers(1, 40)].tolist() for _ in range(40)]
+    found = metrics_of(scores, [[]] * 40, relevant, k)
+    names = {"ndcg": "ndcg_cut", "recall": "recall", "precision": "P", "map": "map_cut", "hit_rate": "success"}
+    judged = {str(user): {str(item): 1 for item in items} for user, items in enumerate(relevant)}
+    ranked = {
+        str(user): {str(item): float(score) for item, score in enumerate(of_user)}
+        for user, of_user in enumerate(scores)
+    }
+    theirs = pytrec_eval.RelevanceEvaluator(judged, {f"{name}.{k}" for name in names.values()}).evaluate(ranked)
+    rank = pytrec_eval.RelevanceEvaluator(judged, {"recip_rank"}).evaluate(ranked)
+    for user, values in enumerate(found):
+        ours, its = dict(zip(METRICS, values, strict=True)), theirs[str(user)]
+        for name, their_name in names.items():
+            value = its[f"{their_name}_{k}"]
+            if name == "map":  # trec_eval divides by all relevant items, however long the list
+                value *= len(relevant[user]) / min(k, len(relevant[user]))
+            assert ours[name] == pytest.approx(value, abs=1e-6)
+        first = rank[str(user)]["recip_rank"]
+        assert ours["mrr"] == pytest.approx(first if first >= 1 / k - 1e-9 else 0, abs=1e-6)
 
 
 @pytest.mark.parametrize("users", [1, 2, 3, 4, 5, 8])
 def test_the_best_order_scores_exactly_one_among_however_many_users(users: int) -> None:
     scores = np.tile(-np.arange(9.0), (users, 1))
-    found = ranking(scores, lists([[0]] * users), lists([list(range(1, 9))] * users), 8)
-    assert found.ndcg.tolist() == [1.0] * users
+    found = metrics_of(scores, [[0]] * users, [list(range(1, 9))] * users, 8)
+    assert (found == 1).all()
 
 
 def test_a_part_of_a_part_of_the_users_has_their_lists() -> None:
@@ -99,30 +135,25 @@ def test_a_part_of_a_part_of_the_users_has_their_lists() -> None:
     assert part.items.tolist() == [3, 4, 5, 6]
 
 
-def test_the_best_order_scores_one_and_a_single_hit_in_second_place_what_the_paper_says() -> None:
+@pytest.mark.parametrize("users", [[], [0], [1, 3], [0, 1, 2, 3, 4]])
+def test_the_lists_of_some_users_are_theirs(users: list[int]) -> None:
+    of_users = [[0, 1], [2], [], [3, 4, 5], [6]]
+    part = lists([[9, 9], *of_users]).of_users(1, 6).only(np.array(users, int))
+    assert len(part) == len(users)
+    assert [part.items[part.offsets[n] : part.offsets[n + 1]].tolist() for n in range(len(users))] == [
+        of_users[user] for user in users
+    ]
+
+
+def test_a_single_hit_in_second_place_gains_what_the_paper_says() -> None:
     scores = np.array([[4.0, 3.0, 2.0, 1.0]])
-    nothing = lists([[]])
-    assert ranking(scores, nothing, lists([[0, 1]]), 2).ndcg.tolist() == [1.0]
-    assert ranking(scores, nothing, lists([[1]]), 2).ndcg.tolist() == pytest.approx([1 / math.log2(3)])
-    assert ranking(scores, nothing, lists([[3]]), 2).ndcg.tolist() == [0.0]
-    assert ranking(scores, lists([[0, 1, 2]]), lists([[3]]), 2).ndcg.tolist() == [1.0]
-
-
-def test_without_a_relevant_item_there_is_no_user_and_the_mean_is_not_a_number() -> None:
-    scores = np.zeros((2, 3))
-    found = ranking(scores, lists([[], []]), lists([[], []]), 2)
-    assert len(found.users) == len(found.ndcg) == len(found.recall) == 0
-    assert math.isnan(found.mean_ndcg)
-    assert math.isnan(found.mean_recall)
-    assert math.isnan(Ranking.joined([]).mean_ndcg)
-    nobody = np.zeros((1, 3), bool)
-    assert math.isnan(ndcg_at(np.array([[0, 1]]), nobody)[0])
-    assert math.isnan(recall_at(np.array([[0, 1]]), nobody)[0])
+    assert metrics_of(scores, [[]], [[1]], 2)[0, 0] == pytest.approx(1 / math.log2(3))
+    assert metrics_of(scores, [[]], [[3]], 2)[0].tolist() == [0.0] * 6
+    assert metrics_of(scores, [[0, 1, 2]], [[3]], 2)[0, 0] == 1
 
 
 def test_an_item_listed_twice_counts_once() -> None:
-    found = ranking(np.array([[2.0, 1.0]]), lists([[]]), lists([[0, 0]]), 1)
-    assert found.recall.tolist() == [1.0]
+    assert metrics_of(np.array([[2.0, 1.0]]), [[]], [[0, 0]], 1)[0, 1] == 1
 
 
 def test_whole_numbers_are_scores_too() -> None:
@@ -131,9 +162,9 @@ def test_whole_numbers_are_scores_too() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
 def test_no_users_or_no_items_rank_to_nothing(shape: tuple[int, int]) -> None:
-    nothing = lists([[] for _ in range(shape[0])])
-    assert top_items(np.zeros(shape), nothing, 2).shape == (shape[0], min(2, shape[1]))
-    assert len(ranking(np.zeros(shape), nothing, nothing, 2).users) == 0
+    nothing: list[list[int]] = [[] for _ in range(shape[0])]
+    assert top_items(np.zeros(shape), lists(nothing), 2).shape == (shape[0], min(2, shape[1]))
+    assert np.isnan(metrics_of(np.zeros(shape), nothing, nothing, 2)).all()
 
 
 @pytest.mark.parametrize(
@@ -148,14 +179,13 @@ def test_no_users_or_no_items_rank_to_nothing(shape: tuple[int, int]) -> None:
         ([[1.0, 2.0]], [[2]], [[]], 1, "items from 0 to 1"),
         ([[1.0, 2.0]], [[]], [[2]], 1, "items from 0 to 1"),
         ([[1.0, 2.0]], [[-1]], [[]], 1, "items from 0 to 1"),
-        ([[1.0, 2.0]], [[0]], [[0]], 1, "in both lists"),
     ],
 )
 def test_scores_and_lists_that_do_not_fit_are_refused(
     scores: Any, seen: list[list[int]], relevant: list[list[int]], k: int, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        ranking(np.array(scores), lists(seen), lists(relevant), k)
+        hits_of(top_items(np.array(scores), lists(seen), k), lists(relevant), 2)
 
 
 @pytest.mark.parametrize(("user", "item"), [([0, 2], [0, 0]), ([-1], [0]), ([0], [0, 1])])
