@@ -81,6 +81,14 @@ def fuse(
     *,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder to make")],
     preset: Annotated[str, typer.Option(help="best, best-1m, paper, bias, mf, text or poster")] = "best",
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="rating: predict ratings; ranking: order what comes next, for recommend; or both  [default: both, "
+            "ranking where there are no ratings]",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +153,7 @@ def fuse(
 
         use_threads(threads)
         told = {"validation": validation, "precision": precision, "compile": "true" if compile_ else None, "seed": seed}
+        told["objective"] = objective
         words = [f"{name}={value}" for name, value in told.items() if value is not None]
         config = preset_named(preset).with_settings([*(settings or []), *words])
         options: dict[str, Any] = {

@@ -20,10 +20,15 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
     if "rmse" in summary:
         tested = f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f} of {summary['test_ratings']:,} ratings"
         console.print(f"test        {tested}")
-    else:
+    elif config["objective"] != "ranking":
         console.print("test        none: the split keeps no ratings for it")
-    chosen = ", by validation" if config["patience"] else ""
-    console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}{chosen}")
+    if config["objective"] != "ranking":
+        chosen = ", by validation" if config["patience"] else ""
+        console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}{chosen}")
+    if ranking := summary.get("ranking"):
+        figure = ranking["validation_ndcg"]
+        told = "no validation part to choose by" if figure is None else f"NDCG@10 {figure:.4f} on the validation part"
+        console.print(f"ranking     {told}, share of the item-item part {ranking['share']:g}")
     console.print(f"seconds     {summary['seconds']:.1f}")
     console.print(f"run folder  {printable(folder)}", soft_wrap=True)
     run = shlex.quote(str(folder))

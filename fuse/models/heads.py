@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...data.runtime.errors import BadInput
 
 MOST_LEVELS = 20
+_LIKED_SHARE = 0.8  # of the scale's top
 _DEVIATION = 1.125  # of MovieLens 100K's ratings, on whose scale the L2 strengths were learned
 _NOISE = 0.75  # squared error that stays, on that scale: makes an ordinal loss as heavy as a squared one
 _FIRST_L2 = 6.0  # of users' own logits, until it is estimated; validation hardly changes from 1 to 12
@@ -37,6 +38,12 @@ class Scale:
         deviation = float(ratings.double().std(correction=0))
         levels = tuple(torch.unique(ratings).tolist())
         return cls(levels, float(ratings.double().mean()), deviation / _DEVIATION if deviation > 1e-6 else 1.0)
+
+    @property
+    def liked(self) -> float:
+        """The lowest level of at least four fifths of the highest: 4 where ratings go to 5, 8 where they go to 10."""
+        top = self.levels[-1]
+        return min((level for level in self.levels if level >= _LIKED_SHARE * top - 1e-6 * abs(top)), default=top)
 
     def standardise(self, ratings: Tensor) -> Tensor:
         """Ratings as scores."""

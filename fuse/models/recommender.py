@@ -40,6 +40,11 @@ class Recommender:
     rated_offsets: npt.NDArray[np.int64]
     rated_items: npt.NDArray[np.int64]
 
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a rating model at all: a run for ranking alone keeps ids and training ratings only."""
+        return len(self.vectors) > 0
+
     def pair_ratings(
         self, user: npt.NDArray[np.integer[Any]], item: npt.NDArray[np.integer[Any]]
     ) -> npt.NDArray[np.float32]:

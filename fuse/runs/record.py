@@ -93,7 +93,8 @@ def removed_if_refused(new: Sequence[Path]) -> Iterator[Callable[[], None]]:
 
 
 def _holds_work(out: Path) -> bool:
-    kept = ("summary.json", "state.safetensors", "fit-0.safetensors", "fit-1.safetensors")
+    finished = ("summary.json", "fit-0.safetensors", "fit-1.safetensors", "ranking-fit-0.safetensors")
+    kept = (*finished, "state.safetensors", "ranking-state.safetensors")
     return (out / "config.json").exists() and any((out / name).exists() for name in kept)
 
 

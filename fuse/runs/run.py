@@ -5,7 +5,9 @@ split.parquet        which row of ratings.parquet was in which part
 coverage.json        what the join found
 metrics.jsonl        a line an epoch
 state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
+ranking-state, ranking-fit-N.safetensors   the same of the ranking model
 model.safetensors    the served vectors, ids, and who has seen what
+ranking.safetensors  the ranking model, where the run has one
 components.safetensors   the directions of the principal components, where the model reads some
 tags.parquet         tag: what the rows of the weights of tags stand for, where the model reads tags
 items.parquet        item_id, title, and how many ratings each film had in training
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,12 @@ import polars as pl
 
 from ...data.dataset.splits import Split
 from ...data.runtime.errors import BadInput
+from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
 from ..settings.config import Config
 from .record import read_record
+
+RANKING_MODEL = "ranking.safetensors"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +57,19 @@ class Run:
     def __repr__(self) -> str:
         figures = "".join(f", {name}={self.summary[name]:.4f}" for name in ("rmse", "mae") if name in self.summary)
         return f"Run({str(self.folder)!r}, preset={self.config.preset!r}, split={self.about['split']!r}{figures})"
+
+    @cached_property
+    def ranking(self) -> RankingModel | None:
+        """The ranking model; None where the run has none. BadInput where it is damaged or of other users or items."""
+        file = self.folder / RANKING_MODEL
+        if not self.config.ranks:
+            return None
+        model = RankingModel.load(file)
+        shape = len(model.vectors.user), len(model.vectors.item), len(model.items)
+        known = self.recommender
+        if shape != (len(known.user_ids), len(known.item_ids), len(known.rated_items)):
+            raise BadInput(f"{file} is of other users or items than model.safetensors: train the run again")
+        return model
 
     @property
     def summary(self) -> dict[str, Any]:

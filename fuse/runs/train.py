@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 
 from ...data.dataset.splits import Split, split_ratings
 from ...data.embeddings.file import EmbeddingFile
@@ -25,15 +26,19 @@ from ..inputs.components import Components, load_components, save_components
 from ..inputs.join import Joined, join
 from ..inputs.tags import ItemTags
 from ..inputs.training_data import load_training_data, places_of
+from ..models.heads import Scale
+from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
 from ..settings.config import Config
 from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
+from ..training.ranking import STATE as RANKING_STATE
+from ..training.ranking import RankingTraining
 from .epoch_log import epoch_log
 from .record import begin, removed_if_refused, run_record
-from .run import Run
+from .run import RANKING_MODEL, Run
 from .tensorboard import events
-from .warm_start import known_before, refuse_other_inputs, warm_weights
+from .warm_start import known_before, refuse_other_inputs, warm_ranking_weights, warm_weights
 
 
 def fuse(
@@ -60,6 +65,7 @@ def fuse(
     progress = progress if progress and ranks.first else NoProgress()
     place = resolve_device(device)
     config = replace(config, precision=resolve_precision(config.precision, place)).checked()
+    config = config.with_objective(implicit=False)
     dataset, out = Path(dataset), Path(out)
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     config, absent = with_available_inputs(config, dataset, file)
@@ -97,11 +103,14 @@ def fuse(
         )
         if ranks.first and training_data.components:
             save_components(out, training_data.components)
-        training = Training(
-            config if earlier is None else config.for_warm_start(), training_data, out, progress, ranks=ranks
-        )
+        shorter = config if earlier is None else config.for_warm_start()
+        training = Training(shorter, training_data, out, progress, ranks=ranks)
+        ranking = RankingTraining(config, training_data, out, progress, ranks=ranks)
+        if earlier is not None and earlier.ranking is not None and config.ranks:
+            ranking.config, ranking.warm = shorter, warm_ranking_weights(earlier, config, joined, dataset)
+            ranking.state.take_choice(earlier.ranking.settings)
         begun()
-        _train(training, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
+        _train(training, ranking, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)
 
@@ -119,6 +128,7 @@ def _earlier(
 
 def _train(
     training: Training,
+    ranking: RankingTraining,
     out: Path,
     dataset: Path,
     joined: Joined,
@@ -127,16 +137,17 @@ def _train(
     *,
     tensorboard: bool,
 ) -> None:
-    began, first = time.perf_counter(), training.ranks.first
+    began, first, config = time.perf_counter(), training.ranks.first, training.config
     with ExitStack() as logs:
         if first:
             event = logs.enter_context(events(out / "events")) if tensorboard else None
             training.report = logs.enter_context(epoch_log(out / "metrics.jsonl", event))
         if earlier is not None:
             _start_from(earlier, training, dataset, joined, parts)
-        fitted = training.run()
+        fitted = training.run() if config.rates else []
+        ranked = ranking.run() if config.ranks else None
     if first:
-        _conclude(training, fitted, out, dataset, joined, parts, seconds=time.perf_counter() - began)
+        _conclude(training, fitted, ranked, out, dataset, joined, parts, seconds=time.perf_counter() - began)
 
 
 def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined, parts: Split) -> None:
@@ -156,6 +167,7 @@ def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined,
 def _conclude(
     training: Training,
     fitted: list[FittedModel],
+    ranked: RankingModel | None,
     out: Path,
     dataset: Path,
     joined: Joined,
@@ -166,16 +178,21 @@ def _conclude(
     """Write what serves, test it once, and last say that the run is finished."""
     recommender = _served(fitted, joined, parts)
     recommender.save(out / "model.safetensors")
+    if ranked is not None:
+        ranked.save(out / RANKING_MODEL)
     _write_table(out / "items.parquet", _items(dataset, joined, recommender))
     summary: dict[str, Any] = {
         "chosen_epochs": training.state.chosen_epochs or training.state.best_epoch,
         "fits": len(training.fits()),
         "seconds": seconds,
     }
-    if len(parts.test):
+    if ranked is not None:
+        summary["ranking"] = ranked.settings
+    if len(parts.test) and recommender.predicts:
         summary |= _tested(out, recommender, joined, parts)
     write_json(out / "summary.json", summary)
-    (out / "state.safetensors").unlink(missing_ok=True)
+    for unfinished in ("state.safetensors", RANKING_STATE):
+        (out / unfinished).unlink(missing_ok=True)
 
 
 def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
@@ -215,7 +232,7 @@ def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommen
     return Recommender(
         user_ids=np.array(joined.user_ids),
         item_ids=np.array(joined.item_ids),
-        scale=fitted[0].head.scale,
+        scale=fitted[0].head.scale if fitted else Scale.of(torch.from_numpy(joined.rating[places])),
         vectors=vectors,
         heads=tuple(f.head.cpu() for f in fitted),
         rated_offsets=offsets.astype(np.int64),

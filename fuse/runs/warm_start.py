@@ -52,6 +52,8 @@ _HOW_TRAINED = {
         "refit",
     ),
     "warm_start_share",
+    "objective",
+    *("ranking_l2", "ranking_others", "ranking_item_item"),
 }
 
 
@@ -62,6 +64,19 @@ def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tup
 
     FingerprintMismatch where the run's model is of another make; BadInput where its weights are missing.
     """
+    moves = _moves(run, config, joined, dataset)
+    return tuple(_moved(load_file(file), moves) for file in _served_fits(run)) if config.rates else ()
+
+
+def warm_ranking_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> Mapping[str, Tensor]:
+    """The same of the ranking model of ``run``. BadInput where its weights are missing."""
+    files = sorted(run.folder.glob("ranking-fit-*.safetensors"))
+    if not files:
+        raise BadInput(f"--warm-start {run.folder}: it holds no finished fit (ranking-fit-N.safetensors)")
+    return _moved(load_file(files[-1]), _moves(run, config, joined, dataset))
+
+
+def _moves(run: Run, config: Config, joined: Joined, dataset: Path) -> dict[tuple[str, ...], npt.NDArray[np.int64]]:
     for name, value in config.as_dict().items():
         if name not in _HOW_TRAINED and not name.startswith("l2") and getattr(run.config, name) != value:
             raise FingerprintMismatch(
@@ -73,7 +88,7 @@ def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tup
     moves: dict[tuple[str, ...], npt.NDArray[np.int64]] = {_OF_USERS: users, _OF_ITEMS: items}
     if config.tags:
         moves[_OF_TAGS] = _places(read_run_table(run, "tags.parquet", ("tag",))["tag"], ItemTags.of(dataset).names)
-    return tuple(_moved(load_file(file), moves) for file in _served_fits(run))
+    return moves
 
 
 def _places(old: pl.Series, new: list[str]) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ Modalities = Literal["auto", "none", "text", "image", "both"]
 Level = Literal["cls", "tokens"]
 Head = Literal["squared", "ordinal", "auto"]
 Precision = Literal["auto", "bf16", "fp32"]
+Objective = Literal["auto", "rating", "ranking", "both"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Config:
 
     preset: str = "paper"
     seed: int = 0
+    objective: Objective = "auto"
 
     # what the model may look at
     user_ids: bool = True
@@ -91,6 +93,35 @@ class Config:
     l2_cold_side: float = 300.0
     l2_cold_components: float = 10000.0
     l2_cold_tags: float = 600.0
+
+    # the ranking model; its own strengths stand in fuse/training/ranking_member.py
+    ranking_l2: float = 0.25
+    ranking_others: float = 0.3
+    ranking_item_item: int = 256
+
+    @property
+    def rates(self) -> bool:
+        """Whether a rating model is trained."""
+        return self.objective in ("auto", "rating", "both")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a ranking model is trained."""
+        return self.objective in ("ranking", "both")
+
+    def with_objective(self, *, implicit: bool) -> Config:
+        """``auto`` resolved: ``ranking`` where data are ``implicit``, else ``both``.
+
+        It is ``rating`` where items are known by a Transformer alone, which the ranking model doesn't have. UsageError
+        where ratings are wanted of data without any.
+        """
+        if implicit and self.objective in ("rating", "both"):
+            raise UsageError(
+                f"--objective {self.objective}: the dataset has interactions without ratings; use --objective ranking"
+            )
+        if self.objective != "auto":
+            return self
+        return replace(self, objective="ranking" if implicit else "both" if self.item_ids else "rating")
 
     @property
     def reads_embeddings(self) -> bool:
@@ -177,6 +208,9 @@ class Config:
 _TYPES = typing.get_type_hints(Config)
 _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
+    "ranking_l2": (0, 1e6),
+    "ranking_others": (1e-6, 1),
+    "ranking_item_item": (0, 4096),
     "text_components": (0, 512),
     "image_components": (0, 512),
     "dim": (0, 4096),
@@ -298,6 +332,7 @@ def _nearest(name: str, names: list[str]) -> str:
 MEANINGS: dict[str, str] = {
     "preset": "the preset these settings started from",
     "seed": "draws the split where it is random, the first weights and every batch",
+    "objective": "rating: predict ratings; ranking: order what comes next; both; auto: both, ranking without ratings",
     "user_ids": "a vector for each user",
     "item_ids": "a vector for each film",
     "demographics": "occupation, gender and age of users, where the dataset has them",
@@ -356,6 +391,9 @@ MEANINGS: dict[str, str] = {
     "l2_cold_side": "L2 strength of the weights of genres and years for films without a rating",
     "l2_cold_components": "L2 strength of the weights of components for films without a rating",
     "l2_cold_tags": "L2 strength of the weights of tags for films without a rating",
+    "ranking_l2": "multiplies the L2 strengths of the ranking model",
+    "ranking_others": "weight of a pair that is no liked one in the ranking loss, where a liked one weighs 1",
+    "ranking_item_item": "singular vectors of the interactions in the item-item part of the ranking model; 0: no such",
     "l2_levels": "multiplies the L2 of users' level logits in the ordinal head, which is estimated from the ratings",
 }
 """What each field of `Config` means, in a line."""

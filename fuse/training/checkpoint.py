@@ -9,21 +9,20 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data.runtime.disk import write_atomically
 from ...data.runtime.errors import BadInput
-from .member import Member
 
 _OPTIMISERS = ("factor_optimiser", "transformer_optimiser")
 
 
-def save_state(file: Path, member: Member, best: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def save_state(file: Path, member: nn.Module, best: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write everything that going on needs, all or nothing. ``standing`` is JSON: fit, epoch, batch, figures."""
     tensors = {f"now.{name}": value for name, value in member.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for name in _OPTIMISERS:
-        if (optimiser := getattr(member, name)) is not None:
+        if (optimiser := getattr(member, name, None)) is not None:
             tensors |= {f"{name}.{key}": value for key, value in optimiser.state_dict().items()}
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     write_atomically(file, save(plain, {"standing": json.dumps(dict(state))}))
@@ -35,14 +34,14 @@ def read_state(file: Path) -> dict[str, Any]:
         return _state(content, file)
 
 
-def load_state(file: Path, member: Member) -> dict[str, Tensor]:
+def load_state(file: Path, member: nn.Module) -> dict[str, Tensor]:
     """Put the saved state into ``member``; gives the best weights so far. BadInput where the file doesn't fit it."""
     with _opened(file) as content:
         tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     try:
         member.load_state_dict(_under(tensors, "now"))
         for name in _OPTIMISERS:
-            if (optimiser := getattr(member, name)) is not None:
+            if (optimiser := getattr(member, name, None)) is not None:
                 optimiser.load_state_dict(_under(tensors, name))
     except (RuntimeError, ValueError) as fault:
         raise BadInput(f"{file} is of another model ({str(fault).splitlines()[0]}): train the run again") from None

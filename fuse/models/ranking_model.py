@@ -1,0 +1,136 @@
+"""A trained ranking model: which items a user would take next, as one inner product a pair.
+
+Factors trained on all pairs (fuse/training/ranking_member.py) and the item-item part (item_item.py) are put side by
+side, weighted by a convex share, so that any nearest-neighbour index can hold the whole model:
+
+    score = user . item + both biases,  user = [(1 - share) factors, share * sum of item-item rows],  item = both parts
+
+Everything that a user's items add to the user's vector is kept, so that the part of each in a score is exact, and so
+that a new user gets a vector without training.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ...data.runtime.disk import write_atomically
+from ...data.runtime.errors import BadInput
+from .factors import Vectors
+
+_TENSORS = ("user", "item", "implicit", "explicit", "item_item", "base", "residual", "offsets", "items")
+
+
+@dataclass(frozen=True, eq=False)
+class RankingModel:
+    """Vectors of U users and I items of D numbers, the first F of them the factors', and what they are made of.
+
+    vectors: user (U, D + 1) and item (I, D + 1), float32; the last column is the bias.
+    implicit, explicit: (I, F + 1). A user with n items gets their sum over sqrt(n), the second times the residual of
+    each rating. item_item: (I, D - F), of which a user gets the plain sum. base: (F + 1,), the mean of what users have
+    besides. residual: (R,) of each training rating, 0 where there are only interactions.
+    offsets, items: (U + 1,) and (R,) int64: the items that each user has in training, ascending.
+    settings: what was chosen on validation, and how good it was there.
+    """
+
+    vectors: Vectors
+    implicit: Tensor
+    explicit: Tensor
+    item_item: Tensor
+    base: Tensor
+    residual: Tensor
+    offsets: Tensor
+    items: Tensor
+    settings: dict[str, Any]
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(I,) int64: interactions of each item in training. Items with none have vectors from content alone."""
+        return torch.bincount(self.items, minlength=len(self.vectors.item))
+
+    @property
+    def width(self) -> int:
+        """F, how many numbers of a vector are the factors'."""
+        return self.implicit.shape[1] - 1
+
+    @torch.no_grad()
+    def scores(self, users: Tensor | slice = slice(None)) -> Tensor:
+        """(B, I) scores of every item for these users: higher is better, comparable within a user only.
+
+        Items without an interaction in training come after all others, in the order of what content says of them: their
+        scores were never held against anybody's choice.
+        """
+        return self.unrated_last(self.vectors.scores(users))
+
+    def unrated_last(self, scores: Tensor) -> Tensor:
+        """(B, I) the same scores, those of items without an interaction moved below all others; in place."""
+        unrated = self.counts == 0
+        if unrated.any() and not unrated.all():
+            new = scores[:, unrated]
+            lowest = scores[:, ~unrated].min(1, keepdim=True).values
+            scores[:, unrated] = new - new.max(1, keepdim=True).values + (lowest - 1)
+        return scores
+
+    @torch.no_grad()
+    def shares(self, user: int, items: Tensor) -> Tensor:
+        """(n, k): what each of the user's n training items adds to the scores (k,) of ``items``.
+
+        The rest of a score is the user's own part (demographics and own row) and the item's bias.
+        """
+        mine = slice(int(self.offsets[user]), int(self.offsets[user + 1]))
+        return self._shares(self.items[mine], self.residual[mine], items)
+
+    def shares_of_likes(self, likes: Tensor, items: Tensor) -> Tensor:
+        """(n, k): what each of ``likes`` (n,) adds to the scores of ``items`` (k,) for the user of `user_of_likes`."""
+        return self._shares(likes, torch.zeros(len(likes)), items)
+
+    def _shares(self, seen: Tensor, residual: Tensor, items: Tensor) -> Tensor:
+        item = self.vectors.item[items]  # (k, D + 1)
+        added = self.implicit[seen] + residual[:, None] * self.explicit[seen]  # (n, F + 1)
+        added = added / max(1, len(seen)) ** 0.5
+        of_factors = added[:, :-1] @ item[:, : self.width].T + added[:, -1:]  # the bias column adds to every item
+        shares: Tensor = of_factors + self.item_item[seen] @ item[:, self.width : -1].T
+        return shares
+
+    @torch.no_grad()
+    def user_of_likes(self, likes: Tensor) -> Tensor:
+        """(D + 1,) the vector of a user of whom nothing is known but that they like the items ``likes`` (n,)."""
+        of_factors = self.base + self.implicit[likes].sum(0) / max(1, len(likes)) ** 0.5
+        return torch.cat([of_factors[:-1], self.item_item[likes].sum(0), of_factors[-1:]])
+
+    def save(self, file: Path) -> None:
+        """Write one safetensors file, all or nothing."""
+        tensors = {name: getattr(self, name) for name in _TENSORS if name not in ("user", "item")}
+        tensors |= {"user": self.vectors.user, "item": self.vectors.item}
+        tensors["items"] = self.items.int()
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        write_atomically(file, save(plain, {"settings": json.dumps(self.settings)}))
+
+    @classmethod
+    def load(cls, file: Path) -> RankingModel:
+        """Read what `save` wrote. BadInput where it is missing or damaged."""
+        try:
+            with safe_open(file, framework="pt") as content:
+                t = {name: content.get_tensor(name) for name in _TENSORS}
+                settings = json.loads((content.metadata() or {})["settings"])
+        except FileNotFoundError:
+            raise BadInput(f"{file} is missing: train the run again") from None
+        except (SafetensorError, KeyError, ValueError, OSError) as fault:
+            raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
+        vectors = Vectors(t.pop("user"), t.pop("item"))
+        return cls(vectors, **(t | {"items": t["items"].long()}), settings=settings)
+
+    def seen_of(self, user: int) -> npt.NDArray[np.int64]:
+        """The items that a user has in training, ascending."""
+        found: npt.NDArray[np.int64] = self.items[int(self.offsets[user]) : int(self.offsets[user + 1])].numpy()
+        return found

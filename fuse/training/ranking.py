@@ -1,0 +1,232 @@
+"""Training of the ranking model beside, or instead of, a rating model: a fit to choose by, then one on all ratings.
+
+The first fit holds the validation part out: NDCG@10 there says how much of the item-item part the model takes. The
+second starts afresh on training and validation part together. Both are checkpointed as the fits of ratings are, and
+every rank takes every step, as with the factors of ratings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data.runtime.errors import BadInput, FingerprintMismatch
+from ...data.runtime.progress import NoProgress, Phase, Progress
+from ..inputs.interactions import TrainingPairs
+from ..inputs.training_data import TrainingData
+from ..models.factors import Vectors
+from ..models.heads import Scale
+from ..models.item_item import Spectrum
+from ..models.ranking_model import RankingModel
+from ..settings.config import Config
+from .checkpoint import load_state, read_state, save_state
+from .processes import ALONE, Ranks
+from .ranking_choice import NO_ITEM_ITEM, Blend, HeldOut, best
+from .ranking_member import RankingMember
+
+STATE = "ranking-state.safetensors"
+_SECONDS_BETWEEN_CHECKPOINTS = 30.0
+_STEPS_BETWEEN_LOOKS = 10
+_NO_WEIGHTS: Mapping[str, Tensor] = {}
+
+
+@dataclass
+class RankingState:
+    """How far the ranking model is; all of it goes into the checkpoint."""
+
+    fit: int = 0
+    step: int = 0
+    share: float = Blend.share
+    l2: float = Blend.l2
+    validation_ndcg: float | None = None
+
+    def take_choice(self, settings: Mapping[str, Any]) -> None:
+        """Blend as an earlier model does, of which these are the `RankingModel.settings`."""
+        self.share, self.l2 = float(settings["share"]), float(settings["l2"])
+
+    def choice(self) -> dict[str, Any]:
+        """What was chosen, as `RankingModel.settings`."""
+        return {"share": self.share, "l2": self.l2, "validation_ndcg": self.validation_ndcg}
+
+
+@dataclass(eq=False)
+class RankingTraining:
+    """The fits of a run's ranking model. ``folder`` receives the checkpoints, from the first rank."""
+
+    config: Config
+    training_data: TrainingData
+    folder: Path | None = None
+    progress: Progress = field(default_factory=NoProgress)
+    warm: Mapping[str, Tensor] | None = None
+    ranks: Ranks = ALONE
+    state: RankingState = field(default_factory=RankingState)
+
+    def run(self) -> RankingModel:
+        """Train, or go on with, the fits; gives the model."""
+        whole = self._fits()
+        resumed = self._resume()
+        member: RankingMember | None = None
+        for number, on_all in enumerate(whole):
+            if number < self.state.fit:
+                continue
+            if not resumed:
+                self.state.step = 0
+            member = self._fit(number, whole=on_all, resume=resumed, of=len(whole))
+            resumed = False
+        if member is None:  # an earlier process finished the last fit
+            member = self._member(whole=whole[-1])
+            load_state(self._file(len(whole) - 1), member)
+        return self._model(member)
+
+    def _fits(self) -> list[bool]:
+        """Whether each fit is on all ratings. A warm start holds nothing out, as with ratings."""
+        holds_out = len(self.training_data.validation) > 0 and self.warm is None
+        return [False, True] if holds_out and self.config.refit else [not holds_out]
+
+    def _fit(self, number: int, *, whole: bool, resume: bool, of: int) -> RankingMember:
+        member, state = self._member(whole=whole), self.state
+        if resume:
+            load_state(self._file(None), member)
+        loss = torch.zeros(())
+        name = f"ranking fit {number + 1}/{of}"
+        with self.progress.phase(name, member.steps) as phase:
+            phase.advance(state.step)
+            loss = self._steps(member, phase)
+        self.ranks.copy_from_first(parameter.data for parameter in member.factors.parameters())
+        if not whole:
+            self._choose(member)
+        told = f"  validation NDCG@10 {state.validation_ndcg:.4f}" if state.validation_ndcg and not whole else ""
+        self.progress.message(f"{name}  loss {float(loss):.4f}{told}  {phase.seconds:.1f} s")
+        state.fit, state.step = number + 1, 0
+        self._save(member, self._file(number))
+        return member
+
+    def _steps(self, member: RankingMember, phase: Phase) -> Tensor:
+        """The steps that are left of a fit; gives the loss before the last. BadInput where it is no number."""
+        loss, saved = torch.zeros(()), time.monotonic()
+        while self.state.step < member.steps:
+            loss = member.step(self.state.step)
+            self.state.step += 1
+            phase.advance(1)
+            if self.state.step % _STEPS_BETWEEN_LOOKS and self.state.step < member.steps:
+                continue
+            if not torch.isfinite(loss):
+                raise BadInput(
+                    f"the loss of the ranking model is no number any more at step {self.state.step}; lower --set "
+                    "factor_learning_rate, or train without it: --objective rating"
+                )
+            if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                self._save(member, self._file(None))
+                saved = time.monotonic()
+        return loss
+
+    def _choose(self, member: RankingMember) -> None:
+        data, pairs, state = self.training_data, member.pairs, self.state
+        user, item, rating = (values[data.validation] for values in (data.user, data.item, data.rating))
+        liked = rating >= Scale.of(data.rating[data.train].cpu()).liked
+        held_out = HeldOut.of(pairs, user, item, liked)
+        if held_out is None:
+            return
+        found = held_out.ndcg(member.vectors(), self._spectrum(pairs))
+        blend = best(found)
+        device = data.device
+        state.share = self.ranks.broadcast_from_first(blend.share, device)
+        state.l2 = self.ranks.broadcast_from_first(blend.l2, device)
+        state.validation_ndcg = self.ranks.broadcast_from_first(found[blend], device)
+
+    def _spectrum(self, pairs: TrainingPairs) -> Spectrum | None:
+        rank = self.config.ranking_item_item if self.config.histories else 0
+        return Spectrum.of(pairs, rank, seed=self.config.seed) if rank else None
+
+    def _member(self, *, whole: bool) -> RankingMember:
+        data = self.training_data
+        rows = torch.cat([data.train, data.validation]) if whole else data.train
+        rating = data.rating[rows]
+        scale = Scale.of(rating.cpu())
+        pairs = TrainingPairs.sorted(
+            data.user[rows], data.item[rows], scale.standardise(rating), users=data.users, items=data.items
+        )
+        liked = scale.mean + scale.unit * pairs.rating >= scale.liked - 1e-3 * scale.unit
+        config, steps = self.config, self.config.factor_steps
+        member = RankingMember(config, pairs, liked, data.side, steps=steps, seed=config.seed)
+        if self.warm is not None:
+            try:
+                member.load_state_dict(self.warm)
+            except RuntimeError as fault:
+                raise FingerprintMismatch(
+                    f"--warm-start: the run's ranking model doesn't fit these ratings and items "
+                    f"({str(fault).splitlines()[-1].strip()}); train anew"
+                ) from None
+        return member
+
+    @torch.no_grad()
+    def _model(self, member: RankingMember) -> RankingModel:
+        pairs, factors, state = member.pairs, member.factors, self.state
+        spectrum = self._spectrum(pairs)
+        blend = NO_ITEM_ITEM if spectrum is None else Blend(state.share, state.l2)
+        user, item = member.vectors()
+        kept = 1 - blend.share
+        user = kept * user
+        item = torch.cat([item[:, :-1], kept * item[:, -1:]], 1)
+        histories = {name: torch.zeros_like(item) for name in ("implicit", "explicit")}
+        residual = torch.zeros_like(pairs.rating)
+        if factors.histories is not None:
+            histories = {name: kept * factors.tables[f"{name}_items"] for name in ("implicit", "explicit")}
+            residual = factors.histories.item_residual
+        rated = pairs.user_counts > 0
+        base = user - kept * self._history(member)
+        item_item = torch.zeros(pairs.items, 0, device=item.device)
+        if spectrum is not None and blend.share:
+            part = spectrum.regression(blend.l2)
+            item_item = blend.share * part.history
+            sums = blend.share * part.users(pairs)
+            user = torch.cat([user[:, :-1], sums, user[:, -1:]], 1)
+            item = torch.cat([item[:, :-1], part.item, item[:, -1:]], 1)
+        parts = {
+            **histories,
+            "item_item": item_item,
+            "base": base[rated].mean(0) if rated.any() else base.new_zeros(base.shape[1]),
+            "residual": residual,
+            "offsets": pairs.user_offsets,
+            "items": pairs.item,
+        }
+        on_host = {name: value.detach().cpu().contiguous() for name, value in parts.items()}
+        return RankingModel(Vectors(user.cpu(), item.cpu()), **on_host, settings=state.choice())
+
+    def _history(self, member: RankingMember) -> Tensor:
+        """(U, D + 1): what the histories add to the users' vectors."""
+        factors = member.factors
+        if (h := factors.histories) is None:
+            return torch.zeros(member.pairs.users, factors.dim + 1, device=member.pairs.user.device)
+        history: Tensor = (
+            h.implicit_items @ factors.tables["implicit_items"] + h.explicit_items @ factors.tables["explicit_items"]
+        )
+        return history
+
+    def _file(self, number: int | None) -> Path:
+        name = STATE if number is None else f"ranking-fit-{number}.safetensors"
+        return Path(name) if self.folder is None else self.folder / name
+
+    def _resume(self) -> bool:
+        """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
+        if self.folder is None:
+            return False
+        finished = sorted(self.folder.glob("ranking-fit-*.safetensors"))
+        if finished:
+            self.state = RankingState(**read_state(finished[-1]))
+        if self._file(None).exists():
+            found = RankingState(**read_state(self._file(None)))
+            if found.fit == self.state.fit:
+                self.state = found
+                return True
+        return False
+
+    def _save(self, member: RankingMember, file: Path) -> None:
+        if self.folder is not None and self.ranks.first:
+            save_state(file, member, _NO_WEIGHTS, asdict(self.state))
