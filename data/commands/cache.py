@@ -158,30 +158,48 @@ def cache_diff(
 
 @app.command("import")
 def cache_import(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help=".npy, .parquet, .h5, or a folder of .h5 files")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="where the embedding file goes")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="SRC... OUT.h5", help="a file, a folder, shards; then where to")
+    ],
     modality: Annotated[str, typer.Option(help="text or image")],
     model: Annotated[str, typer.Option(help="what made the embeddings, as others shall know it")],
-    ids: Annotated[Path | None, typer.Option(help="of an .npy: its ids (.txt one a line, .npy, .parquet)")] = None,
+    ids: Annotated[
+        Path | None, typer.Option(help="of an array: its ids (.txt one a line, .csv, .npy, .parquet, .json)")
+    ] = None,
     offsets: Annotated[Path | None, typer.Option(help="of an .npy of all tokens: where each item starts")] = None,
-    id_column: Annotated[str | None, typer.Option(help="of a .parquet: the column of ids")] = None,
-    column: Annotated[str | None, typer.Option(help="of a .parquet: the column of vectors")] = None,
-    dataset: Annotated[str | None, typer.Option(help="of .h5 with a group for each id: the dataset in it")] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="the column, key or dataset of ids; a table without header: its number")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="the column, key or array of vectors, such as data.0.embedding")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="of .h5 and .npz: the dataset of vectors in it")] = None,
     cls: Annotated[str | None, typer.Option(help="of a matrix: its CLS is the first row, or the mean")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16 [default: as it is]")] = None,
-    licence: Annotated[str | None, typer.Option(help="the licence, told in the header")] = None,
-    origin: Annotated[str | None, typer.Option("--source", help="where they come from, told in the header")] = None,
+    licence: Annotated[str | None, typer.Option(help="the licence, kept in the header")] = None,
+    origin: Annotated[str | None, typer.Option("--source", help="where they come from, kept in the header")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT.h5")] = False,
 ) -> None:
-    """Make an embedding file of what another program wrote: NumPy arrays, Parquet, HDF5 as UniProt and TRIDENT do."""
-    from ..formats.imports import Claim, Where, import_embeddings
-    from .cache_screen import bytes_bar, show_made
+    """Make an embedding file of what another program wrote; it is known by its suffixes and names.
 
+    One file: .npy with --ids, .npz, .safetensors, .pt (weights alone), .parquet, .arrow, JSON lines (plain, or the
+    batch output of OpenAI), .csv, .h5 (a dataset for each id, or a matrix beside ids). A folder: shards of a table, a
+    file for each id (.npy, .npz, .pt, .h5), or what clip-retrieval writes. Shards may also be named one by one.
+    """
+    from ..formats.imports import Claim, import_embeddings
+    from ..formats.vectors import Where
+    from ..runtime.errors import UsageError
+    from .cache_screen import bytes_bar, show_imported, show_made
+
+    *sources, out = files
+    if not sources:
+        raise UsageError("expected SRC and OUT.h5, found one name")
     claim = Claim(modality, model, cls=cls, dtype=dtype, licence=licence, source=origin)
     where = Where(ids=ids, offsets=offsets, id_column=id_column, column=column, dataset=dataset)
     with bytes_bar("importing", None) as told:
-        import_embeddings(source, out, claim, where, overwrite=overwrite, told=told)
+        imported = import_embeddings(sources, out, claim, where, overwrite=overwrite, told=told)
     show_made(out)
+    show_imported(imported)
 
 
 @app.command("card")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -19,6 +19,9 @@ from ..runtime.terminal import screen, size
 from ..runtime.untrusted_text import printable
 from ..sharing.diff import Difference, RowDifference
 from ..sharing.lineage import lineage_lines
+
+if TYPE_CHECKING:
+    from ..formats.imports import Imported
 
 _MOST_PROBLEMS = 20
 
@@ -130,6 +133,18 @@ def show_made(path: Path) -> None:
         screen().print(f"{line}, digest {file.content_digest}", soft_wrap=True)
         if waiting:
             screen().print(f"{waiting} rows are pending as they were: `cinefuse extract` into this file finishes them")
+
+
+def show_imported(imported: Imported) -> None:
+    """How many items have a vector, where not all have, and what else a person should know."""
+    console = screen()
+    if imported.missing or imported.failed:
+        console.print(
+            f"{imported.embedded:,} with a vector, {imported.missing:,} without one, "
+            f"{imported.failed:,} with one that is not finite"
+        )
+    for note in imported.notes:
+        console.print(f"note: {printable(note)}", soft_wrap=True)
 
 
 def show_difference(found: Difference, most: int) -> None:

@@ -68,7 +68,7 @@ def selection_from_options(ids: str | None, items: Path | None, modalities: list
 def ids_of(file: Path) -> list[str]:
     """The ids in a text file, one a line; empty lines are left out. Raises BadInput."""
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise BadInput(f"{file}: expected a text file with one id a line ({fault})") from None
     ids = [line.strip() for line in lines if line.strip()]

@@ -15,7 +15,8 @@ from cinefuse.cli import app
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
-from cinefuse.data.formats.imports import Claim, Where, import_embeddings
+from cinefuse.data.formats.imports import Claim, import_embeddings
+from cinefuse.data.formats.vectors import Where
 from cinefuse.data.runtime.errors import BadInput, CinefuseError, UsageError
 from cinefuse.data.sharing.merge import merge
 

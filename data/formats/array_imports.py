@@ -1,0 +1,385 @@
+"""Vectors in arrays: .npy, .npz and safetensors, a folder with a file for each item, clip-retrieval's and our folders.
+
+PyTorch's .pt is turned into safetensors by a process of its own, which loads weights alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..embeddings.ids import IdArray
+from ..embeddings.number_formats import as_float32
+from ..runtime.errors import BadInput, UsageError
+from .id_tables import array_ids, load_array, read_ids
+from .table_imports import Table
+from .vectors import (
+    NONE_AT_ALL,
+    Vectors,
+    Where,
+    checked_width,
+    float_dtype,
+    in_order,
+    is_known,
+    known_column,
+    numbers_if_all,
+)
+
+_USUAL: Final = ("embeddings", "embedding", "features", "vectors", "latents")
+_FLOAT_TENSORS: Final = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
+_OTHER_TENSORS: Final = {"I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1", "I16": "<i2", "BOOL": "?"}
+_DTYPES: Final = {"F32": "float32", "F16": "float16", "F64": "float64", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """An array that may lie on the disk still: its shape and dtype are known, `read(start, stop)` gives rows."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[int, int], npt.NDArray[Any]]
+
+    @classmethod
+    def of(cls, array: npt.NDArray[Any]) -> Block:
+        """An array in memory, or mapped."""
+        return cls(array.shape, array.dtype.name, lambda start, stop: array[start:stop])
+
+
+def array_file_vectors(source: Path, where: Where, modality: str, scratch: Path) -> Vectors:
+    """The vectors of an .npy, .npz, .safetensors or .pt: one matrix with ids beside it, or an array for each id.
+
+    What a .pt holds is kept in the folder `scratch` as long as it is read.
+    """
+    suffix = source.suffix.lower()
+    if suffix == ".npy":
+        return _matrix(Block.of(load_array(source)), _ids_beside(source, where), source, where.offsets)
+    if suffix in (".pt", ".pth"):
+        (made,) = _without_pickle([source], scratch)
+        return _keyed(_tensors(made, source), source, where, modality)
+    members = _arrays_of_npz(source) if suffix == ".npz" else _tensors(source, source)
+    return _keyed(members, source, where, modality)
+
+
+def folder_vectors(files: Sequence[Path], where: Where, scratch: Path) -> Vectors:
+    """A folder with a file for each item, named after its id: .npy as Ducho's, .npz as slide2vec's, or .pt.
+
+    (1, D) is one vector, as (D,) is. In an .npz the array is `where.dataset`, or the one that is called as usual.
+    """
+    by_name = {file.name.removesuffix(file.suffix): file for file in files}
+    names = in_order(list(by_name))
+    files = [by_name[name] for name in names]
+    if files[0].suffix.lower() in (".pt", ".pth"):
+        made = _without_pickle(files, scratch)
+        blocks = [_the_block(_tensors(each, file), file, where.dataset) for each, file in zip(made, files, strict=True)]
+    elif files[0].suffix.lower() == ".npz":
+        blocks = [_the_block(_arrays_of_npz(file), file, where.dataset) for file in files]
+    else:
+        blocks = [_npy_block(file) for file in files]
+    return each_item(numbers_if_all(names), blocks, [str(file) for file in files])
+
+
+def clip_retrieval_vectors(source: Path, where: Where, modality: str) -> Vectors:
+    """The folder that `clip-retrieval inference` writes: parts of vectors, and a table of metadata for each part.
+
+    The id is the column `where.id_column`, else `key`, else the name of the image's file without its suffix.
+    """
+    name = {"text": "text_emb", "image": "img_emb"}[modality]
+    parts = {_number(file): file for file in (source / name).glob(f"{name}_*.npy")}
+    tables = {_number(file): file for file in (source / "metadata").glob("metadata_*.parquet")}
+    if not parts:
+        raise BadInput(f"{source}: expected {name}/{name}_0.npy, ... in it, found none")
+    if set(parts) != set(tables):
+        raise BadInput(f"{source}: expected metadata/metadata_N.parquet for each {name}_N.npy, found others")
+    ids: list[Any] = []
+    blocks = []
+    notes: tuple[str, ...] = ()
+    for number in sorted(parts):
+        table = Table([tables[number]])
+        column = where.id_column or next((c for c in ("key", "image_path") if c in table.names), None)
+        column = column or known_column(table.names, tables[number])
+        own = table.ids(column).tolist()
+        if column == "image_path" and where.id_column is None:
+            own = [Path(path).stem for path in own]
+            notes = ("the id of an item is the name of its image's file; --id-column names another column",)
+        block = _npy_block(parts[number])
+        if len(block.shape) != 2 or block.shape[0] != len(own):
+            raise BadInput(f"{parts[number]}: expected ({len(own)}, D) as its metadata has rows, found {block.shape}")
+        ids += own
+        blocks.append(block)
+    made = _joined(blocks, source)
+    kept = numbers_if_all(ids) if all(isinstance(value, str) for value in ids) else np.array(ids, np.int64)
+    return Vectors(kept, made.lengths, made.width, made.dtype, True, made.matrices, notes=notes)
+
+
+def _joined(blocks: list[Block], source: Path) -> Vectors:
+    width = checked_width(blocks[0].shape[1], source)
+    for block in blocks:
+        if block.shape[1] != width:
+            raise BadInput(f"{source}: expected parts of one width, found {width} and {block.shape[1]}")
+
+    def matrices() -> Iterator[npt.NDArray[Any]]:
+        for block in blocks:
+            for start in range(block.shape[0]):
+                yield block.read(start, start + 1)
+
+    count = sum(block.shape[0] for block in blocks)
+    dtype = float_dtype(blocks[0].dtype, source)
+    return Vectors(np.arange(count), np.ones(count, np.int64), width, dtype, True, matrices)
+
+
+def _number(file: Path) -> int:
+    digits = file.stem.rpartition("_")[2]
+    return int(digits) if digits.isdigit() else -1
+
+
+def each_item(ids: IdArray, blocks: Sequence[Block], names: Sequence[str]) -> Vectors:
+    """An array for each item: (D,), (T, D) or (1, T, D). Raises BadInput for other shapes, widths and dtypes."""
+    width = 0
+    shapes = []
+    for block, name in zip(blocks, names, strict=True):
+        shape = block.shape[1:] if len(block.shape) == 3 and block.shape[0] == 1 else block.shape
+        width = width or checked_width(shape[-1] if shape else 0, name)
+        if (
+            len(shape) not in (1, 2)
+            or shape[-1] != width
+            or block.dtype not in ("float16", "float32", "float64", "bfloat16")
+        ):
+            raise BadInput(
+                f"{name}: expected floating-point (D,) or (T, D) with D = {width}, "
+                f"found {list(block.shape)} of {block.dtype}"
+            )
+        shapes.append(shape)
+
+    def matrices() -> Iterator[npt.NDArray[Any]]:
+        for block in blocks:
+            yield block.read(0, block.shape[0]).reshape(-1, width)
+
+    lengths = np.array([1 if len(shape) == 1 else shape[0] or NONE_AT_ALL for shape in shapes], np.int64)
+    single = bool((np.abs(lengths) == 1).all())
+    return Vectors(ids, lengths, width, float_dtype(blocks[0].dtype, names[0]), single, matrices)
+
+
+def _matrix(block: Block, ids: IdArray, source: Path, offsets_file: Path | None = None) -> Vectors:
+    """(N, D), (N, T, D), or (T, D) cut by offsets, and as many ids."""
+    shape = block.shape
+    dtype = float_dtype(block.dtype, source)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and offsets_file is not None):
+        raise BadInput(f"{source}: expected (N, D), (N, T, D), or (T, D) with --offsets, found {list(shape)}")
+    width = checked_width(shape[-1], source)
+    offsets = np.arange(shape[0] + 1) if offsets_file is None else load_array(offsets_file)
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) != len(ids) + 1:
+        expected = f"{len(offsets) - 1:,} items" if offsets.ndim == 1 else "offsets of one dimension"
+        raise BadInput(f"{source}: expected as many ids as items, found {expected} and {len(ids):,} ids")
+    offsets = offsets.astype(np.int64)
+    if offsets[0] != 0 or offsets[-1] != shape[0] or (np.diff(offsets) < 0).any():
+        raise BadInput(f"{offsets_file}: expected offsets that rise from 0 to {shape[0]:,}, found otherwise")
+
+    def matrices() -> Iterator[npt.NDArray[Any]]:
+        for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            yield block.read(start, stop).reshape(-1, width)
+
+    lengths = np.diff(offsets) * (shape[1] if len(shape) == 3 else 1)
+    return Vectors(ids, lengths, width, dtype, len(shape) == 2 and offsets_file is None, matrices)
+
+
+def _ids_beside(source: Path, where: Where) -> IdArray:
+    names = (f"{source.stem}_ids.txt", f"{source.stem}.ids.txt", "ids.txt", "ids.npy", "ids.csv")
+    beside = [path for path in (source.with_name(name) for name in names) if path.is_file()]
+    if where.ids is None and not beside:
+        raise UsageError(
+            f"{source}: an array has no ids; name a file of them with --ids (.txt one a line, .csv, .npy, .parquet)"
+        )
+    if where.ids is None:
+        raise UsageError(f"{source}: an array has no ids; {beside[0]} lies beside it: --ids {beside[0]} if it is they")
+    items = None
+    if where.offsets is not None:
+        items = len(load_array(where.offsets)) - 1
+    elif load_array(source).ndim:
+        items = load_array(source).shape[0]
+    return read_ids(where.ids, where.id_column, items)
+
+
+def _keyed(members: Mapping[str, Block], source: Path, where: Where, modality: str) -> Vectors:
+    """Arrays under names: ids and a matrix, our own export's datasets, or an array for each id."""
+    if "items/id" in members and f"{modality}/cls" in members:
+        return _our_tensors(members, source, modality)
+    floats = {name: block for name, block in members.items() if block.dtype in (*_DTYPES.values(),)}
+    named = where.dataset or where.column
+    if named is not None and named not in members:
+        raise UsageError(f"{source}: expected one of {', '.join([*members][:10])}, found {named}")
+    ids = where.id_column or next((name for name in members if name not in floats and is_known(name)), None)
+    if ids is not None and ids not in members:
+        raise UsageError(f"{source}: --id-column: expected one of {', '.join([*members][:10])}, found {ids}")
+    if ids is not None or where.ids is not None or named is not None:
+        block = members[named] if named else _one_of(floats, source)
+        if where.ids is not None:
+            found = read_ids(where.ids, where.id_column, block.shape[0] if block.shape else None)
+        elif ids is not None:
+            found = array_ids(members[ids].read(0, members[ids].shape[0]), f"{source}, {ids}")
+        else:
+            raise UsageError(f"{source}: {named} has no ids; name a file of them with --ids")
+        return _matrix(block, found, source, where.offsets)
+    names = in_order(list(members))
+    single_matrix = len(names) == 1 and len(members[names[0]].shape) == 2
+    if single_matrix and (names[0] in _USUAL or names[0].startswith("arr_")):
+        raise UsageError(f"{source}: {names[0]} has no ids; name a file of them with --ids")
+    return each_item(numbers_if_all(names), [members[name] for name in names], [f"{source}, {n}" for n in names])
+
+
+def _one_of(floats: Mapping[str, Block], source: Path) -> Block:
+    matrices = {name: block for name, block in floats.items() if len(block.shape) >= 2}
+    usual = [name for name in _USUAL if name in matrices]
+    if len(matrices) != 1 and not usual:
+        raise UsageError(f"{source}: name the array of vectors with --column: {', '.join(matrices) or 'it has none'}")
+    return matrices[usual[0] if usual else next(iter(matrices))]
+
+
+def _our_tensors(members: Mapping[str, Block], source: Path, modality: str) -> Vectors:
+    """What `cache convert --to safetensors` wrote: CLS, then the tokens that the offsets cut."""
+    cls, tokens = members[f"{modality}/cls"], members[f"{modality}/tokens"]
+    if cls.dtype == "int8":
+        raise BadInput(f"{source}: holds int8 codes; convert the embedding file to float16 before you export it")
+    stored = members["items/id"].read(0, members["items/id"].shape[0])
+    if stored.ndim == 2:  # text as bytes padded with NUL
+        ids: IdArray = np.array([bytes(row).rstrip(b"\0").decode() for row in stored], object)
+    else:
+        ids = stored
+    offsets = members[f"{modality}/offsets"].read(0, len(ids) + 1).astype(np.int64)
+    status = members[f"{modality}/status"].read(0, len(ids))
+    there = np.isin(status, (1, 2))
+    width = checked_width(cls.shape[1], source)
+
+    def matrices() -> Iterator[npt.NDArray[Any]]:
+        for row in range(len(ids)):
+            own = tokens.read(int(offsets[row]), int(offsets[row + 1]))
+            yield np.concatenate((cls.read(row, row + 1), own)) if there[row] else np.empty((0, width), np.float32)
+
+    counts = np.diff(offsets)
+    lengths = np.where(there, 1 + counts, NONE_AT_ALL)
+    return Vectors(ids, lengths, width, float_dtype(cls.dtype, source), not counts.any(), matrices, cls="first")
+
+
+def _npy_block(file: Path) -> Block:
+    """An .npy whose header alone is read now, so that a folder of a million keeps none of them open."""
+    array = load_array(file)
+    return Block(array.shape, array.dtype.name, lambda start, stop: _read_npy(file, start, stop))
+
+
+def _read_npy(file: Path, start: int, stop: int) -> npt.NDArray[Any]:
+    array = load_array(file)
+    return np.array(array) if array.ndim < 2 else np.array(array[start:stop])
+
+
+def _the_block(members: Mapping[str, Block], file: Path, wanted: str | None) -> Block:
+    name = wanted or next((known for known in _USUAL if known in members), None)
+    if name is None and len(members) == 1:
+        name = next(iter(members))
+    if name is None or name not in members:
+        raise UsageError(f"{file}: name the array of vectors with --dataset: {', '.join([*members][:10])}")
+    return members[name]
+
+
+def _arrays_of_npz(file: Path) -> dict[str, Block]:
+    """The arrays of an .npz, none of them read yet. Raises BadInput, for arrays of Python objects too."""
+    found = {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.namelist():
+                with archive.open(member) as stream:
+                    major, _ = np.lib.format.read_magic(stream)
+                    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(stream)
+                if dtype.hasobject:
+                    raise BadInput(
+                        f"{file}: {member} holds Python objects, which are not loaded; save text as astype(str)"
+                    )
+                name = member.removesuffix(".npy")
+                found[name] = Block(shape, dtype.name, _npz_reader(file, name))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
+        raise BadInput(f"{file}: cannot be read as .npz ({(str(fault).splitlines() or ['cut short'])[0]})") from None
+    if not found:
+        raise BadInput(f"{file}: expected arrays in it, found none")
+    return found
+
+
+def _npz_reader(file: Path, name: str) -> Callable[[int, int], npt.NDArray[Any]]:
+    kept: list[npt.NDArray[Any]] = []  # a compressed array can only be read whole
+
+    def read(start: int, stop: int) -> npt.NDArray[Any]:
+        if not kept:
+            try:
+                with np.load(file, allow_pickle=False) as archive:
+                    kept.append(archive[name])
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
+                raise BadInput(f"{file}: {name} cannot be read ({str(fault).splitlines()[0]})") from None
+        whole = kept[0]
+        if start == 0 and (whole.ndim < 2 or stop >= len(whole)):
+            kept.clear()
+        return whole if whole.ndim < 2 else whole[start:stop]
+
+    return read
+
+
+def _tensors(file: Path, source: Path) -> dict[str, Block]:
+    """The tensors of a safetensors file, mapped; bfloat16 reads as float32. `source` is its name for messages."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), "np"):
+            pass  # checks the header, the places and the length
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length))
+        content = np.memmap(file, np.uint8, "r")
+    except (SafetensorError, OSError, ValueError) as fault:
+        raise BadInput(f"{source}: cannot be read as safetensors ({str(fault).splitlines()[0]})") from None
+    found = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            found[name] = _tensor(content, 8 + length, entry, source)
+    for name, values in json.loads(header.get("__metadata__", {}).get("cinefuse_lists", "{}")).items():
+        found[name] = Block.of(np.array(values, object if isinstance(values[0], str) else np.int64))
+    return found
+
+
+def _tensor(content: npt.NDArray[np.uint8], start: int, entry: Mapping[str, Any], source: Path) -> Block:
+    kind, shape = entry["dtype"], tuple(entry["shape"])
+    dtype = np.dtype(_FLOAT_TENSORS.get(kind) or _OTHER_TENSORS.get(kind) or "u1")
+    if kind not in _FLOAT_TENSORS and kind not in _OTHER_TENSORS:
+        raise BadInput(f"{source}: a tensor of {kind} cannot be read here")
+    offset = start + entry["data_offsets"][0]
+    raw = content[offset : offset + math.prod(shape) * dtype.itemsize]
+    values = np.frombuffer(raw, dtype).reshape(shape)
+    if kind != "BF16":
+        return Block(shape, values.dtype.name, lambda first, stop: values[first:stop] if values.ndim > 1 else values)
+    return Block(
+        shape, "bfloat16", lambda first, stop: as_float32(values[first:stop] if values.ndim > 1 else values, "bfloat16")
+    )
+
+
+def _without_pickle(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Each .pt as a safetensors file in `folder`, made by a process that loads weights alone. Raises BadInput."""
+    search = os.pathsep.join(entry for entry in sys.path if entry)
+    job = json.dumps({"files": [str(file.resolve()) for file in files], "folder": str(folder)})
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "cinefuse.torch_files"],
+        input=job.encode(),
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": search},
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        raise BadInput(last if last.startswith(str(files[0].parent.resolve())) else f"{files[0]}: {last}")
+    return [folder / f"{number}.safetensors" for number in range(len(files))]
