@@ -43,7 +43,7 @@ def show_overview(told: dict[str, Any]) -> None:
         table.add_row(row, *(printable(column.get(row, "")) for column in columns))
     console.print(table)
     about = told["about"]
-    for key in ("catalogue", "source", "licence", "made_by"):
+    for key in ("catalogue", "source", "attribution", "licence", "made_by"):
         if about.get(key):
             console.print(f"{key.replace('_', ' '):<11} {printable(about[key])}", soft_wrap=True)
     if isinstance(about.get("libraries"), dict):

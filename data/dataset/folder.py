@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ..runtime.disk import write_json
 from ..runtime.errors import BadInput, NoSpace
 from ..runtime.lock import growing
 
@@ -50,7 +51,8 @@ class Description:
     """What `dataset.json` says.
 
     ``posters`` is where the paths of the column ``poster`` start: relative to the dataset folder, or absolute.
-    ``sources`` lists every file read, each as ``{"name": ..., "sha256": ...}``.
+    ``sources`` lists every file read, each as ``{"name": ..., "sha256": ...}``, and every service that items were
+    enriched from, with its address, terms, and the notice that has to go along with what it gave.
     """
 
     name: str
@@ -59,10 +61,16 @@ class Description:
     counts: dict[str, int] = field(default_factory=dict)
     note: str = ""
 
+    @property
+    def notices(self) -> list[str]:
+        """What services require to be said wherever their data goes."""
+        given = [source.get("notice") for source in self.sources if isinstance(source, dict)]
+        return [notice for notice in given if isinstance(notice, str)]
+
     def write(self, folder: Path) -> None:
         """Write `dataset.json` into ``folder``."""
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        (folder / "dataset.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_json(folder / "dataset.json", content)
 
     @classmethod
     def read(cls, folder: Path) -> Description:

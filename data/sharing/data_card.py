@@ -96,6 +96,7 @@ def card(path: Path, *, name: str | None = None, repo: str | None = None, licenc
             "token_width": file[first].token_width,
             "scaled": file[first].cls_scale is not None,
             "source": _text_of(about.get("source")),
+            "attribution": _text_of(about.get("attribution")),
             "digest": figures["content_digest"],
             "sha256": _sha256(path),
             "lineage": lineage_lines(about),

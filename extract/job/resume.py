@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.dataset.catalog import Catalog
+from ...data.dataset.folder import Description
 from ...data.embeddings.file import EmbeddingFile
 from ...data.embeddings.verification import damaged_constants, intact_rows
 from ...data.runtime.disk import writing
@@ -133,6 +134,7 @@ def _about(dataset: Path, settings: Settings) -> dict[str, Any]:
         "catalogue": dataset.resolve().name,
         "source": settings.source,
         "licence": settings.licence,
+        "attribution": " ".join(Description.read(dataset).notices) or None,
         "libraries": {name: version(name) for name in ("torch", "transformers", "tokenizers", "pillow", "numpy")}
         | {"python": platform.python_version()},
     }
