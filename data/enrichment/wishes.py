@@ -12,8 +12,8 @@ import polars as pl
 
 from ..dataset.assembly import poster_inside
 from ..dataset.links import link_columns, read_links, tidy_links
-from ..dataset.tables import open_table
 from ..runtime.errors import UsageError
+from ..tables.opening import open_table
 from .facts import Wanted
 
 if TYPE_CHECKING:
