@@ -21,6 +21,7 @@ from .data.runtime.errors import BadInput, CinefuseError, Interrupted, NoSpace, 
 from .data.runtime.untrusted_text import printable
 from .extract.commands import extract as extract_commands
 from .fuse.commands import app as fuse_commands
+from .fuse.commands import tune as tune_commands
 
 
 class _Commands(TyperGroup):
@@ -71,6 +72,7 @@ app.add_typer(data_commands.app, name="data")
 app.add_typer(extract_commands.app)
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(fuse_commands.app)
+app.add_typer(tune_commands.app)
 
 
 def _tell_version(asked: bool) -> None:

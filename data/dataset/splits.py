@@ -100,7 +100,7 @@ class Split:
         return cls(name, seed, **_parts_in(listed, _MOST_ROWS, file))
 
 
-def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float = 0.1) -> Split:
+def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float = 0.1, draw: int = 0) -> Split:
     """Cut the ratings of a dataset folder as ``spec`` says, reading no more of their columns than that needs.
 
     The test part, for n ratings, films or users:
@@ -118,7 +118,8 @@ def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float 
 
     The validation part holds the share ``validation`` (0: none) out of what is not test: its last ratings where the
     split is temporal, some of its films or users where it is cold, else ratings at random. Where a file has a column
-    ``part``, all three parts are the file's own. Test and validation are drawn independently, each from ``seed``.
+    ``part``, all three parts are the file's own. Test and validation are drawn independently, each from ``seed``;
+    ``draw`` (from 0) numbers the ways to draw the validation part of one and the same test part.
 
     UsageError: a malformed spec, a fold or a column that does not exist, a share outside (0, 1), a negative seed.
     BadInput: no dataset folder, no timestamps where they are needed, row numbers that are none or given twice, an empty
@@ -138,8 +139,8 @@ def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float 
     _refuse_empty(parts, asked, rows.size)
     if "validation" not in parts:
         # A child of the seed: numbers that have nothing to do with those that drew the test part.
-        draw = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-        held = hold_out(parts["train"], validation, draw) if validation else _none()
+        child = np.random.default_rng(np.random.SeedSequence(seed).spawn(draw + 1)[draw])
+        held = hold_out(parts["train"], validation, child) if validation else _none()
         parts |= {"validation": np.sort(held), "train": _without(parts["train"], held)}
     return Split(spec, seed, parts["train"], parts["validation"], parts["test"])
 

@@ -28,7 +28,7 @@ def _list_settings(asked: bool) -> None:
 
 
 @contextmanager
-def _interruptible(how_to_go_on: str) -> Iterator[None]:
+def interruptible(how_to_go_on: str) -> Iterator[None]:
     """Ctrl-C inside becomes the refusal that says how to go on."""
     try:
         yield
@@ -50,7 +50,7 @@ def _refuse_swapped_places(dataset: Path, embeddings: Path | None, run: Path) ->
         raise UsageError(f"{order}, found the folder {embeddings} where the embedding file is expected")
 
 
-def _one_at_most(files: list[Path] | None) -> Path | None:
+def one_at_most(files: list[Path] | None) -> Path | None:
     if files and len(files) > 1:
         raise UsageError(f"expected one embedding file at most, found {len(files)}: {files[0]}, {files[1]}")
     return files[0] if files else None
@@ -105,6 +105,9 @@ def fuse(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="so many seeds from --seed on; a run each, mean and deviation")] = 1,
     settings: SetOption = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", metavar="FILE", help="settings that `cinefuse tune` wrote")
+    ] = None,
     list_settings: Annotated[
         bool,
         typer.Option(
@@ -140,22 +143,27 @@ def fuse(
     holds a run folder each: RUN/seed-0, RUN/u1, or RUN/u1/seed-0. On several GPUs, or machines with a common disk:
     `torchrun --nproc-per-node 8 -m cinefuse.cli fuse ...`
     """
-    embeddings = _one_at_most(cache)
+    embeddings = one_at_most(cache)
     _refuse_swapped_places(dataset, embeddings, run)
     if split is not None and folds is not None:
         raise UsageError("--split and --folds: expected one of them, found both")
-    with _interruptible(f"run the same command with --resume to go on; everything finished is kept in {run}"):
+    with interruptible(f"run the same command with --resume to go on; everything finished is kept in {run}"):
         from ...data.runtime.progress import TerminalProgress
         from ...device import use_threads
         from ..runs.repeat import cases_of, folds_named, repeat
         from ..runs.train import fuse as train
         from ..settings.config import preset as preset_named
+        from ..tuning.tuned_settings import TunedSettings
 
         use_threads(threads)
         told = {"validation": validation, "precision": precision, "compile": "true" if compile_ else None, "seed": seed}
         told["objective"] = objective
         words = [f"{name}={value}" for name, value in told.items() if value is not None]
-        config = preset_named(preset).with_settings([*(settings or []), *words])
+        tuned = None if settings_file is None else TunedSettings.load(settings_file)
+        if tuned is not None and preset not in ("best", tuned.preset):
+            raise UsageError(f"--preset {preset} and --settings: the settings were tuned for preset {tuned.preset}")
+        start = preset_named(preset) if tuned is None else tuned.config()
+        config = start.with_settings([*(settings or []), *words])
         options: dict[str, Any] = {
             "missing": missing,
             "duplicates": duplicates,
@@ -165,11 +173,14 @@ def fuse(
             "tensorboard": tensorboard,
             "progress": TerminalProgress(),
         }
+        splits = folds_named(folds) if folds else [split or "random:0.1"]
+        cases = cases_of(splits, range(config.seed, config.seed + seeds))
+        if tuned is not None:
+            for case in cases:
+                tuned.refuse_if_seen(dataset, case.split, case.seed)
         if seeds == 1 and folds is None:
             done = train(dataset, embeddings, run, config, split=split or "random:0.1", **options)
         else:
-            splits = folds_named(folds) if folds else [split or "random:0.1"]
-            cases = cases_of(splits, range(config.seed, config.seed + seeds))
             repeated = repeat(dataset, embeddings, run, config, cases, **options).as_dict()
     from ..training.processes import told_to_speak
     from .training_screen import show_repeated, show_run
@@ -417,8 +428,8 @@ def study(
     Models: bias, mf, text, poster, both-cls, both-tokens, best-none, best-transformer, best-fused, best. OUT receives
     results.md, results.csv and runs.csv. Run the same command again to go on: finished runs are kept.
     """
-    embeddings = _one_at_most(cache)
-    with _interruptible(f"run the same command again to go on; everything finished is kept in {out}"):
+    embeddings = one_at_most(cache)
+    with interruptible(f"run the same command again to go on; everything finished is kept in {out}"):
         from ...data.runtime.progress import TerminalProgress
         from ...device import use_threads
         from ..runs.repeat import folds_named

@@ -62,6 +62,7 @@ COMMANDS = [
     "data/commands/cache.py",
     "extract/commands/extract.py",
     "fuse/commands/app.py",
+    "fuse/commands/tune.py",
 ]
 
 

@@ -1,0 +1,1 @@
+"""Searching settings on validation ratings: the search, and the file of settings that it writes."""
