@@ -30,6 +30,7 @@ from ...data.runtime.errors import BadInput, FingerprintMismatch, UsageError
 from ...data.runtime.lock import sole_writer
 from ...data.runtime.progress import NoProgress, Progress
 from ...device import resolve_device, resolve_precision
+from ..inputs.available import with_available_inputs
 from ..inputs.join import Joined, join
 from ..inputs.training_data import TrainingData, load_training_data, places_of
 from ..settings.config import Config, preset
@@ -152,6 +153,10 @@ def tune(
     place = resolve_device(device)
     config = replace(config, precision=resolve_precision(config.precision, place)).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
+    asked = config
+    config, absent = with_available_inputs(config, dataset, file)
+    if absent:
+        progress.message(f"not there, so not used: {', '.join(absent)}")
     parts = split_ratings(dataset, split, seed=config.seed)
     about = tuned_on(dataset, parts) | {"preset": config.preset}
     with writing(out):
@@ -163,7 +168,7 @@ def tune(
         joined = join(dataset, file, missing=missing, duplicates=duplicates)
         data = load_training_data(dataset, joined, file, parts, config, place)
         judged = _Draws(dataset, joined, data, config, split, draws)
-        settings = partial(_settings, config, about)
+        settings = partial(_settings, asked, config, about)
         interrupted = _search(study, config, judged, minutes, trials, progress, settings, out / SETTINGS_FILE)
         if not interrupted:
             found, validation = _confirmed(config, _best(study), judged, progress)
@@ -180,14 +185,21 @@ def tune(
 
 
 def _settings(
-    config: Config, about: dict[str, Any], found: Config, validation: dict[str, float], *, confirmed: bool
+    asked: Config,
+    config: Config,
+    about: dict[str, Any],
+    found: Config,
+    validation: dict[str, float],
+    *,
+    confirmed: bool,
 ) -> TunedSettings:
-    """What ``found`` changes in its preset, ready to be written."""
+    """What was ``asked`` of the preset and what ``found`` changes in ``config``, ready to be written."""
     as_is = preset(config.preset)
     changed = {
-        name: value
+        name: getattr(found if value != getattr(config, name) else asked, name)
         for name, value in found.as_dict().items()
-        if value != getattr(as_is, name) and name not in ("precision", "seed")
+        if (value != getattr(config, name) or getattr(asked, name) != getattr(as_is, name))
+        and name not in ("precision", "seed")
     }
     return TunedSettings(settings=changed, validation=validation, confirmed=confirmed, **about)
 

@@ -26,7 +26,7 @@ from cinefuse.fuse.settings.config import preset
 from cinefuse.fuse.tuning.search import SPACE, Tuned, tune, with_factors
 from cinefuse.fuse.tuning.tuned_settings import TunedSettings
 
-SMALL = {"modalities": "none", "text_components": 0, "image_components": 0, "dim": 4, "layers": 0, "epochs": 1}
+SMALL = {"dim": 4, "layers": 0, "epochs": 1}
 CONFIG = replace(preset("best"), **SMALL, factor_steps=12, members=1)  # type: ignore[arg-type]
 
 
@@ -64,6 +64,7 @@ def test_the_first_trial_is_the_preset_and_what_is_written_is_never_worse_than_i
     found = _tuned(sample, tmp_path / "tuned", trials=4)
     assert found.settings.validation["tuned"] <= found.settings.validation["preset"]
     assert found.settings.confirmed
+    assert not {"modalities", "text_components"} & found.settings.settings.keys()  # what is absent is no choice
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "tuned" / "trials.jsonl")))
     first = optuna.load_study(study_name="tune", storage=storage).trials[0]
     assert set(first.params.values()) == {1.0}
