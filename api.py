@@ -98,7 +98,8 @@ def train(
     from .fuse.runs.train import fuse
     from .fuse.settings.config import preset
 
-    return fuse(
+    progress = progress or TerminalProgress()
+    run = fuse(
         Path(dataset),
         None if embeddings is None else Path(embeddings),
         Path(out),
@@ -107,5 +108,8 @@ def train(
         device=device,
         resume=resume,
         warm_start=None if warm_start is None else Path(warm_start),
-        progress=progress or TerminalProgress(),
+        progress=progress,
     )
+    for warning in run.summary.get("warnings", []):
+        progress.message(f"warning: {warning}")
+    return run

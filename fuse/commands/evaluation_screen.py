@@ -10,6 +10,7 @@ from ...data.runtime.terminal import screen
 from ...data.runtime.untrusted_text import printable
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.metrics import Interval
+from .training_screen import show_warnings
 
 
 def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
@@ -25,6 +26,11 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
     facts.add_column(justify="right")
     facts.add_column()
     facts.add_row("RMSE", f"{found.rmse.value:.4f}", _bounds(found.rmse))
+    if found.bias_rmse is not None:
+        facts.add_row("biases alone", f"{found.bias_rmse:.4f}", "RMSE of the mean and user and item biases")
+    if found.validation_rmse is not None:
+        beside = f"biases alone {found.bias_validation_rmse:.4f}; choose between runs by this, not by the test part"
+        facts.add_row("validation RMSE", f"{found.validation_rmse:.4f}", beside)
     facts.add_row("MAE", f"{found.mae.value:.4f}", _bounds(found.mae))
     facts.add_row(
         "new users", f"{found.unseen_users:,}", f"with {found.of_unseen_users:,} test ratings and none in training"
@@ -58,8 +64,7 @@ def _show_lists(found: Evaluation, console: Console) -> None:
     console.print(_headline(found))
     console.print(_at_lengths(found))
     console.print(_by_activity(found))
-    for warning in found.warnings:
-        console.print(printable(f"warning: {warning}"), soft_wrap=True)
+    show_warnings(found.warnings, console)
 
 
 def _headline(found: Evaluation) -> Table:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ...data.runtime.terminal import screen
 from ...data.runtime.untrusted_text import printable
+
+_ERRORS = ("validation_rmse", "rmse", "bias_rmse", "mae")
 
 
 def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user: object) -> None:
@@ -17,9 +22,13 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
     config = about["config"]
     console = screen()
     console.print(f"preset      {config['preset']}, split {printable(about['split'])}, seed {config['seed']}")
+    if "validation_rmse" in summary:
+        held_out = f"RMSE {summary['validation_rmse']:.4f} of {summary['validation_ratings']:,} ratings"
+        console.print(f"validation  {held_out}; biases alone {summary['bias_validation_rmse']:.4f}")
     if "rmse" in summary:
         tested = f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f} of {summary['test_ratings']:,} ratings"
-        console.print(f"test        {tested}")
+        beside = f"; biases alone RMSE {summary['bias_rmse']:.4f}" if "bias_rmse" in summary else ""
+        console.print(f"test        {tested}{beside}")
     elif config["objective"] != "ranking":
         console.print("test        none: the split keeps no ratings for it")
     if config["objective"] != "ranking":
@@ -34,6 +43,13 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
     run = shlex.quote(str(folder))
     for number, words in enumerate((f"evaluate {run}", f"recommend {run} --user {shlex.quote(str(user))} -k 10")):
         console.print(f"{'' if number else 'next':<11} cinefuse {printable(words)}", soft_wrap=True)
+    show_warnings(summary.get("warnings", []), console)
+
+
+def show_warnings(warnings: Iterable[str], console: Console) -> None:
+    """What a user has to know before trusting a run, a line each."""
+    for warning in warnings:
+        console.print(Text.assemble(("warning: ", "yellow"), printable(warning)), soft_wrap=True)
 
 
 def show_repeated(told: dict[str, Any]) -> None:
@@ -41,14 +57,16 @@ def show_repeated(told: dict[str, Any]) -> None:
     console = screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("split")
-    for column in ("seed", "test RMSE", "test MAE", "epochs", "seconds"):
+    for column in ("seed", "validation RMSE", "test RMSE", "biases alone", "test MAE", "epochs", "seconds"):
         table.add_column(column, justify="right")
     table.add_column("run folder", overflow="fold")
     for run in told["runs"]:
-        errors = (f"{run[name]:.4f}" if name in run else "" for name in ("rmse", "mae"))
+        errors = (f"{run[name]:.4f}" if name in run else "" for name in _ERRORS)
         figures = str(run["seed"]), *errors, str(run["chosen_epochs"]), f"{run['seconds']:.1f}"
         table.add_row(printable(run["split"]), *figures, printable(run["run"]))
     for name in ("mean", "deviation"):
-        spreads = [told[figure] and told[figure][name] for figure in ("rmse", "mae")]
+        spreads = [told[figure] and told[figure][name] for figure in _ERRORS]
         table.add_row(name, "", *("" if value is None else f"{value:.4f}" for value in spreads), "", "", "")
     console.print(table)
+    for run in told["runs"]:
+        show_warnings((f"{run['run']}: {warning}" for warning in run.get("warnings", [])), console)

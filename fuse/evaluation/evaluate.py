@@ -39,8 +39,11 @@ class Evaluation:
     ``ranked_users`` with a relevant test film, each ranked among *all* films not seen in training or validation, cut at
     ``k``; NaN where there is no such user. ``lists`` (`list_tables.quality_table`) and ``differences`` hold this run
     and the baselines at 5, 10, 20 and ``k``, ``by_activity`` (`activity_table`) the same by users' training rows;
-    ``baselines`` says of each how it was set, or why it was not run. ``warnings`` are sentences: baselines that the
-    lists don't beat.
+    ``baselines`` says of each how it was set, or why it was not run. ``warnings`` are sentences: those of the run,
+    and baselines that the lists don't beat.
+
+    ``validation_rmse`` is the run's own, ``bias_rmse`` and ``bias_validation_rmse`` those of user and item biases alone
+    on the same ratings; None where the run has none.
     """
 
     name: str
@@ -71,6 +74,9 @@ class Evaluation:
     warnings: list[str]
     by_item: pl.DataFrame
     by_user: pl.DataFrame
+    validation_rmse: float | None
+    bias_rmse: float | None
+    bias_validation_rmse: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON: intervals as value, low and high; tables as lists of rows; NaN as None."""
@@ -136,7 +142,7 @@ def evaluate(
         if value < least:
             raise UsageError(f"{name} must be at least {least}, found {value}")
     progress = progress or NoProgress()
-    recommender = run.recommender
+    recommender, summary = run.recommender, run.summary
     chosen = protocol_for(recommender.scale, name=protocol, k=k, liked=liked)
     tested = Tested.of(run)
     errors = bootstrap_interval(tested.rating, tested.prediction, tested.user, draws=draws, seed=seed)
@@ -173,9 +179,12 @@ def evaluate(
         differences=differences,
         by_activity=activity_table(task, measured, chosen.k),
         baselines=[{"name": other.name, "settings": other.settings, "not_run": other.reason} for other in others],
-        warnings=not_beaten(lists, differences, chosen.k),
+        warnings=[*summary.get("warnings", []), *not_beaten(lists, differences, chosen.k)],
         by_item=by_popularity(tested.rating, tested.prediction, of_item),
         by_user=by_popularity(tested.rating, tested.prediction, of_user),
+        validation_rmse=summary.get("validation_rmse"),
+        bias_rmse=summary.get("bias_rmse"),
+        bias_validation_rmse=summary.get("bias_validation_rmse"),
     )
 
 

@@ -49,6 +49,8 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
         "Split": f"{about['split']}: {', '.join(parts)}",
     }
     facts |= _coverage(run) | _embeddings(run, cache)
+    if about.get("absent"):
+        facts["Not there, so not used"] = ", ".join(about["absent"])
     chosen = f"{summary['chosen_epochs']} of {run.config.epochs}"
     facts |= {
         "Model": model_in_words(run.config),

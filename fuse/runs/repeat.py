@@ -56,12 +56,12 @@ class Repeated:
     runs: tuple[tuple[Case, dict[str, Any]], ...]
 
     def spread(self, figure: str) -> Spread | None:
-        """``rmse`` or ``mae`` over all runs; None where the split has no test part."""
+        """``rmse`` or another figure of `summary.json` over all runs; None where they have no such figure."""
         return Spread.of([summary[figure] for _, summary in self.runs if figure in summary])
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
-        spreads = {figure: self.spread(figure) for figure in ("rmse", "mae", "seconds")}
+        spreads = {name: self.spread(name) for name in ("validation_rmse", "rmse", "bias_rmse", "mae", "seconds")}
         return {
             "runs": [
                 {"run": str(self.folder / case.folder), "split": case.split, "seed": case.seed} | summary

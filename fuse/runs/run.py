@@ -12,7 +12,8 @@ components.safetensors   the directions of the principal components, where the m
 tags.parquet         tag: what the rows of the weights of tags stand for, where the model reads tags
 items.parquet        item_id, title, and how many ratings each film had in training
 predictions.parquet  user_id, item_id, rating, prediction of the test part
-summary.json         test RMSE and MAE, chosen epochs, seconds; written last: a run that has it is finished
+summary.json         test RMSE and MAE, validation RMSE, both of a bias model too, warnings, chosen epochs, seconds;
+                     written last: a run that has it is finished
 """
 
 from __future__ import annotations

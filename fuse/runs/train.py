@@ -34,6 +34,7 @@ from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
 from ..training.ranking import STATE as RANKING_STATE
 from ..training.ranking import RankingTraining
+from .baseline import baseline_figures, epochs_logged, warnings_of
 from .epoch_log import epoch_log
 from .record import begin, removed_if_refused, run_record
 from .run import RANKING_MODEL, Run
@@ -181,13 +182,13 @@ def _conclude(
     if ranked is not None:
         ranked.save(out / RANKING_MODEL)
     _write_table(out / "items.parquet", _items(dataset, joined, recommender))
-    summary: dict[str, Any] = {
-        "chosen_epochs": training.state.chosen_epochs or training.state.best_epoch,
-        "fits": len(training.fits()),
-        "seconds": seconds,
-    }
+    chosen, epochs = training.state.chosen_epochs or training.state.best_epoch, epochs_logged(out)
+    summary: dict[str, Any] = {"chosen_epochs": chosen, "fits": len(training.fits()), "seconds": seconds}
     if ranked is not None:
         summary["ranking"] = ranked.settings
+    if recommender.predicts:
+        summary |= baseline_figures(joined, parts, epochs, chosen)
+        summary["warnings"] = warnings_of(training.config, summary, epochs)
     if len(parts.test) and recommender.predicts:
         summary |= _tested(out, recommender, joined, parts)
     write_json(out / "summary.json", summary)
