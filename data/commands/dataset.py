@@ -129,7 +129,15 @@ def data_info(
 import_app = typer.Typer(no_args_is_help=True, help="Make a dataset folder from what you have.")
 app.add_typer(import_app, name="import")
 
-PostersOption = Annotated[Path | None, typer.Option(help="folder that poster paths start from")]
+PostersOption = Annotated[
+    Path | None, typer.Option(help="folder that poster paths start from; or a .tar, .zip, .parquet of posters, by id")
+]
+LinksOption = Annotated[
+    Path | None, typer.Option(help="table of both ids, where films and ratings have different ones")
+]
+QuoteOption = Annotated[
+    str, typer.Option(help='double ("" inside quotes), backslash, none (a quote stands for itself) or auto')
+]
 EncodingOption = Annotated[str, typer.Option(help="encoding of CSV, TSV and JSON lines files")]
 CopyPostersOption = Annotated[bool, typer.Option("--copy-posters", help="copy the posters into the dataset")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="refuse ids given twice")]
@@ -152,7 +160,10 @@ def data_import_movielens(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="GroupLens zip, or a folder with its files")],
     out: Annotated[Path, typer.Argument(help="dataset folder to make")],
     items: Annotated[Path | None, typer.Option(help="table of plots and posters, joined by film id")] = None,
+    item_id: Annotated[str | None, typer.Option(metavar="COLUMN", help="column of --items with MovieLens ids")] = None,
+    links: LinksOption = None,
     posters: PostersOption = None,
+    quote: QuoteOption = "auto",
     tags: TagsOption = None,
     encoding: EncodingOption = "utf-8",
     copy_posters: CopyPostersOption = False,
@@ -165,10 +176,21 @@ def data_import_movielens(
     """
     from ..dataset.assembly import Choices
     from ..sources.movielens import import_movielens
+    from ..sources.own_tables import reading_of
     from .dataset_screen import show_import
 
     choices = Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ())
-    show_import(import_movielens(source, out, items=items, posters=posters, encoding=encoding, choices=choices))
+    report = import_movielens(
+        source,
+        out,
+        items=items,
+        item_id=item_id,
+        links=links,
+        posters=posters,
+        reading=reading_of(encoding, quote),
+        choices=choices,
+    )
+    show_import(report)
 
 
 @import_app.command("table")
@@ -189,8 +211,21 @@ def data_import_table(
     user_id: Annotated[str | None, _column("user id")] = None,
     rating_item_id: Annotated[str | None, _column("film id in the rating table")] = None,
     rating: Annotated[str | None, _column("rating")] = None,
-    timestamp: Annotated[str | None, _column("seconds since 1970")] = None,
-    genre_separator: Annotated[str, typer.Option(help="what stands between genres")] = "|",
+    timestamp: Annotated[str | None, _column("seconds since 1970, or dates")] = None,
+    links: LinksOption = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="names of the columns of --items (or of --ratings alone), without a header"
+        ),
+    ] = None,
+    rating_columns: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="names of the columns of --ratings, without a header")
+    ] = None,
+    quote: QuoteOption = "auto",
+    genre_separator: Annotated[
+        str | None, typer.Option(help="what stands between genres  [default: | ; or , whichever there is]")
+    ] = None,
     scale: Annotated[str | None, typer.Option(help="LOWEST:HIGHEST rating, for instance 0.5:5")] = None,
     drop_rating: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="leave ratings of this value out, as 0 for 'not rated'")
@@ -206,10 +241,10 @@ def data_import_table(
     ratings is kept: `cinefuse fuse --split column:NAME` tests on its true rows.
     """
     from ..dataset.assembly import Choices
-    from ..sources.own_tables import import_table, parse_scale
+    from ..sources.own_tables import import_table, parse_scale, reading_of
     from .dataset_screen import show_import
 
-    columns = {
+    chosen = {
         "item_id": item_id,
         "title": title,
         "year": year,
@@ -226,11 +261,12 @@ def data_import_table(
         items,
         ratings,
         posters=posters,
-        columns=columns,
+        links=links,
+        columns=chosen,
         genre_separator=genre_separator,
         scale=parse_scale(scale) if scale else None,
         drop_rating=drop_rating,
-        encoding=encoding,
+        reading=reading_of(encoding, quote, columns, rating_columns, items_given=items is not None),
         choices=Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ()),
     )
     show_import(report)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,10 +11,12 @@ from ..runtime.errors import BadInput
 from .folder import ITEM_COLUMNS, Description, Staging, is_integer_id, poster_root_as_written
 from .items import without_repeats
 from .links import write_links
+from .posters import copy_posters, file_of, poster_inside
 from .ratings import rating_counts, write_fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from .ratings import RatingTable
 
@@ -102,7 +102,9 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
             root, missing = copy_posters(given, parts.posters, staging.folder)
             said = "they were not copied"
         else:
-            missing = sum(poster_inside(parts.posters, poster) is None for poster in given)
+            files = [file_of(poster) for poster in given]
+            gone = {file for file in set(files) if poster_inside(parts.posters, file) is None}
+            missing = sum(file in gone for file in files)
             said = "--posters names the folder that they start from"
         if missing:
             warnings.append(f"{missing:,} of {len(given):,} posters are not files inside {parts.posters}; {said}")
@@ -127,34 +129,3 @@ def _doubts(found: dict[str, Any]) -> list[str]:
             "they were kept"
         )
     return doubts
-
-
-def poster_inside(root: Path, poster: str) -> Path | None:
-    """The file a relative poster path leads to, if it is a regular file inside ``root`` (both resolved); else None."""
-    if Path(poster).is_absolute():
-        return None
-    try:
-        file = (root / poster).resolve()
-        return file if file.is_relative_to(root.resolve()) and file.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # the last is a loop of links, until Python 3.13
-        return None
-
-
-def copy_posters(posters: list[str], source: Path, folder: Path) -> tuple[str, int]:
-    """Copy poster files into ``folder``/posters under their relative paths.
-
-    Gives where the paths start now (relative to ``folder``) and how many were no regular files inside ``source``.
-    """
-    # Paths that already start with "posters/" need no second folder of that name.
-    root = "." if posters and all(Path(poster).parts[:1] == ("posters",) for poster in posters) else "posters"
-    (folder / "posters").mkdir()
-    missing = 0
-    for poster in dict.fromkeys(posters):
-        file = poster_inside(source, poster)
-        if file is None or ".." in Path(poster).parts:
-            missing += 1
-            continue
-        target = folder / root / poster
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
-    return root, missing

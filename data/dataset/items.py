@@ -15,11 +15,7 @@ from ..tables.words import NotAList, listed, means_nothing, word_lists
 from .folder import ITEM_COLUMNS, id_faults, refuse_rows, rows_named
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .ratings import RatingTable
-
-POSTER_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif")
 
 # "Heat (1995)", "Show (2015-2018)", "Show (2015– )", "Sequel (1995) (V)"
 _YEAR_IN_TITLE = r"\((\d{4})(?:[-–—]\s*(?:\d{4})?\s*)?\)\s*(?:\([A-Z]+\)\s*)?$"
@@ -167,16 +163,3 @@ def without_repeats(items: pl.DataFrame, name: str, *, strict: bool) -> tuple[pl
         first = warnings[0].removesuffix("; the first is kept")
         raise BadInput(f"{first} ({len(warnings):,} such ids in all); remove the others or drop --strict")
     return items.unique("item_id", keep="first", maintain_order=True), warnings
-
-
-def find_posters(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Fill ``poster`` with the name of the image called after the item's id, where ``folder`` has one.
-
-    Only names listed in the folder are ever taken, so an id such as "../x" finds nothing.
-    """
-    there = {entry.name for entry in folder.iterdir()}
-    names = (
-        next((file for suffix in POSTER_SUFFIXES if (file := f"{item}.{suffix}") in there), None)
-        for item in items["item_id"]
-    )
-    return items.with_columns(pl.Series("poster", list(names), dtype=pl.String))

@@ -56,7 +56,7 @@ _SENTENCES = {
     Reason.UNREADABLE: "the file could not be read",
     Reason.FILE_TOO_LARGE: "more bytes than a poster may have",
     Reason.NOT_AN_IMAGE: "not an image",
-    Reason.FORMAT_NOT_ALLOWED: "an image format other than JPEG, PNG, WebP and GIF",
+    Reason.FORMAT_NOT_ALLOWED: "an image format other than JPEG, PNG, WebP, GIF and AVIF",
     Reason.TOO_MANY_PIXELS: "more pixels than a poster may have",
     Reason.BROKEN_IMAGE: "the image data is truncated or damaged",
     Reason.NOT_FINITE: "the embedding does not fit the storage dtype (NaN or Inf)",

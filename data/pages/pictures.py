@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
-from ..dataset.assembly import poster_inside
+from ..dataset.posters import poster_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", *(["AVIF"] if features.check("avif") else []))
 _MOST_PIXELS = 32_000_000
 _MOST_BYTES = 64 * 2**20
 
@@ -43,13 +44,11 @@ def open_poster(root: Path, poster: str | None, least: tuple[int, int] | None = 
 
     ``least`` is a width and height that will do: a JPEG far larger is decoded at a half, a quarter or an eighth.
     """
-    file = poster_inside(root, poster) if poster else None
-    if file is None:
+    raw = poster_bytes(root, poster, _MOST_BYTES) if poster else None
+    if raw is None:
         return None
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            return None
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 return None
             if least is not None:

@@ -24,15 +24,17 @@ import polars as pl
 
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
 from ..dataset.folder import new_folder
-from ..dataset.items import find_posters, tidy_items, without_repeats, year_in_title
+from ..dataset.items import tidy_items, without_repeats, year_in_title
 from ..dataset.links import link_columns, number_of, tidy_links
+from ..dataset.posters import PosterSource, holds_images, images_of_rows, place_posters, without_addresses
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
 from ..tables.delimited import ROW, scan_text
+from ..tables.id_spaces import titles_differ
 from ..tables.opening import open_table
-from ..tables.table import Table
-from .own_tables import rating_table
+from ..tables.table import Table, plain_name
+from .own_tables import Reading, rating_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,30 +56,42 @@ def import_movielens(
     *,
     items: Path | None = None,
     posters: Path | None = None,
+    item_id: str | None = None,
+    links: Path | None = None,
     encoding: str = "utf-8",
+    reading: Reading | None = None,
     choices: Choices | None = None,
 ) -> ImportReport:
     """Make a dataset folder ``out`` from a MovieLens zip or folder.
 
-    ``items`` is a table of plots and posters, joined by movie_id (or item_id, movieId), else by imdb_id or tmdb_id
-    where the source has links.csv. Columns such as director, actors and country become tags (``choices.tags`` names
-    others). Its poster paths start at ``posters``, by default at the table's own folder;
-    without such a column, ``posters``/<id>.jpg (jpeg, png, webp, gif) are looked up. BadInput where a file is not as
-    GroupLens writes it.
+    ``items`` is a table of plots and posters, joined by movie_id (or item_id, movieId, or ``item_id``), else by imdb_id
+    or tmdb_id where the source has links.csv, or ``links`` is such a table. Columns such as director, actors and
+    country become tags (``choices.tags`` names others). Its poster paths start at ``posters``, by default at the
+    table's own folder; without such a column, the image called after the id is looked up. BadInput where a file is not
+    as GroupLens writes it, or where most titles under one id are other films'.
     """
-    if posters is not None and not posters.is_dir():
-        raise BadInput(f"--posters {posters}: no such folder")
+    pictures = PosterSource.open(posters) if posters is not None else None
+    reading = reading or Reading(encoding)
+    if items is None and (links is not None or item_id is not None):
+        raise UsageError("--links and --item-id say how --items is joined: give --items FILE too")
     choices = choices or Choices()
     if choices.tags and items is None:
         raise UsageError(f"--tags {choices.tags[0]}: needs --items, the table that has the column")
     with new_folder(out, overwrite=choices.overwrite) as staging:
         release = _find_release(source, staging.scratch)
         parts = _READERS[release.generation](release)
-        parts.posters = posters
+        if links is not None:
+            release.files["links.csv"] = links
         if items is not None:
-            _add_plots_and_posters(parts, release, open_table(items, staging.scratch, encoding), items, choices)
-        elif posters is not None:
-            parts.items = find_posters(parts.items, posters)
+            table = open_table(items, staging.scratch, reading.encoding, reading.items)
+            _add_plots_and_posters(parts, release, table, items, choices, item_id)
+        if pictures is None and items is not None:
+            parts.items, notes = without_addresses(parts.items, "poster", items.name)
+            parts.warnings += notes
+        elif pictures is not None:
+            name = release.name if items is None else items.name
+            parts.items, notes = place_posters(parts.items, pictures, None, name)
+            parts.posters, parts.warnings = pictures.root, parts.warnings + notes
         parts.sources += release.sources()
         return assemble(parts, staging, out, choices)
 
@@ -337,13 +351,21 @@ def _users(release: _Release, name: str | None, separator: str, columns: list[st
     return users.select("user_id", ages, "gender", "occupation", "zip")
 
 
-def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: Path, choices: Choices) -> None:
+def _add_plots_and_posters(
+    parts: Parts, release: _Release, table: Table, file: Path, choices: Choices, item_id: str | None
+) -> None:
     """Join the user's film table to the films of the release; the release's own columns win."""
     poster = table.column_for("poster")
-    mapping = {"text": table.column_for("text"), "poster": poster, "year": table.column_for("year")}
-    raw = _by_film_id(table, release, mapping, choices.tags)
-    theirs, warnings = tidy_items(raw, table.name)
+    pictured = poster is not None and holds_images(table.frame.collect_schema()[poster])
+    mapping = {"text": table.column_for("text"), "poster": None if pictured else poster}
+    mapping |= {"title": table.column_for("title"), "year": table.column_for("year")}
+    raw, joined_by = _by_film_id(table, release, mapping, choices.tags, item_id)
+    theirs, warnings = tidy_items(raw, table.name, titled_years=False)
     theirs, repeats = without_repeats(theirs, table.name, strict=choices.strict)
+    if pictured:
+        theirs = theirs.with_columns(poster=images_of_rows(file, str(poster), theirs["row"]))
+    if item_id is None:
+        _refuse_other_films(parts, theirs, table, joined_by, release)
     ours = parts.items.drop("tags", "text", "poster")
     parts.items = (
         ours.join(theirs.select("item_id", "tags", "text", "poster", year_theirs="year"), on="item_id", how="left")
@@ -351,46 +373,61 @@ def _add_plots_and_posters(parts: Parts, release: _Release, table: Table, file: 
         .sort("row")
         .select(parts.items.columns)
     )
-    strangers = theirs.join(ours, on="item_id", how="anti")["item_id"].to_list()
+    unknown = theirs.join(ours, on="item_id", how="anti")["item_id"].to_list()
     unmet = ours.join(theirs, on="item_id", how="anti").height
-    if strangers:
-        some = ", ".join(strangers[:3]) + ", ..." * (len(strangers) > 3)
+    if unknown:
+        some = ", ".join(unknown[:3]) + ", ..." * (len(unknown) > 3)
         warnings.append(
-            f"{len(strangers):,} films of {table.name} are not in {release.name} ({some}); they were left out"
+            f"{len(unknown):,} films of {table.name} are not in {release.name} ({some}); they were left out"
         )
     if unmet:
         warnings.append(
             f"{unmet:,} films of {release.name} are not in {table.name}; they have no plot, no poster and no tags"
         )
-    if parts.links is None and (key := _id_column(table)):
+    if parts.links is None and joined_by == "item_id":
+        key = item_id or str(_id_column(table))
         parts.links = tidy_links(table.renamed({"item_id": key, **link_columns(table.columns)}))
     parts.warnings += table.notes + warnings + repeats
     parts.sources.append({"name": file.name, "sha256": sha256_of(file)})
-    if poster is not None and parts.posters is None:
+    if poster is not None:
         parts.posters = file.resolve().parent
-    elif poster is None and parts.posters is not None:
-        parts.items = find_posters(parts.items, parts.posters)
+
+
+def _refuse_other_films(parts: Parts, theirs: pl.DataFrame, table: Table, joined_by: str, release: _Release) -> None:
+    """Ids of another maker (TMDB's, say) meet those of MovieLens by chance; the titles show it."""
+    titled = theirs.filter(pl.col("title") != "").select(id="item_id", title="title")
+    if evidence := titles_differ(parts.items.select(id="item_id", title="title"), titled):
+        raise BadInput(
+            f"{table.name} and {release.name} have other films under the same ids ({joined_by}): {evidence}; name the "
+            "column of MovieLens ids with --item-id, or join by imdb_id or tmdb_id with --links FILE"
+        )
 
 
 def _by_film_id(
-    table: Table, release: _Release, mapping: dict[str, str | None], chosen_tags: Sequence[str]
-) -> pl.LazyFrame:
+    table: Table, release: _Release, mapping: dict[str, str | None], chosen_tags: Sequence[str], item_id: str | None
+) -> tuple[pl.LazyFrame, str]:
+    """The table's films under MovieLens ids, and the name of the column that they were joined by."""
     tags = table.tag_columns(chosen_tags)
-    if key := _id_column(table):
-        return table.renamed(mapping | {"item_id": key}, tags)
-    for column, linked in (("imdb_id", "imdbId"), ("imdbId", "imdbId"), ("tmdb_id", "tmdbId"), ("tmdbId", "tmdbId")):
-        if column in table.columns and "links.csv" in release.files:
-            links = open_table(release.path("links.csv"), release.scratch)
-            known = (
-                links.renamed({"item_id": "movieId", "link": linked}).drop("row").with_columns(link=number_of("link"))
-            )
+    if key := table.column_for("item_id", item_id) if item_id is not None else _id_column(table):
+        return table.renamed(mapping | {"item_id": key}, tags), "item_id"
+    linked = link_columns(table.columns)
+    if linked and "links.csv" in release.files:
+        links = open_table(release.path("links.csv"), release.scratch)
+        theirs = link_columns(links.columns)
+        movie = next((name for name in links.columns if plain_name(name) in ("movieid", "itemid")), None)
+        for ours, column in linked.items():
+            if movie is None or ours not in theirs:
+                continue
+            known = links.renamed({"item_id": movie, "link": theirs[ours]}).drop("row")
+            known = known.with_columns(link=number_of("link")).drop_nulls()
             raw = table.renamed(mapping | {"link": column}, tags).with_columns(link=number_of("link"))
-            return raw.join(known.drop_nulls(), on="link", how="inner", maintain_order="left").drop("link")
+            return raw.join(known, on="link", how="inner", maintain_order="left").drop("link"), column
     raise UsageError(
         f"--items {table.name} has no column movie_id, item_id or movieId to join by (nor imdb_id or tmdb_id with a "
-        f"links.csv in the source); it has {', '.join(table.columns)}"
+        f"links.csv in the source, or --links FILE); it has {', '.join(table.columns)}"
     )
 
 
 def _id_column(table: Table) -> str | None:
-    return next((column for column in ("movie_id", "item_id", "movieId") if column in table.columns), None)
+    plainly = {plain_name(name): name for name in reversed(table.columns)}
+    return plainly.get("movieid") or plainly.get("itemid")

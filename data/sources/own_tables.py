@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import polars as pl
 
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
 from ..dataset.boolean_columns import boolean_columns
 from ..dataset.folder import new_folder
-from ..dataset.items import find_posters, rated_items, tidy_items
+from ..dataset.items import rated_items, tidy_items
 from ..dataset.links import link_columns, tidy_links
+from ..dataset.posters import PosterSource, holds_images, images_of_rows, place_posters, without_addresses
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
-from ..runtime.errors import BadInput, UsageError
+from ..runtime.errors import UsageError
 from ..tables.dates import decimal_points, seconds
-from ..tables.delimited import ROW
+from ..tables.delimited import ROW, Layout
+from ..tables.id_spaces import IdColumn, check_same_ids, links_between, meet_halfway
 from ..tables.ids import exact_ids
 from ..tables.opening import open_table
 from ..tables.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 ITEM_OPTIONS = ("item_id", "title", "year", "genres", "text", "poster")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of an import are read: their encoding, and the layout of delimited films and ratings."""
+
+    encoding: str = "utf-8"
+    items: Layout = field(default_factory=Layout)
+    ratings: Layout = field(default_factory=Layout)
 
 
 def import_table(
@@ -31,65 +45,131 @@ def import_table(
     ratings: Path | None = None,
     *,
     posters: Path | None = None,
+    links: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
     genre_separator: str | None = None,
     scale: tuple[float, float] | None = None,
     drop_rating: float | None = None,
     encoding: str = "utf-8",
+    reading: Reading | None = None,
     choices: Choices | None = None,
 ) -> ImportReport:
-    """Make a dataset folder ``out`` from a film table, a rating table or both (CSV, TSV, Parquet, JSON lines).
+    """Make a dataset folder ``out`` from a film table, a rating table or both (delimited text, Parquet, JSON).
 
     Without a film table the items are those rated, known by their ids alone. Boolean columns of the rating table are
     kept, so that ``--split column:NAME`` can read them. Rows with the rating ``drop_rating`` are left out.
 
     ``columns`` maps our names (item_id, title, year, genres, text, poster, user_id, rating, timestamp, and
     rating_item_id for the film's id in the rating table) to the source's; without it, familiar names are found, as are
-    columns whose words become tags, unless ``choices.tags`` names them.
-    Poster paths start at ``posters``, by default at the film table's folder; without a poster column,
-    ``posters``/<id>.jpg (jpeg, png, webp, gif) are looked up. Ratings outside ``scale`` are refused. UsageError for a
-    column that is not there, BadInput, naming rows, for rows that cannot be taken.
+    columns whose words become tags, unless ``choices.tags`` names them. Where films and ratings have ids of different
+    makers, ``links`` is a table of both: ids that nothing says are the same are never joined.
+    Poster paths start at ``posters`` (a folder, or a tar, zip or Parquet file), by default at the film table's folder;
+    without a poster column, the image called after the id is looked up. Ratings outside ``scale`` are refused.
+    UsageError for a column that is not there, BadInput, naming rows, for rows that cannot be taken.
     """
-    if posters is not None and not posters.is_dir():
-        raise BadInput(f"--posters {posters}: no such folder")
-    choices = choices or Choices()
-    columns = columns or {}
+    choices, columns = choices or Choices(), columns or {}
+    reading = reading or Reading(encoding)
     if items is None and ratings is None:
         raise UsageError("expected --ratings FILE, --items FILE, or both, found neither")
+    if links is not None and (items is None or ratings is None):
+        raise UsageError(f"--links {links}: joins films with ratings; give both --items and --ratings")
+    pictures = PosterSource.open(posters) if posters is not None else None
     with new_folder(out, overwrite=choices.overwrite) as staging:
-        films = open_table(items, staging.scratch, encoding) if items is not None else None
+        films = open_table(items, staging.scratch, reading.encoding, reading.items) if items is not None else None
         names = {} if films is None else _item_columns(films, columns)
+        source = (
+            open_table(ratings, staging.scratch, reading.encoding, reading.ratings) if ratings is not None else None
+        )
+        rated_by = (
+            None if source is None else _rated_column(source, columns, None if films is None else names["item_id"])
+        )
         rated = None
-        if ratings is not None:
-            source = open_table(ratings, staging.scratch, encoding)
-            chosen = dict(columns)
-            of_items = columns.get("item_id") if films is None else _same_column(source, names["item_id"])
-            chosen["item_id"] = columns.get("rating_item_id") or of_items
-            rated = rating_table(source, ratings.name, chosen, scale, booleans=True)
+        if rated_by is not None:
+            rated = rating_table(
+                rated_by.table, rated_by.table.name, {**columns, "item_id": rated_by.column}, scale, booleans=True
+            )
             if drop_rating is not None:
                 rated = rated.without_rating(drop_rating)
-        warnings: list[str] = []
-        links = None
-        if films is None and rated is not None:
-            table = rated_items(rated)
-        elif films is not None:
-            raw = films.renamed(names, films.tag_columns(choices.tags))
-            table, warnings = tidy_items(raw, films.name, genre_separator=genre_separator)
-            warnings += films.notes
-            links = tidy_links(films.renamed({"item_id": names["item_id"], **link_columns(films.columns)}))
-        if names.get("poster") is None and posters is not None:
-            table = find_posters(table, posters)
-        elif names.get("poster") is not None and posters is None and items is not None:
-            posters = items.resolve().parent
-        files = [file for file in (items, ratings) if file is not None]
-        sources = [{"name": file.name, "sha256": sha256_of(file)} for file in files]
-        parts = Parts(files[0].name, table, rated, posters, links=links, sources=sources, warnings=warnings)
+        files = [file for file in (items, ratings, links) if file is not None]
+        parts = Parts(files[0].name, pl.DataFrame(), rated)
+        if films is not None:
+            way = open_table(links, staging.scratch, reading.encoding) if links is not None else None
+            _add_films(parts, films, names, columns, rated_by, way, files[0], choices.tags, genre_separator)
+        elif rated is not None:
+            parts.items = rated_items(rated)
+        _add_posters(parts, films, names, items, pictures)
+        parts.sources = [{"name": file.name, "sha256": sha256_of(file)} for file in files]
         return assemble(parts, staging, out, choices)
 
 
 def _item_columns(films: Table, columns: Mapping[str, str | None]) -> dict[str, str | None]:
     """The film table's column for each of ours; None where it has none."""
     return {ours: films.column_for(ours, columns.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
+
+
+def _rated_column(source: Table, columns: Mapping[str, str | None], items_column: str | None) -> IdColumn:
+    """The rating table's column of film ids: the one that is named, else the film table's, else a familiar one."""
+    named = columns.get("rating_item_id")
+    if named is None and items_column is not None and items_column in source.columns:
+        return IdColumn(source, items_column, guessed=columns.get("item_id") is None)
+    if named is None and items_column is None:
+        named = columns.get("item_id")
+    found = source.column_for("item_id", named, required=True)
+    return IdColumn(source, str(found), guessed=named is None)
+
+
+def _add_films(
+    parts: Parts,
+    films: Table,
+    names: Mapping[str, str | None],
+    columns: Mapping[str, str | None],
+    rated_by: IdColumn | None,
+    links: Table | None,
+    file: Path,
+    tags: Sequence[str],
+    genre_separator: str | None,
+) -> None:
+    """Fill items and links: the films under their own ids, or under those of the ratings by way of ``links``."""
+    own = IdColumn(films, str(names["item_id"]), guessed=columns.get("item_id") is None)
+    way, notes = None, [*films.notes]
+    if rated_by is not None and links is not None:
+        way = links_between(links, films, own.column, rated_by)
+    elif rated_by is not None:
+        notes += check_same_ids(own, rated_by, sorted(file.resolve().parent.glob("*link*.csv")))
+    key = own.column if way is None else way.column
+    pictured = names["poster"] is not None and holds_images(films.frame.collect_schema()[names["poster"]])
+    mapping = {**names, "item_id": key, "poster": None if pictured else names["poster"]}
+    raw = films.renamed(mapping, films.tag_columns(tags))
+    numbers = films.renamed({"item_id": key, **link_columns(films.columns)})
+    if way is not None:
+        raw, said = way.follow(raw, films.name)
+        numbers, _ = way.follow(numbers, films.name)
+        notes += said
+    parts.items, doubts = tidy_items(raw, films.name, genre_separator=genre_separator)
+    parts.links = tidy_links(numbers)
+    if parts.ratings is not None and way is None:
+        parts.items, frame, met = meet_halfway(parts.items, parts.ratings.frame, parts.ratings.name)
+        parts.ratings = replace(parts.ratings, frame=frame)
+        notes += met
+    parts.warnings += [*doubts, *notes]
+
+
+def _add_posters(
+    parts: Parts, films: Table | None, names: Mapping[str, str | None], file: Path | None, pictures: PosterSource | None
+) -> None:
+    """Say where each film's poster lies: in ``pictures``, in a column of images, or at a path beside the film table."""
+    column = names.get("poster")
+    name = parts.name
+    if pictures is not None:
+        parts.items, notes = place_posters(parts.items, pictures, column, name)
+        parts.posters, parts.warnings = pictures.root, parts.warnings + notes
+    elif column is not None and films is not None and file is not None:
+        parts.posters = file.resolve().parent
+        if holds_images(films.frame.collect_schema()[column]):
+            parts.items = parts.items.with_columns(poster=images_of_rows(file, column, parts.items["row"]))
+        else:
+            parts.items, notes = without_addresses(parts.items, column, name)
+            parts.warnings += notes
 
 
 def rating_table(
@@ -119,11 +199,6 @@ def rating_table(
     return RatingTable(name, frame, scale, (*table.notes, *notes), tuple(kept))
 
 
-def _same_column(table: Table, name: str | None) -> str | None:
-    """The film table's name for ids, where the rating table uses it too; None leaves it to the familiar names."""
-    return name if name in table.columns else None
-
-
 def parse_scale(words: str) -> tuple[float, float]:
     """Read "0.5:5" as lowest and highest rating; UsageError for anything else."""
     low, _, high = words.partition(":")
@@ -134,3 +209,20 @@ def parse_scale(words: str) -> tuple[float, float]:
     if not scale[0] < scale[1]:
         raise UsageError(f"--scale {words}: the lowest rating must be below the highest")
     return scale
+
+
+def reading_of(
+    encoding: str,
+    quote: str,
+    columns: str | None = None,
+    rating_columns: str | None = None,
+    *,
+    items_given: bool = True,
+) -> Reading:
+    """What the options --encoding, --quote, --columns and --rating-columns say; UsageError for an unknown quote."""
+    ratings = rating_columns if items_given else rating_columns or columns
+    return Reading(encoding, Layout(quote, _listed(columns)), Layout(quote, _listed(ratings)))
+
+
+def _listed(columns: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in columns.split(",")) if columns else ()

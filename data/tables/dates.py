@@ -73,7 +73,7 @@ def _of_numbers(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFra
 
 
 def _of_dates(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
-    text = pl.col(column).str.replace("T", " ", literal=True)
+    text = pl.col(column).str.replace(r"(\d)T(\d)", "$1 $2")
     zone = r"\s*(?:Z|UTC|[+-]\d{2}:?\d{2})$"
     offset = text.str.extract(r"([+-])(\d{2}):?(\d{2})$", 1)
     hours = text.str.extract(r" \d{2}:\d{2}.*[+-](\d{2}):?\d{2}$", 1).cast(pl.Int64, strict=False)

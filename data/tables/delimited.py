@@ -291,15 +291,22 @@ def _separator_of(text: Path, file: Path, layout: Layout) -> str:
     if "\r" in sample[0].rstrip("\r\n"):
         raise BadInput(f"{file}: its lines end with CR alone; save it with ordinary line ends (LF, or CR LF)")
     usual = "\t" if file.suffix.lower() in (".tsv", ".tab") else ","
+    best, highest = _most_agreed(sample, usual, len(layout.columns))
+    if layout.columns and highest[0] < 0.9:  # the names do not fit the file: what it has is found for the refusal
+        best, _ = _most_agreed(sample, usual, 0)
+    return best
+
+
+def _most_agreed(sample: list[str], usual: str, columns: int) -> tuple[str, tuple[float, int]]:
     best, highest = usual, (0.0, 0)
     for separator in sorted(_SEPARATORS, key=lambda one: one != usual):
         if separator == " " and highest[0] > 0:
             continue
         for way in ("none",) if len(separator) > 1 else ("double", "none"):
-            score = _agreement(sample, separator, way, len(layout.columns))
+            score = _agreement(sample, separator, way, columns)
             if score > highest:
                 best, highest = separator, score
-    return best
+    return best, highest
 
 
 def _agreement(sample: list[str], separator: str, way: str, columns: int) -> tuple[float, int]:

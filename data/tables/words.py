@@ -23,6 +23,7 @@ _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 # As NumPy prints an array: no comma, which Python would read as one long word.
 _SPACED = re.compile(rf"[\[(]\s*(?:{_QUOTED})(?:\s+(?:{_QUOTED}))+\s*[\])]", re.DOTALL)
+_OPENED = re.compile(r"\[\s*[\[{'\"]|\{\s*['\"]")  # a list that something cut off before its end
 _LONGEST_LITERAL = 1 << 20
 
 
@@ -43,6 +44,8 @@ def listed(cell: str) -> Any:
     """
     text = cell.strip()
     if _BRACKETS.get(text[:1]) != text[-1:] or len(text) < 2:
+        if _OPENED.match(text):
+            raise NotAList(text)
         return None
     if len(text) > _LONGEST_LITERAL:
         raise NotAList(f"a list of {len(text):,} characters")

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-from PIL import GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from ...data.embeddings.status import Reason
 from ..models.preprocessing import PixelRecipe
@@ -158,11 +158,17 @@ def _open_gif(raw: bytes) -> tuple[ImageFile.ImageFile, bytes]:
     return GifImagePlugin.GifImageFile(io.BytesIO(raw)), b""
 
 
+def _open_avif(raw: bytes) -> tuple[ImageFile.ImageFile, bytes]:
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(raw))
+    return image, image.info.get("exif", b"")  # its turns and mirrors, which Pillow writes as EXIF has them
+
+
 _OPEN: dict[str, Callable[[bytes], tuple[ImageFile.ImageFile, bytes]]] = {
     "JPEG": _open_jpeg,
     "PNG": _open_png,
     "WEBP": _open_webp,
     "GIF": _open_gif,
+    "AVIF": _open_avif,
 }
 
 _ORIENTATION_TAG = 0x0112

@@ -1,4 +1,4 @@
-"""One file of the poster folder: its limits, and how it is opened without ever leaving the folder."""
+"""One poster of the poster folder: its limits, and how its file is opened without ever leaving the folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...data.dataset.poster_members import Member, MemberFault, MemberTooLarge
 from ...data.embeddings.status import Reason
 
 
@@ -45,13 +46,16 @@ _REASON_OF_ERRNO = {
 def read_poster(path: str, root: Path, limits: PosterLimits) -> bytes:
     """The raw bytes of one poster; ``path`` is relative to ``root``, as the catalogue gives it.
 
-    Raises PosterProblem. Nothing outside the real path of ``root`` is ever opened, and only regular files are read.
-    Symbolic links are followed as long as they stay inside.
+    A poster inside a tar, zip or Parquet file is read in place. Raises PosterProblem. Nothing outside the real path of
+    ``root`` is ever opened, and only regular files are read. Symbolic links are followed as long as they stay inside.
     """
+    member = Member.parse(path)
     try:
-        descriptor = _open_inside(path, root)
+        descriptor = _open_inside(path if member is None else member.file, root)
         try:
-            return _read_all(descriptor, limits.max_bytes)
+            return (
+                _read_all(descriptor, limits.max_bytes) if member is None else _read_member(descriptor, member, limits)
+            )
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -92,6 +96,20 @@ def _walk_down(root: Path, steps: tuple[str, ...]) -> int:
         return os.open(name, _OPEN_POSTER, dir_fd=here)
     finally:
         os.close(here)
+
+
+def _read_member(descriptor: int, member: Member, limits: PosterLimits) -> bytes:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise PosterProblem(Reason.NOT_A_FILE)
+    try:
+        raw = member.read(descriptor, limits.max_bytes)
+    except MemberTooLarge as fault:
+        raise PosterProblem(Reason.FILE_TOO_LARGE) from fault
+    except MemberFault as fault:
+        raise PosterProblem(Reason.UNREADABLE) from fault
+    if not raw:
+        raise PosterProblem(Reason.EMPTY)
+    return raw
 
 
 def _read_all(descriptor: int, max_bytes: int) -> bytes:

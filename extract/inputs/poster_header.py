@@ -1,7 +1,7 @@
 """What a poster's first bytes say: its format and its size in pixels, before any decoder sees it.
 
-The headers of JPEG, PNG, WebP and GIF are read here, as far as sizes go: a claim of a hundred megapixels is refused
-before it can cost memory.
+The headers of JPEG, PNG, WebP, GIF and AVIF are read here, as far as sizes go: a claim of a hundred megapixels is
+refused before it can cost memory. AVIF is taken where Pillow was built with it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 
+from PIL import features
+
 from ...data.embeddings.status import Reason
 from .poster_files import PosterLimits, PosterProblem
 
 
 def checked_format(raw: bytes, limits: PosterLimits) -> str:
-    """The format ("JPEG", "PNG", "WEBP" or "GIF") of a poster that claims no more pixels than allowed.
+    """The format ("JPEG", "PNG", "WEBP", "GIF" or "AVIF") of a poster that claims no more pixels than allowed.
 
     Raises PosterProblem. No pixel is decoded.
     """
@@ -49,6 +51,8 @@ _STARTS = {
     "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "GIF": re.compile(rb"GIF8[79]a"),
 }
+if features.check("avif"):
+    _STARTS["AVIF"] = re.compile(rb"....ftypavi[fs]", re.DOTALL)
 _OTHER_IMAGES = re.compile(
     rb"II[*+]\0|MM\0[*+]"  # TIFF
     rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0"  # BMP, by the lengths its second header can have
@@ -125,9 +129,21 @@ def _gif_palette_bytes(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
+_AVIF_HEADER = 1 << 16
+
+
+def _avif_size(raw: bytes) -> tuple[int, int]:
+    """The largest of all sizes in the header ("ispe" of ISO/IEC 23008-12): an image of tiles has one for each tile."""
+    sizes = [
+        struct.unpack_from(">II", raw, found.end() + 4) for found in re.finditer(rb"\0\0\0\x14ispe", raw[:_AVIF_HEADER])
+    ]
+    return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
 _SIZE_OF: dict[str, Callable[[bytes], tuple[int, int]]] = {
     "JPEG": _jpeg_size,
     "PNG": png_size,
     "WEBP": _webp_size,
     "GIF": _gif_size,
+    "AVIF": _avif_size,
 }

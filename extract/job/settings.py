@@ -147,9 +147,27 @@ def _prepare_posters(
             catalog.posters(), catalog.poster_root, settings.limits,
             width=source.width, patches=source.patches(recipe.output), progress=phase.advance,
         )  # fmt: skip
+    _refuse_lost_posters(catalog, plan)
     plan = replace(plan, keeps_tokens=settings.level == "tokens")
     return ModalityJob(
         cut_posters(plan, size), source, _layer(settings.image_layer, source, "image-layer"), size, recipe=recipe
+    )
+
+
+_LOST = (Reason.NOT_FOUND, Reason.OUTSIDE_FOLDER, Reason.NOT_A_FILE)
+
+
+def _refuse_lost_posters(catalog: Catalog, plan: ModalityPlan) -> None:
+    """A folder that was moved must not make a file of a thousand absent posters, hours later and with exit code 0."""
+    given = plan.reason != Reason.NOT_GIVEN
+    if not given.any() or not np.isin(plan.reason[given], _LOST).all():
+        return
+    root, count = catalog.poster_root.resolve(), int(given.sum())
+    first = next(poster for poster in catalog.posters() if poster is not None)
+    gone = f"the posters' folder {root} is gone" if not root.is_dir() else f"none of them is in {root}"
+    raise BadInput(
+        f"the dataset names {count:,} posters ({first!r} first), but {gone}: move it back, import the dataset again "
+        "with --posters FOLDER, or leave posters out with --no-image"
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...data.dataset.assembly import poster_inside
+from ...data.dataset.posters import poster_bytes
 from ...data.pages.page import signed
 from ...data.pages.pictures import poster_picture
 from ...data.runtime.errors import BadInput, UsageError
@@ -365,9 +365,9 @@ class _Explainer:
             notes.append(
                 "the embedding file does not tell which part of a poster its patches cover: the grid is shown alone"
             )
-        file = poster_inside(reading.catalog.poster_root, reading.catalog.items["poster"][number])
-        if reading.embeddings is not None and file is not None:
+        raw = poster_bytes(reading.catalog.poster_root, reading.catalog.items["poster"][number])
+        if reading.embeddings is not None and raw is not None:
             digest = reading.embeddings["image"].digest[int(reading.rows[number])]
-            if hashlib.sha256(file.read_bytes()).digest() != digest.tobytes():
+            if hashlib.sha256(raw).digest() != digest.tobytes():
                 notes.append("the poster has changed since it was embedded: the picture shows the new one")
         return notes

@@ -187,7 +187,8 @@ ZOO: dict[str, tuple[Callable[[], bytes], Reason]] = {
     "SVG": (lambda: SVG, Reason.FORMAT_NOT_ALLOWED),
     "ICO": (lambda: saved(picture(32, 32), "ICO"), Reason.FORMAT_NOT_ALLOWED),
     "PSD": (lambda: b"8BPS\0\x01" + bytes(40), Reason.FORMAT_NOT_ALLOWED),
-    "AVIF": (lambda: b"\0\0\0\x20ftypavif" + bytes(40), Reason.FORMAT_NOT_ALLOWED),
+    "AVIF": (lambda: b"\0\0\0\x20ftypavif" + bytes(40), Reason.BROKEN_IMAGE),
+    "HEIC": (lambda: b"\0\0\0\x20ftypheic" + bytes(40), Reason.FORMAT_NOT_ALLOWED),
     "JPEG 2000": (lambda: b"\0\0\0\x0cjP  \r\n\x87\n", Reason.FORMAT_NOT_ALLOWED),
     "PNM": (lambda: saved(picture(), "PPM"), Reason.FORMAT_NOT_ALLOWED),
 }

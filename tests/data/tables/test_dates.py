@@ -1,0 +1,82 @@
+"""Laws of points in time and numbers: what a table means by them, as years and as seconds since 1970."""
+
+from __future__ import annotations
+
+import datetime
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cinefuse.data.tables.dates import decimal_points, seconds, year
+from cinefuse.data.tables.ids import exact_ids
+
+
+def as_seconds(*values: object) -> list[object]:
+    frame, _ = seconds(pl.LazyFrame({"t": pl.Series(values)}), "t", "r.csv")
+    return frame.collect()["t"].to_list()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("978307200", "978307200.0", "9.783072e8", "978307200000", "978307200000000", 978307200, 978307200000),
+        *(978307200.0, 978307200000.5, "2001-01-01", "2001-01-01 00:00:00", "2001-01-01T00:00:00Z", "2001/01/01"),
+        *("2001-01-01T00:00:00.000Z", "2001-01-01T02:00:00+02:00", "2000-12-31 19:30:00-0430", "2001-01-01 00:00"),
+        *("2001-01-01 00:00:00 UTC",),
+    ],
+)
+def test_seconds_milliseconds_floats_and_iso_dates_are_one_point_in_time(value: object) -> None:
+    assert as_seconds(value, value) == [978307200] * 2
+
+
+def test_a_word_for_nothing_is_no_point_in_time() -> None:
+    assert as_seconds("978307200", "\\N", "", None) == [978307200, None, None, None]
+
+
+def test_what_is_no_point_in_time_stays_for_whoever_names_the_rows() -> None:
+    assert as_seconds("978307200", "soon") == ["978307200", "soon"]
+    assert as_seconds("2001-01-01", "soon") == ["2001-01-01", "soon"]
+
+
+@given(st.integers(0, 4_000_000_000), st.sampled_from([1, 10**3, 10**6]))
+def test_any_second_comes_back_as_a_date_and_as_a_finer_number(second: int, unit: int) -> None:
+    when = datetime.datetime.fromtimestamp(second, datetime.UTC)
+    assert as_seconds(when.isoformat()) == [second]
+    if second > 10**8:
+        assert as_seconds(second * unit) == [second]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        *(("1995", 1995), ("1995.0", 1995), (" 1995 ", 1995), ("1995-10-30", 1995), ("1995-10-30 00:00:00", 1995)),
+        *(("30-Oct-1995", 1995), ("10/30/1995", 1995), ("2001–2003", 2001), ("2001-", 2001), ("Oct 30, 1995", 1995)),
+        *(("-720", -720), ("0", None), ("soon", None), ("19951030", None), ("95", 95)),
+    ],
+)
+def test_a_year_is_read_off_numbers_and_dates(cell: str, expected: int | None) -> None:
+    assert pl.Series("y", [cell]).to_frame().select(year(pl.col("y"), pl.String()))["y"].to_list() == [expected]
+
+
+def test_decimal_commas_are_points_where_all_numbers_have_that_form() -> None:
+    frame, notes = decimal_points(pl.LazyFrame({"r": ["4,5", "3", "2,0"]}), "r", "r.csv")
+    assert (frame.collect()["r"].to_list(), len(notes)) == (["4.5", "3", "2.0"], 1)
+    for cells in (["4,5", "4.5"], ["1,000,000", "4,5"], ["a,5"]):
+        assert decimal_points(pl.LazyFrame({"r": cells}), "r", "r.csv")[0].collect()["r"].to_list() == cells
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["862.0", "5.0", None], ["862", "5", None]),
+        (["862.0", "5"], ["862.0", "5"]),
+        (["007.0"], ["007.0"]),
+        (["862.5", "5.0"], ["862.5", "5.0"]),
+        ([862.0, float("nan")], ["862", None]),
+        (["007", "7"], ["007", "7"]),
+    ],
+)
+def test_ids_are_whole_numbers_again_where_all_were_made_floats(ids: list[object], expected: list[object]) -> None:
+    assert exact_ids(pl.LazyFrame({"id": pl.Series(ids)}), ["id"], "t")[0].collect()["id"].to_list() == expected

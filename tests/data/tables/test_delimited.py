@@ -1,0 +1,141 @@
+"""Laws of delimited text: every record has the header's fields, by quotes and separators that the whole file has."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cinefuse.data.runtime.errors import BadInput, UsageError
+from cinefuse.data.tables.delimited import ROW, Layout
+from cinefuse.data.tables.opening import open_table
+from cinefuse.data.tables.table import Table
+
+IMDB = (
+    'id\ttitle\tplot\n1\tHarbour\ta\n2\t"Swing" the Master\tb\n3\t"Rome\tc\n4\tNext\td\n5\tLast "one\te\n6\tRoad\tf\n'
+)
+
+
+def table(folder: Path, content: str | bytes, name: str = "t.csv", **layout: object) -> Table:
+    file = folder / name
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return open_table(file, folder, layout=Layout(**layout))  # type: ignore[arg-type]
+
+
+def rows(opened: Table) -> list[tuple[object, ...]]:
+    return opened.frame.drop(ROW).collect().rows()
+
+
+@pytest.mark.parametrize("quotes", ["auto", "none"])
+def test_quotes_that_stand_for_themselves_are_kept_and_no_row_is_swallowed(tmp_path: Path, quotes: str) -> None:
+    opened = table(tmp_path, IMDB, "t.tsv", quotes=quotes)
+    titles = [row[1] for row in rows(opened)]
+    assert titles == ["Harbour", '"Swing" the Master', '"Rome', "Next", 'Last "one', "Road"]
+    assert [("line 3" in note, "--quote none" in note) for note in opened.notes] == [(True, True)] * (quotes == "auto")
+
+
+def test_a_quote_closed_in_another_line_swallows_no_row_where_each_line_is_whole(
+    tmp_path: Path,
+) -> None:
+    opened = table(tmp_path, 'id\ttitle\n1\tA\n2\t"Rome\n3\tB"\n4\tC\n', "t.tsv")
+    assert rows(opened) == [("1", "A"), ("2", '"Rome'), ("3", 'B"'), ("4", "C")]
+    assert "line 3" in opened.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('id,title\n1,"A\n2,B\n', "line 2: a double quote is opened and never closed"),
+        ('id,title\n1,A\n2,"Swing" the Master\n', "line 3: text stands beside a quoted field's quotes"),
+        ('id,title\n1,"A, B",C\n', "line 2: 3 fields, where the header has 2"),
+    ],
+)
+def test_a_csv_whose_quotes_do_not_close_is_refused_naming_the_line_and_the_way_in(
+    tmp_path: Path, content: str, says: str
+) -> None:
+    with pytest.raises(BadInput, match=says + ".*--quote none"):
+        table(tmp_path, content)
+
+
+def test_a_quote_in_the_middle_of_a_field_is_a_letter(tmp_path: Path) -> None:
+    assert rows(table(tmp_path, 'id,title,plot\n1,5" disk,"a, b"\n2,B,c\n')) == [
+        ("1", '5" disk', "a, b"),
+        ("2", "B", "c"),
+    ]
+
+
+def test_a_backslash_before_a_quote_is_understood_where_the_file_has_no_other_way(tmp_path: Path) -> None:
+    content = 'id;title\n1;"He said \\"no\\"; twice"\n2;"C:\\\\x"\n'
+    assert rows(table(tmp_path, content)) == [("1", 'He said "no"; twice'), ("2", "C:\\x")]
+
+
+@pytest.mark.parametrize(
+    ("content", "separator"),
+    [
+        ("id;title, original;plot\n1;A;b, c\n2;B;d\n", ";"),
+        ("id|title;x|plot\n1|A|b;c\n2|B|d,e\n", "|"),
+        ("id\ttitle, x\n1\tA, B\n2\tC\n", "\t"),
+        ('id,"title;x"\n1,"A;B"\n2,C\n', ","),
+        ("id::title::genres\n1::A: B::x|y\n2::C::z\n", "::"),
+    ],
+)
+def test_the_separator_is_what_gives_the_records_as_many_fields_as_the_header(
+    tmp_path: Path, content: str, separator: str
+) -> None:
+    opened = table(tmp_path, content)
+    assert len(opened.columns) == content.split("\n")[0].count(separator) + 1
+    assert all(None not in row for row in rows(opened))
+
+
+def test_a_file_without_a_header_gets_the_names_it_is_given(tmp_path: Path) -> None:
+    content = "1::Star Wars: A New Hope (1977)::Action|Sci-Fi\n2::B::Drama\n"
+    opened = table(tmp_path, content, "movies.dat", columns=("item_id", "title", "genres"))
+    assert opened.columns == ["item_id", "title", "genres"]
+    assert rows(opened)[0] == ("1", "Star Wars: A New Hope (1977)", "Action|Sci-Fi")
+    with pytest.raises(BadInput, match="line 1: 3, expected 2"):
+        table(tmp_path, content, "movies.dat", columns=("item_id", "title"))
+
+
+def test_a_file_without_a_header_is_recognised_in_the_refusal(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a file without a header needs --columns"):
+        table(tmp_path, "1,A\n2,B\n").column_for("item_id", required=True)
+
+
+def test_records_with_fewer_fields_are_counted_and_with_more_refused_or_left_out(tmp_path: Path) -> None:
+    for content in ("id,a,b\n1,x\n2,y,z\n", 'id,a,b\n1,"x"\n2,y,z\n'):
+        opened = table(tmp_path, content)
+        assert rows(opened) == [("1", "x", None), ("2", "y", "z")]
+        assert "1 records have fewer fields than the header (line 2)" in opened.notes[0]
+    long = table(tmp_path, "id,a\n1,x\n2,y,z\n3,w\n", skip=True)
+    assert rows(long) == [("1", "x"), ("3", "w")]
+    assert "1 records have more fields than the header (line 3); they were left out" in long.notes[0]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_compressed_table_is_read_like_the_plain_one(tmp_path: Path, mark: str) -> None:
+    opened = table(tmp_path, gzip.compress((mark + "id,title\n1,A\n").encode()), "t.csv.gz")
+    assert (opened.columns, rows(opened)) == (["id", "title"], [("1", "A")])
+    with pytest.raises(BadInput, match="cannot be unpacked"):
+        table(tmp_path, b"no gzip", "u.csv.gz")
+
+
+def test_an_unknown_way_to_quote_is_refused() -> None:
+    with pytest.raises(UsageError, match="--quote single: expected auto, double, backslash, none"):
+        Layout("single")
+
+
+cells = st.text(st.characters(exclude_characters="\0\r\x1f", exclude_categories=["Cs"]), max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.lists(st.tuples(cells, cells), min_size=1, max_size=8), separator=st.sampled_from(",;\t|"))
+def test_whatever_a_csv_writer_writes_comes_back(tmp_path: Path, body: list[tuple[str, str]], separator: str) -> None:
+    with (tmp_path / "t.csv").open("w", newline="", encoding="utf-8") as target:
+        writer = csv.writer(target, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerows([("id", "a", "b"), *((f"k{number}", *row) for number, row in enumerate(body))])
+    opened = open_table(tmp_path / "t.csv", tmp_path, layout=Layout("double", separator=separator))
+    assert rows(opened) == [(f"k{number}", a or None, b or None) for number, (a, b) in enumerate(body)]
