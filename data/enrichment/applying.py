@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..dataset.assembly import poster_inside
 from ..dataset.folder import ITEM_COLUMNS, Description, poster_root_as_written
+from ..dataset.posters import poster_inside
 from ..runtime.disk import put_in_place, write_atomically, writing
 
 if TYPE_CHECKING:
