@@ -22,8 +22,8 @@ from cinefuse.data.embeddings.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import verify
+from cinefuse.data.exports.export import write_as
 from cinefuse.data.formats.compression import compress, decompress
-from cinefuse.data.formats.exports import write_as
 from cinefuse.data.formats.number_format import convert
 from cinefuse.data.sharing.diff import diff
 from cinefuse.data.sharing.merge import merge

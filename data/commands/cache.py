@@ -114,23 +114,49 @@ def cache_convert(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="where the converted file or folder goes")],
     dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16, or int8 (a scale each)")] = None,
     compression: Annotated[str | None, typer.Option(help="gzip or zstd for the way; none: back to flat")] = None,
-    to: Annotated[str | None, typer.Option(help="parquet, arrow, safetensors or npy")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="vectors, datasets, mmrec, recbole, elliot: a vector for each item; "
+            "parquet, arrow, safetensors, npy, hdf5-chunked: all of it"
+        ),
+    ] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="with --to: text or image [default: all]")] = None,
+    vector: Annotated[
+        str | None, typer.Option(help="with --to: an item's cls, or the mean of its tokens [default: cls]")
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="with --to: drop items without a vector, or give them the mean, or zero [default: as each does]"
+        ),
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="with --to mmrec, recbole, elliot: whose ratings go along")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="of --dataset, as `fuse` takes it [default: random:0.1]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of --split [default: 0]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUT")] = False,
 ) -> None:
     """Write the same embeddings in another number format, compressed for the way, or for another program.
 
-    One of --dtype, --compression and --to at a time.
+    One of --dtype, --compression and --to at a time. docs/other-tools.md says which program reads which, and how.
     """
+    from ..exports.item_vectors import Wanted
     from ..formats.convert import perform
     from ..runtime.terminal import size
     from ..runtime.untrusted_text import printable
-    from .cache_screen import bytes_bar, show_made
+    from .cache_screen import bytes_bar, show_made, show_without_vector
 
+    wanted = Wanted.from_options(modality or [], vector, missing, dataset, split, seed)
     total = file.stat().st_size if file.is_file() else None
     with bytes_bar("converting", total) as told:
-        made = perform(file, out, dtype=dtype, compression=compression, to=to, overwrite=overwrite, told=told)
+        made = perform(
+            file, out, dtype=dtype, compression=compression, to=to, wanted=wanted, overwrite=overwrite, told=told
+        )
     if made.embedding_file:
         show_made(out)
+    show_without_vector(made, out)
     typer.echo(f"{printable(out)}: {made.bytes / max(total or 1, 1):.3f} times the bytes, {size(made.bytes)}")
 
 

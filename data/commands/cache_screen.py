@@ -21,6 +21,7 @@ from ..sharing.diff import Difference, RowDifference
 from ..sharing.lineage import lineage_lines
 
 if TYPE_CHECKING:
+    from ..formats.convert import Made
     from ..formats.imports import Imported
 
 _MOST_PROBLEMS = 20
@@ -133,6 +134,14 @@ def show_made(path: Path) -> None:
         screen().print(f"{line}, digest {file.content_digest}", soft_wrap=True)
         if waiting:
             screen().print(f"{waiting} rows are pending as they were: `cinefuse extract` into this file finishes them")
+
+
+def show_without_vector(made: Made, out: Path) -> None:
+    """How many items an export found without a vector, and where they are listed."""
+    for name, count in made.missing.items():
+        if count:
+            listed = printable(out / "missing.csv")
+            screen().print(f"{count:,} of {made.items:,} items have no {name} vector: {listed}", soft_wrap=True)
 
 
 def show_imported(imported: Imported) -> None:

@@ -1,4 +1,4 @@
 """Embeddings in other number formats, compressed, and in the formats of other programs.
 
-Imports `sharing`, `embeddings`, `runtime`.
+Imports `exports`, `sharing`, `embeddings`, `runtime`.
 """

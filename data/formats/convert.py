@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..exports.export import write_as
+from ..exports.item_vectors import Wanted
 from ..runtime.errors import UsageError
 from .compression import compress, compression_of, decompress
-from .exports import FORMATS, write_as
 from .number_format import convert
 
 
@@ -18,6 +19,8 @@ class Made:
 
     bytes: int
     embedding_file: bool
+    items: int = 0
+    missing: dict[str, int] = field(default_factory=dict)
 
 
 def perform(
@@ -27,15 +30,19 @@ def perform(
     dtype: str | None,
     compression: str | None,
     to: str | None,
+    wanted: Wanted | None = None,
     overwrite: bool,
     told: Callable[[int], None],
 ) -> Made:
     """Write to `out` what the options --dtype, --compression and --to ask for; a compressed `source` goes flat.
 
+    `wanted` are the options of --to.
     Raises UsageError where none or more than one is asked for, and what the conversions raise.
     """
     packed = compression_of(source)
     asked = [option for option, value in (("--dtype", dtype), ("--compression", compression), ("--to", to)) if value]
+    if wanted and not to:
+        raise UsageError("--modality, --vector, --missing, --dataset, --split and --seed are options of --to")
     if len(asked) > 1 or (packed is None and not asked):
         found = " and ".join(asked) or "none"
         raise UsageError(f"expected one of --dtype, --compression and --to, found {found}")
@@ -51,6 +58,5 @@ def perform(
         if compression == "none":
             raise UsageError(f"{source}: flat already; --compression takes gzip or zstd")
         return Made(compress(source, out, compression, overwrite=overwrite, told=told), False)
-    if to not in FORMATS:
-        raise UsageError(f"--to: expected one of {', '.join(FORMATS)}, found {to}")
-    return Made(write_as(source, out, str(to), overwrite=overwrite, told=told), False)
+    exported = write_as(source, out, str(to), wanted or Wanted(), overwrite=overwrite, progress=told)
+    return Made(exported.bytes, False, exported.items, exported.missing)

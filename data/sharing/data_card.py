@@ -70,15 +70,15 @@ def card(path: Path, *, name: str | None = None, repo: str | None = None, licenc
         columns = [_column(file, modality, facts) for modality, facts in figures["modalities"].items()]
         first = file.modalities[0]
         licence_text = licence or _text_of(about.get("licence"))
-        licence_id = licence_text.lower() if _LICENCE_ID.fullmatch(licence_text.lower()) else ""
+        known_licence = licence_text.lower() if _LICENCE_ID.fullmatch(licence_text.lower()) else ""
         values = {
             "name": name or _plain(_text_of(about.get("catalogue")) or path.stem) + " film embeddings",
-            "licence_id": licence_id or ("other" if licence_text else "unknown"),
-            "licence_name": licence_text if licence_text and not licence_id else "",
+            "licence_id": licence_id(licence_text),
+            "licence_name": licence_text if licence_text and not known_licence else "",
             "licence_text": licence_text,
             "task_categories": [_TASKS[modality] for modality in file.modalities],
             "tags": ["embeddings", "movies", "recommender-systems", *_multimodal(file), "hdf5", "cinefuse"],
-            "size_category": next((label for label, most in _SIZES.items() if len(file) < most), "n>1T"),
+            "size_category": size_category(len(file)),
             "kinds": " and ".join({"text": "plot", "image": "poster"}[modality] for modality in file.modalities),
             "items": len(file),
             "level": "CLS and tokens" if _has_tokens(file) else "CLS alone",
@@ -102,6 +102,16 @@ def card(path: Path, *, name: str | None = None, repo: str | None = None, licenc
             "lineage": lineage_lines(about),
         }
     return _environment().get_template("card.md").render(values).rstrip() + "\n"
+
+
+def licence_id(text: str) -> str:
+    """A licence as the Hub's metadata names it: its SPDX name in small letters, "other" or "unknown"."""
+    return text.lower() if _LICENCE_ID.fullmatch(text.lower()) else "other" if text else "unknown"
+
+
+def size_category(items: int) -> str:
+    """The size of a dataset as the Hub's metadata names it."""
+    return next((label for label, most in _SIZES.items() if items < most), "n>1T")
 
 
 def _column(file: EmbeddingFile, name: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.verification import verify
-from cinefuse.data.formats.exports import write_as
+from cinefuse.data.exports.export import write_as
 from cinefuse.data.formats.number_format import convert
 from cinefuse.data.runtime.errors import DamagedFile, FingerprintMismatch
 from cinefuse.data.sharing.data_card import card

@@ -1,10 +1,9 @@
-"""The same embeddings for other programs: Parquet, Arrow, safetensors, NumPy arrays beside a table."""
+"""All of an embedding file in the formats that every program reads: Parquet, Arrow, safetensors, NumPy arrays."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,16 +15,14 @@ from ..embeddings.header import QUANTISED
 from ..embeddings.ids import IdArray
 from ..embeddings.modality import Modality
 from ..embeddings.status import Reason, Status
-from ..runtime.disk import put_in_place, reserve, write_all, writing
+from ..runtime.disk import reserve, write_all
 from ..runtime.errors import BadInput
-from ..runtime.lock import growing
 from ..runtime.parallel import blocks_of_rows
-from ..sharing.copying import copy_run, created, new_file, refuse_damaged
+from ..sharing.copying import copy_run, created
 
 if TYPE_CHECKING:
     import polars as pl
 
-FORMATS: Final = ("parquet", "arrow", "safetensors", "npy")
 _VALUES = 2**23  # in one part of a table, in one block of an array
 # safetensors' names of dtypes; the order is that of their alignment, largest first, as tensors lie without gaps
 _SAFETENSORS: Final = {
@@ -36,47 +33,12 @@ _LEFT_OUT: Final = ("checksum", "batch")  # of use to this format's files alone
 Told = Callable[[int], None]
 
 
-def write_as(source: Path, out: Path, to: str, *, overwrite: bool = False, told: Told = lambda _: None) -> int:
-    """Write the finished embedding file `source` to `out` as one of `FORMATS`; returns the bytes written.
+def write_tables(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None:
+    """Write a folder of parts, a row for each item: item_id, and of each modality its status, reason, cls and tokens.
 
-    - parquet, arrow: a folder of parts, with a row for each item: item_id; of each modality its status, reason, cls (D
-      values) and tokens (a list of D values each), both null where there is no embedding. float16 stays, bfloat16 and
-      int8 become float32.
-    - safetensors: the datasets under their names, without copying through memory; text ids as bytes (N, longest).
-    - npy: a folder: items.parquet (item_id; of each modality status, reason, start and stop of its tokens), and
-      MODALITY_cls.npy, MODALITY_tokens.npy; bfloat16 becomes float32, int8 comes with its MODALITY_*_scale.npy.
-
-    Every row is checked first. Raises DamagedFile where the file is unfinished or rows are damaged, and what
-    `new_file` raises.
+    cls is D values and tokens a list of D values each, both null where there is no embedding. float16 stays, bfloat16
+    and int8 become float32.
     """
-    with EmbeddingFile.open(source) as file:
-        for name in file.modalities:
-            refuse_damaged(file, name, np.arange(len(file)))
-        if to == "safetensors":
-            with new_file(out, overwrite=overwrite) as working, writing(out):
-                _write_safetensors(file, working, told)
-            return out.stat().st_size
-        with _new_folder(out) as folder, writing(out):
-            if to == "npy":
-                _write_npy(file, folder, told)
-            else:
-                _write_table(file, folder, to, told)
-    return sum(part.stat().st_size for part in out.iterdir())
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    if not out.parent.is_dir() or out.exists():
-        raise BadInput(f"{out}: expected the path of a new folder in one that exists")
-    with growing(out) as working:
-        with writing(out):
-            working.mkdir()
-        yield working
-        with writing(out):
-            put_in_place(working, out)
-
-
-def _write_table(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None:
     import polars as pl
 
     for number, (start, stop) in enumerate(_batches(file)):
@@ -175,7 +137,8 @@ def _lists(name: str, tokens: npt.NDArray[Any], ends: npt.NDArray[np.int64], the
     return joined.select(pl.when("there").then(pl.col(name).fill_null(nothing)).alias(name)).to_series()
 
 
-def _write_safetensors(file: EmbeddingFile, working: Path, told: Told) -> None:
+def write_safetensors(file: EmbeddingFile, working: Path, told: Told) -> None:
+    """Write the datasets under their names, without copying through memory; text ids as bytes (N, longest)."""
     chosen = [d for d in file.header.datasets.values() if d.name.split("/")[1] not in _LEFT_OUT]
     kind = {d.name: _SAFETENSORS.get(d.dtype, "U8") for d in chosen}
     chosen.sort(key=lambda d: list(_SAFETENSORS.values()).index(kind[d.name]))
@@ -206,7 +169,11 @@ def _write_safetensors(file: EmbeddingFile, working: Path, told: Told) -> None:
             place += dataset.length
 
 
-def _write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:
+def write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:
+    """Write items.parquet (item_id; status, reason, start and stop of tokens), MODALITY_cls.npy, MODALITY_tokens.npy.
+
+    bfloat16 becomes float32, int8 comes with its MODALITY_*_scale.npy.
+    """
     import polars as pl
 
     columns = [_id_series(file.ids)]
