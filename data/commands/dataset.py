@@ -200,6 +200,14 @@ def data_import_table(
     items: Annotated[
         Path | None, typer.Option(help="table of films, of the same kinds  [default: the films rated, by their ids]")
     ] = None,
+    interactions: Annotated[
+        Path | None,
+        typer.Option(help="table of plays, clicks or likes instead of ratings: user, film, perhaps count and time"),
+    ] = None,
+    core: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="keep users and films with N or more of each other alone, as papers do with 5"),
+    ] = None,
     posters: PostersOption = None,
     tags: TagsOption = None,
     item_id: Annotated[str | None, _column("film id")] = None,
@@ -212,6 +220,7 @@ def data_import_table(
     rating_item_id: Annotated[str | None, _column("film id in the rating table")] = None,
     rating: Annotated[str | None, _column("rating")] = None,
     timestamp: Annotated[str | None, _column("seconds since 1970, or dates")] = None,
+    count: Annotated[str | None, _column("number of plays or clicks")] = None,
     links: LinksOption = None,
     columns: Annotated[
         str | None,
@@ -235,7 +244,7 @@ def data_import_table(
     strict: StrictOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Make a dataset from a table of ratings, a table of films, or both.
+    """Make a dataset from a table of ratings (or of plays, clicks, likes), a table of films, or both.
 
     Familiar column names are found by themselves; an option names any other. A column of true and false in the table of
     ratings is kept: `cinefuse fuse --split column:NAME` tests on its true rows.
@@ -255,11 +264,14 @@ def data_import_table(
         "rating_item_id": rating_item_id,
         "rating": rating,
         "timestamp": timestamp,
+        "count": count,
     }
     report = import_table(
         out,
         items,
         ratings,
+        interactions=interactions,
+        core=core,
         posters=posters,
         links=links,
         columns=chosen,

@@ -20,7 +20,7 @@ def show_info(info: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console()
     console.print(Text(info["name"], "bold"))
     console.print(_facts(info))
-    if info["ratings"]:
+    if info["ratings"] and not info["implicit"]:
         console.print(_histogram(info["ratings"]["histogram"], info["ratings"]["ratings"]))
 
 
@@ -54,9 +54,10 @@ def _facts(info: dict[str, Any]) -> Table:
     )
     if ratings := info["ratings"]:
         fact("users", f"{ratings['users']:,}" + (f"  {info['users']:,} described" if info["users"] else ""))
+        mean = "" if info["implicit"] else f"mean {ratings['mean'] or 0:.4f}  "
         fact(
-            "ratings",
-            f"{ratings['ratings']:,}  mean {ratings['mean'] or 0:.4f}  density {ratings['density']:.3%}",
+            "interactions" if info["implicit"] else "ratings",
+            f"{ratings['ratings']:,}  {mean}density {ratings['density']:.3%}",
             _dates(ratings["first"], ratings["last"]),
             f"{ratings['rated_items']:,} films rated",
             f"{ratings['repeated_pairs']:,} repeat a user and film already rated" if ratings["repeated_pairs"] else "",

@@ -88,7 +88,8 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
         file = staging.folder / "ratings.parquet"
         parts.ratings.write(file, integer_users=integers["user_id"], integer_items=integer_items)
         found = rating_counts(file, items)
-        counts |= {key: found[key] for key in ("ratings", "users", "rated_items")}
+        what = "interactions" if parts.ratings.implicit else "ratings"
+        counts |= {what: found["ratings"], "users": found["users"], "rated_items": found["rated_items"]}
         warnings += [*parts.ratings.notes, *_doubts(found)]
         _write_folds(parts.folds, staging.folder)
     if parts.users is not None:
@@ -108,7 +109,8 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
             said = "--posters names the folder that they start from"
         if missing:
             warnings.append(f"{missing:,} of {len(given):,} posters are not files inside {parts.posters}; {said}")
-    Description(out.resolve().name, root, parts.sources, counts).write(staging.folder)
+    implicit = parts.ratings is not None and parts.ratings.implicit
+    Description(out.resolve().name, root, parts.sources, counts, implicit=implicit).write(staging.folder)
     return ImportReport(out, counts, warnings)
 
 

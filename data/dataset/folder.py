@@ -2,7 +2,8 @@
 
     dataset.json      format and version, name, sources with SHA-256, counts, where the posters lie
     items.parquet     item_id, title, year, genres, tags, text, poster
-    ratings.parquet   user_id, item_id, rating, timestamp (the last where the source has it)
+    ratings.parquet   user_id, item_id, rating, timestamp (the last where the source has it); implicit feedback (plays,
+                      clicks, likes) has the rating 1 in every row, and count
     users.parquet     user_id, age, gender, occupation, zip (where the source has them)
     links.parquet     item_id, imdb_id, tmdb_id (where the source has them)
     splits/           one table per official fold: row of ratings.parquet (from 0), part "train" or "test"
@@ -52,7 +53,8 @@ class Description:
 
     ``posters`` is where the paths of the column ``poster`` start: relative to the dataset folder, or absolute.
     ``sources`` lists every file read, each as ``{"name": ..., "sha256": ...}``, and every service that items were
-    enriched from, with its address, terms, and the notice that has to go along with what it gave.
+    enriched from, with its address, terms, and the notice that has to go along with what it gave. ``implicit`` says
+    that the ratings are none: each row is an interaction of a user and an item.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Description:
     sources: list[dict[str, str]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     note: str = ""
+    implicit: bool = False
 
     @property
     def notices(self) -> list[str]:
@@ -98,7 +101,7 @@ class Description:
             raise BadInput(
                 f"{file} has version {content.get('version')!r}, this cinefuse reads {VERSION}: import it again"
             )
-        kinds = {"name": str, "posters": str, "sources": list, "counts": dict, "note": str}
+        kinds = {"name": str, "posters": str, "sources": list, "counts": dict, "note": str, "implicit": bool}
         for key in ("name", "posters"):
             if not isinstance(content.get(key), str):
                 raise BadInput(f"{file}: {key!r} must be text, found {content.get(key)!r}")

@@ -23,7 +23,8 @@ class RatingTable:
     ``frame`` has row (from 0, unsigned), user_id, item_id, rating and perhaps timestamp, of whatever type the source
     has. ``name`` stands in messages. ``scale`` is the lowest and highest rating there can be, where that is known.
     ``notes`` says what was changed in reading, one sentence each. ``booleans`` names further columns of the frame, of
-    Boolean values, that are kept.
+    Boolean values, that are kept. ``implicit`` says that every rating is 1 and means an interaction alone; then the
+    frame may have a column count.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RatingTable:
     scale: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     booleans: tuple[str, ...] = ()
+    implicit: bool = False
 
     def without_rating(self, dropped: float) -> RatingTable:
         """The table without the rows of one rating, such as a 0 that means "not rated"."""
@@ -58,7 +60,7 @@ class RatingTable:
             faults[says] = ~rating.is_between(low, high)
         if self.has_timestamps:
             given = pl.col("timestamp")
-            kept = _timestamp(table.collect_schema()["timestamp"])
+            kept = as_timestamp(table.collect_schema()["timestamp"])
             faults["with a timestamp that is not whole seconds since 1970; leave the column out or convert it"] = (
                 given.is_not_null() & kept.is_null()
             )
@@ -69,7 +71,7 @@ class RatingTable:
     def write(self, file: Path, *, integer_users: bool, integer_items: bool) -> None:
         """Stream a checked table to Parquet: user_id, item_id (Int64 or String), rating Float32, timestamp Int64.
 
-        Boolean columns follow.
+        Then count (Float64) where an implicit table has it, and Boolean columns.
         """
         table = self.with_text_ids()
         schema = table.collect_schema()
@@ -79,7 +81,9 @@ class RatingTable:
             _rating(schema["rating"]).alias("rating"),
         ]
         if self.has_timestamps:
-            columns.append(_timestamp(schema["timestamp"]).alias("timestamp"))
+            columns.append(as_timestamp(schema["timestamp"]).alias("timestamp"))
+        if self.implicit and "count" in schema:
+            columns.append(pl.col("count").cast(pl.Float64))
         columns += [pl.col(name) for name in self.booleans]
         table.select(columns).sink_parquet(file, compression="zstd", row_group_size=500_000)
 
@@ -102,7 +106,8 @@ def _rating(dtype: pl.DataType) -> pl.Expr:
     return given.cast(pl.Float32, strict=False)
 
 
-def _timestamp(dtype: pl.DataType) -> pl.Expr:
+def as_timestamp(dtype: pl.DataType) -> pl.Expr:
+    """The column timestamp of this type as whole seconds, null where it is none."""
     given = pl.col("timestamp")
     if dtype.is_temporal():
         return given.dt.epoch("s")

@@ -26,16 +26,19 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def dataset_info(folder: Path) -> dict[str, Any]:
     """Count everything in a dataset folder, ready for JSON.
 
-    name, items, genres (name -> items), tags (column they are from -> different tags); texts: given, coverage, words
-    (quantile -> words), repeated (texts beyond the first of their kind), and posters: given, present (a regular file
-    inside the poster folder), missing, coverage (of files present), repeated (films whose poster's bytes an earlier
-    film has); ratings as `rating_counts` gives them plus density (None without ratings); users (rows of users.parquet,
-    None without); splits (fold or column:NAME -> part -> rows). BadInput where it is no dataset folder.
+    name, implicit (the ratings are interactions alone), items, genres (name -> items), tags (column they are from ->
+    different tags); texts: given, coverage, words (quantile -> words), repeated (texts beyond the first of their kind),
+    and posters: given, present (a regular file inside the poster folder), missing, coverage (of files present), repeated
+    (films whose poster's bytes an earlier film has); ratings as `rating_counts` gives them plus density (None without
+    ratings); users (rows of users.parquet, None without); splits (fold or column:NAME -> part -> rows). BadInput where
+    it is no dataset folder.
     """
     catalog = Catalog.open(folder)
     items = catalog.items
+    about = Description.read(folder)
     return {
-        "name": Description.read(folder).name,
+        "name": about.name,
+        "implicit": about.implicit,
         "items": items.height,
         "genres": dict(items["genres"].explode().drop_nulls().value_counts(sort=True).iter_rows()),
         "tags": _tags(items["tags"]),

@@ -10,6 +10,7 @@ import polars as pl
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
 from ..dataset.boolean_columns import boolean_columns
 from ..dataset.folder import new_folder
+from ..dataset.interactions import core_items, k_core
 from ..dataset.items import rated_items, tidy_items
 from ..dataset.links import link_columns, tidy_links
 from ..dataset.posters import PosterSource, holds_images, images_of_rows, place_posters, without_addresses
@@ -22,6 +23,7 @@ from ..tables.id_spaces import IdColumn, check_same_ids, links_between, meet_hal
 from ..tables.ids import exact_ids
 from ..tables.opening import open_table
 from ..tables.table import Table
+from .interaction_tables import interaction_table, without_ratings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +46,8 @@ def import_table(
     items: Path | None = None,
     ratings: Path | None = None,
     *,
+    interactions: Path | None = None,
+    core: int | None = None,
     posters: Path | None = None,
     links: Path | None = None,
     columns: Mapping[str, str | None] | None = None,
@@ -56,10 +60,14 @@ def import_table(
 ) -> ImportReport:
     """Make a dataset folder ``out`` from a film table, a rating table or both (delimited text, Parquet, JSON).
 
+    ``interactions`` is a table of plays, clicks or likes instead of ratings: user, item, perhaps a count and a time
+    (`dataset.interactions`). A table of ``ratings`` in which no column can be a rating is taken as one, with a note.
+    ``core`` keeps users and items with so many of each other alone, and those items alone (`k_core`).
+
     Without a film table the items are those rated, known by their ids alone. Boolean columns of the rating table are
     kept, so that ``--split column:NAME`` can read them. Rows with the rating ``drop_rating`` are left out.
 
-    ``columns`` maps our names (item_id, title, year, genres, text, poster, user_id, rating, timestamp, and
+    ``columns`` maps our names (item_id, title, year, genres, text, poster, user_id, rating, timestamp, count, and
     rating_item_id for the film's id in the rating table) to the source's; without it, familiar names are found, as are
     columns whose words become tags, unless ``choices.tags`` names them. Where films and ratings have ids of different
     makers, ``links`` is a table of both: ids that nothing says are the same are never joined.
@@ -69,34 +77,42 @@ def import_table(
     """
     choices, columns = choices or Choices(), columns or {}
     reading = reading or Reading(encoding)
-    if items is None and ratings is None:
+    if ratings is not None and interactions is not None:
+        raise UsageError("--ratings and --interactions: expected one of them, found both")
+    rows = interactions or ratings
+    if items is None and rows is None:
         raise UsageError("expected --ratings FILE, --items FILE, or both, found neither")
-    if links is not None and (items is None or ratings is None):
+    if core is not None and rows is None:
+        raise UsageError("--core needs --ratings FILE or --interactions FILE")
+    if links is not None and (items is None or rows is None):
         raise UsageError(f"--links {links}: joins films with ratings; give both --items and --ratings")
     pictures = PosterSource.open(posters) if posters is not None else None
     with new_folder(out, overwrite=choices.overwrite) as staging:
         films = open_table(items, staging.scratch, reading.encoding, reading.items) if items is not None else None
         names = {} if films is None else _item_columns(films, columns)
-        source = (
-            open_table(ratings, staging.scratch, reading.encoding, reading.ratings) if ratings is not None else None
-        )
+        source = open_table(rows, staging.scratch, reading.encoding, reading.ratings) if rows is not None else None
         rated_by = (
             None if source is None else _rated_column(source, columns, None if films is None else names["item_id"])
         )
         rated = None
         if rated_by is not None:
-            rated = rating_table(
-                rated_by.table, rated_by.table.name, {**columns, "item_id": rated_by.column}, scale, booleans=True
-            )
+            chosen = {**columns, "item_id": rated_by.column}
+            if interactions is not None or without_ratings(rated_by.table, chosen):
+                rated = interaction_table(rated_by.table, rated_by.table.name, chosen, guessed=interactions is None)
+            else:
+                rated = rating_table(rated_by.table, rated_by.table.name, chosen, scale, booleans=True)
             if drop_rating is not None:
                 rated = rated.without_rating(drop_rating)
-        files = [file for file in (items, ratings, links) if file is not None]
+        files = [file for file in (items, rows, links) if file is not None]
         parts = Parts(files[0].name, pl.DataFrame(), rated)
         if films is not None:
             way = open_table(links, staging.scratch, reading.encoding) if links is not None else None
             _add_films(parts, films, names, columns, rated_by, way, files[0], choices.tags, genre_separator)
-        elif rated is not None:
-            parts.items = rated_items(rated)
+        if core is not None and parts.ratings is not None:
+            parts.ratings = k_core(parts.ratings, core)
+            parts.items = parts.items if films is None else core_items(parts.items, parts.ratings)
+        if films is None and parts.ratings is not None:
+            parts.items = rated_items(parts.ratings)
         _add_posters(parts, films, names, items, pictures)
         parts.sources = [{"name": file.name, "sha256": sha256_of(file)} for file in files]
         return assemble(parts, staging, out, choices)
@@ -185,10 +201,15 @@ def rating_table(
     With ``booleans`` its other columns of Boolean values too.
     """
     chosen = chosen or {}
-    mapping = {
-        ours: table.column_for(ours, chosen.get(ours), required=ours != "timestamp")
-        for ours in ("user_id", "item_id", "rating", "timestamp")
-    }
+    try:
+        mapping = {
+            ours: table.column_for(ours, chosen.get(ours), required=ours != "timestamp")
+            for ours in ("user_id", "item_id", "timestamp", "rating")
+        }
+    except UsageError as fault:
+        if "no column for rating" not in str(fault):
+            raise
+        raise UsageError(f"{fault}; where rows are plays, clicks or likes, give the table as --interactions") from None
     kept = boolean_columns(table.frame, {ROW, "row", *mapping, *filter(None, mapping.values())}) if booleans else {}
     frame, notes = exact_ids(table.renamed(mapping, also=kept), ["user_id", "item_id"], name)
     frame, decimals = decimal_points(frame, "rating", name)

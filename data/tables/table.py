@@ -25,6 +25,8 @@ FAMILIAR: dict[str, tuple[str, ...]] = {
     "user_id": ("user_id", "reviewer_id"),
     "rating": ("rating", "overall"),
     "timestamp": ("timestamp", "unix_review_time"),
+    "count": ("count", "plays", "play_count", "listens", "listen_count", "views", "view_count", "clicks", "times"),
+    "liked": ("liked", "like", "clicked", "watched", "played", "bought", "purchased"),
 }
 TAG = "tag:"
 
