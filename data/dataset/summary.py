@@ -28,10 +28,10 @@ def dataset_info(folder: Path) -> dict[str, Any]:
 
     name, implicit (the ratings are interactions alone), items, genres (name -> items), tags (column they are from ->
     different tags); texts: given, coverage, words (quantile -> words), repeated (texts beyond the first of their kind),
-    and posters: given, present (a regular file inside the poster folder), missing, coverage (of files present), repeated
-    (films whose poster's bytes an earlier film has); ratings as `rating_counts` gives them plus density (None without
-    ratings); users (rows of users.parquet, None without); splits (fold or column:NAME -> part -> rows). BadInput where
-    it is no dataset folder.
+    and posters: given, present (a regular file inside the poster folder), missing, coverage (of files present),
+    repeated (films whose poster's bytes an earlier film has); ratings as `rating_counts` gives them plus density (None
+    without ratings); users (rows of users.parquet, None without); splits (fold or column:NAME -> part -> rows).
+    BadInput where it is no dataset folder.
     """
     catalog = Catalog.open(folder)
     items = catalog.items

@@ -25,13 +25,16 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
     facts.add_column(style="cyan", justify="right", no_wrap=True)
     facts.add_column(justify="right")
     facts.add_column()
-    facts.add_row("RMSE", f"{found.rmse.value:.4f}", _bounds(found.rmse))
-    if found.bias_rmse is not None:
-        facts.add_row("biases alone", f"{found.bias_rmse:.4f}", "RMSE of the mean and user and item biases")
-    if found.validation_rmse is not None:
-        beside = f"biases alone {found.bias_validation_rmse:.4f}; choose between runs by this, not by the test part"
-        facts.add_row("validation RMSE", f"{found.validation_rmse:.4f}", beside)
-    facts.add_row("MAE", f"{found.mae.value:.4f}", _bounds(found.mae))
+    if found.rmse.value == found.rmse.value:
+        facts.add_row("RMSE", f"{found.rmse.value:.4f}", _bounds(found.rmse))
+        if found.bias_rmse is not None:
+            facts.add_row("biases alone", f"{found.bias_rmse:.4f}", "RMSE of the mean and user and item biases")
+        if found.validation_rmse is not None:
+            beside = f"biases alone {found.bias_validation_rmse:.4f}; choose between runs by this, not by the test part"
+            facts.add_row("validation RMSE", f"{found.validation_rmse:.4f}", beside)
+        facts.add_row("MAE", f"{found.mae.value:.4f}", _bounds(found.mae))
+    else:
+        facts.add_row("RMSE", "none", "the run has no rating model")
     facts.add_row(
         "new users", f"{found.unseen_users:,}", f"with {found.of_unseen_users:,} test ratings and none in training"
     )

@@ -10,20 +10,23 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.errors import UsageError
 from ...data.runtime.progress import NoProgress, Progress
 from ..models.recommender import Recommender
 from ..runs.run import Run
 from ..serving.recommend import ranking_scores
 from .baselines import Baseline, baselines
-from .item_lists import ItemLists
+from .item_lists import USERS_AT_ONCE, ItemLists
 from .list_tables import activity_table, difference_table, quality_table
-from .measured_lists import ListTask, Measured, measure
-from .metrics import Interval, bootstrap_interval, by_popularity
+from .measured_lists import BlockScores, ListTask, Measured, measure
+from .metrics import ErrorIntervals, Interval, bootstrap_interval, by_popularity
 from .protocol import Protocol, protocol_for
 from .run_history import history_of
+from .tested import Tested
 
-THIS_RUN = "this run"
+THIS_RUN, BY_RATING = "this run", "its ratings"
+"""Methods that are the run's own: the lists it recommends, and the order of its predicted ratings."""
+
 _TABLES = ("lists", "differences", "by_activity", "by_item", "by_user")
 
 
@@ -32,8 +35,9 @@ class Evaluation:
     """What the test part of a run says.
 
     ``rmse`` and ``mae`` come with the bounds of 95 % percentile intervals over ``draws`` draws of whole users, from
-    ``seed``. ``by_item`` and ``by_user`` are `metrics.by_popularity` over training ratings of the film and of the
-    user. Users and films are unseen where they have no training rating; ``of_unseen`` counts their test ratings.
+    ``seed``; NaN where the run has no rating model. ``by_item`` and ``by_user`` are `metrics.by_popularity` over
+    training ratings of the film and of the user. Users and films are unseen where they have no training rating;
+    ``of_unseen`` counts their test ratings.
 
     Lists are judged by ``protocol``, whose words are ``protocol_says``: ``ndcg`` and ``recall`` are means over the
     ``ranked_users`` with a relevant test film, each ranked among *all* films not seen in training or validation, cut at
@@ -88,38 +92,6 @@ class Evaluation:
         return plain | {name: _or_none(plain[name]) for name in ("ndcg", "recall")}
 
 
-@dataclass(frozen=True, eq=False)
-class Tested:
-    """The test part by number: user, film (R,) int64; rating, prediction (R,) float32."""
-
-    user: npt.NDArray[np.int64]
-    item: npt.NDArray[np.int64]
-    rating: npt.NDArray[np.float32]
-    prediction: npt.NDArray[np.float32]
-
-    @classmethod
-    def of(cls, run: Run) -> Tested:
-        """Read a run's predictions. BadInput where it has none, or they are damaged or not of this model."""
-        table = tested_table(run)
-        user = run.recommender.user_numbers(table["user_id"].to_list())
-        item = run.recommender.item_numbers(table["item_id"].to_list())
-        if (user < 0).any() or (item < 0).any():
-            raise BadInput(
-                f"{run.folder / 'predictions.parquet'} names users or films that the run's model doesn't know: "
-                "it is of another run; train the run again"
-            )
-        return cls(user, item, table["rating"].to_numpy(), table["prediction"].to_numpy())
-
-
-def tested_table(run: Run) -> pl.DataFrame:
-    """user_id, item_id, rating, prediction of the test part; BadInput where there is none or it cannot be read."""
-    try:
-        return run.predictions().select("user_id", "item_id", "rating", "prediction")
-    except (pl.exceptions.PolarsError, OSError) as fault:
-        reason = str(fault).splitlines()[0]
-        raise BadInput(f"{run.folder / 'predictions.parquet'} cannot be read ({reason}): train the run again") from None
-
-
 def evaluate(
     run: Run,
     *,
@@ -143,9 +115,9 @@ def evaluate(
             raise UsageError(f"{name} must be at least {least}, found {value}")
     progress = progress or NoProgress()
     recommender, summary = run.recommender, run.summary
-    chosen = protocol_for(recommender.scale, name=protocol, k=k, liked=liked)
-    tested = Tested.of(run)
-    errors = bootstrap_interval(tested.rating, tested.prediction, tested.user, draws=draws, seed=seed)
+    chosen = protocol_for(recommender.scale, name=protocol, k=k, liked=liked, implicit=run.implicit)
+    tested = Tested.rows_of(run)
+    errors = _errors(recommender, tested, draws=draws, seed=seed)
     of_user, of_item = np.diff(recommender.rated_offsets)[tested.user], _item_counts(recommender)[tested.item]
     task = list_task(recommender, tested, chosen)
     others = baselines(history_of(run, chosen), chosen.k, progress.message) if beside and len(task.user) else []
@@ -180,8 +152,8 @@ def evaluate(
         by_activity=activity_table(task, measured, chosen.k),
         baselines=[{"name": other.name, "settings": other.settings, "not_run": other.reason} for other in others],
         warnings=[*summary.get("warnings", []), *not_beaten(lists, differences, chosen.k)],
-        by_item=by_popularity(tested.rating, tested.prediction, of_item),
-        by_user=by_popularity(tested.rating, tested.prediction, of_user),
+        by_item=_by_popularity(recommender, tested, of_item),
+        by_user=_by_popularity(recommender, tested, of_user),
         validation_rmse=summary.get("validation_rmse"),
         bias_rmse=summary.get("bias_rmse"),
         bias_validation_rmse=summary.get("bias_validation_rmse"),
@@ -203,8 +175,8 @@ def list_task(recommender: Recommender, tested: Tested, protocol: Protocol) -> L
 
 
 def measure_methods(run: Run, task: ListTask, others: list[Baseline], progress: Progress) -> dict[str, Measured]:
-    """The run's lists, then those of each baseline that could be run."""
-    scores = {THIS_RUN: ranking_scores(run.recommender)}
+    """The lists of `run_scores`, then those of each baseline that could be run."""
+    scores = run_scores(run)
     scores |= {other.name: other.scores for other in others if other.scores is not None}
     measured = {}
     users = len(np.unique(task.user))
@@ -214,13 +186,34 @@ def measure_methods(run: Run, task: ListTask, others: list[Baseline], progress: 
     return measured
 
 
+def run_scores(run: Run) -> dict[str, BlockScores]:
+    """The scores that the run's lists are made of, and those of its rating model where that makes other lists."""
+    users, ranking = len(run.recommender.user_ids), run.ranking
+    if ranking is None:
+        return {THIS_RUN: ranking_scores(run.recommender)}
+
+    def scores(block: int) -> npt.NDArray[np.float32]:
+        of_block: npt.NDArray[np.float32] = ranking.scores(
+            slice(block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users))
+        ).numpy()
+        return of_block
+
+    by_rating = {BY_RATING: ranking_scores(run.recommender)} if run.recommender.predicts else {}
+    return {THIS_RUN: scores, **by_rating}
+
+
 def not_beaten(lists: pl.DataFrame, differences: pl.DataFrame, k: int) -> list[str]:
     """A sentence for each baseline whose NDCG at ``k`` the first method doesn't exceed by more than chance."""
     of_method = {row["method"]: row["ndcg"] for row in lists.filter(pl.col("k") == k).to_dicts()}
     ours = next(iter(of_method.values()))
     found = []
     for row in differences.filter((pl.col("k") == k) & (pl.col("metric") == "ndcg")).to_dicts():
-        if ours is None or row["difference"] is None or (row["low"] is not None and row["low"] > 0):
+        if (
+            row["method"] == BY_RATING
+            or ours is None
+            or row["difference"] is None
+            or (row["low"] is not None and row["low"] > 0)
+        ):
             continue
         name = row["method"]
         bounds = (
@@ -234,6 +227,20 @@ def not_beaten(lists: pl.DataFrame, differences: pl.DataFrame, k: int) -> list[s
         else:
             found.append(f"the lists of this run are not measurably better than {name}: {figures}")
     return found
+
+
+def _errors(recommender: Recommender, tested: Tested, *, draws: int, seed: int) -> ErrorIntervals:
+    if not recommender.predicts:
+        unknown = Interval(math.nan, math.nan, math.nan)
+        return ErrorIntervals(unknown, unknown)
+    return bootstrap_interval(tested.rating, tested.prediction, tested.user, draws=draws, seed=seed)
+
+
+def _by_popularity(recommender: Recommender, tested: Tested, counts: npt.NDArray[np.int64]) -> pl.DataFrame:
+    if recommender.predicts:
+        return by_popularity(tested.rating, tested.prediction, counts)
+    absent = pl.lit(None, pl.Float64)
+    return by_popularity(tested.rating, tested.rating, counts).with_columns(rmse=absent, mae=absent)
 
 
 def _item_counts(recommender: Recommender) -> npt.NDArray[np.int64]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ..evaluation.evaluate import Tested
 from ..evaluation.metrics import rmse
+from ..evaluation.tested import Tested
 from ..runs.run import Run
 from ..serving.recommend import recommend
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..evaluation.evaluate import Tested
 from ..evaluation.metrics import BANDS, ErrorIntervals, bootstrap_interval
+from ..evaluation.tested import Tested
 
 _PARTS = (("20-99", 20), ("100-499", 100), ("500+", 500))
 """The last band of `BANDS` in parts, for data where nearly everything is in it."""

@@ -18,8 +18,9 @@ from ...data.pages.charts import COLOURS, Chart
 from ...data.pages.page import counted, render, write_page
 from ...data.runtime.errors import UsageError
 from ..evaluation.comparison import compare
-from ..evaluation.evaluate import Evaluation, Tested, evaluate
+from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.metrics import rmse
+from ..evaluation.tested import Tested
 from ..runs.dataset_of_run import dataset_of
 from ..runs.run import Run
 from .attention_gallery import looking

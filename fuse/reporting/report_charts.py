@@ -21,8 +21,8 @@ from ...data.pages.charts import (
     whisker_chart,
 )
 from ...data.pages.page import counted, decimals, grouped, percent, signed
-from ..evaluation.evaluate import Tested
 from ..evaluation.metrics import Interval
+from ..evaluation.tested import Tested
 from .calibration import Bins
 from .learning_curves import Curve
 from .popularity import Band

@@ -59,6 +59,11 @@ class Run:
         figures = "".join(f", {name}={self.summary[name]:.4f}" for name in ("rmse", "mae") if name in self.summary)
         return f"Run({str(self.folder)!r}, preset={self.config.preset!r}, split={self.about['split']!r}{figures})"
 
+    @property
+    def implicit(self) -> bool:
+        """Whether it was trained on interactions without ratings."""
+        return bool(self.about.get("implicit", False))
+
     @cached_property
     def ranking(self) -> RankingModel | None:
         """The ranking model; None where the run has none. BadInput where it is damaged or of other users or items."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from ...data.dataset.folder import Description
 from ...data.dataset.splits import Split, split_ratings
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.disk import write_atomically, write_json, writing
@@ -66,11 +67,14 @@ def fuse(
     progress = progress if progress and ranks.first else NoProgress()
     place = resolve_device(device)
     config = replace(config, precision=resolve_precision(config.precision, place)).checked()
-    config = config.with_objective(implicit=False)
     dataset, out = Path(dataset), Path(out)
+    implicit = Description.read(dataset).implicit
+    config = config.with_objective(implicit=implicit)
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     config, absent = with_available_inputs(config, dataset, file)
     about = run_record(dataset, file, config, split, missing, duplicates) | {"absent": absent}
+    if implicit:
+        about["implicit"] = True
     if warm_start is not None:
         about["warm_start"] = str(warm_start)
     new = [folder for folder in (out, *out.parents) if not folder.exists()]

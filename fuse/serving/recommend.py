@@ -92,9 +92,17 @@ def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.
     Columns: user_id and item_id as given, prediction (Float32) and reason (String). Where the run doesn't know the
     user, the film or both, prediction is null and reason says which; elsewhere reason is null. With ``distribution``
     p_1, p_2, ... (Float32) besides, the probability of each rating of the scale. BadInput where a column is absent or
-    of another type than the run's ids, and for ``distribution`` of a run without an ordinal head.
+    of another type than the run's ids, for a run without a rating model, and for ``distribution`` of one without an
+    ordinal head.
     """
     recommender = run.recommender
+    if not recommender.predicts:
+        why = (
+            "it was trained on interactions without ratings"
+            if run.implicit
+            else "it was trained with another objective"
+        )
+        raise BadInput(f"{run.folder} has no rating model to predict by: {why}; `cinefuse recommend` gives its lists")
     user = _numbers_of(pairs, "user_id", recommender.user_ids, recommender.user_numbers)
     item = _numbers_of(pairs, "item_id", recommender.item_ids, recommender.item_numbers)
     known = np.flatnonzero((user >= 0) & (item >= 0))

@@ -34,11 +34,12 @@ KINDS = {
     "two members": ["members=2"],
     "ordinal": ["head=ordinal"],
     "two ordinal": ["head=ordinal", "members=2"],
+    "with a ranking model": ["objective=both"],
 }
 
 
 def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
-    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", *settings])
+    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
     return fuse(dataset, None, out, config, split=split)
 
 
@@ -87,7 +88,8 @@ def plain_ranking(dataset: Path, run: Run, k: int, liked: float) -> dict[int, tu
     found = {}
     for user, wanted in relevant.items():
         number = recommender.user_numbers([user])
-        predicted = dict(zip(items, recommender.all_ratings(number)[0].tolist(), strict=True))
+        scores = recommender.all_ratings(number) if run.ranking is None else run.ranking.scores()[number].numpy()
+        predicted = dict(zip(items, scores[0].tolist(), strict=True))
         order = sorted((f for f in items if f not in seen.get(user, set())), key=lambda f: -predicted[f])[:k]
         gain = sum(1 / math.log2(place + 2) for place, item in enumerate(order) if item in wanted)
         best = sum(1 / math.log2(place + 2) for place in range(min(k, len(wanted))))
@@ -165,6 +167,10 @@ def test_lists_stand_beside_most_popular_and_ease_at_every_length(runs: dict[str
     assert [each["name"] for each in found.baselines] == ["most popular", "EASE"]
     rows = found.lists.select("method", "k").rows()
     assert rows == [(method, k) for method in ("this run", "most popular", "EASE") for k in (5, 7, 10, 20)]
+    both = evaluate(runs["with a ranking model"], draws=20)
+    own = ["this run", "its ratings"]
+    assert both.lists["method"].unique(maintain_order=True).to_list() == [*own, "most popular", "EASE"]
+    assert not [line for line in both.warnings if "its ratings" in line]
     assert found.lists["users"].unique().to_list() == [found.ranked_users]
     ours = found.lists.filter(method="this run", k=7)
     assert (ours["ndcg"].item(), ours["recall"].item()) == (found.ndcg, found.recall)
@@ -342,8 +348,8 @@ def test_damaged_predictions_are_refused_by_name(own_run: Run) -> None:
 def test_each_run_is_compared_with_the_first_over_the_same_draws(runs: dict[str, Run]) -> None:
     table = compare(list(runs.values()), draws=50, seed=1)
     assert table["name"].to_list() == list(KINDS)
-    assert table["preset"].to_list() == ["mf"] * 4
-    assert table["split"].to_list() == ["random:0.2"] * 4
+    assert table["preset"].to_list() == ["mf"] * 5
+    assert table["split"].to_list() == ["random:0.2"] * 5
     assert table.row(0)[6:] == (None, None, None)
     first = runs["squared"].predictions()
     for row, run in zip(table.to_dicts(), runs.values(), strict=True):

@@ -1,0 +1,63 @@
+"""The test part of a run, by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ...data.runtime.errors import BadInput
+from ..runs.dataset_of_run import dataset_of
+from ..runs.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """The test part by number: user, film (R,) int64; rating, prediction (R,) float32.
+
+    Predictions are NaN where the run has no rating model.
+    """
+
+    user: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+    rating: npt.NDArray[np.float32]
+    prediction: npt.NDArray[np.float32]
+
+    @classmethod
+    def rows_of(cls, run: Run) -> Tested:
+        """`of`; of a run without a rating model the test rows of its dataset, which must be where it was."""
+        if run.recommender.predicts:
+            return cls.of(run)
+        rows = run.split.test
+        if not len(rows):
+            raise BadInput(f"{run.folder}: the run's split {run.about['split']!r} has no test part to evaluate on")
+        table = pl.read_parquet(dataset_of(run) / "ratings.parquet", columns=["user_id", "item_id", "rating"])[rows]
+        user = run.recommender.user_numbers(table["user_id"].to_list())
+        item = run.recommender.item_numbers(table["item_id"].to_list())
+        return cls(user, item, table["rating"].to_numpy(), np.full(len(rows), np.nan, np.float32))
+
+    @classmethod
+    def of(cls, run: Run) -> Tested:
+        """Read a run's predictions. BadInput where it has none, or they are damaged or not of this model."""
+        table = tested_table(run)
+        user = run.recommender.user_numbers(table["user_id"].to_list())
+        item = run.recommender.item_numbers(table["item_id"].to_list())
+        if (user < 0).any() or (item < 0).any():
+            raise BadInput(
+                f"{run.folder / 'predictions.parquet'} names users or films that the run's model doesn't know: "
+                "it is of another run; train the run again"
+            )
+        return cls(user, item, table["rating"].to_numpy(), table["prediction"].to_numpy())
+
+
+def tested_table(run: Run) -> pl.DataFrame:
+    """user_id, item_id, rating, prediction of the test part; BadInput where there is none or it cannot be read."""
+    if not run.recommender.predicts:
+        raise BadInput(f"{run.folder} has no rating model, so it predicted no test rating; `cinefuse evaluate` ranks")
+    try:
+        return run.predictions().select("user_id", "item_id", "rating", "prediction")
+    except (pl.exceptions.PolarsError, OSError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise BadInput(f"{run.folder / 'predictions.parquet'} cannot be read ({reason}): train the run again") from None
