@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.errors import BadInput
+from ..runtime.untrusted_text import shown
 from .header import LONGEST_ID
 
 IdArray = npt.NDArray[np.int64] | npt.NDArray[np.str_]
@@ -58,7 +59,7 @@ def stored_ids(ids: IdArray) -> npt.NDArray[Any]:
         stored = _encoded_ids(ids.tolist())
     values, counts = np.unique(stored, return_counts=True)
     if len(values) != len(stored):
-        raise BadInput(f"expected each id once, found {values[counts > 1][0]!r} {counts.max()} times")
+        raise BadInput(f"expected each id once, found {shown(values[counts > 1][0])} {counts.max()} times")
     return stored
 
 

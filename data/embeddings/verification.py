@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..runtime.disk import read_all
 from ..runtime.errors import DamagedFile
+from ..runtime.untrusted_text import shown
 from .file import EmbeddingFile
 from .modality import Modality
 from .rows import row_checksum
@@ -255,7 +256,7 @@ def _ids(file: EmbeddingFile) -> list[Problem]:
                 return [Problem("items/id", "not UTF-8 of at least one byte, padded with NUL", row, repr(value))]
     order = np.sort(stored)
     twice = order[:-1][order[1:] == order[:-1]]
-    return [Problem("items/id", f"id {twice[0]!r} stands twice")] if twice.size else []
+    return [Problem("items/id", f"id {shown(twice[0])} stands twice")] if twice.size else []
 
 
 def _is_utf8(value: bytes) -> bool:

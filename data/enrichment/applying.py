@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..dataset.folder import ITEM_COLUMNS, Description, poster_root_as_written
+from ..dataset.poster_members import Member
 from ..dataset.posters import poster_inside
 from ..runtime.disk import put_in_place, write_atomically, writing
 
@@ -127,7 +128,8 @@ def _poster_root(catalog: Catalog, dataset: Path, outcomes: Sequence[Outcome]) -
             continue
         place = Path("posters", "own", os.path.relpath(file, root.resolve()))
         _link(file, dataset / place)
-        adopted.append(place.as_posix())
+        member = Member.parse(poster)  # of one inside an archive, the archive is linked
+        adopted.append(place.as_posix() if member is None else str(replace(member, file=place.as_posix())))
     return dataset, adopted
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...data.embeddings.modality import Modality
 from ...data.runtime.errors import BadInput
+from ...data.runtime.untrusted_text import shown
 from ..inputs.tokens import TokenBatch
 from ..models.fusion_transformer import FusionTransformer
 from ..runs.run import Run
@@ -96,7 +97,7 @@ def film_attention(
         return None
     film = int(reading.run.recommender.item_numbers([item])[0])
     if film < 0:
-        raise BadInput(f"item {item!r}: the run knows no such item")
+        raise BadInput(f"item {shown(item)}: the run knows no such item")
     tokens = reading.tokens(film)
     heads = torch.cat([_heads(w.transformer, tokens, reading.shown[[film]], rollout) for w in reading.members])
     places = _places(reading, tokens)

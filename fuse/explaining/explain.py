@@ -18,6 +18,7 @@ from ...data.dataset.posters import poster_bytes
 from ...data.pages.page import signed
 from ...data.pages.pictures import poster_picture
 from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.untrusted_text import shown
 from ..runs.run import Run
 from ..serving.recommend import known_user, run_items
 from .ablation import Ablation, Agreement, Hiding, Parts, ablate, agreement, occlude
@@ -240,7 +241,7 @@ def known_item(run: Run, given: int | str) -> int:
             wanted = None
     number = int(run.recommender.item_numbers([wanted])[0])
     if number < 0:
-        raise BadInput(f"item {given!r}: {run.folder} knows no such film; the nearest are {_nearest(run, given)}")
+        raise BadInput(f"item {shown(given)}: {run.folder} knows no such film; the nearest are {_nearest(run, given)}")
     return number
 
 

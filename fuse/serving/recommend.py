@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.untrusted_text import shown
 from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, top_items
 from ..models.recommender import Recommender
 from ..runs.run import Run
@@ -122,7 +123,7 @@ def known_user(recommender: Recommender, given: int | str) -> int:
     user = _as_id(given, ids)
     number = int(recommender.user_numbers([user])[0])
     if number < 0:
-        raise BadInput(f"user {user!r}: the run knows no such user; the nearest ids are {_nearest(user, ids)}")
+        raise BadInput(f"user {shown(user)}: the run knows no such user; the nearest ids are {_nearest(user, ids)}")
     return number
 
 
@@ -216,7 +217,7 @@ def _as_id(given: object, ids: npt.NDArray[Any]) -> int | str:
         if isinstance(given, str):
             return given
         raise BadInput(
-            f"user {given!r}: the run's user ids are text (such as {ids[0]!r}), found {type(given).__name__}"
+            f"user {shown(given)}: the run's user ids are text (such as {shown(ids[0])}), found {type(given).__name__}"
         )
     if isinstance(given, int | np.integer) and not isinstance(given, bool):
         return int(given)
