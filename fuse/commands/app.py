@@ -92,8 +92,8 @@ def fuse(
     split: Annotated[
         str | None,
         typer.Option(
-            help="an official fold such as u1, random:0.1, kfold:5/2, temporal:0.1, user-temporal:0.1, cold-items:0.1, "
-            "cold-users:0.1, column:NAME, file:PATH or all  [default: random:0.1]",
+            help="an official fold such as u1, random:0.1, kfold:5/2, temporal:0.1, user-temporal:0.1, leave-one-out, "
+            "cold-items:0.1, cold-users:0.1, column:NAME, file:PATH or all  [default: random:0.1]",
             show_default=False,
         ),
     ] = None,

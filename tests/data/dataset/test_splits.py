@@ -20,7 +20,15 @@ from cinefuse.data.dataset.splits import PARTS, Split, split_ratings
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sample.catalogue import write_sample
 
-SHARED_SPECS = ["random:0.2", "kfold:4/2", "temporal:0.2", "user-temporal:0.2", "cold-items:0.2", "cold-users:0.2"]
+SHARED_SPECS = [
+    "random:0.2",
+    "kfold:4/2",
+    "temporal:0.2",
+    "user-temporal:0.2",
+    "cold-items:0.2",
+    "cold-users:0.2",
+    "leave-one-out",
+]
 DRAWN_SPECS = ["random:0.2", "kfold:4/2", "cold-items:0.2", "cold-users:0.2"]
 
 Ratings = list[tuple[int, int, int | None]]  # user, film, timestamp
@@ -189,6 +197,41 @@ def test_each_user_keeps_a_rating_to_train_on_and_gives_the_nearest_share_of_the
     ]
     assert [tested[0].count(user) for user in counts] == [0, 1, 1, 3]
     assert [tested[1].count(user) for user in counts] == [0, 1, 3, 9]
+
+
+@settings(max_examples=150, deadline=None)
+@given(ratings=ratings_of_any_shape, validation=st.just(0.0) | shares, seed=st.integers(0, 9), dated=st.booleans())
+def test_leaving_one_out_takes_the_latest_of_each_user_or_any_where_there_is_no_time(
+    ratings: Ratings, validation: float, seed: int, dated: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        dataset = dataset_of(Path(place), ratings, dated=dated)
+        counts = {user: sum(rating[0] == user for rating in ratings) for user, _, _ in ratings}
+        if max(counts.values()) < 2:
+            with pytest.raises(BadInput, match="its test part is empty"):
+                split_ratings(dataset, "leave-one-out", seed=seed)
+            return
+        split = split_ratings(dataset, "leave-one-out", seed=seed, validation=validation)
+        train, held, test = parts(split)
+        assert sorted(train + held + test) == list(range(len(ratings)))
+        by_time = dated and any(time is not None for _, _, time in ratings)
+        for user, count in counts.items():
+            mine = [[row for row in part if ratings[row][0] == user] for part in (train, held, test)]
+            assert len(mine[2]) == (count > 1)
+            assert len(mine[1]) == (count > 2 and validation > 0)
+            assert mine[0]
+            if by_time:
+                when = {row: (times(dataset)[row], row) for row in range(len(ratings))}
+                order = sorted((row for part in mine for row in part), key=when.__getitem__)
+                assert order[len(mine[0]) :] == mine[1] + mine[2]
+
+
+def test_without_time_a_seed_leaves_the_same_one_out_and_another_seed_another(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, many(200), dated=False)
+    one, again, other = (split_ratings(dataset, "leave-one-out", seed=seed) for seed in (3, 3, 4))
+    assert parts(one) == parts(again)
+    assert one.test.tolist() != other.test.tolist()
+    assert len(one.test) == len(one.validation) == 12
 
 
 def test_cold_splits_hold_out_the_share_of_films_or_users_with_all_they_have(dataset: Path) -> None:
