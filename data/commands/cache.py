@@ -19,29 +19,40 @@ app = typer.Typer(no_args_is_help=True, help="Look at embedding files, check, cu
 @app.command("info")
 def cache_info(
     file: Annotated[Path, typer.Argument(help="embedding file, finished or not")],
-    failures: Annotated[bool, typer.Option("--failures", help="list items without embedding, and why")] = False,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="list items whose text or image could not be embedded, and why")
+    ] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="with --failures: also items that have none in the catalogue")
+    ] = False,
     truncated: Annotated[bool, typer.Option("--truncated", help="with --failures: also texts that were cut")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Tell what an embedding file is: models, settings, coverage, sizes, digest."""
+    """Say what an embedding file is: models, settings, coverage, sizes, digest; how far it is while it is written."""
     from ..embeddings.file import EmbeddingFile
+    from ..embeddings.summary import absences, overview
     from ..embeddings.summary import failures as found
-    from ..embeddings.summary import overview
-    from .cache_screen import show_failures, show_overview
+    from ..runtime.errors import UsageError
+    from ..runtime.lock import writer_of
+    from .cache_screen import show_failures, show_overview, show_progress
 
+    if (missing or truncated) and not failures:
+        raise UsageError("--missing and --truncated say what --failures lists; it is not given")
     with EmbeddingFile.open(file, pending=True) as opened:
         if failures and as_json:
             rows = [
                 {"item": f.item, "modality": f.modality, "status": f.status.name.lower(), "why": f.reason.sentence}
-                for f in found(opened, truncated=truncated)
+                for f in found(opened, missing=missing, truncated=truncated)
             ]
             typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         elif failures:
-            show_failures(found(opened, truncated=truncated))
+            show_failures(found(opened, missing=missing, truncated=truncated), {} if missing else absences(opened))
         elif as_json:
-            typer.echo(json.dumps(overview(opened), indent=1, ensure_ascii=False))
+            typer.echo(json.dumps(overview(opened) | {"writer": writer_of(file)}, indent=1, ensure_ascii=False))
         else:
-            show_overview(overview(opened))
+            writer = writer_of(file)
+            show_overview(overview(opened), writer)
+            show_progress(opened, writer)
 
 
 @app.command("verify")

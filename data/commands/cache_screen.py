@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from ..formats.imports import Imported
 
 _MOST_PROBLEMS = 20
+_SECONDS_APART = 2.0
 
 
-def show_overview(told: dict[str, Any]) -> None:
-    """One screen: what the file is, what made it, how much of the catalogue it covers."""
+def show_overview(told: dict[str, Any], writer: str | None = None) -> None:
+    """One screen: what the file is, what made it, how much of the catalogue it covers; `writer` fills it now."""
     console = screen()
-    state = "complete" if told["complete"] else "unfinished: run the same extract again to go on"
+    state = "unfinished: run the same extract again to go on"
+    if told["complete"] or writer:
+        state = "complete" if told["complete"] else f"{writer} is writing it"
     line = Text.assemble(
         (printable(told["path"]), "bold"), f"  {size(told['bytes'])}, {told['items']:,} items, {state}"
     )
@@ -81,8 +85,36 @@ def _column(modality: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def show_failures(found: Iterable[Failure]) -> None:
-    """A table of every item without an embedding, and why."""
+def show_progress(file: EmbeddingFile, writer: str | None) -> None:
+    """How far an unfinished file is; while somebody writes it also how fast, by a look two seconds apart."""
+    before = file.pending
+    if not any(before.values()):
+        return
+    began = time.monotonic()
+    if writer:
+        time.sleep(_SECONDS_APART)
+    after, seconds = file.pending, time.monotonic() - began
+    for name, waiting in after.items():
+        done = len(file) - waiting
+        rate = (before[name] - waiting) / seconds if writer else 0.0
+        speed = f", {rate:.3g} rows/s, {_minutes(waiting / rate)} left" if rate else ""
+        screen().print(
+            f"{name:<11} {done:,} of {len(file):,} done ({100 * done / len(file):.0f} %){speed}", soft_wrap=True
+        )
+
+
+def _minutes(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def show_failures(found: Iterable[Failure], absent: Mapping[str, int]) -> None:
+    """A table of items that could not be embedded, and why; `absent` counts those that have nothing to embed."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("item", overflow="fold")
     for column in ("modality", "status", "why"):
@@ -90,7 +122,15 @@ def show_failures(found: Iterable[Failure]) -> None:
     for failure in found:
         names = printable(failure.item), failure.modality, failure.status.name.lower()
         table.add_row(*names, failure.reason.sentence)
-    screen().print(table if table.row_count else "every item has its embeddings")
+    if table.row_count:
+        screen().print(table)
+    elif any(absent.values()):
+        screen().print("nothing failed")
+    else:
+        screen().print("every item has its embeddings")
+    for name, count in absent.items():
+        if count:
+            screen().print(f"{count:,} items have no {name} in the catalogue (--missing lists them)")
 
 
 def show_report(report: Report) -> None:

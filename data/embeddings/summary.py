@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .file import EmbeddingFile
+from .modality import Modality
 from .status import Reason, Status
 
 
@@ -65,16 +67,33 @@ def _modality(file: EmbeddingFile, name: str) -> dict[str, Any]:
     }
 
 
-def failures(file: EmbeddingFile, *, truncated: bool = False) -> Iterator[Failure]:
-    """Every item whose input is missing or failed, and with `truncated` also those whose text was cut."""
+def failures(file: EmbeddingFile, *, missing: bool = False, truncated: bool = False) -> Iterator[Failure]:
+    """Every item whose text or image was given and could not be embedded.
+
+    With `missing` also those that have none in the catalogue, with `truncated` those whose text was cut.
+    """
     shown = (Status.MISSING, Status.FAILED) + ((Status.TRUNCATED,) if truncated else ())
     ids = file.ids
     for name in file.modalities:
         modality = file[name]
-        for row in np.flatnonzero(np.isin(modality.status, shown)).tolist():
+        wanted = np.isin(modality.status, shown)
+        if not missing:
+            wanted &= ~_absent(modality)
+        for row in np.flatnonzero(wanted).tolist():
             yield Failure(
                 item=ids[row].item(),
                 modality=name,
                 status=Status(modality.status[row]),
                 reason=Reason(modality.reason[row]),
             )
+
+
+def absences(file: EmbeddingFile) -> dict[str, int]:
+    """Of each modality, how many items have none in the catalogue: nothing was given, so nothing failed."""
+    return {name: int(_absent(file[name]).sum()) for name in file.modalities}
+
+
+def _absent(modality: Modality) -> npt.NDArray[np.bool_]:
+    none_given = np.isin(modality.reason, (Reason.NOT_GIVEN, Reason.EMPTY))
+    absent: npt.NDArray[np.bool_] = (modality.status == Status.MISSING) & none_given
+    return absent

@@ -26,6 +26,7 @@ from .id_tables import array_ids, load_array, read_ids
 from .table_imports import Table
 from .vectors import (
     NONE_AT_ALL,
+    WIDTHS_DIFFER,
     Vectors,
     Where,
     checked_width,
@@ -256,6 +257,9 @@ def _our_tensors(members: Mapping[str, Block], source: Path, modality: str) -> V
     else:
         ids = stored
     offsets = members[f"{modality}/offsets"].read(0, len(ids) + 1).astype(np.int64)
+    alike = tokens.shape[1] == cls.shape[1]
+    if not alike:
+        offsets = np.zeros_like(offsets)
     status = members[f"{modality}/status"].read(0, len(ids))
     there = np.isin(status, (1, 2))
     width = checked_width(cls.shape[1], source)
@@ -263,11 +267,14 @@ def _our_tensors(members: Mapping[str, Block], source: Path, modality: str) -> V
     def matrices() -> Iterator[npt.NDArray[Any]]:
         for row in range(len(ids)):
             own = tokens.read(int(offsets[row]), int(offsets[row + 1]))
-            yield np.concatenate((cls.read(row, row + 1), own)) if there[row] else np.empty((0, width), np.float32)
+            vector = cls.read(row, row + 1) if there[row] else np.empty((0, width), np.float32)
+            yield np.concatenate((vector, own)) if there[row] and alike else vector
 
     counts = np.diff(offsets)
     lengths = np.where(there, 1 + counts, NONE_AT_ALL)
-    return Vectors(ids, lengths, width, float_dtype(cls.dtype, source), not counts.any(), matrices, cls="first")
+    notes = () if alike else (WIDTHS_DIFFER,)
+    dtype = float_dtype(cls.dtype, source)
+    return Vectors(ids, lengths, width, dtype, not counts.any(), matrices, cls="first", notes=notes)
 
 
 def _npy_block(file: Path) -> Block:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..embeddings.ids import IdArray
 from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput, UsageError
-from .vectors import NONE_AT_ALL, Vectors, Where, checked_width, float_dtype, known_column
+from .vectors import NONE_AT_ALL, WIDTHS_DIFFER, Vectors, Where, checked_width, float_dtype, known_column
 
 _ROWS: Final = 1024  # in memory at a time
 _OURS: Final = ("_cls", "_tokens", "_status", "_reason")
@@ -196,13 +196,18 @@ def _ours(table: Table, ids: IdArray, modality: str) -> Vectors:
     cls, tokens, status, reason = (f"{modality}{end}" for end in _OURS)
     there = np.concatenate([_lengths(array) >= 0 for array in table.batches(cls)])
     has_tokens = tokens in table.names
-    counts = np.zeros(len(ids), np.int64)
-    if has_tokens:
-        counts = np.maximum(np.concatenate([_lengths(array) for array in table.batches(tokens)]), 0)
     first = next((matrix for matrix in _matrices(table, cls) if matrix is not None), None)
     if first is None:
         raise BadInput(f"{table}: column {cls} holds no vector at all")
     width = checked_width(first.shape[1], table)
+    notes: tuple[str, ...] = ()
+    if has_tokens:
+        token = next((m for m in _matrices(table, tokens) if m is not None and len(m)), None)
+        if token is not None and token.shape[1] != width:
+            has_tokens, notes = False, (WIDTHS_DIFFER,)
+    counts = np.zeros(len(ids), np.int64)
+    if has_tokens:
+        counts = np.maximum(np.concatenate([_lengths(array) for array in table.batches(tokens)]), 0)
 
     def matrices() -> Iterator[npt.NDArray[Any]]:
         theirs = _matrices(table, tokens, ids) if has_tokens else iter([None] * len(ids))
@@ -225,6 +230,7 @@ def _ours(table: Table, ids: IdArray, modality: str) -> Vectors:
         matrices=matrices,
         cls="first",
         states=states,
+        notes=notes,
     )
 
 

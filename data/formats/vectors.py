@@ -16,6 +16,7 @@ from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput, UsageError
 
 NONE_AT_ALL: Final = -1  # as the length of an item: it has no vector
+WIDTHS_DIFFER: Final = "the tokens are of another width than the vectors, and are left behind"
 _FLOATS: Final = {"float16": "float16", "float32": "float32", "float64": "float32", "bfloat16": "bfloat16",
                   "halffloat": "float16", "float": "float32", "double": "float32"}  # fmt: skip
 _WIDEST: Final = 2**20

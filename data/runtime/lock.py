@@ -93,6 +93,24 @@ def _is_still(lock: Path, descriptor: int) -> bool:
         return False
 
 
+def writer_of(path: Path) -> str | None:
+    """Who is writing `path` now, in words; None where nobody is, or only the lock of a process that is gone is left.
+
+    It looks at what the holder wrote and takes no lock, which could make a job that starts just now be refused. A
+    process on another machine is believed.
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        holder = json.loads(lock.read_text())
+        if holder["host"] == socket.gethostname():
+            os.kill(int(holder["process"]), 0)
+    except PermissionError:
+        return _holder(lock)  # it lives, and is another user's
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return _holder(lock)
+
+
 def _holder(lock: Path) -> str:
     try:
         holder = json.loads(lock.read_text())

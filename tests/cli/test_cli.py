@@ -563,7 +563,7 @@ def test_verify_of_an_unfinished_file_ends_with_4_and_extract_finishes_it(
     assert out.read_bytes() == made.read_bytes()
 
 
-def test_failures_names_every_item_without_an_embedding_and_why(
+def test_failures_names_what_failed_and_counts_what_was_never_there(
     run: Run, own_sample: Path, models: list[object], tmp_path: Path
 ) -> None:
     catalogue = Catalog.open(own_sample)
@@ -573,16 +573,22 @@ def test_failures_names_every_item_without_an_embedding_and_why(
     assert run("extract", own_sample, tmp_path / "out.h5", *models).code == 0
     expected = {(int(given[0][0]), "image"): "empty, or nothing but white space"}
     expected[int(given[1][0]), "image"] = "no such file"
+    failed = dict(expected)
     for name, values in (("text", catalogue.texts()), ("image", catalogue.posters())):
         absent = [item for item, value in zip(catalogue.ids, values, strict=True) if value is None]
         expected |= {(int(item), name): "the catalogue gives none" for item in absent}
-    told = json.loads(run("cache", "info", tmp_path / "out.h5", "--failures", "--json").out)
+    told = json.loads(run("cache", "info", tmp_path / "out.h5", "--failures", "--missing", "--json").out)
     assert {(row["item"], row["modality"]): row["why"] for row in told} == expected
     assert sum(row["status"] == "failed" for row in told) == 2
-    table = run("cache", "info", tmp_path / "out.h5", "--failures").out
+    table = run("cache", "info", tmp_path / "out.h5", "--failures", "--missing").out
     for (item, modality), why in expected.items():
         assert re.search(rf"^{item} +{modality} +(missing|failed) +{why} *$", table, re.MULTILINE)
     assert len(table.splitlines()) == 1 + len(expected)
+    only = json.loads(run("cache", "info", tmp_path / "out.h5", "--failures", "--json").out)
+    assert {(row["item"], row["modality"]): row["why"] for row in only} == failed
+    table = run("cache", "info", tmp_path / "out.h5", "--failures").out
+    absent = sum(modality == "image" for _, modality in expected.keys() - failed.keys())
+    assert f"{absent:,} items have no image in the catalogue (--missing lists them)" in table
 
 
 def test_truncated_texts_are_listed_when_asked_for(
@@ -631,7 +637,7 @@ def test_what_a_stranger_wrote_into_a_file_is_shown_and_never_obeyed(
     done = run("extract", own_sample, out, *models, *words)
     shown = [
         run("cache", "info", out),
-        run("cache", "info", out, "--failures"),
+        run("cache", "info", out, "--failures", "--missing"),
         run("cache", "verify", out),
         done,
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOT_MODULES = ("__init__.py", "__main__.py", "api.py", "cli.py", "device.py", "embedding_dataset.py")
+ROOT_MODULES = ("__init__.py", "__main__.py", "api.py", "cli.py", "device.py", "embedding_dataset.py", "torch_files.py")
 
 
 @pytest.fixture(scope="module")

@@ -285,6 +285,22 @@ def test_what_we_export_comes_back_whole(tmp_path: Path, to: str, modality: str)
             assert ours.reason[absent].tolist() == theirs.reason[absent].tolist()
 
 
+@pytest.mark.parametrize("to", ["parquet", "safetensors"])
+def test_vectors_of_another_width_than_the_tokens_come_back_alone(tmp_path: Path, to: str) -> None:
+    source = next(path for path in sorted((GOLDEN / "version3").glob("*.h5")) if _widths_differ(path))
+    out = tmp_path / f"export{'.safetensors' if to == 'safetensors' else ''}"
+    assert CliRunner().invoke(app, ["cache", "convert", str(source), str(out), "--to", to]).exit_code == 0
+    done = command(tmp_path / "out.h5", out)
+    assert "note: the tokens are of another width" in done.output
+    with EmbeddingFile.open(source) as original, EmbeddingFile.open(tmp_path / "out.h5") as file:
+        assert np.array_equal(file.image.cls, original.image.cls, equal_nan=True)
+
+
+def _widths_differ(path: Path) -> bool:
+    with EmbeddingFile.open(path, pending=True) as file:
+        return "image" in file.modalities and file.image.token_width != file.image.width
+
+
 # ---------------------------------------------------------------- arrays under names
 
 
