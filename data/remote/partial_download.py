@@ -34,6 +34,7 @@ class PartialDownload:
     ) -> None:
         self.path = path
         self._remote, self._retry, self._progress = remote, retry, progress
+        retry.part = path
         self._label = path.with_name(path.name + ".json")
         label = {"source": remote.shown, "size": remote.size, "version": dict(remote.identity), "wanted": wanted}
         if not self._continues(label):

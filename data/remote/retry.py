@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from typing import Final, TypeVar
 
@@ -10,7 +11,8 @@ from ..runtime.errors import BadInput
 from .address import redacted
 
 _LONGEST_PAUSE: Final = 60.0  # seconds
-_LONGEST_RETRY_AFTER: Final = 300.0  # seconds; a server that wants more is tried earlier
+LONGEST_RETRY_AFTER: Final = 300.0  # seconds; a server that wants more is tried earlier
+PASSING_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _Result = TypeVar("_Result")
 
@@ -29,16 +31,20 @@ class TransientTransferError(Exception):
 class Retry:
     """Counts failed attempts in a row and waits before the next: `pause` seconds, doubled each time, at most a minute.
 
-    `given_up` is shared by all requests of a transfer: once set, none of them waits or reads any longer.
+    `given_up` is shared by all requests of a transfer: once set, none of them waits or reads any longer. `part` names
+    the file that grows, so that a refusal promises what is really there.
     """
 
     def __init__(self, tries: int = 5, pause: float = 1.0, given_up: Event | None = None) -> None:
         self.tries, self.pause, self.failed = tries, pause, 0
         self.given_up = given_up or Event()
+        self.part: Path | None = None
 
     def renewed(self) -> Retry:
         """The same limits with a count of its own, for another request."""
-        return Retry(self.tries, self.pause, self.given_up)
+        again = Retry(self.tries, self.pause, self.given_up)
+        again.part = self.part
+        return again
 
     def reset(self) -> None:
         """Start the count again: something arrived."""
@@ -49,14 +55,18 @@ class Retry:
         self.failed += 1
         if self.failed >= self.tries:
             raise BadInput(
-                f"{where}: {self.tries} attempts in a row failed (last: {redacted(fault)}); what arrived is kept, "
-                "the same command continues it"
+                f"{where}: {self.tries} attempts in a row failed (last: {redacted(fault)}); {self._how_to_go_on()}"
             ) from None
         pause = min(_LONGEST_PAUSE, self.pause * 2 ** (self.failed - 1))
         if isinstance(fault, TransientTransferError):
-            pause = max(pause, min(fault.retry_after, _LONGEST_RETRY_AFTER))
+            pause = max(pause, min(fault.retry_after, LONGEST_RETRY_AFTER))
         if self.given_up.wait(pause):
-            raise BadInput(f"{where}: given up; what arrived is kept, the same command continues it") from None
+            raise BadInput(f"{where}: given up; {self._how_to_go_on()}") from None
+
+    def _how_to_go_on(self) -> str:
+        if self.part is not None and self.part.exists() and self.part.stat().st_size:
+            return "what arrived is kept, the same command continues it"
+        return "nothing arrived; run the same command again later"
 
 
 def with_retries(retry: Retry, where: str, work: Callable[[], _Result]) -> _Result:

@@ -20,12 +20,11 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ..runtime.errors import BadInput, DamagedFile
 from .address import redacted, without_query
-from .retry import Retry, TransientTransferError
+from .retry import PASSING_STATUS, Retry, TransientTransferError
 
 _BLOCK: Final = 2**18
 _TIMEOUT: Final = 30.0
 _LARGEST_SIDECAR: Final = 2**20
-_TRY_AGAIN: Final = {408, 425, 429, 500, 502, 503, 504}
 _FAULTS: Final = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError)
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
@@ -79,7 +78,7 @@ class WebFile:
                 return content if len(content) <= _LARGEST_SIDECAR else None
             except urllib.error.HTTPError as refusal:
                 refusal.close()
-                if refusal.code not in _TRY_AGAIN:
+                if refusal.code not in PASSING_STATUS:
                     return None
                 retry.wait_after(self.shown + suffix, _transient(refusal))
             except (*_FAULTS, TransientTransferError) as fault:
@@ -114,7 +113,7 @@ class WebFile:
             return self._open(self._address, headers)
         except urllib.error.HTTPError as refusal:
             refusal.close()
-            if refusal.code in _TRY_AGAIN:
+            if refusal.code in PASSING_STATUS:
                 raise _transient(refusal) from None
             if refusal.code == 416 and self.identity:
                 raise self._changed("a file that is shorter") from None

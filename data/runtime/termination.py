@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -23,8 +23,8 @@ _asked = False
 
 
 @contextmanager
-def ending_on_sigterm(how_to_go_on: str) -> Iterator[None]:
-    """SIGTERM inside ends the job with Terminated (exit code 143), which says `how_to_go_on`.
+def ending_on_sigterm(how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """SIGTERM inside ends the job with Terminated (exit code 143), which says `how_to_go_on`, asked for then.
 
     At once, or where a `finished_first` block is open at its end, though no later than `PATIENCE` seconds on. Outside
     of the main thread it does nothing: only that one receives signals.
@@ -38,7 +38,7 @@ def ending_on_sigterm(how_to_go_on: str) -> Iterator[None]:
     try:
         yield
     except Sigterm:
-        raise Terminated(f"stopped by SIGTERM; {how_to_go_on}") from None
+        raise Terminated(f"stopped by SIGTERM; {how_to_go_on()}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGTERM, before[0])

@@ -31,7 +31,7 @@ def run_batch(
     if events is not None:
         told = {"dataset": str(dataset), "out": str(out), "engine": "local" if cluster is None else "ray"}
         job = events.job("extract", **told, **({"slice": str(share)} if share else {}))
-    with job, ending_on_sigterm(f"what is finished is kept in {out}.partial: run the same command again to go on"):
+    with job, ending_on_sigterm(lambda: _how_to_go_on(out)):
         from ..commands.screen import show_summary
         from .extraction import Engine, ThisProcess, extract
 
@@ -46,3 +46,9 @@ def run_batch(
             progress.event("done", **outcome.told)
         progress.event("file", path=str(out), bytes=summary.bytes, content_digest=summary.content_digest)
         show_summary(summary, share, aside=log == "-")
+
+
+def _how_to_go_on(out: Path) -> str:
+    partial = Path(f"{out}.partial")
+    kept = f"what is finished is kept in {partial}: " if partial.exists() else ""
+    return f"{kept}run the same command again to {'go on' if kept else 'start'}"

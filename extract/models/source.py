@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...data.mini import MINI, mini_encoder
+from ...data.remote.hub_models import fetch_model
 from ...data.runtime.disk import sha256_of
 from ...data.runtime.errors import BadInput
 
@@ -267,22 +268,8 @@ def _copied_from(folder: Path) -> tuple[str, str] | None:
 
 def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
     """The folder of one revision in the hub's cache, fetched first where the network may be asked."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     patterns = [CONFIG, PROCESSOR, *_TOKENIZER] + ([WEIGHTS, WEIGHTS_INDEX, _SHARDS] if weights else [])
-    asked = f"{model} (revision {revision})" if revision else model
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except HFValidationError as error:
-        raise BadInput(f"{model}: no such folder, and no hub id; give a folder or an id like org/name") from error
-    except LocalEntryNotFoundError as error:
-        raise BadInput(
-            f"{asked}: no such folder, not in the hub cache, and the hub cannot be reached; "
-            "connect once, or copy the model's folder here and give its path"
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise BadInput(f"{asked}: cannot be fetched from the hub: {first_line(error)}; check the id") from error
+    return fetch_model(model, revision, patterns, weights=weights)
 
 
 def _pair(settings: Any, key: str, name: str) -> tuple[int, int]:

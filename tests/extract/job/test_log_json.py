@@ -131,7 +131,7 @@ def test_a_block_that_is_to_be_finished_is_finished_first() -> None:
     finished: list[bool] = []
 
     def in_two_blocks() -> None:
-        with ending_on_sigterm("go on so"), finished_first():
+        with ending_on_sigterm(lambda: "go on so"), finished_first():
             with finished_first():
                 os.kill(os.getpid(), signal.SIGTERM)
             finished.append(asked_to_stop())
@@ -144,7 +144,7 @@ def test_a_block_that_is_to_be_finished_is_finished_first() -> None:
 
 
 def test_a_job_that_was_stopped_does_not_stop_the_next_one_of_the_same_process() -> None:
-    with pytest.raises(Terminated), ending_on_sigterm(""):
+    with pytest.raises(Terminated), ending_on_sigterm(str):
         ask_and_sleep()
     with finished_first():
         assert not asked_to_stop()
@@ -157,12 +157,12 @@ def ask_and_sleep() -> None:
 
 def test_what_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(termination, "PATIENCE", 0.05)
-    with pytest.raises(Terminated), ending_on_sigterm(""), finished_first():
+    with pytest.raises(Terminated), ending_on_sigterm(str), finished_first():
         ask_and_sleep()
 
 
 def test_outside_of_such_a_block_sigterm_stops_at_once() -> None:
-    with pytest.raises(Terminated), ending_on_sigterm(""):
+    with pytest.raises(Terminated), ending_on_sigterm(str):
         ask_and_sleep()
 
 
