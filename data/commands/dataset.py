@@ -222,6 +222,9 @@ def data_import_table(
     timestamp: Annotated[str | None, _column("seconds since 1970, or dates")] = None,
     count: Annotated[str | None, _column("number of plays or clicks")] = None,
     links: LinksOption = None,
+    poster_urls: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="download posters from the addresses in this column of --items")
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -250,7 +253,9 @@ def data_import_table(
     ratings is kept: `cinefuse fuse --split column:NAME` tests on its true rows.
     """
     from ..dataset.assembly import Choices
+    from ..runtime.progress import TerminalProgress
     from ..sources.own_tables import import_table, parse_scale, reading_of
+    from ..sources.poster_urls import PosterUrls
     from .dataset_screen import show_import
 
     chosen = {
@@ -274,6 +279,7 @@ def data_import_table(
         core=core,
         posters=posters,
         links=links,
+        poster_urls=PosterUrls(poster_urls, progress=TerminalProgress()) if poster_urls else None,
         columns=chosen,
         genre_separator=genre_separator,
         scale=parse_scale(scale) if scale else None,

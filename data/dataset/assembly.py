@@ -98,8 +98,10 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
         users.write_parquet(staging.folder / "users.parquet", compression="zstd")
     root = "."
     if parts.posters is not None:
-        root, given = poster_root_as_written(parts.posters, out), items["poster"].drop_nulls().to_list()
-        if choices.copy_posters:
+        own = parts.posters.is_relative_to(staging.folder)  # downloaded into the dataset itself
+        root = parts.posters.name if own else poster_root_as_written(parts.posters, out)
+        given = items["poster"].drop_nulls().to_list()
+        if choices.copy_posters and not own:
             root, missing = copy_posters(given, parts.posters, staging.folder)
             said = "they were not copied"
         else:

@@ -99,28 +99,38 @@ class Fetcher:
 
     async def poster(self, address: str) -> Path:
         """The file of a poster, checked to be an image. Raises Refused, NotThere, Unreachable, Stop."""
-        if file := self.responses.poster(address):
-            self.cached += 1
-            return file
-        if kept := self.responses.get(address):  # why it could not be had, which will be so again
-            self.cached += 1
-            raise Refused(kept.body.decode())
-        if urlsplit(address).scheme not in ("http", "https"):
-            raise Refused("its address is none of the web")
-        if self.client is None or self.poster_lane is None:
+        kept = self.responses.poster(address) is not None or self.responses.get(address) is not None
+        self.cached += kept
+        if not kept and (self.client is None or self.poster_lane is None):
+            if urlsplit(address).scheme not in ("http", "https"):
+                raise Refused("its address is none of the web")
             raise WouldFetch(1)
-        answer = await self.client.get(address, self.poster_lane, LARGEST_POSTER)
-        try:
-            if answer.status in (404, 410):
-                raise Refused(f"the server answers {answer.status}", final=True)
-            if answer.status != 200:
-                raise Refused(f"the server answers {answer.status}")
-            suffix = await asyncio.to_thread(_checked, answer.body)
-        except Refused as refusal:
-            if refusal.final:
-                self.responses.put(address, Answer(0, str(refusal).encode()))
-            raise
-        return await asyncio.to_thread(self.responses.put_poster, address, suffix, answer.body)
+        return await fetch_poster(self.responses, self.client, self.poster_lane, address)
+
+
+async def fetch_poster(responses: Responses, client: Client | None, lane: Lane | None, address: str) -> Path:
+    """The file of a poster, checked to be an image: the one that is kept, else fetched.
+
+    What a server says for good (404, no picture, too large) is kept too. Raises Refused, Unreachable, Stop.
+    """
+    if file := responses.poster(address):
+        return file
+    if kept := responses.get(address):  # why it could not be had, which will be so again
+        raise Refused(kept.body.decode())
+    if urlsplit(address).scheme not in ("http", "https") or client is None or lane is None:
+        raise Refused("its address is none of the web")
+    answer = await client.get(address, lane, LARGEST_POSTER)
+    try:
+        if answer.status in (404, 410):
+            raise Refused(f"the server answers {answer.status}", final=True)
+        if answer.status != 200:
+            raise Refused(f"the server answers {answer.status}")
+        suffix = await asyncio.to_thread(_checked, answer.body)
+    except Refused as refusal:
+        if refusal.final:
+            responses.put(address, Answer(0, str(refusal).encode()))
+        raise
+    return await asyncio.to_thread(responses.put_poster, address, suffix, answer.body)
 
 
 def _object_in(body: bytes) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
 """Where datasets come from: MovieLens archives, tables of anyone's making, downloads.
 
-Imports `dataset`, `tables`, `remote`, `runtime`.
+Imports `dataset`, `enrichment`, `tables`, `remote`, `runtime`.
 """

@@ -24,6 +24,7 @@ from ..tables.ids import exact_ids
 from ..tables.opening import open_table
 from ..tables.table import Table
 from .interaction_tables import interaction_table, without_ratings
+from .poster_urls import PosterUrls, addresses_of, download_posters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,7 @@ def import_table(
     core: int | None = None,
     posters: Path | None = None,
     links: Path | None = None,
+    poster_urls: PosterUrls | None = None,
     columns: Mapping[str, str | None] | None = None,
     genre_separator: str | None = None,
     scale: tuple[float, float] | None = None,
@@ -72,7 +74,8 @@ def import_table(
     columns whose words become tags, unless ``choices.tags`` names them. Where films and ratings have ids of different
     makers, ``links`` is a table of both: ids that nothing says are the same are never joined.
     Poster paths start at ``posters`` (a folder, or a tar, zip or Parquet file), by default at the film table's folder;
-    without a poster column, the image called after the id is looked up. Ratings outside ``scale`` are refused.
+    without a poster column, the image called after the id is looked up. ``poster_urls`` downloads them into the
+    dataset instead. Ratings outside ``scale`` are refused.
     UsageError for a column that is not there, BadInput, naming rows, for rows that cannot be taken.
     """
     choices, columns = choices or Choices(), columns or {}
@@ -86,6 +89,10 @@ def import_table(
         raise UsageError("--core needs --ratings FILE or --interactions FILE")
     if links is not None and (items is None or rows is None):
         raise UsageError(f"--links {links}: joins films with ratings; give both --items and --ratings")
+    if poster_urls is not None and (items is None or posters is not None):
+        raise UsageError(
+            f"--poster-urls {poster_urls.column}: needs --items, the table that has the column, and no --posters"
+        )
     pictures = PosterSource.open(posters) if posters is not None else None
     with new_folder(out, overwrite=choices.overwrite) as staging:
         films = open_table(items, staging.scratch, reading.encoding, reading.items) if items is not None else None
@@ -113,7 +120,13 @@ def import_table(
             parts.items = parts.items if films is None else core_items(parts.items, parts.ratings)
         if films is None and parts.ratings is not None:
             parts.items = rated_items(parts.ratings)
-        _add_posters(parts, films, names, items, pictures)
+        if poster_urls is not None and films is not None:
+            addresses = addresses_of(films, poster_urls.column)
+            parts.posters = staging.folder / "posters"
+            parts.items, notes = download_posters(parts.items, addresses, parts.posters, poster_urls)
+            parts.warnings += notes
+        else:
+            _add_posters(parts, films, names, items, pictures)
         parts.sources = [{"name": file.name, "sha256": sha256_of(file)} for file in files]
         return assemble(parts, staging, out, choices)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,12 +26,3 @@ def test_an_id_given_twice_is_named_without_numpy_around_it(ids: Any) -> None:
     with pytest.raises(BadInput) as refused:
         stored_ids(ids)
     assert re.search(r"found (5|'é') 2 times", str(refused.value))
-
-
-def test_no_message_takes_the_repr_of_an_element_of_an_array() -> None:
-    """What `np.unique` and the like return shows itself as np.int64(5): such places call `shown`."""
-    root = Path(__file__).resolve().parents[3]
-    suspicious = re.compile(r"\{(?:values|twice|stored|unique|order)\[[^{}]*\]!r\}")
-    for package in ("data", "extract", "fuse"):
-        for file in (root / package).rglob("*.py"):
-            assert not suspicious.search(file.read_text("utf-8")), file
