@@ -295,15 +295,32 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="folders of finished runs, the first to compare to")
     ],
+    k: Annotated[
+        int | None, typer.Option("-k", help="films in a list  [default: 10, or 20 by mmrec]", show_default=False)
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="movielens, mmrec or auto, as in `cinefuse evaluate`")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare runs tested on the same ratings: RMSE, and its difference to the first run's, with intervals."""
-    from ..evaluation.comparison import compare as compared
-    from ..runs.run import Run
-    from .evaluation_screen import show_comparison
+    """Compare runs tested on the same ratings: RMSE and lists, with intervals and differences to the first run.
 
-    table = compared([Run.open(run) for run in runs])
-    typer.echo(json.dumps(table.to_dicts(), indent=1, ensure_ascii=False)) if as_json else show_comparison(table)
+    The most popular films and EASE stand beside the lists of the runs.
+    """
+    from ...data.runtime.progress import TerminalProgress
+    from ..evaluation.comparison import compare as compared
+    from ..evaluation.list_comparison import compare_lists
+    from ..runs.run import Run
+    from .evaluation_screen import show_comparison, show_list_comparison
+
+    opened = [Run.open(run) for run in runs]
+    table = compared(opened) if all(run.recommender.predicts for run in opened) else None
+    lists = compare_lists(opened, k=k, protocol=protocol, progress=TerminalProgress())
+    if as_json:
+        told = {"ratings": table.to_dicts() if table is not None else [], "lists": lists.as_dict()}
+        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    if table is not None:
+        show_comparison(table)
+    show_list_comparison(lists)
 
 
 @app.command("report")

@@ -9,6 +9,7 @@ from rich.table import Table
 from ...data.runtime.terminal import screen
 from ...data.runtime.untrusted_text import printable
 from ..evaluation.evaluate import Evaluation
+from ..evaluation.list_comparison import ListComparison
 from ..evaluation.metrics import Interval
 from .training_screen import show_warnings
 
@@ -151,6 +152,25 @@ def show_comparison(runs: pl.DataFrame, console: Console | None = None) -> None:
         difference = _figure(run["difference"], "+"), _between(run["difference_low"], run["difference_high"], "+")
         table.add_row(*named, *rmse, *difference)
     (console or screen()).print(table)
+
+
+def show_list_comparison(lists: ListComparison, console: Console | None = None) -> None:
+    """The table of `compare_lists`: each run and baseline, and what its NDCG lies from the first run's."""
+    console = console or screen()
+    console.print()
+    console.print(lists.protocol_says, soft_wrap=True)
+    for line in lists.not_run:
+        console.print(printable(f"not run: {line}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("lists of", overflow="fold")
+    for name in (f"NDCG@{lists.k}", "95 %", f"Recall@{lists.k}", "coverage", "NDCG minus first", "95 %"):
+        table.add_column(name, justify="right", min_width=7)
+    for row in lists.table.to_dicts():
+        own = [_figure(row["ndcg"]), _between(row["ndcg_low"], row["ndcg_high"], ""), _figure(row["recall"])]
+        low, high = row["ndcg_difference_low"], row["ndcg_difference_high"]
+        gap = [_figure(row["ndcg_difference"], "+"), _between(low, high, "+")]
+        table.add_row(printable(row["name"]), *own, _share(row["coverage"]), *gap)
+    console.print(table)
 
 
 def show_recommendations(films: pl.DataFrame, user_id: object, console: Console | None = None) -> None:

@@ -36,7 +36,7 @@ def compare(runs: Sequence[Run], *, draws: int = 2000, seed: int = 0) -> pl.Data
         _refuse_other_ratings(runs[0], tables[0], run, table)
     rating, user, first = (tables[0][name].to_numpy() for name in ("rating", "user_id", "prediction"))
     rows: list[list[str | float | None]] = []
-    for name, run, table in zip(_names(runs), runs, tables, strict=True):
+    for name, run, table in zip(names_of(runs), runs, tables, strict=True):
         prediction = table["prediction"].to_numpy()
         alone = bootstrap_interval(rating, prediction, user, draws=draws, seed=seed).rmse
         row: list[str | float | None] = [
@@ -65,7 +65,8 @@ def _refuse_other_ratings(first: Run, its: pl.DataFrame, other: Run, others: pl.
         )
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """What each run is called beside the others: its folder, or what in its path tells it from theirs."""
     paths = [run.folder.resolve().parts for run in runs]
     while len(set(paths)) > 1 and len({path[-1] for path in paths}) == 1:
         paths = [path[:-1] for path in paths]  # study/text/seed-0 and study/poster/seed-0 are "text" and "poster"

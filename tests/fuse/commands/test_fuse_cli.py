@@ -301,7 +301,7 @@ def test_predict_gives_the_run_own_predictions_in_the_order_of_the_pairs(
 
 
 def test_compare_tells_each_run_and_its_difference_to_the_first(run: Run, trained: Path, factors: Path) -> None:
-    told = json.loads(run("compare", trained, factors, "--json").out)
+    told = json.loads(run("compare", trained, factors, "--json").out)["ratings"]
     rmse = [json.loads((folder / "summary.json").read_text())["rmse"] for folder in (trained, factors)]
     assert [one["rmse"] for one in told] == pytest.approx(rmse)
     assert told[1]["difference"] == pytest.approx(rmse[1] - rmse[0])

@@ -1,0 +1,121 @@
+"""The lists of several runs side by side, and beside the baselines, on the same users and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.progress import NoProgress, Progress
+from ..runs.run import Run
+from .baselines import baselines
+from .comparison import names_of
+from .evaluate import THIS_RUN, list_task, run_scores
+from .list_tables import difference_table, quality_table
+from .measured_lists import measure
+from .protocol import protocol_for
+from .run_history import history_of
+from .tested import Tested
+
+_SHOWN = ("ndcg", "recall", "precision", "map", "mrr", "hit_rate")
+
+
+@dataclass(frozen=True, eq=False)
+class ListComparison:
+    """Lists of runs and baselines, judged by one protocol.
+
+    ``table`` has a row a run, in their order, then one a baseline: name, kind ("run" or "baseline"), users (Int64);
+    ndcg, recall, precision, map, mrr and hit_rate at ``k`` with _low and _high; coverage, novelty, head_share; and
+    ndcg_difference, ndcg_difference_low and _high: the row's NDCG minus the first run's (above 0 it is better; null in
+    the first row). ``not_run`` names baselines that could not be run, with the reason.
+    """
+
+    protocol: str
+    protocol_says: str
+    k: int
+    table: pl.DataFrame
+    not_run: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"table": self.table.to_dicts(), "not_run": list(self.not_run)}
+
+
+def compare_lists(
+    runs: Sequence[Run],
+    *,
+    k: int | None = None,
+    protocol: str = "auto",
+    draws: int = 2000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ListComparison:
+    """Judge the lists of all runs as `evaluate` does, with paired differences to the first run's.
+
+    Bounds are of 95 % percentile intervals over ``draws`` draws of whole users, the same for all. BadInput where two
+    runs were not trained and tested on the same rows; UsageError for no run, and as `evaluate` raises it.
+    """
+    if not runs:
+        raise UsageError("nothing to compare: name at least one run folder")
+    progress = progress or NoProgress()
+    first = runs[0]
+    for run in runs[1:]:
+        _refuse_other_rows(first, run)
+    chosen = protocol_for(first.recommender.scale, name=protocol, k=k, implicit=first.implicit)
+    task = list_task(first.recommender, Tested.rows_of(first), chosen)
+    others = baselines(history_of(first, chosen), chosen.k, progress.message) if len(task.user) else []
+    scores = {}
+    names = names_of(runs)
+    for number, (name, run) in enumerate(zip(names, runs, strict=True)):
+        scores[name if names.index(name) == number else f"{name} ({number + 1})"] = run_scores(run)[THIS_RUN]
+    kinds = dict.fromkeys(scores, "run")
+    for other in others:
+        if other.scores is not None:
+            scores[other.name], kinds[other.name] = other.scores, "baseline"
+    users = len(np.unique(task.user))
+    measured = {}
+    for name, block_scores in scores.items():
+        with progress.phase(f"lists of {name}", users) as phase:
+            measured[name] = measure(task, block_scores, phase.advance)
+    quality = quality_table(task, measured, draws=draws, seed=seed).filter(pl.col("k") == chosen.k)
+    apart = difference_table(task, measured, draws=draws, seed=seed).filter(
+        (pl.col("k") == chosen.k) & (pl.col("metric") == "ndcg")
+    )
+    # the table of differences has the first minus the other, here it is the other way round
+    gaps = apart.select(
+        "method",
+        ndcg_difference=-pl.col("difference"),
+        ndcg_difference_low=-pl.col("high"),
+        ndcg_difference_high=-pl.col("low"),
+    )
+    bounded = [f"{name}{bound}" for name in _SHOWN for bound in ("", "_low", "_high")]
+    table = (
+        quality.join(gaps, on="method", how="left", maintain_order="left")
+        .with_columns(kind=pl.col("method").replace_strict(kinds, return_dtype=pl.String))
+        .rename({"method": "name"})
+        .select("name", "kind", "users", *bounded, "coverage", "novelty", "head_share", *gaps.columns[1:])
+    )
+    absent = tuple(f"{other.name}: {other.reason}" for other in others if other.reason)
+    return ListComparison(chosen.name, chosen.sentence(), chosen.k, table, absent)
+
+
+def _refuse_other_rows(first: Run, other: Run) -> None:
+    one, two = first.recommender, other.recommender
+    same = (
+        np.array_equal(one.user_ids, two.user_ids)
+        and np.array_equal(one.item_ids, two.item_ids)
+        and np.array_equal(one.rated_offsets, two.rated_offsets)
+        and np.array_equal(one.rated_items, two.rated_items)
+        and np.array_equal(first.split.test, other.split.test)
+    )
+    if not same:
+        raise BadInput(
+            f"{first.folder} and {other.folder} were not trained and tested on the same rows (splits "
+            f"{first.about['split']} and {other.about['split']}): their lists can't be compared; compare runs of one "
+            "dataset and split"
+        )
