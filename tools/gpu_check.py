@@ -92,10 +92,10 @@ def draw_catalogue(folder: Path, items: int, *, ratings: int = 0, users: int = 0
     words = ["--items", str(source / "items.parquet"), "--posters", str(source)]
     if ratings:
         pairs = draw.choice(users * items, ratings, replace=False)
-        user, item = pairs // items, pairs % items
+        user, rated = pairs // items, pairs % items
         tastes, kinds = draw.normal(size=(users, 8)), draw.normal(size=(items, 8))
-        score = 3.5 + 0.5 * np.einsum("nd,nd->n", tastes[user], kinds[item]) / 2 + draw.normal(size=ratings) * 0.5
-        table = {"user_id": user + 1, "item_id": item + 1, "rating": np.clip(np.rint(score), 1, 5)}
+        score = 3.5 + 0.5 * np.einsum("nd,nd->n", tastes[user], kinds[rated]) / 2 + draw.normal(size=ratings) * 0.5
+        table = {"user_id": user + 1, "item_id": rated + 1, "rating": np.clip(np.rint(score), 1, 5)}
         pl.DataFrame(table).write_parquet(source / "ratings.parquet")
         words += ["--ratings", str(source / "ratings.parquet")]
     command("data", "import", "table", str(folder / "dataset"), *words)
@@ -108,7 +108,12 @@ def draw_encoders(folder: Path, *, small: bool) -> tuple[Path, Path]:
     from transformers import BertConfig, BertModel, BertTokenizer, ViTConfig, ViTImageProcessor, ViTModel
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 256,
+    }
     text, image = folder / "text", folder / "image"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     config = BertConfig(**(sizes if small else {}))  # the vocabulary stays at its usual size
@@ -199,7 +204,7 @@ def environment(setting: Setting) -> dict[str, Any]:
             "gpu": properties.name,
             "capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "memory_gb": round(total / 1e9, 1),
             "free_gb": round(free / 1e9, 1),
             "tf32_cudnn": torch.backends.cudnn.allow_tf32,
@@ -217,7 +222,7 @@ def ceilings(setting: Setting) -> dict[str, float]:
         best = 0.0
         for size in (1024,) if setting.quick else (2048, 4096, 8192) if setting.on_cuda else (1024, 2048):
             a = torch.randn(size, size, device=setting.device, dtype=dtype)
-            best = max(best, 2e-12 * size**3 / median_seconds(lambda a=a: a @ a, setting.device, 5))
+            best = max(best, 2e-12 * size**3 / median_seconds(partial(torch.matmul, a, a), setting.device, 5))
         found[f"product_{name}_tflops"] = round(best, 2)
     if setting.on_cuda:
         host = torch.empty(2**28, dtype=torch.uint8, pin_memory=True)
@@ -261,7 +266,7 @@ def copies_wait(setting: Setting) -> dict[str, Any]:
         poison = torch.full((2048, 768), -1.0, device=setting.device)
         torch.cuda.synchronize(setting.device)
         with torch.cuda.device(setting.device):
-            torch.cuda._sleep(200_000_000)  # about 100 ms
+            torch.cuda._sleep(200_000_000)  # type: ignore[no-untyped-call]  # about 100 ms
         values = poison.fill_(float(number))
         stored = loop._to_host(values, torch.isfinite(values).all(-1))
         del values
@@ -343,7 +348,7 @@ def stage_two_agrees(setting: Setting) -> dict[str, Any]:
                 "objective=rating",
             ]
         )
-        predictions = []
+        predictions: list[np.ndarray[Any, Any]] = []
         for place in ("cpu", setting.device):
             out = setting.folder / f"{preset}-{place.replace(':', '-')}-{len(predictions)}"
             cinefuse.train(dataset, file, out, small, device=place)
@@ -367,15 +372,21 @@ def encoder_speed(setting: Setting) -> dict[str, Any]:
     from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
     best_product = ceilings(setting)["product_bf16_tflops"]
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
-    small = sizes if setting.quick else {}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 256,
+    }
+    small: dict[str, Any] = sizes if setting.quick else {}
     found: dict[str, Any] = {"product_tflops": best_product}
     kernels = [SDPBackend.MATH, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION]
     kernels = kernels if setting.on_cuda else kernels[:1]
-    for name, model, positions, key in (
+    encoders: list[tuple[str, Any, int, str]] = [
         ("vit", ViTModel(ViTConfig(**small), add_pooling_layer=False), 197, "pixel_values"),
         ("bert", BertModel(BertConfig(**small), add_pooling_layer=False), 128, "input_ids"),
-    ):
+    ]
+    for name, model, positions, key in encoders:
         model = model.eval().to(setting.device, torch.bfloat16)
         weights = sum(p.numel() for module, p in model.named_parameters() if "embeddings" not in module)
         best = 0.0
