@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.ids import IdArray
-from ..embeddings.number_formats import as_float32
+from ..embeddings.number_formats import as_float32, dequantised
 from ..runtime.errors import BadInput, UsageError
 from .id_tables import array_ids, load_array, read_ids
 from .table_imports import Table
@@ -248,9 +248,7 @@ def _one_of(floats: Mapping[str, Block], source: Path) -> Block:
 
 def _our_tensors(members: Mapping[str, Block], source: Path, modality: str) -> Vectors:
     """What `cache convert --to safetensors` wrote: CLS, then the tokens that the offsets cut."""
-    cls, tokens = members[f"{modality}/cls"], members[f"{modality}/tokens"]
-    if cls.dtype == "int8":
-        raise BadInput(f"{source}: holds int8 codes; convert the embedding file to float16 before you export it")
+    cls, tokens = (_scaled(members, f"{modality}/{part}") for part in ("cls", "tokens"))
     stored = members["items/id"].read(0, members["items/id"].shape[0])
     if stored.ndim == 2:  # text as bytes padded with NUL
         ids: IdArray = np.array([bytes(row).rstrip(b"\0").decode() for row in stored], object)
@@ -275,6 +273,18 @@ def _our_tensors(members: Mapping[str, Block], source: Path, modality: str) -> V
     notes = () if alike else (WIDTHS_DIFFER,)
     dtype = float_dtype(cls.dtype, source)
     return Vectors(ids, lengths, width, dtype, not counts.any(), matrices, cls="first", notes=notes)
+
+
+def _scaled(members: Mapping[str, Block], name: str) -> Block:
+    """Embeddings as they are meant: int8 times its scales."""
+    block, scale = members[name], members.get(f"{name}_scale")
+    if scale is None:
+        return block
+    return Block(
+        block.shape,
+        "float32",
+        lambda start, stop: dequantised(block.read(start, stop), scale.read(0, scale.shape[0])[start:stop]),
+    )
 
 
 def _npy_block(file: Path) -> Block:

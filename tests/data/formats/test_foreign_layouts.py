@@ -22,7 +22,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, UsageError
-from tests.support.embedding_files import GOLDEN, TEXT_AND_IMAGE
+from tests.support.embedding_files import GOLDEN, TEXT_AND_IMAGE, TEXT_INT8
 
 VECTORS = np.random.default_rng(3).standard_normal((3, 6)).astype(np.float32)
 NUMBERS = [1, 2, 10]
@@ -283,6 +283,15 @@ def test_what_we_export_comes_back_whole(tmp_path: Path, to: str, modality: str)
             absent = ~theirs.has_embedding
             assert ours.status[absent].tolist() == theirs.status[absent].tolist()
             assert ours.reason[absent].tolist() == theirs.reason[absent].tolist()
+
+
+def test_an_export_of_int8_comes_back_as_what_it_means(tmp_path: Path) -> None:
+    out = tmp_path / "t.safetensors"
+    assert CliRunner().invoke(app, ["cache", "convert", str(TEXT_INT8), str(out), "--to", "safetensors"]).exit_code == 0
+    file = imported(tmp_path, out, modality="text")
+    with EmbeddingFile.open(TEXT_INT8) as original:
+        assert np.array_equal(file.text.cls, original.text.cls, equal_nan=True)
+        assert np.array_equal(file.text.tokens_of(1), original.text.tokens_of(1))
 
 
 @pytest.mark.parametrize("to", ["parquet", "safetensors"])
