@@ -1,7 +1,7 @@
 """RMSE of the preset `best` beside myFM's, on the same rows of the same splits.
 
     python benchmarks/accuracy.py ml-100k ml-100k.h5 --split u1 u2 u3 u4 u5 --out folds.csv
-    python benchmarks/accuracy.py ml-1m ml-1m.h5 --split random:0.1 --preset best-1m --rank 20 --iterations 120
+    python benchmarks/accuracy.py ml-1m ml-1m.h5 --split random:0.1 --rank 20 --iterations 120
 
 Needs `pip install -e '.[bench]'`. myFM (Bayesian factorisation machine, Gibbs sampling) gets ids, who rated what on
 both sides, genres, years, tags and demographics; no dates, no plots, no posters. Both learn from all ratings that are

@@ -6,8 +6,8 @@
 Needs `pip install -e '.[bench]'`, datasets of MovieLens 100K and 1M (`cinefuse data import movielens`) and their
 embedding files with plots and posters (`cinefuse extract`). All ratings are training ratings, but in `whole`. The model
 is the preset `paper`, the Transformer over every token of both modalities, unless a table says otherwise; `whole` runs
-`best` and `best-1m`. Speed doesn't depend on the weights. `--busy` counts the CPU seconds of one thread, reading ahead
-included, where others use the machine; a DataLoader's workers count themselves, so it has none then.
+`best`, on both data sets. Speed does not depend on the weights. `--busy` counts CPU seconds of one thread, reading
+ahead included, where others use the machine; a DataLoader's workers count themselves, so it has none then.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def top(bench: Bench) -> None:
 def _served(bench: Bench) -> Run:
     """A run as it would be served, its members hardly trained."""
     config = replace(
-        preset("best-1m").with_settings(bench.settings), modalities="none", text_components=0, image_components=0
+        preset("best").with_settings(bench.settings), dim=128, modalities="none", text_components=0, image_components=0
     )
     joined = bench.large.joined()
     trained = [
@@ -208,11 +208,11 @@ def _served(bench: Bench) -> Run:
 
 
 def whole(bench: Bench) -> None:
-    """Print whole runs of the presets `best` and `best-1m`, from reading the tables to testing."""
+    """Print whole runs of the preset `best`, from reading the tables to testing."""
     _heading(bench, "`cinefuse fuse`, end to end")
     cases = [("best", "MovieLens 100K", bench.small, "random:0.2" if bench.options.quick else "u1", 5.0)]
     if bench.options.data_1m:
-        cases.append(("best-1m", "MovieLens 1M", bench.large, "random:0.1", 40.0))
+        cases.append(("best", "MovieLens 1M", bench.large, "random:0.1", 40.0))
     rows = [_whole(bench, *case) for case in cases]
     table(["", "minutes", "epochs chosen", "RMSE"], rows)
     print("Each ran once; the RMSE belongs to this one seed.", flush=True)

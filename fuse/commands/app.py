@@ -80,7 +80,7 @@ def fuse(
     cache: CacheArgument = None,
     *,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run folder to make")],
-    preset: Annotated[str, typer.Option(help="best, best-1m, paper, bias, mf, text or poster")] = "best",
+    preset: Annotated[str, typer.Option(help="best, paper, bias, mf, text or poster")] = "best",
     objective: Annotated[
         str | None,
         typer.Option(

@@ -92,7 +92,8 @@ class Reading:
     @cached_property
     def members(self) -> tuple[Weights, ...]:
         """The weights of the served members. BadInput where the run folder lacks them, or they are damaged."""
-        return tuple(self._weights(file) for file in _served_fits(self.run))
+        files = _served_fits(self.run)
+        return tuple(self._weights(file, config) for file, config in zip(files, self.run.members, strict=True))
 
     def tokens(self, film: int) -> dict[str, TokenBatch]:
         """The film's tokens as its Transformers read them, (1, T, D) float32: CLS first, patches pooled as asked."""
@@ -111,20 +112,20 @@ class Reading:
         }
         return {name: table.batch(np.zeros(1, np.int64)) for name, table in tables.items()}
 
-    def _weights(self, file: Path) -> Weights:
+    def _weights(self, file: Path, config: Config) -> Weights:
         try:
             with safe_open(file, framework="pt") as content:
                 names = [name.removeprefix("now.") for name in content.keys() if name.startswith("now.")]  # noqa: SIM118
                 kept = {name: content.get_tensor(f"now.{name}") for name in names if _says_of_films(name)}
-            transformer = self._transformer(kept) if self.config.fuses else None
+            transformer = self._transformer(kept, config) if config.fuses else None
             return Weights(transformer, kept["factors.tables.item_features"], kept["factors.cold_side"])
         except (SafetensorError, OSError, KeyError, RuntimeError) as fault:
             raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): train the run again") from None
 
-    def _transformer(self, tensors: dict[str, Tensor]) -> FusionTransformer:
+    def _transformer(self, tensors: dict[str, Tensor], config: Config) -> FusionTransformer:
         if self.embeddings is None:
             raise KeyError("a Transformer without an embedding file")
-        config, side = self.config, self.shown.shape[1]
+        side = self.shown.shape[1]
         with torch.device("meta"):  # takes neither time nor a number from anybody's random generator
             transformer = FusionTransformer(
                 {name: read_width(self.embeddings[name], config.level) for name in self.modalities},
@@ -148,12 +149,13 @@ def _says_of_films(name: str) -> bool:
 def _served_fits(run: Run) -> list[Path]:
     """The fits that serve, one a member; one that only chose how long to train comes before them."""
     files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
-    if len(files) < run.config.members:
+    members = len(run.members)
+    if len(files) < members:
         raise BadInput(
-            f"{run.folder}: expected {run.config.members} finished fits (fit-N.safetensors), found {len(files)}; "
+            f"{run.folder}: expected {members} finished fits (fit-N.safetensors), found {len(files)}; "
             "train the run again"
         )
-    return files[-run.config.members :]
+    return files[-members:]
 
 
 def _embeddings_of(run: Run, given: Path | None) -> EmbeddingFile | None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ...data.runtime.errors import BadInput
 
-MOST_LEVELS = 20
+MOST_LEVELS = 101
+LEVELS_OF_AUTO = 20  # ratings on finer grids are taken as levels where a search finds that better
 _LIKED_SHARE = 0.8  # of the scale's top
 _DEVIATION = 1.125  # of MovieLens 100K's ratings, on whose scale the L2 strengths were learned
 _NOISE = 0.75  # squared error that stays, on that scale: makes an ordinal loss as heavy as a squared one

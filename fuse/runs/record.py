@@ -57,7 +57,7 @@ def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
     UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where it is another.
     """
     if not _holds_work(out):  # what was refused before its first checkpoint may be corrected and run again
-        for stale in ("split.parquet", "metrics.jsonl"):
+        for stale in ("split.parquet", "metrics.jsonl", "choices.json"):
             (out / stale).unlink(missing_ok=True)
         write_json(out / "config.json", about)
         return
@@ -93,7 +93,7 @@ def removed_if_refused(new: Sequence[Path]) -> Iterator[Callable[[], None]]:
 
 
 def _holds_work(out: Path) -> bool:
-    finished = ("summary.json", "fit-0.safetensors", "fit-1.safetensors", "ranking-fit-0.safetensors")
+    finished = ("summary.json", "choices.json", "fit-0.safetensors", "fit-1.safetensors", "ranking-fit-0.safetensors")
     kept = (*finished, "state.safetensors", "ranking-state.safetensors")
     return (out / "config.json").exists() and any((out / name).exists() for name in kept)
 

@@ -3,6 +3,7 @@
 config.json          the config, the dataset, the embedding file with its content digest, the split, versions
 split.parquet        which row of ratings.parquet was in which part
 coverage.json        what the join found
+choices.json         the settings of each member and how they were chosen, where they follow the ratings
 metrics.jsonl        a line an epoch
 state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
 ranking-state, ranking-fit-N.safetensors   the same of the ranking model
@@ -30,6 +31,7 @@ from ...data.dataset.splits import Split
 from ...data.runtime.errors import BadInput
 from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
+from ..settings.choices import Choices, members_of
 from ..settings.config import Config
 from .record import read_record
 
@@ -76,6 +78,16 @@ class Run:
         if shape != (len(known.user_ids), len(known.item_ids), len(known.rated_items)):
             raise BadInput(f"{file} is of other users or items than model.safetensors: train the run again")
         return model
+
+    @property
+    def members(self) -> tuple[Config, ...]:
+        """The config of each member that serves."""
+        return members_of(self.folder, self.config)
+
+    @property
+    def choices(self) -> Choices | None:
+        """How the settings were chosen, where they follow the ratings."""
+        return Choices.read(self.folder)
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -26,16 +26,18 @@ from ..inputs.available import with_available_inputs
 from ..inputs.components import Components, load_components, save_components
 from ..inputs.join import Joined, join
 from ..inputs.tags import ItemTags
-from ..inputs.training_data import load_training_data, places_of
+from ..inputs.training_data import TrainingData, load_training_data, places_of
 from ..models.heads import Scale
 from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
+from ..settings.choices import Choices, members_of
 from ..settings.config import Config
 from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
 from ..training.ranking import STATE as RANKING_STATE
 from ..training.ranking import RankingTraining
 from .baseline import baseline_figures, epochs_logged, warnings_of
+from ..training.search import Search
 from .epoch_log import epoch_log
 from .record import begin, removed_if_refused, run_record
 from .run import RANKING_MODEL, Run
@@ -108,8 +110,14 @@ def fuse(
         )
         if ranks.first and training_data.components:
             save_components(out, training_data.components)
-        shorter = config if earlier is None else config.for_warm_start()
-        training = Training(shorter, training_data, out, progress, ranks=ranks)
+        if ranks.first:
+            _choose(config, training_data, out, earlier, progress)
+        ranks.wait()
+        members = members_of(out, config)
+        shorter = config
+        if earlier is not None:
+            shorter, members = config.for_warm_start(), tuple(member.for_warm_start() for member in members)
+        training = Training(shorter, training_data, out, progress, ranks=ranks, members=members)
         ranking = RankingTraining(config, training_data, out, progress, ranks=ranks)
         if earlier is not None and earlier.ranking is not None and config.ranks:
             ranking.config, ranking.warm = shorter, warm_ranking_weights(earlier, config, joined, dataset)
@@ -118,6 +126,19 @@ def fuse(
         _train(training, ranking, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)
+
+
+def _choose(config: Config, data: TrainingData, out: Path, earlier: Run | None, progress: Progress) -> None:
+    """Write what the settings are to be, unless an earlier sitting did; a warm start goes on with the earlier run's."""
+    choices = Choices.read(out)
+    if choices is None and earlier is not None:
+        choices = Choices.read(earlier.folder)
+    elif choices is None and config.adapt:
+        choices = Search(config, data, progress).choose()
+    if choices is not None:
+        choices.save(out)
+        for line in choices.lines():
+            progress.message(line)
 
 
 def _earlier(

@@ -137,7 +137,7 @@ def _served_fits(run: Run) -> list[Path]:
     files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
     if not files:
         raise BadInput(f"--warm-start {run.folder}: it holds no finished fit (fit-N.safetensors)")
-    return files[-run.config.members :]  # a fit that only chose comes before them
+    return files[-len(run.members) :]  # a fit that only chose comes before them
 
 
 def _moved(tensors: Mapping[str, Tensor], moves: Mapping[tuple[str, ...], npt.NDArray[np.int64]]) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ class Config:
     preset: str = "paper"
     seed: int = 0
     objective: Objective = "auto"
+    adapt: bool = False
 
     # what the model may look at
     user_ids: bool = True
@@ -239,6 +240,7 @@ _BEST = replace(
     _PAPER,
     preset="best",
     modalities="auto",
+    adapt=True,
     head="auto",
     tags=True,
     histories=True,
@@ -269,17 +271,6 @@ _CONTENT_ALONE = replace(
 PRESETS: dict[str, Config] = {
     "paper": _PAPER,
     "best": _BEST,
-    "best-1m": replace(
-        _BEST,
-        preset="best-1m",
-        dim=128,
-        factor_learning_rate=0.01,
-        l2=1.4,
-        l2_user=50.0,
-        l2_item=300.0,
-        l2_implicit_users=35.0,
-        l2_explicit_items=47.0,
-    ),
     "bias": replace(
         _PAPER,
         preset="bias",
@@ -333,6 +324,7 @@ MEANINGS: dict[str, str] = {
     "preset": "the preset these settings started from",
     "seed": "draws the split where it is random, the first weights and every batch",
     "objective": "rating: predict ratings; ranking: order what comes next; both; auto: both, ranking without ratings",
+    "adapt": "sizes, head, members and L2 are chosen by the training ratings; what is set by hand stays",
     "user_ids": "a vector for each user",
     "item_ids": "a vector for each film",
     "demographics": "occupation, gender and age of users, where the dataset has them",
@@ -344,7 +336,7 @@ MEANINGS: dict[str, str] = {
     "modalities": "embeddings that are read; auto: those that the embedding file has, none without a file",
     "level": "what the Transformer reads: CLS embeddings alone, or every plot token and poster patch too",
     "dim": "length of the vectors of users and films; 0: biases alone",
-    "head": "squared: a rating as it is; ordinal: a probability for each; auto: ordinal up to 20 different ratings",
+    "head": "squared: a rating as it is; ordinal: a probability for each; auto: ordinal up to 20 levels",
     "members": "models trained with seeds of their own, whose predictions are averaged",
     "item_dropout": "share of films that a step treats as never rated, so that cold ones are predicted well",
     "cold_start_weights": "films without a rating are told by side information with weights of their own",

@@ -70,7 +70,10 @@ class FittedModel:
 
 @dataclass(eq=False)
 class Training:
-    """One run's fits. ``folder`` receives the checkpoints and ``report`` each epoch's figures, from the first rank."""
+    """One run's fits. ``folder`` receives the checkpoints and ``report`` each epoch's figures, from the first rank.
+
+    ``members`` are the configs of its members, where they are not all ``config``.
+    """
 
     config: Config
     training_data: TrainingData
@@ -80,13 +83,17 @@ class Training:
     warm: tuple[Mapping[str, Tensor], ...] = ()
     ranks: Ranks = ALONE
     state: FitState = field(default_factory=FitState)
+    members: tuple[Config, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.members = self.members or (self.config,) * self.config.members
 
     def fits(self) -> list[Fit]:
         """What will be trained, in order.
 
         A warm start holds nothing out: the earlier run may know the validation part.
         """
-        members = range(self.config.members)
+        members = range(len(self.members))
         holds_out = len(self.training_data.validation) > 0 and not self.warm
         if holds_out and self.config.refit:
             return [Fit(0, 0, whole=False), *(Fit(1 + m, m, whole=True) for m in members)]
@@ -232,7 +239,8 @@ class Training:
         )
         widths = {name: table.width for name, table in m.tables.items()}
         chosen = self.state.chosen_epochs if fit.whole else 0
-        config = replace(self.config.with_epochs(chosen or self.config.epochs), seed=self.config.seed + fit.member)
+        config = self.members[fit.member]
+        config = replace(config.with_epochs(chosen or config.epochs), seed=config.seed + fit.member)
         member = Member(config, pairs, scale, m.side, widths, seed=config.seed, ranks=self.ranks)
         if self.warm:
             try:

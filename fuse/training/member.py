@@ -21,7 +21,7 @@ from ..inputs.tokens import TokenBatch
 from ..models.cold_start import cold_start_weights
 from ..models.factors import Factors, Vectors
 from ..models.fusion_transformer import FusionTransformer
-from ..models.heads import MOST_LEVELS, OrdinalHead, Scale, SquaredHead
+from ..models.heads import LEVELS_OF_AUTO, OrdinalHead, Scale, SquaredHead
 from ..settings.config import Config
 from .adam import Adam
 from .batches import ItemBatch, ItemBatches
@@ -65,7 +65,7 @@ class Member(nn.Module):
         )
         ratings = scale.mean + scale.unit * pairs.rating
         self.head: SquaredHead | OrdinalHead = (
-            OrdinalHead(scale, ratings.cpu(), pairs.users) if _is_ordinal(config, scale) else SquaredHead(scale)
+            OrdinalHead(scale, ratings.cpu(), pairs.users) if takes_levels(config, scale) else SquaredHead(scale)
         ).to(device)
         self.transformer: FusionTransformer | None = None
         self.register_buffer("content", None)
@@ -200,9 +200,9 @@ class Member(nn.Module):
         return drawn.float().to(self.pairs.user.device)
 
 
-def _is_ordinal(config: Config, scale: Scale) -> bool:
-    """Whether ratings are taken as levels. One and the same rating throughout has no order to learn."""
-    few = len(scale.levels) <= MOST_LEVELS
+def takes_levels(config: Config, scale: Scale) -> bool:
+    """Whether the head takes ratings as levels. One and the same rating throughout has no order to learn."""
+    few = len(scale.levels) <= LEVELS_OF_AUTO
     return len(scale.levels) > 1 and (config.head == "ordinal" or (config.head == "auto" and few))
 
 

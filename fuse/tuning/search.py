@@ -151,7 +151,7 @@ def tune(
     dataset, out = Path(dataset), Path(out)
     progress = progress or NoProgress()
     place = resolve_device(device)
-    config = replace(config, precision=resolve_precision(config.precision, place)).checked()
+    config = replace(config, precision=resolve_precision(config.precision, place), adapt=False).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     asked = config
     config, absent = with_available_inputs(config, dataset, file)

@@ -49,6 +49,7 @@ SMALL: dict[str, Any] = {
 EVERYTHING = replace(
     preset("best"),
     **SMALL,
+    adapt=False,
     modalities="both",
     layers=2,
     dim=4,
@@ -63,7 +64,7 @@ EVERYTHING = replace(
 def small(name: str, **changes: Any) -> Config:
     config = preset(name)
     sizes = {"dim": min(config.dim, 4), "text_components": min(config.text_components, 3)}
-    return replace(config, **(SMALL | sizes | {"validation": 0.0, "patience": 0} | changes))
+    return replace(config, **(SMALL | sizes | {"validation": 0.0, "patience": 0, "adapt": False} | changes))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,0 +1,283 @@
+"""Settings that follow the training ratings: sizes by their number, head and L2 by short trainings, then an ensemble.
+
+A few draws of the training part are held out. From the preset's settings on, one group of L2 strengths after the other
+is multiplied and divided, as long as the ratings held out are predicted better by more than chance would have it.
+Members are chosen from all trials by forward selection (Caruana et al. 2004): an ordinal and a squared head, or a
+weaker and a stronger L2, err differently. Where biases alone predict no worse, biases alone are served.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...data.runtime.progress import NoProgress, Phase, Progress
+from ..inputs.interactions import TrainingPairs
+from ..inputs.training_data import TrainingData
+from ..models.heads import MOST_LEVELS, Scale
+from ..settings.choices import Choices, Trial
+from ..settings.config import PRESETS, Config
+from .member import Member, takes_levels
+
+FEWEST_RATINGS = 100
+_MOST_RATINGS = 2_000_000  # beyond, the ratings of a sample of users
+_DIM, _STEPS = 16, 100  # of a trial: which L2 is best hardly depends on them
+_MOST_TRIALS = 24
+_MOST_PROBABILITIES = 20_000_000  # ratings times levels, of an ordinal head on a fine grid
+_BY_CHANCE = 0.5  # standard errors that a gain must exceed
+
+_HISTORIES = ("implicit_items", "explicit_items", "implicit_users", "explicit_users")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "l2_histories": tuple(f"l2_{name}" for name in _HISTORIES),
+    "l2": ("l2",),
+    "l2_history_biases": tuple(f"l2_{name}_bias" for name in _HISTORIES),
+    "l2_biases": ("l2_user_bias", "l2_item_bias"),
+    "l2_vectors": ("l2_user", "l2_item"),
+}
+"""Groups of settings that are multiplied together; ``l2`` multiplies all others."""
+
+_COARSE = {"l2_histories": 2.5, "l2": 2.0, "l2_history_biases": 2.5, "l2_biases": 2.5, "l2_vectors": 2.5}
+_FINE = {"l2_histories": 1.5, "l2": 1.4}
+_BIASES_ALONE = {
+    name: getattr(PRESETS["bias"], name)
+    for name in ("dim", "head", "factor_learning_rate", "factor_steps", "epochs", "l2", "l2_user_bias", "l2_item_bias")
+} | {"histories": False}
+
+# of MovieLens 1M (docs/experiments.md); a search starts there where there are as many ratings
+_OF_A_MILLION = {
+    "dim": 128,
+    "factor_learning_rate": 0.01,
+    "l2": 1.4,
+    "l2_user": 50.0,
+    "l2_item": 300.0,
+    "l2_implicit_users": 35.0,
+    "l2_explicit_items": 47.0,
+}
+_A_MILLION = 400_000  # and more
+
+Point = dict[str, Any]  # the multiple of each group, and the head
+
+
+@dataclass(eq=False)
+class Search:
+    """Finds the `Choices` of a run on its training part; ratings of its validation and test parts are not looked at."""
+
+    config: Config
+    training_data: TrainingData
+    progress: Progress = field(default_factory=NoProgress)
+
+    def choose(self) -> Choices:
+        """Search. Settings that a person gave other values than the preset's stay as they are."""
+        began = time.perf_counter()
+        sizes = self.sizes()
+        rating = self.training_data.rating[self.training_data.train]
+        if len(rating) < FEWEST_RATINGS or not self._holdable() or float(rating.min()) == float(rating.max()):
+            reason = (
+                f"{len(rating):,} training ratings are too few to try any"
+                if len(rating) < FEWEST_RATINGS
+                else ("no user has enough ratings that differ to try any")
+            )
+            return Choices(({},) * self.config.members, f"the preset's: {reason}")
+        trials = _Trials(replace(self.config, **sizes), self.training_data)
+        with self.progress.phase("trying settings", _MOST_TRIALS) as phase:
+            trials.phase = phase
+            best, start = self._descend(trials)
+        biases = trials.of_biases()
+        chosen = self._forward(trials, best)
+        rmse = trials.rmse(trials.mean(chosen))
+        about: dict[str, Any] = {
+            "held_out": len(trials.truth),
+            "draws": len(trials.draws),
+            "bias_rmse": trials.rmse(biases),
+            "preset_rmse": trials.rmse(trials.predictions[start]),
+            "trials": tuple(trials.done),
+            "seconds": time.perf_counter() - began,
+        }
+        if rmse >= trials.rmse(biases):
+            reason = f"biases alone: on ratings held out vectors and histories were no better ({rmse:.4f})"
+            return Choices((_differing(self.config, _BIASES_ALONE),), reason, chosen_rmse=trials.rmse(biases), **about)
+        members = tuple(_differing(self.config, sizes | trials.settings(trials.points[key])) for key in chosen)
+        return Choices(members, "chosen on ratings held out of the training part", chosen_rmse=rmse, **about)
+
+    def sizes(self) -> dict[str, Any]:
+        """What the number of ratings says, by measurements from 5,000 to a million (docs/experiments.md)."""
+        ratings = len(self.training_data.train)
+        wanted: dict[str, Any] = dict(_OF_A_MILLION) if ratings >= _A_MILLION else {}
+        if ratings < 20_000:
+            wanted["dim"] = 32
+        elif ratings > 5_000_000:
+            wanted["dim"] = 64
+        return {name: value for name, value in wanted.items() if _free(self.config, [name])}
+
+    def _holdable(self) -> bool:
+        data = self.training_data
+        return int(torch.bincount(data.user[data.train]).max()) > 1
+
+    def _descend(self, trials: _Trials) -> tuple[str, str]:
+        """Coordinate search, coarse, then fine; gives the best trial and that of the preset's settings."""
+        scale = Scale.of(self.training_data.rating[self.training_data.train].cpu())
+        heads = ["ordinal"] if takes_levels(self.config, scale) else ["squared"]
+        if self.config.head == "auto":
+            levels = len(scale.levels)
+            fit_in = 2 <= levels <= MOST_LEVELS and levels * len(self.training_data.train) <= _MOST_PROBABILITIES
+            heads += ["ordinal"] if heads == ["squared"] and fit_in else ["squared"] if heads == ["ordinal"] else []
+        point: Point = dict.fromkeys(GROUPS, 1.0) | {"head": heads[0]}
+        best = start = trials.run(point)
+        for head in heads[1:]:
+            best = trials.better(trials.run(point | {"head": head}), best)
+        for factors in (_COARSE, _COARSE, _FINE):
+            for group, factor in factors.items():
+                if not _free(self.config, GROUPS[group]):
+                    continue
+                for direction in (1 / factor, factor):
+                    moved = self._along(trials, best, group, direction)
+                    if moved != best:
+                        best = moved
+                        break
+        return best, start
+
+    def _along(self, trials: _Trials, best: str, group: str, factor: float) -> str:
+        while len(trials.done) < _MOST_TRIALS:
+            point = trials.points[best]
+            further = trials.run(point | {group: point[group] * factor})
+            if trials.better(further, best) == best:
+                break
+            best = further
+        return best
+
+    def _forward(self, trials: _Trials, best: str) -> list[str]:
+        """Members, the best trial first: whichever makes their mean better joins, as long as one does."""
+        if not _free(self.config, ["members"]):
+            return [best] * self.config.members
+        most = 3 if len(self.training_data.train) < _A_MILLION else 2
+        chosen = [best]
+        while len(chosen) < most:
+            now = trials.mean(chosen)
+            means = {key: trials.mean([*chosen, key]) for key in trials.points}
+            key = min(means, key=lambda name: trials.rmse(means[name]))
+            if not trials.gains(means[key], now):
+                break
+            chosen.append(key)
+        return chosen
+
+
+@dataclass(eq=False)
+class _Trials:
+    """Short trainings on the same draws, and what each predicted for the ratings held out."""
+
+    config: Config
+    data: TrainingData
+    phase: Phase | None = None
+    done: list[Trial] = field(default_factory=list)
+    points: dict[str, Point] = field(default_factory=dict)
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.draws = list(_draws(self.data, self.config.seed))
+        self.truth = torch.cat([self.data.rating[held] for _, held in self.draws])
+
+    def settings(self, point: Point) -> dict[str, Any]:
+        """The settings of a point, without its sizes."""
+        of_groups = {
+            name: getattr(self.config, name) * point[group]
+            for group, names in GROUPS.items()
+            if point[group] != 1
+            for name in names
+        }
+        return of_groups | {"head": point["head"]}
+
+    def run(self, point: Point) -> str:
+        """Train at a point, unless that was done; gives its key."""
+        key = ", ".join(f"{name} {value:.4g}" if name != "head" else value for name, value in sorted(point.items()))
+        if key not in self.points:
+            self.points[key] = point
+            config = replace(self.config, **self.settings(point))
+            steps = min(_STEPS, config.factor_steps)
+            small = replace(config, dim=min(config.dim, _DIM), factor_steps=steps, factor_learning_rate=0.02)
+            self.predictions[key] = self._trained(small, {k: v for k, v in point.items() if v != 1})
+        return key
+
+    def of_biases(self) -> Tensor:
+        """What biases alone predict, (N,)."""
+        biases = replace(self.config, **_BIASES_ALONE)
+        return self._trained(replace(biases, factor_steps=min(300, biases.factor_steps)), {"biases alone": True})
+
+    def mean(self, keys: list[str]) -> Tensor:
+        """The mean prediction of some trials, (N,)."""
+        return torch.stack([self.predictions[key] for key in keys]).mean(0)
+
+    def rmse(self, prediction: Tensor) -> float:
+        """Of all ratings held out; infinite where a prediction is no number."""
+        error = float((prediction - self.truth).square().mean().sqrt())
+        return error if math.isfinite(error) else math.inf
+
+    def gains(self, new: Tensor, old: Tensor) -> bool:
+        """Whether ``new`` (N,) predicts better by more than chance."""
+        gain = (old - self.truth).square() - (new - self.truth).square()
+        return float(gain.mean()) > _BY_CHANCE * float(gain.std()) / math.sqrt(len(gain))
+
+    def better(self, new: str, old: str) -> str:
+        """The new trial where it gains, or else the old one."""
+        return new if self.gains(self.predictions[new], self.predictions[old]) else old
+
+    def _trained(self, config: Config, words: dict[str, Any]) -> Tensor:
+        began = time.perf_counter()
+        data, told = self.data, []
+        config = replace(config, modalities="none", item_dropout=0.0)
+        for number, (train, held) in enumerate(self.draws):
+            scale = Scale.of(data.rating[train].cpu())
+            pairs = TrainingPairs.sorted(
+                data.user[train],
+                data.item[train],
+                scale.standardise(data.rating[train]),
+                users=data.users,
+                items=data.items,
+            )
+            member = Member(config, pairs, scale, data.side, {}, seed=config.seed + number)
+            for step in range(config.factor_steps):
+                member.factor_step(step, torch.Generator())
+            with torch.no_grad():
+                user, item = data.user[held], data.item[held]
+                told.append(member.head.ratings(member.vectors().pair_scores(user, item), user))
+        prediction = torch.cat(told)
+        self.done.append(Trial(words, self.rmse(prediction), time.perf_counter() - began))
+        if self.phase is not None:
+            self.phase.advance(1)
+        return prediction
+
+
+def _draws(data: TrainingData, seed: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """Ratings to train on and ratings held out, places in ``data``: more draws, and larger ones, of fewer ratings."""
+    rows = data.train
+    random = np.random.default_rng((seed, 41))
+    if len(rows) > _MOST_RATINGS:
+        users = random.permutation(data.users)
+        counts = torch.bincount(data.user[rows], minlength=data.users).cpu().numpy()[users]
+        kept = np.zeros(data.users, bool)
+        kept[users[: max(1, int(np.searchsorted(np.cumsum(counts), _MOST_RATINGS)))]] = True
+        rows = rows[torch.from_numpy(kept).to(rows.device)[data.user[rows]]]
+    count = len(rows)
+    share, draws = (0.2, 5) if count < 10_000 else (0.15, 4) if count < 40_000 else (0.1, 2 if count < 300_000 else 1)
+    order = torch.from_numpy(random.permutation(count)).to(rows.device)
+    size = int(count * share)
+    for draw in range(draws):
+        held = torch.zeros(count, dtype=torch.bool, device=rows.device)
+        held[order[draw * size : (draw + 1) * size]] = True
+        yield rows[~held], rows[held]
+
+
+def _free(config: Config, names: Iterable[str]) -> bool:
+    """Whether these settings are still the preset's, and so may be chosen."""
+    base = PRESETS.get(config.preset)
+    return base is not None and all(getattr(config, name) == getattr(base, name) for name in names)
+
+
+def _differing(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if getattr(config, name) != value}

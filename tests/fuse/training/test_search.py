@@ -1,0 +1,143 @@
+"""Laws of an adaptive run: training ratings alone decide, biases never win, what is set stays, it resumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cinefuse.fuse.inputs.side_information import SideInformation
+from cinefuse.fuse.inputs.training_data import TrainingData
+from cinefuse.fuse.runs.run import Run
+from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.settings.choices import Choices
+from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.training import search
+from cinefuse.fuse.training.search import Search
+
+USERS, ITEMS = 60, 50
+QUICK: dict[str, Any] = {"factor_steps": 6, "modalities": "none", "text_components": 0, "image_components": 0}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def config(**changes: Any) -> Config:
+    return replace(preset("best"), **QUICK, precision="fp32", **changes)
+
+
+def ratings_of(taste: float, *, levels: int = 5, seed: int = 0) -> TrainingData:
+    """Ratings of users with biases and, ``taste`` strong, tastes: 0 leaves biases and noise alone."""
+    random = np.random.default_rng(seed)
+    user, item = (places.ravel() for places in np.meshgrid(np.arange(USERS), np.arange(ITEMS), indexing="ij"))
+    kept = random.random(USERS * ITEMS) < 0.5
+    user, item = user[kept], item[kept]
+    score = random.normal(size=USERS)[user] + random.normal(size=ITEMS)[item] + random.normal(size=len(user))
+    score += taste * (random.normal(size=(USERS, 2))[user] * random.normal(size=(ITEMS, 2))[item]).sum(1)
+    rating = np.clip(np.round((score + 4) / 8 * (levels - 1)), 0, levels - 1)
+    rows = torch.from_numpy(random.permutation(len(user)))
+    side = SideInformation(torch.zeros(USERS, 0), torch.zeros(ITEMS, 0), torch.zeros(ITEMS, 0))
+    return TrainingData(
+        USERS,
+        ITEMS,
+        torch.from_numpy(user),
+        torch.from_numpy(item),
+        torch.from_numpy(rating).float(),
+        rows[200:].sort().values,
+        rows[:100].sort().values,
+        side,
+        {},
+        {},
+        torch.device("cpu"),
+    )
+
+
+def without_seconds(choices: Choices) -> Choices:
+    return replace(choices, seconds=0.0, trials=tuple(replace(trial, seconds=0.0) for trial in choices.trials))
+
+
+def test_choices_depend_on_training_ratings_and_seed_alone() -> None:
+    data = ratings_of(1.0)
+    chosen = Search(config(), data).choose()
+    other = data.rating.clone()
+    outside = torch.ones(len(other), dtype=torch.bool)
+    outside[data.train] = False
+    other[outside] = 4 - other[outside]
+    assert without_seconds(Search(config(), replace(data, rating=other)).choose()) == without_seconds(chosen)
+    assert len(chosen.trials) <= search._MOST_TRIALS + 1
+    assert chosen.held_out > 0
+
+
+@pytest.mark.parametrize("taste", [0.0, 1.0])
+def test_what_is_chosen_is_no_worse_than_biases_and_the_preset_on_the_ratings_held_out(taste: float) -> None:
+    chosen = Search(config(), ratings_of(taste)).choose()
+    assert chosen.chosen_rmse is not None
+    assert chosen.bias_rmse is not None
+    assert chosen.preset_rmse is not None
+    assert chosen.chosen_rmse <= min(chosen.bias_rmse, chosen.preset_rmse)
+
+
+def test_where_biases_are_best_biases_alone_are_served_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = search._Trials
+    truth = trials.of_biases
+    monkeypatch.setattr(trials, "of_biases", lambda self: truth(self) * 0 + self.truth)  # as if they knew all
+    chosen = Search(config(), ratings_of(1.0)).choose()
+    (member,) = chosen.configs(config())
+    assert (member.dim, member.histories) == (0, False)
+    assert "biases alone" in chosen.lines()[0]
+
+
+def test_settings_by_hand_stay() -> None:
+    by_hand = config(dim=3, head="squared", l2=2.0, l2_user_bias=1.0, members=4)
+    chosen = Search(by_hand, ratings_of(1.0)).choose().configs(by_hand)
+    assert len(chosen) == 4
+    assert {(member.dim, member.head, member.l2, member.l2_user_bias) for member in chosen} == {
+        (3, "squared", 2.0, 1.0)
+    }
+
+
+@pytest.mark.parametrize("levels", [2, 11, 60])
+def test_any_scale_is_searched(levels: int) -> None:
+    chosen = Search(config(), ratings_of(1.0, levels=levels)).choose()
+    assert chosen.trials
+    assert all(np.isfinite(trial.rmse) for trial in chosen.trials)
+
+
+def test_too_few_ratings_or_only_one_level_leave_the_preset_as_it_is() -> None:
+    data = ratings_of(1.0)
+    few = Search(config(), replace(data, train=data.train[:99])).choose()
+    same = Search(config(), replace(data, rating=torch.full_like(data.rating, 3.0))).choose()
+    for chosen in (few, same):
+        assert chosen.configs(config()) == (config(),) * 2
+        assert chosen.trials == ()
+
+
+def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = config(epochs=1, dim=4)
+    whole = fuse(sample, None, tmp_path / "whole", quick, device="cpu")
+    choices = whole.choices
+    assert choices is not None
+    assert len(whole.members) == len(whole.recommender.vectors) == len(choices.members)
+
+    class Stopped(Exception):
+        """Stands for whatever ends a process."""
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cinefuse.fuse.training.loop.Training.run", lambda self: (_ for _ in ()).throw(Stopped()))
+        with pytest.raises(Stopped):
+            fuse(sample, None, tmp_path / "stopped", quick, device="cpu")
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "choose", lambda self: pytest.fail("searched again"))
+        fuse(sample, None, tmp_path / "stopped", quick, device="cpu", resume=True)
+    stopped = Run.open(tmp_path / "stopped")
+    assert stopped.choices is not None
+    assert without_seconds(stopped.choices) == without_seconds(choices)
+    assert stopped.summary["rmse"] == pytest.approx(whole.summary["rmse"], abs=0)
