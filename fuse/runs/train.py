@@ -36,8 +36,8 @@ from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
 from ..training.ranking import STATE as RANKING_STATE
 from ..training.ranking import RankingTraining
-from .baseline import baseline_figures, epochs_logged, warnings_of
 from ..training.search import Search
+from .baseline import baseline_figures, epochs_logged, warnings_of
 from .epoch_log import epoch_log
 from .record import begin, removed_if_refused, run_record
 from .run import RANKING_MODEL, Run
