@@ -100,7 +100,8 @@ class Search:
             "trials": tuple(trials.done),
             "seconds": time.perf_counter() - began,
         }
-        if rmse >= trials.rmse(biases):
+        by_hand = not _free(self.config, ("dim", "head", "histories", *GROUPS["l2"], *GROUPS["l2_biases"]))
+        if rmse >= trials.rmse(biases) and not by_hand:
             reason = f"biases alone: on ratings held out vectors and histories were no better ({rmse:.4f})"
             return Choices((_differing(self.config, _BIASES_ALONE),), reason, chosen_rmse=trials.rmse(biases), **about)
         members = tuple(_differing(self.config, sizes | trials.settings(trials.points[key])) for key in chosen)
