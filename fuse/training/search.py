@@ -265,7 +265,7 @@ def _draws(data: TrainingData, seed: int) -> Iterable[tuple[Tensor, Tensor]]:
         kept[users[: max(1, int(np.searchsorted(np.cumsum(counts), _MOST_RATINGS)))]] = True
         rows = rows[torch.from_numpy(kept).to(rows.device)[data.user[rows]]]
     count = len(rows)
-    share, draws = (0.2, 5) if count < 10_000 else (0.15, 4) if count < 40_000 else (0.1, 2 if count < 300_000 else 1)
+    share, draws = (0.2, 5) if count < 10_000 else (0.15, 3) if count < 40_000 else (0.1, 1)
     order = torch.from_numpy(random.permutation(count)).to(rows.device)
     size = int(count * share)
     for draw in range(draws):

@@ -43,6 +43,7 @@ SMALL: dict[str, Any] = {
 }
 CONFIG = replace(
     preset("best"),
+    adapt=False,
     **SMALL,
     modalities="both",
     layers=2,
