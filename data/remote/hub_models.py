@@ -67,7 +67,7 @@ def _fetched(
 
     while True:
         try:
-            with _shown(named, progress) as bars:
+            with _shown(named, progress) as bars, _never_waiting_for_ever():
                 return _snapshot(model, revision, patterns, bars=bars)
         except HFValidationError:
             raise _no_id(model) from None
@@ -260,6 +260,25 @@ def _shown(named: str, progress: Progress) -> Iterator[type[Any]]:
             yield _bars_of(phase)
     finally:
         log.handlers, log.propagate = before, spread
+
+
+@contextmanager
+def _never_waiting_for_ever() -> Iterator[None]:
+    """Inside, huggingface_hub's requests have a timeout: those for listings have none of their own."""
+    from huggingface_hub import get_session
+
+    def limit(request: Any) -> None:
+        given = request.extensions.get("timeout", {})
+        limits = {kind: given.get(kind) or _patience() for kind in ("connect", "read", "write")}
+        request.extensions = {**request.extensions, "timeout": {**given, **limits}}
+
+    session = get_session()
+    hooks = session.event_hooks
+    session.event_hooks = {**hooks, "request": [*hooks.get("request", []), limit]}
+    try:
+        yield
+    finally:
+        session.event_hooks = hooks
 
 
 class _Messages(logging.Handler):

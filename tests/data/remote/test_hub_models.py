@@ -191,5 +191,5 @@ def test_a_hub_that_fails_gives_way_to_a_whole_copy_in_the_cache_at_once(hub: Mo
     again, seen = fetched()
     assert again == folder
     assert len(hub.requests) == before + 1
-    # where the Hub answers at all, huggingface_hub takes the cache's copy without a word
-    assert fault == 503 or seen.messages[0].endswith("the copy in the cache is taken")
+    # after a status or a timeout huggingface_hub takes the cache's copy without a word
+    assert fault in (503, "stall") or seen.messages[0].endswith("the copy in the cache is taken")
