@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .embedding_dataset import EmbeddingDataset, collate
     from .fuse.evaluation.evaluate import evaluate
     from .fuse.runs.run import Run
-    from .fuse.serving.recommend import predict, recommend
+    from .fuse.serving.predict import predict
+    from .fuse.serving.recommend import recommend
     from .fuse.settings.config import Config
 
     __version__: str
@@ -44,7 +45,7 @@ _MODULES = {
     "evaluate": "fuse.evaluation.evaluate",
     "extract_embeddings": "api",
     "open_dataset": "api",
-    "predict": "fuse.serving.recommend",
+    "predict": "fuse.serving.predict",
     "recommend": "fuse.serving.recommend",
     "train": "api",
 }

@@ -246,7 +246,7 @@ def predict(
 ) -> None:
     """Predict the rating of each pair of a user and a film, and say why where a run cannot."""
     from ..runs.run import Run
-    from ..serving.recommend import predict as predicted
+    from ..serving.predict import predict as predicted
     from ..serving.table_files import read_pairs, refuse_unknown_suffix, write_table
 
     refuse_unknown_suffix(out)
@@ -261,25 +261,66 @@ def recommend(
     run: RunArgument,
     user: Annotated[str | None, typer.Option(help="id of the user to recommend films to")] = None,
     everybody: Annotated[bool, typer.Option("--all", help="for every user; with --out or --json")] = False,
+    likes: Annotated[
+        str | None, typer.Option(metavar="ID,ID,...", help="for somebody new, by the films they like, as 1,50,260")
+    ] = None,
     k: KOption = 10,
+    by: Annotated[
+        str, typer.Option(help="ranking: what comes next; rating: the expected rating; auto: ranking if the run has it")
+    ] = "auto",
+    genre: Annotated[
+        list[str] | None, typer.Option(help="films of this genre alone; may be repeated", rich_help_panel="Filters")
+    ] = None,
+    years: Annotated[
+        str | None, typer.Option(metavar="FIRST:LAST", help="as 1990:1999, 1990: or :1950", rich_help_panel="Filters")
+    ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="films left out: ids in a .txt, one a line, or a table", rich_help_panel="Filters"),
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(help="no other films than these; a file as above", rich_help_panel="Filters")
+    ] = None,
+    diversity: Annotated[float, typer.Option(help="from 0 to 1: how unlike each other the films of a list are")] = 0.0,
+    new: Annotated[int, typer.Option(help="places kept for films that nobody has rated yet")] = 0,
+    only_new: Annotated[bool, typer.Option("--only-new", help="films that nobody has rated yet, no others")] = False,
     out: Annotated[Path | None, typer.Option(help="table to write: .parquet, .csv, .tsv or .jsonl")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend the k films that a user has not rated and would rate highest; or do so for all users at once."""
-    if (user is None) != everybody:
-        raise UsageError("recommend: expected either --user ID or --all")
+    """Recommend the k films that a user would take next, none of which they have rated; or do so for all users at once.
+
+    Beside each stands the rating expected of the user, and the film of theirs that adds most to its score. Films that
+    nobody has rated yet have places of their own: --new N keeps N of a list for them, --only-new gives nothing else.
+    """
+    if (user is not None) + everybody + (likes is not None) != 1:
+        raise UsageError("recommend: expected one of --user ID, --all and --likes ID,ID,...")
+    if likes is not None and by == "rating":
+        raise UsageError("--likes: a list for somebody new is made by the ranking model; leave --by rating away")
     if everybody and not (out or as_json):
         raise UsageError("recommend --all: expected --out FILE.parquet or --json, as there are many rows")
     from ..runs.run import Run
+    from ..serving.filters import Filters, read_ids
     from ..serving.recommend import recommend as best_films
-    from ..serving.recommend import recommend_all
+    from ..serving.recommend import recommend_all, recommend_for_likes
     from ..serving.table_files import refuse_unknown_suffix, write_table
     from .evaluation_screen import show_recommendations
 
     if out:
         refuse_unknown_suffix(out)
     opened = Run.open(run)
-    table = recommend_all(opened, k) if user is None else best_films(opened, user, k)
+    filters = Filters(
+        genres=tuple(genre or ()),
+        years=years,
+        exclude=read_ids(exclude) if exclude else (),
+        candidates=read_ids(candidates) if candidates else None,
+    )
+    options: dict[str, Any] = {"filters": filters, "diversity": diversity, "new": new, "only_new": only_new}
+    if likes is not None:
+        table = recommend_for_likes(opened, [one.strip() for one in likes.split(",") if one.strip()], k, **options)
+    elif user is not None:
+        table = best_films(opened, user, k, by=by, **options)
+    else:
+        table = recommend_all(opened, k, by=by, **options)
     if out:
         write_table(table, out)
     if as_json:
@@ -287,7 +328,7 @@ def recommend(
     elif out:
         typer.echo(f"{printable(out)}: {len(table):,} rows")
     else:
-        show_recommendations(table, user)
+        show_recommendations(table, f"user {user}" if user is not None else "who likes these", k)
 
 
 @app.command("compare")
@@ -362,13 +403,16 @@ def export(
     approximate: Annotated[
         bool, typer.Option("--approximate", help="accept vectors that rank only nearly as the run does")
     ] = False,
+    by: Annotated[
+        str, typer.Option(help="ranking or rating: whose vectors; auto: the ranking model's if the run has one")
+    ] = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Write vectors, biases and ids of users and films for a nearest-neighbour index, and say how exact they are."""
     from ..runs.run import Run
     from ..serving.export import export as written
 
-    done = written(Run.open(run), out, format=format_, approximate=approximate)  # type: ignore[arg-type]
+    done = written(Run.open(run), out, format=format_, approximate=approximate, by=by)  # type: ignore[arg-type]
     if as_json:
         typer.echo(json.dumps(done.as_dict(), indent=2))
         return

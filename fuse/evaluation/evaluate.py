@@ -14,9 +14,9 @@ from ...data.runtime.errors import UsageError
 from ...data.runtime.progress import NoProgress, Progress
 from ..models.recommender import Recommender
 from ..runs.run import Run
-from ..serving.recommend import ranking_scores
+from ..serving.scoring import list_scores
 from .baselines import Baseline, baselines
-from .item_lists import USERS_AT_ONCE, ItemLists
+from .item_lists import ItemLists
 from .list_tables import activity_table, difference_table, quality_table
 from .measured_lists import BlockScores, ListTask, Measured, measure
 from .metrics import ErrorIntervals, Interval, bootstrap_interval, by_popularity
@@ -188,18 +188,8 @@ def measure_methods(run: Run, task: ListTask, others: list[Baseline], progress: 
 
 def run_scores(run: Run) -> dict[str, BlockScores]:
     """The scores that the run's lists are made of, and those of its rating model where that makes other lists."""
-    users, ranking = len(run.recommender.user_ids), run.ranking
-    if ranking is None:
-        return {THIS_RUN: ranking_scores(run.recommender)}
-
-    def scores(block: int) -> npt.NDArray[np.float32]:
-        of_block: npt.NDArray[np.float32] = ranking.scores(
-            slice(block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users))
-        ).numpy()
-        return of_block
-
-    by_rating = {BY_RATING: ranking_scores(run.recommender)} if run.recommender.predicts else {}
-    return {THIS_RUN: scores, **by_rating}
+    beside = run.ranking is not None and run.recommender.predicts
+    return {THIS_RUN: list_scores(run)} | ({BY_RATING: list_scores(run, "rating")} if beside else {})
 
 
 def not_beaten(lists: pl.DataFrame, differences: pl.DataFrame, k: int) -> list[str]:

@@ -74,7 +74,15 @@ def top_items(scores: _Numbers, seen: ItemLists, k: int) -> npt.NDArray[np.int64
     k = min(k, items)
     if not scores.size:
         return np.empty((users, k), np.int64)
-    open_scores = np.where(seen.mask(items), -np.inf, scores)
+    return best_open(np.where(seen.mask(items), -np.inf, scores), k)
+
+
+def best_open(open_scores: _Numbers, k: int) -> npt.NDArray[np.int64]:
+    """`top_items` of finite ``open_scores`` (B, I) that are -inf where an item must not come in."""
+    users, items = open_scores.shape
+    k = min(k, items)
+    if not open_scores.size:
+        return np.empty((users, k), np.int64)
     least = np.partition(open_scores, items - k, axis=1)[:, items - k, None]
     above, level = open_scores > least, open_scores == least
     places_left = k - above.sum(axis=1, keepdims=True)

@@ -20,7 +20,8 @@ from ...data.pages.pictures import poster_picture
 from ...data.runtime.errors import BadInput, UsageError
 from ...data.runtime.untrusted_text import shown
 from ..runs.run import Run
-from ..serving.recommend import known_user, run_items
+from ..serving.known_ids import known_user
+from ..serving.run_tables import run_items
 from .ablation import Ablation, Agreement, Hiding, Parts, ablate, agreement, occlude
 from .attention import FilmAttention, film_attention, plot_of
 from .heatmap import Box, covered_box, span_of, strength

@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -70,16 +68,7 @@ class RankingModel:
         Items without an interaction in training come after all others, in the order of what content says of them: their
         scores were never held against anybody's choice.
         """
-        return self.unrated_last(self.vectors.scores(users))
-
-    def unrated_last(self, scores: Tensor) -> Tensor:
-        """(B, I) the same scores, those of items without an interaction moved below all others; in place."""
-        unrated = self.counts == 0
-        if unrated.any() and not unrated.all():
-            new = scores[:, unrated]
-            lowest = scores[:, ~unrated].min(1, keepdim=True).values
-            scores[:, unrated] = new - new.max(1, keepdim=True).values + (lowest - 1)
-        return scores
+        return unrated_last(self.vectors.scores(users), self.counts == 0)
 
     @torch.no_grad()
     def shares(self, user: int, items: Tensor) -> Tensor:
@@ -130,7 +119,14 @@ class RankingModel:
         vectors = Vectors(t.pop("user"), t.pop("item"))
         return cls(vectors, **(t | {"items": t["items"].long()}), settings=settings)
 
-    def seen_of(self, user: int) -> npt.NDArray[np.int64]:
-        """The items that a user has in training, ascending."""
-        found: npt.NDArray[np.int64] = self.items[int(self.offsets[user]) : int(self.offsets[user + 1])].numpy()
-        return found
+
+def unrated_last(scores: Tensor, unrated: Tensor) -> Tensor:
+    """``scores`` (B, I) with those of ``unrated`` items (I,) moved below all others, their order kept; in place.
+
+    What nobody has rated was never held against anybody's choice, and would come into a list by accident.
+    """
+    if unrated.any() and not unrated.all():
+        new = scores[:, unrated]
+        lowest = scores[:, ~unrated].min(1, keepdim=True).values
+        scores[:, unrated] = new - new.max(1, keepdim=True).values + (lowest - 1)
+    return scores

@@ -11,7 +11,7 @@ from ...data.dataset.catalog import Catalog
 from ...data.pages.page import picture_uri
 from ...data.pages.pictures import poster_picture
 from ..runs.run import Run
-from ..serving.recommend import run_items
+from ..serving.run_tables import run_items
 
 _WIDTH = 176
 _QUALITY = 72

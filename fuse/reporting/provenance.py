@@ -14,7 +14,7 @@ from ...data.dataset.splits import PARTS
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import CinefuseError
 from ..runs.run import Run
-from ..serving.recommend import read_run_table
+from ..serving.run_tables import read_run_table
 from ..settings.config import PRESETS, Config
 
 

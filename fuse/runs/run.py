@@ -9,9 +9,10 @@ state.safetensors    the present fit, while training; fit-N.safetensors, a finis
 ranking-state, ranking-fit-N.safetensors   the same of the ranking model
 model.safetensors    the served vectors, ids, and who has seen what
 ranking.safetensors  the ranking model, where the run has one
+content.safetensors  content (I, C): genres, years and components of the items, where the model reads any
 components.safetensors   the directions of the principal components, where the model reads some
 tags.parquet         tag: what the rows of the weights of tags stand for, where the model reads tags
-items.parquet        item_id, title, and how many ratings each film had in training
+items.parquet        item_id, title, year, genres, and how many ratings each film had in training
 predictions.parquet  user_id, item_id, rating, prediction of the test part
 summary.json         test RMSE and MAE, validation RMSE, both of a bias model too, warnings, chosen epochs, seconds;
                      written last: a run that has it is finished
@@ -36,6 +37,7 @@ from ..settings.config import Config
 from .record import read_record
 
 RANKING_MODEL = "ranking.safetensors"
+CONTENT = "content.safetensors"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
+from safetensors.torch import save
 
+from ...data.dataset.catalog import Catalog
 from ...data.dataset.folder import Description
 from ...data.dataset.splits import Split, split_ratings
 from ...data.embeddings.file import EmbeddingFile
@@ -40,7 +42,7 @@ from ..training.search import Search
 from .baseline import baseline_figures, epochs_logged, warnings_of
 from .epoch_log import epoch_log
 from .record import begin, removed_if_refused, run_record
-from .run import RANKING_MODEL, Run
+from .run import CONTENT, RANKING_MODEL, Run
 from .tensorboard import events
 from .warm_start import known_before, refuse_other_inputs, warm_ranking_weights, warm_weights
 
@@ -207,6 +209,9 @@ def _conclude(
     if ranked is not None:
         ranked.save(out / RANKING_MODEL)
     _write_table(out / "items.parquet", _items(dataset, joined, recommender))
+    content = training.training_data.side.item.half().cpu().contiguous()
+    if content.shape[1]:
+        write_atomically(out / CONTENT, save({"content": content}))
     chosen, epochs = training.state.chosen_epochs or training.state.best_epoch, epochs_logged(out)
     summary: dict[str, Any] = {"chosen_epochs": chosen, "fits": len(training.fits()), "seconds": seconds}
     if ranked is not None:
@@ -239,7 +244,7 @@ def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -
 
 def _items(dataset: Path, joined: Joined, recommender: Recommender) -> pl.DataFrame:
     counts = np.bincount(recommender.rated_items, minlength=len(joined.item_ids))
-    items = pl.read_parquet(dataset / "items.parquet", columns=["item_id", "title"])
+    items = Catalog.open(dataset).items.select("item_id", "title", "year", "genres")
     return items.with_columns(train_ratings=pl.Series(counts, dtype=pl.Int64))
 
 

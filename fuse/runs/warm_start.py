@@ -17,7 +17,7 @@ from ...data.embeddings.fingerprints import differences
 from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ..inputs.join import Joined
 from ..inputs.tags import ItemTags
-from ..serving.recommend import read_run_table
+from ..serving.run_tables import read_run_table
 from ..settings.config import Config
 from .run import Run
 

@@ -18,9 +18,11 @@ from ...data.runtime.disk import put_in_place, write_atomically, write_json, wri
 from ...data.runtime.errors import BadInput, UsageError
 from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, top_items
 from ..models.factors import Vectors
+from ..models.ranking_model import unrated_last
 from ..models.recommender import Recommender
 from ..runs.run import Run
-from .recommend import id_type, ranking_scores, ranks_by_product
+from .known_ids import id_type
+from .scoring import chosen_model, item_counts, list_scores, ranking_of, ranks_by_product
 
 Format = Literal["parquet", "npy"]
 _BEST = 10
@@ -33,6 +35,7 @@ VERSION = 1
 class Exported:
     """What an export wrote: ``dim`` is the width of ``vector``; ``augmented`` is two wider.
 
+    ``by`` is the model whose vectors they are, "ranking" or "rating".
     ``agreement`` is the share of a user's ten best films that a score ranks among its ten best too, on average.
     """
 
@@ -41,6 +44,7 @@ class Exported:
     users: int
     items: int
     dim: int
+    by: str
     ranks_exactly: bool
     rates_exactly: bool
     agreement: float
@@ -50,20 +54,29 @@ class Exported:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool = False) -> Exported:  # noqa: A002
+def export(
+    run: Run,
+    out: Path,
+    *,
+    format: Format = "parquet",  # noqa: A002
+    approximate: bool = False,
+    by: str = "auto",
+) -> Exported:
     """Write the vectors of a run's users and films into the folder ``out``, all or nothing.
 
-    For both sides (users, films) of D numbers each, D being all members' factors together:
+    They are the ranking model's, or with ``by`` "rating" the rating model's; "auto" is the first where the run has it.
+    For both sides (users, films) of D numbers each, D being all factors together:
 
     - "parquet": users.parquet and films.parquet with user_id or item_id, vector (D Float32), bias (Float32) and
-      augmented (D + 2 Float32);
+      augmented (D + 2 Float32); films have train_ratings (Int64) too;
     - "npy": {users,films}_ids.npy (int64, or fixed-length text), _vectors.npy (n, D), _biases.npy (n,),
-      _augmented.npy (n, D + 2), float32.
+      _augmented.npy (n, D + 2), float32; films_train_ratings.npy (int64).
 
     The score of a pair is user vector · film vector + both biases, which is also the inner product of the two augmented
-    vectors: user [vector, 1, bias], film [vector, bias, 1]. export.json says what a score tells exactly. With squared
-    heads, mean + unit * score is the expected rating before it is clamped. One ordinal head's score orders each user's
-    films exactly, but is no rating.
+    vectors: user [vector, 1, bias], film [vector, bias, 1]. export.json says what a score tells exactly: each user's
+    films in order of score stand as `recommend` lists them, but for films without a training rating, which come last
+    there and belong into an index of their own. With squared heads, mean + unit * score of the rating model is the
+    expected rating before it is clamped; one ordinal head's score is no rating, nor is the ranking model's.
 
     BadInput where several ordinal heads are averaged, whose ranking no inner product gives exactly, unless
     ``approximate``; and where ``out`` is anything but a new or an empty folder. UsageError for another format. NoSpace
@@ -72,14 +85,16 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
     if format not in get_args(Format):
         raise UsageError(f"format {format!r}: expected {' or '.join(get_args(Format))}")
     recommender = run.recommender
-    exact = ranks_by_product(recommender)
-    vectors = recommender.joint_vectors()
-    agreement = 1.0 if exact else _agreement(recommender, vectors)
+    model = chosen_model(run, by)
+    ranked = ranking_of(run).vectors if model == "ranking" else None
+    exact = ranked is not None or ranks_by_product(recommender)
+    vectors = recommender.joint_vectors() if ranked is None else ranked
+    agreement = 1.0 if exact else _agreement(run, vectors)
     if not (exact or approximate):
         raise BadInput(
             f"{run.folder}: the mean of {len(recommender.vectors)} ordinal heads is no function of one inner product: "
             f"an index would find {agreement:.1%} of each user's {_BEST} best films; accept that with --approximate, "
-            "or train with --set members=1 or --set head=squared"
+            "train with --set members=1 or --set head=squared, or export the ranking model"
         )
     done = Exported(
         out,
@@ -87,8 +102,9 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
         len(recommender.user_ids),
         len(recommender.item_ids),
         vectors.item.shape[1] - 1,
+        by=model,
         ranks_exactly=exact,
-        rates_exactly=recommender.is_one_product,
+        rates_exactly=ranked is None and recommender.is_one_product,
         agreement=agreement,
     )
     _refuse_to_replace(out)
@@ -104,12 +120,14 @@ def export(run: Run, out: Path, *, format: Format = "parquet", approximate: bool
     return done
 
 
-def _agreement(recommender: Recommender, vectors: Vectors) -> float:
+def _agreement(run: Run, vectors: Vectors) -> float:
     """The share of a user's `_BEST` best unseen films that the score of ``vectors`` ranks among its own best too.
 
     The mean over all users, or over those of evenly chosen blocks where there are many.
     """
-    users, run_scores = len(recommender.user_ids), ranking_scores(recommender)
+    recommender = run.recommender
+    users, run_scores = len(recommender.user_ids), list_scores(run, "rating")
+    unrated = torch.from_numpy(item_counts(recommender) == 0)
     seen = ItemLists(recommender.rated_offsets, recommender.rated_items)
     blocks = -(-users // USERS_AT_ONCE)
     shares: list[float] = []
@@ -117,7 +135,8 @@ def _agreement(recommender: Recommender, vectors: Vectors) -> float:
         start, stop = block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users)
         lists = seen.of_users(start, stop)
         by_run = top_items(run_scores(block), lists, _BEST)
-        by_score = top_items(vectors.scores(torch.arange(start, stop)).numpy(), lists, _BEST)
+        product = unrated_last(vectors.scores(torch.arange(start, stop)), unrated)
+        by_score = top_items(product.numpy(), lists, _BEST)
         for best, found in zip(by_run, by_score, strict=True):
             if len(best := best[best >= 0]):
                 shares.append(float(np.isin(best, found).mean()))
@@ -137,9 +156,12 @@ def _files(recommender: Recommender, vectors: Vectors, format: Format) -> Iterat
     )
     for side, id_name, ids, vector, parts in sides:
         columns = vector[:, :-1].numpy(), vector[:, -1].numpy(), torch.cat(parts, 1).numpy()
+        counts = item_counts(recommender) if side == "films" else None
         if format == "parquet":
-            yield f"{side}.parquet", _parquet(id_name, ids, *columns)
+            yield f"{side}.parquet", _parquet(id_name, ids, *columns, counts)
         else:
+            if counts is not None:
+                yield f"{side}_train_ratings.npy", _npy(counts)
             yield f"{side}_ids.npy", _npy(ids if ids.dtype.kind == "i" else np.array(ids.tolist(), np.str_))
             for name, values in zip(("vectors", "biases", "augmented"), columns, strict=True):
                 yield f"{side}_{name}.npy", _npy(values)
@@ -151,6 +173,7 @@ def _parquet(
     vector: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
     augmented: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int64] | None,
 ) -> bytes:
     table = pl.DataFrame(
         {
@@ -160,6 +183,8 @@ def _parquet(
             "augmented": _arrays(augmented),
         }
     )
+    if counts is not None:
+        table = table.with_columns(train_ratings=pl.Series(counts))
     content = io.BytesIO()
     table.write_parquet(content, compression="zstd")
     return content.getvalue()
@@ -186,7 +211,8 @@ def _about(run: Run, done: Exported) -> dict[str, Any]:
         "users": done.users,
         "films": done.items,
         "dim": done.dim,
-        "members": len(run.recommender.vectors),
+        "by": done.by,
+        "members": len(run.recommender.vectors) if done.by == "rating" else 1,
         "score": "user vector . film vector + user bias + film bias = user augmented . film augmented",
         "augmented": {"user": "[vector, 1, bias]", "film": "[vector, bias, 1]"},
         "ranks_exactly": done.ranks_exactly,
@@ -200,6 +226,12 @@ def _about(run: Run, done: Exported) -> dict[str, Any]:
 
 
 def _exactness(done: Exported) -> str:
+    if done.by == "ranking":
+        return (
+            "a user's films with training ratings in descending order of score are in the order in which the run "
+            "recommends them; films without any (train_ratings 0) come after these in its lists, in their own order; "
+            "the score is no rating, and scores of different users cannot be compared"
+        )
     if done.rates_exactly:
         return (
             "mean + unit * score is the expected rating before clamping to lowest and highest (the run clamps every "

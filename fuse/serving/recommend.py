@@ -1,241 +1,218 @@
-"""What a run says of users and films: the best unseen films of one user or of all, and single ratings."""
+"""Lists of items for one user, for a new one by what they like, or for everybody."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 
 from ...data.runtime.errors import BadInput, UsageError
-from ...data.runtime.untrusted_text import shown
-from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, top_items
-from ..models.recommender import Recommender
+from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, best_open
+from ..models.ranking_model import unrated_last
 from ..runs.run import Run
-
-_MOST_COMPARED = 2000  # ids that an unknown one is compared with, letter by letter
+from .diversity import diversified, pool_size
+from .filters import Filters
+from .known_ids import id_column, item_numbers_of, known_user
+from .run_tables import item_content, run_items
+from .scoring import BlockScores, chosen_model, expected_ratings, item_counts, list_scores, ranking_of
 
 _Numbers = npt.NDArray[np.int64]
 _Scores = npt.NDArray[np.float32]
+_NO_FILTERS = Filters()
+_NOBODY = np.zeros(0, np.int64)
 
 
-def recommend(run: Run, user_id: int | str, k: int = 10) -> pl.DataFrame:
-    """The k films that the user has not rated in training and would rate highest, best first; fewer where few are left.
+def recommend(
+    run: Run,
+    user_id: int | str,
+    k: int = 10,
+    *,
+    by: str = "auto",
+    filters: Filters = _NO_FILTERS,
+    diversity: float = 0.0,
+    new: int = 0,
+    only_new: bool = False,
+) -> pl.DataFrame:
+    """The k items that a user would take next, best first; fewer where few are left.
 
-    Columns: rank (Int64, from 1), item_id, title (String), prediction (Float32, on the ratings' scale), train_ratings
-    (Int64: training ratings of the film by anybody). Films are ranked as in `ranking_scores`; among equal ones the
-    earlier of the catalogue comes first. BadInput where the run knows no such user, with the nearest ids;
-    UsageError for a k below 1.
+    None has a training rating of the user. ``by`` "ranking" orders them by the ranking model, "rating" by the expected
+    rating, "auto" by the first where the run has it. Items without any training rating come last in such a list;
+    ``new`` of its places, the last ones, are kept for the best of them, or all with ``only_new``. ``diversity`` from 0
+    to 1 trades score for unlike content (`diversity`).
+
+    Columns: rank (Int64, from 1), item_id, title, score (Float32, comparable within one user alone), prediction
+    (Float32, the expected rating; null where the run predicts none), train_ratings (Int64: of the item by anybody),
+    because_item_id, because_title and because_score (Float32): the user's item that adds most to the score, and how
+    much; null where none does, or by rating. Among equal ones the earlier of the catalogue comes first. BadInput where
+    the run knows no such user, with the nearest ids; UsageError for a number out of range.
     """
-    recommender = run.recommender
-    number = known_user(recommender, user_id)
-    _refuse_small(k)
+    lists = _Lists(run, k, by, filters, diversity, new, only_new)
+    number = known_user(run.recommender, user_id)
     block = number // USERS_AT_ONCE
-    scores = ranking_scores(recommender)(block)
-    first = block * USERS_AT_ONCE
-    seen = ItemLists(recommender.rated_offsets, recommender.rated_items).of_users(number, number + 1)
-    top = top_items(scores[[number - first]], seen, k)
-    best = _as_table(recommender, np.array([number]), top)
+    scores = lists.scores(block)[[number - block * USERS_AT_ONCE]]
+    top = lists.best(scores, lists.seen.of_users(number, number + 1))
+    model = ranking_of(run) if lists.by == "ranking" else None
+    items = torch.from_numpy(top[0][top[0] >= 0])
+    added = None if model is None else model.shares(number, items)
+    mine = lists.seen.of_users(number, number + 1).items
+    return _one_list(lists, np.array([number]), top, scores, mine, added)
+
+
+def recommend_for_likes(
+    run: Run,
+    likes: Sequence[int | str],
+    k: int = 10,
+    *,
+    filters: Filters = _NO_FILTERS,
+    diversity: float = 0.0,
+    new: int = 0,
+    only_new: bool = False,
+) -> pl.DataFrame:
+    """`recommend` for somebody who is no user of the run and likes these items; prediction is null.
+
+    Their vector is that of the ranking model's loss with all else held still, in closed form
+    (`RankingModel.user_of_likes`). BadInput where the run has no ranking model or doesn't know an item.
+    """
+    model = ranking_of(run)
+    lists = _Lists(run, k, "ranking", filters, diversity, new, only_new)
+    if not likes:
+        raise UsageError("--likes: expected ids of films, as in --likes 1,50,260")
+    liked = np.unique(item_numbers_of(run.recommender, likes, "--likes"))
+    on_torch = torch.from_numpy(liked)
+    user, item = model.user_of_likes(on_torch), model.vectors.item
+    each = (item[:, :-1] @ user[:-1] + item[:, -1] + user[-1])[None]  # (1, I)
+    scores = unrated_last(each, model.counts == 0).numpy()
+    top = lists.best(scores, ItemLists(np.array([0, len(liked)]), liked))
+    added = model.shares_of_likes(on_torch, torch.from_numpy(top[0][top[0] >= 0]))
+    return _one_list(lists, np.array([-1]), top, scores, liked, added)
+
+
+def recommend_all(
+    run: Run,
+    k: int = 10,
+    *,
+    by: str = "auto",
+    filters: Filters = _NO_FILTERS,
+    diversity: float = 0.0,
+    new: int = 0,
+    only_new: bool = False,
+) -> pl.DataFrame:
+    """`recommend` for every user the run knows: user_id, rank (Int64), item_id, score, prediction, by user and rank.
+
+    Raises as `recommend` does.
+    """
+    lists = _Lists(run, k, by, filters, diversity, new, only_new)
+    users = len(run.recommender.user_ids)
+    tops, found = [], []
+    for block, start in enumerate(range(0, users, USERS_AT_ONCE)):
+        scores = lists.scores(block)
+        top = lists.best(scores, lists.seen.of_users(start, min(start + USERS_AT_ONCE, users)))
+        tops.append(top)
+        found.append(np.take_along_axis(scores, np.maximum(top, 0), axis=1))
+    table = _as_table(run, np.arange(users), np.concatenate(tops), np.concatenate(found))
+    return table.select("user_id", "rank", "item_id", "score", "prediction")
+
+
+@dataclass(eq=False)
+class _Lists:
+    """What lists are made of, and how: the arguments of `recommend`."""
+
+    run: Run
+    k: int
+    by: str
+    filters: Filters
+    diversity: float
+    new: int
+    only_new: bool
+    kept: npt.NDArray[np.bool_] = field(init=False)
+    unrated: npt.NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        recommender = self.run.recommender
+        if self.k < 1:
+            raise UsageError(f"k must be at least 1, found {self.k}")
+        if not 0 <= self.diversity <= 1:
+            raise UsageError(f"--diversity must lie from 0 to 1, found {self.diversity:g}")
+        if not 0 <= self.new <= self.k:
+            raise UsageError(f"--new must lie from 0 to the length of the list, {self.k}, found {self.new}")
+        self.by = chosen_model(self.run, self.by)
+        self.kept = self.filters.mask(self.run)
+        self.unrated = item_counts(recommender) == 0
+        if (self.new or self.only_new) and not (self.unrated & self.kept).any():
+            there = "passes the filters" if self.unrated.any() else "is in the catalogue: every film has ratings"
+            raise BadInput(f"--{'only-new' if self.only_new else 'new'}: no film without a training rating {there}")
+        self.seen = ItemLists(recommender.rated_offsets, recommender.rated_items)
+        self.content = item_content(self.run) if self.diversity else None
+        self.scores: BlockScores = list_scores(self.run, self.by)
+
+    def best(self, scores: _Scores, seen: ItemLists) -> _Numbers:
+        """(B, k) the chosen items of B users, best first, -1 where none is left."""
+        closed = seen.mask(scores.shape[1]) | ~self.kept
+        if self.only_new:
+            return self._top(scores, closed | ~self.unrated, self.k)
+        if not self.new:
+            return self._top(scores, closed, self.k)
+        rated = self._top(scores, closed | self.unrated, self.k - self.new) if self.k > self.new else None
+        fresh = self._top(scores, closed | ~self.unrated, self.new)
+        both = fresh if rated is None else np.concatenate([rated, fresh], 1)
+        order = np.argsort(both < 0, axis=1, kind="stable")  # places without an item go to the end
+        joined: _Numbers = np.take_along_axis(both, order, axis=1)
+        return joined
+
+    def _top(self, scores: _Scores, closed: npt.NDArray[np.bool_], k: int) -> _Numbers:
+        open_scores = np.where(closed, -np.inf, scores)
+        if self.content is None:
+            return best_open(open_scores, k)
+        pool = best_open(open_scores, pool_size(k))
+        return diversified(pool, scores, self.content, k, self.diversity)
+
+
+def _one_list(
+    lists: _Lists, user: _Numbers, top: _Numbers, scores: _Scores, mine: _Numbers, added: torch.Tensor | None
+) -> pl.DataFrame:
+    run = lists.run
+    table = _as_table(run, user, top, np.take_along_axis(scores, np.maximum(top, 0), axis=1))
     items = run_items(run).rename({"item_id": "known_id"})
-    return best.hstack(items[best["item"]]).select("rank", "item_id", "title", "prediction", "train_ratings")
+    reasons = _reasons(run, items["title"], len(table), mine, added)
+    table = table.hstack(items[table["item"]]).hstack(reasons)
+    details = ["title", "score", "prediction", "train_ratings"]
+    return table.select("rank", "item_id", *details, *reasons.columns)
 
 
-def recommend_all(run: Run, k: int = 10) -> pl.DataFrame:
-    """`recommend` for every user the run knows: user_id, rank (Int64), item_id, prediction (Float32), by user and rank.
-
-    UsageError for a k below 1.
-    """
-    _refuse_small(k)
-    recommender = run.recommender
-    users, block_scores = len(recommender.user_ids), ranking_scores(recommender)
-    seen = ItemLists(recommender.rated_offsets, recommender.rated_items)
-    tops = [
-        top_items(block_scores(block), seen.of_users(start, min(start + USERS_AT_ONCE, users)), k)
-        for block, start in enumerate(range(0, users, USERS_AT_ONCE))
-    ]
-    table = _as_table(recommender, np.arange(users), np.concatenate(tops))
-    return table.select("user_id", "rank", "item_id", "prediction")
-
-
-def ranks_by_product(recommender: Recommender) -> bool:
-    """Whether the score of `joint_vectors` orders every user's films as the unclamped expected rating does.
-
-    One ordinal head's expected rating grows with its score. The mean of several does not follow the mean score: each
-    member bends it by the user's own level logits.
-    """
-    return recommender.is_one_product or len(recommender.vectors) == 1
-
-
-def ranking_scores(recommender: Recommender) -> Callable[[int], _Scores]:
-    """A function from the number of a block of `USERS_AT_ONCE` users to their scores (B, I) of all films.
-
-    The scores rank films, they are no ratings: where one product ranks (`ranks_by_product`) they are that product, so
-    that films predicted beyond the top of the scale are not all alike; else they are the expected ratings.
-    """
-
-    def users_of(block: int) -> slice:
-        return slice(block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, len(recommender.user_ids)))
-
-    if not ranks_by_product(recommender):
-        return lambda block: recommender.all_ratings(np.arange(len(recommender.user_ids))[users_of(block)])
-    vectors = recommender.joint_vectors()
-    return lambda block: vectors.scores(users_of(block)).numpy()
-
-
-def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.DataFrame:
-    """The rating expected of each pair of ``pairs`` (user_id, item_id; other columns are left out), in their order.
-
-    Columns: user_id and item_id as given, prediction (Float32) and reason (String). Where the run doesn't know the
-    user, the film or both, prediction is null and reason says which; elsewhere reason is null. With ``distribution``
-    p_1, p_2, ... (Float32) besides, the probability of each rating of the scale. BadInput where a column is absent or
-    of another type than the run's ids, for a run without a rating model, and for ``distribution`` of one without an
-    ordinal head.
-    """
-    recommender = run.recommender
-    if not recommender.predicts:
-        why = (
-            "it was trained on interactions without ratings"
-            if run.implicit
-            else "it was trained with another objective"
-        )
-        raise BadInput(f"{run.folder} has no rating model to predict by: {why}; `cinefuse recommend` gives its lists")
-    user = _numbers_of(pairs, "user_id", recommender.user_ids, recommender.user_numbers)
-    item = _numbers_of(pairs, "item_id", recommender.item_ids, recommender.item_numbers)
-    known = np.flatnonzero((user >= 0) & (item >= 0))
-    prediction = np.full(len(pairs), np.nan, np.float32)
-    prediction[known] = recommender.pair_ratings(user[known], item[known])
-    reasons = np.array([None, "unknown user", "unknown film", "unknown user and film"], dtype=object)
-    reason = reasons[(user < 0) + 2 * (item < 0)]
-    predicted = pairs.select("user_id", "item_id").with_columns(
-        prediction=pl.Series(prediction).fill_nan(None), reason=pl.Series(reason.tolist(), dtype=pl.String)
+def _reasons(run: Run, titles: pl.Series, rows: int, mine: _Numbers, added: torch.Tensor | None) -> pl.DataFrame:
+    """because_item_id, because_title, because_score of so many listed items, of which ``added`` (n, rows) is known."""
+    item, score = np.zeros(rows, np.int64), np.full(rows, -1, np.float32)
+    if added is not None and len(mine) and rows:
+        most = added.max(0)
+        item, score = mine[most.indices.numpy()], most.values.numpy()
+    ids = run.recommender.item_ids
+    found = pl.DataFrame(
+        {
+            "because_item_id": id_column(ids[item], ids),
+            "because_title": titles.gather(item),
+            "because_score": pl.Series(score, dtype=pl.Float32),
+        }
     )
-    return predicted.hstack(_distribution(run, user, item, known)) if distribution else predicted
+    return found.select(pl.when(pl.col("because_score") > 0).then(pl.all()))
 
 
-def known_user(recommender: Recommender, given: int | str) -> int:
-    """The number of a user given by id, or by its digits where ids are whole numbers; BadInput where it is unknown."""
-    ids = recommender.user_ids
-    user = _as_id(given, ids)
-    number = int(recommender.user_numbers([user])[0])
-    if number < 0:
-        raise BadInput(f"user {shown(user)}: the run knows no such user; the nearest ids are {_nearest(user, ids)}")
-    return number
-
-
-def run_items(run: Run) -> pl.DataFrame:
-    """item_id, title, train_ratings of all films of a run, by number. BadInput where the table is damaged."""
-    items = read_run_table(run, "items.parquet", ("item_id", "title", "train_ratings"))
-    if items["item_id"].to_list() != run.recommender.item_ids.tolist():
-        raise BadInput(f"{run.folder / 'items.parquet'} lists other films than the model: train the run again")
-    return items
-
-
-def read_run_table(run: Run, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
-    """The columns of a table of the run folder; BadInput where it is missing or damaged."""
-    file = run.folder / name
-    try:
-        return pl.read_parquet(file, columns=list(columns))
-    except FileNotFoundError:
-        raise BadInput(f"{file} is missing: train the run again") from None
-    except (pl.exceptions.PolarsError, OSError) as fault:
-        raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): train the run again") from None
-
-
-def _refuse_small(k: int) -> None:
-    if k < 1:
-        raise UsageError(f"k must be at least 1, found {k}")
-
-
-def _as_table(recommender: Recommender, user: _Numbers, top: _Numbers) -> pl.DataFrame:
-    """user_id, rank, film (its number), item_id, prediction: the places of ``top`` (B, k) that hold a film."""
+def _as_table(run: Run, user: _Numbers, top: _Numbers, scores: _Scores) -> pl.DataFrame:
+    """user_id, rank, item (its number), item_id, score, prediction: the places of ``top`` (B, k) that hold an item."""
+    recommender = run.recommender
     row, place = np.nonzero(top >= 0)
     item = top[row, place]
-    return pl.DataFrame(
-        {
-            "user_id": _id_column(recommender.user_ids[user[row]], recommender.user_ids),
-            "rank": place.astype(np.int64) + 1,
-            "item": item,
-            "item_id": _id_column(recommender.item_ids[item], recommender.item_ids),
-            "prediction": recommender.pair_ratings(user[row], item),
-        }
-    )
-
-
-def _id_column(ids: npt.NDArray[Any], all_ids: npt.NDArray[Any]) -> pl.Series:
-    return pl.Series(ids.tolist(), dtype=id_type(all_ids))
-
-
-def id_type(ids: npt.NDArray[Any]) -> pl.DataType:
-    """The type that tables give these ids: Int64 or String."""
-    return pl.Int64() if ids.dtype.kind == "i" else pl.String()
-
-
-def _numbers_of(
-    pairs: pl.DataFrame, column: str, ids: npt.NDArray[Any], numbers: Callable[[list[Any]], _Numbers]
-) -> _Numbers:
-    if column not in pairs.columns:
-        raise BadInput(f"pairs to predict lack the column {column!r}; they have {', '.join(pairs.columns) or 'none'}")
-    given, wanted = pairs[column], id_type(ids)
-    if given.dtype.is_integer() and wanted == pl.Int64:
-        given = given.cast(pl.Int64, strict=False)
-    elif given.dtype == pl.String and wanted == pl.Int64:
-        whole = given.cast(pl.Int64, strict=False)
-        given = whole.set(whole.cast(pl.String).ne_missing(given), None)  # "007" is no id of a whole number
-    elif given.dtype != pl.String:
-        kind = "whole numbers" if wanted == pl.Int64 else "text"
-        raise BadInput(
-            f"column {column} of the pairs: the run's ids are {kind} ({ids.tolist()[0]!r}), found {given.dtype}"
-        )
-    return numbers(given.to_list())
-
-
-def _distribution(run: Run, user: _Numbers, item: _Numbers, known: _Numbers) -> pl.DataFrame:
-    recommender = run.recommender
-    found = recommender.distribution(user[known], item[known])
-    if found is None:
-        raise BadInput(
-            f"{run.folder}: the run predicts a rating, no distribution; "
-            "train one with `cinefuse fuse ... --set head=ordinal`"
-        )
-    chances = np.full((len(user), found.shape[1]), np.nan, np.float32)
-    chances[known] = found
-    return pl.DataFrame(
-        {
-            f"p_{level:g}": pl.Series(chance).fill_nan(None)
-            for level, chance in zip(recommender.scale.levels, chances.T, strict=True)
-        }
-    )
-
-
-def _as_id(given: object, ids: npt.NDArray[Any]) -> int | str:
-    if ids.dtype.kind != "i":
-        if isinstance(given, str):
-            return given
-        raise BadInput(
-            f"user {shown(given)}: the run's user ids are text (such as {shown(ids[0])}), found {type(given).__name__}"
-        )
-    if isinstance(given, int | np.integer) and not isinstance(given, bool):
-        return int(given)
-    if isinstance(given, str) and re.fullmatch(r"-?[0-9]+", given.strip()):
-        return int(given)
-    raise BadInput(f"user {given!r}: the run's user ids are whole numbers (such as {int(ids[0])}); give one of them")
-
-
-def _nearest(user: int | str, ids: npt.NDArray[Any]) -> str:
-    """Up to three ids like this one: the nearest numbers, or the texts most like it."""
-    known: list[Any] = ids.tolist()
-    if isinstance(user, int):
-        near = sorted(known, key=lambda other: (abs(other - user), other))[:3]
-        return ", ".join(map(str, near))
-    if len(known) > _MOST_COMPARED:
-        known = sorted(known)
-        place = bisect_left(known, user)
-        known = known[max(0, place - _MOST_COMPARED // 2) : place + _MOST_COMPARED // 2]
-    folded = {other.casefold(): other for other in known}
-    alike = difflib.get_close_matches(user.casefold(), folded, n=3, cutoff=0.3)
-    return ", ".join(repr(folded[other]) for other in alike) or f"{known[0]!r} ..."
+    columns: dict[str, Any] = {
+        "rank": place.astype(np.int64) + 1,
+        "item": item,
+        "item_id": id_column(recommender.item_ids[item], recommender.item_ids),
+        "score": scores[row, place],
+        "prediction": pl.Series(expected_ratings(recommender, user[row], item)).fill_nan(None),
+    }
+    if (user >= 0).all():
+        columns = {"user_id": id_column(recommender.user_ids[user[row]], recommender.user_ids)} | columns
+    return pl.DataFrame(columns)

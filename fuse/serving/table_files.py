@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -20,11 +21,21 @@ def read_pairs(file: Path) -> pl.DataFrame:
 
     BadInput where the table cannot be read or has no such column.
     """
+    return _read(file, ("user_id", "item_id"))
+
+
+def read_item_ids(file: Path) -> tuple[Any, ...]:
+    """The ids in item_id of such a table. BadInput as `read_pairs`."""
+    return tuple(_read(file, ("item_id",))["item_id"].drop_nulls().to_list())
+
+
+def _read(file: Path, wanted: tuple[str, ...]) -> pl.DataFrame:
     with tempfile.TemporaryDirectory() as scratch:
         table = open_table(file, Path(scratch))
-        columns = {ours: table.column_for(ours) for ours in ("user_id", "item_id")}
+        columns = {ours: table.column_for(ours) for ours in wanted}
         if None in columns.values():
-            raise BadInput(f"{file}: expected columns user_id and item_id, found {', '.join(table.columns)}")
+            names = f"column{'s' * (len(wanted) > 1)} {' and '.join(wanted)}"
+            raise BadInput(f"{file}: expected {names}, found {', '.join(table.columns)}")
         try:
             return table.renamed(columns).drop("row").collect()
         except pl.exceptions.PolarsError as fault:

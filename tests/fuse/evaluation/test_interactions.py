@@ -18,7 +18,7 @@ from cinefuse.fuse.evaluation.comparison import compare
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
-from cinefuse.fuse.serving.recommend import predict
+from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.settings.config import preset
 
 SETTINGS = ["modalities=none", "factor_steps=30", "epochs=2"]

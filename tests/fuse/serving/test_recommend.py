@@ -24,7 +24,8 @@ from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.models.recommender import Recommender
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
-from cinefuse.fuse.serving.recommend import predict, recommend, recommend_all
+from cinefuse.fuse.serving.predict import predict
+from cinefuse.fuse.serving.recommend import recommend, recommend_all
 from cinefuse.fuse.settings.config import Config, preset
 
 LAST_DIGIT = 2e-6  # of a float32 rating: sums of one pair and of many may round differently
@@ -37,7 +38,7 @@ KINDS = {
 
 
 def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
-    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", *settings])
+    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
     return fuse(dataset, None, out, config, split=split)
 
 
@@ -103,7 +104,7 @@ def test_the_table_of_all_users_is_the_tables_of_each(kind: str, runs: dict[str,
     run = runs[kind]
     everybody = recommend_all(run, 7)
     for user in run.recommender.user_ids.tolist():
-        alone = recommend(run, user, 7).select("rank", "item_id", "prediction")
+        alone = recommend(run, user, 7).select("rank", "item_id", "score", "prediction")
         assert_frame_equal(everybody.filter(user_id=user).drop("user_id"), alone, abs_tol=LAST_DIGIT)
 
 
@@ -115,8 +116,12 @@ def test_the_best_come_first_and_bear_the_prediction_of_their_pair(kind: str, ru
     item = run.recommender.item_numbers(table["item_id"].to_list())
     expected = run.recommender.pair_ratings(user, item)
     np.testing.assert_allclose(table["prediction"].to_numpy(), expected, rtol=0, atol=LAST_DIGIT)
-    falls = table.group_by("user_id").agg((-pl.col("prediction").diff()).min().alias("least"))
+    counts = np.bincount(run.recommender.rated_items, minlength=40)
+    table = table.with_columns(rated=pl.Series(counts[item] > 0))
+    falls = table.group_by("user_id", "rated").agg((-pl.col("prediction").diff()).min().alias("least"))
     assert falls["least"].drop_nulls().min() >= -1e-5
+    # what nobody has rated comes last
+    assert table.group_by("user_id").agg(pl.col("rated").cast(int).diff().max().alias("rise"))["rise"].max() <= 0
     assert (table["rank"] == table.select(pl.int_range(1, pl.len() + 1).over("user_id")).to_series()).all()
 
 
@@ -184,8 +189,8 @@ def test_who_has_seen_everything_gets_an_empty_table_of_the_same_columns(tmp_pat
 
 def test_one_user_and_one_item_are_enough(tmp_path: Path) -> None:
     run = run_of(synthetic(torch.zeros(1, 1), torch.zeros(1, 1), [[]]), tmp_path)
-    assert recommend(run, 1, 10).rows() == [(1, 1, "Film 1", 3.0, 0)]
-    assert recommend_all(run, 10).rows() == [(1, 1, 1, 3.0)]
+    assert recommend(run, 1, 10).rows() == [(1, 1, "Film 1", 0.0, 3.0, 0, None, None, None)]
+    assert recommend_all(run, 10).rows() == [(1, 1, 1, 0.0, 3.0)]
     assert predict(run, pl.DataFrame({"user_id": [1], "item_id": [1]})).rows() == [(1, 1, 3.0, None)]
 
 
@@ -196,7 +201,8 @@ def test_titles_and_counts_are_those_of_the_item(runs: dict[str, Run], crowd: Pa
     best = recommend(run, 3, 40)
     assert best["title"].to_list() == [items[item] for item in best["item_id"]]
     assert best["train_ratings"].to_list() == [seen.count(item) for item in best["item_id"]]
-    assert best.columns == ["rank", "item_id", "title", "prediction", "train_ratings"]
+    because = ["because_item_id", "because_title", "because_score"]
+    assert best.columns == ["rank", "item_id", "title", "score", "prediction", "train_ratings", *because]
 
 
 def test_a_user_may_be_given_as_text_where_ids_are_numbers(runs: dict[str, Run]) -> None:
@@ -210,7 +216,7 @@ def test_ids_of_text_work_throughout(named: Run) -> None:
     assert best.schema["item_id"] == pl.String
     assert {"tt009", "tt010", "tt011"} <= set(best["item_id"])
     everybody = recommend_all(named, 20)
-    alone = best.select("rank", "item_id", "prediction")
+    alone = best.select("rank", "item_id", "score", "prediction")
     assert_frame_equal(everybody.filter(user_id="007").drop("user_id"), alone, abs_tol=LAST_DIGIT)
     pairs = pl.DataFrame({"user_id": ["007", "7", "zoë"], "item_id": ["tt000", "tt000", "tt"]})
     assert predict(named, pairs)["reason"].to_list() == [None, "unknown user", "unknown film"]
@@ -346,9 +352,9 @@ def test_a_damaged_table_of_items_is_refused_by_name(runs: dict[str, Run], tmp_p
         recommend(run, 1)
 
 
-def shown(items: pl.DataFrame, user: object, width: int) -> list[str]:
+def shown(items: pl.DataFrame, whose: str, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
-    show_recommendations(items, user, console)
+    show_recommendations(items, whose, 1, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -356,17 +362,22 @@ def shown(items: pl.DataFrame, user: object, width: int) -> list[str]:
 @pytest.mark.parametrize("width", [40, 120])
 def test_the_screen_keeps_to_its_width_and_obeys_no_title(width: int) -> None:
     title = "[red]No markup[/red] \x1b[31m nor escapes :smile:"
-    row = {"rank": 1, "item_id": 7, "title": title, "prediction": 4.25, "train_ratings": 1234}
-    lines = shown(pl.DataFrame([row]), 1, width)
+    row = {"rank": 1, "item_id": 7, "title": title, "score": 0.5, "prediction": 4.25, "train_ratings": 1234}
+    row |= {"because_item_id": 8, "because_title": title, "because_score": 0.125}
+    lines = shown(pl.DataFrame([row]), "user 1", width)
     text = " ".join(line.strip() for line in lines)
     assert max(map(len, lines)) <= width
     assert "\x1b" not in text
     assert "4.25" in text
-    assert "1,234" in text
     if width == 120:
-        assert "[red]No markup[/red] \\x1b[31m nor escapes :smile:" in text
+        assert "1,234" in text
+        assert "25%" in text
+    if width == 120:
+        assert "[red]No markup[/red]" in text
+        assert "\\x1b[31m" in text
+        assert ":smile:" in text
 
 
 def test_the_screen_says_when_nothing_is_left(tmp_path: Path) -> None:
     run = run_of(synthetic(torch.zeros(1, 1), torch.zeros(1, 1), [[0]]), tmp_path)
-    assert shown(recommend(run, 1), 1, 80) == ["user 1 has seen every film of the catalogue"]
+    assert shown(recommend(run, 1), "user 1", 80) == ["user 1: no film is left that they have not rated"]

@@ -1,0 +1,57 @@
+"""The tables and vectors that a run folder keeps about its items."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from ...data.runtime.errors import BadInput
+from ..runs.run import CONTENT, Run
+
+_DETAILS = {"year": pl.Int32(), "genres": pl.List(pl.String())}
+
+
+def run_items(run: Run) -> pl.DataFrame:
+    """item_id, title, train_ratings, year and genres of all items of a run, by number. BadInput if it is damaged."""
+    items = read_run_table(run, "items.parquet", ("item_id", "title", "train_ratings"))
+    if items["item_id"].to_list() != run.recommender.item_ids.tolist():
+        raise BadInput(f"{run.folder / 'items.parquet'} lists other films than the model: train the run again")
+    there = pl.read_parquet_schema(run.folder / "items.parquet")
+    details = read_run_table(run, "items.parquet", tuple(name for name in _DETAILS if name in there))
+    absent = [pl.lit(None, kind).alias(name) for name, kind in _DETAILS.items() if name not in there]
+    return items.hstack(details).with_columns(absent)
+
+
+def item_content(run: Run) -> npt.NDArray[np.float32]:
+    """(I, C) genres, year and components of each item, rows of length 1, or 0 where nothing is known.
+
+    BadInput where the run read nothing of the kind, or the file is damaged.
+    """
+    file = run.folder / CONTENT
+    try:
+        content = load_file(file)["content"].astype(np.float32)
+    except FileNotFoundError:
+        raise BadInput(
+            f"{run.folder} read no genres, years, plots or posters: there is no content to compare films by"
+        ) from None
+    except (SafetensorError, KeyError, ValueError, OSError) as fault:
+        raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
+    if len(content) != len(run.recommender.item_ids):
+        raise BadInput(f"{file} is of other films than the model: train the run again")
+    length = np.linalg.norm(content, axis=1, keepdims=True)
+    rows: npt.NDArray[np.float32] = content / np.maximum(length, 1e-12)
+    return rows
+
+
+def read_run_table(run: Run, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
+    """The columns of a table of the run folder; BadInput where it is missing or damaged."""
+    file = run.folder / name
+    try:
+        return pl.read_parquet(file, columns=list(columns))
+    except FileNotFoundError:
+        raise BadInput(f"{file} is missing: train the run again") from None
+    except (pl.exceptions.PolarsError, OSError) as fault:
+        raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): train the run again") from None
