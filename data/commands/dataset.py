@@ -288,3 +288,38 @@ def data_import_table(
         choices=Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ()),
     )
     show_import(report)
+
+
+_KNOWN = {
+    "kaggle-movies": "The Movies Dataset of Kaggle: movies_metadata.csv, links, keywords, credits, ratings.",
+    "movietweetings": "MovieTweetings: movies.dat and ratings.dat, ids of IMDb, ratings from 0 to 10.",
+    "amazon-reviews": "Amazon reviews of 2018 or 2023: JSON lines or a table of ratings, and meta_* beside.",
+    "microlens": "MicroLens: *_pairs.csv and *title*.csv; covers with --posters.",
+    "goodbooks": "goodbooks-10k: books.csv, ratings.csv, tags.csv and book_tags.csv.",
+    "book-crossing": "Book-Crossing: BX-Books.csv and BX-Book-Ratings.csv, or Kaggle's Books.csv and Ratings.csv.",
+    "recbole": "RecBole's atomic files: NAME.inter and NAME.item.",
+    "netflix-prize": "The Netflix Prize: movie_titles.csv and combined_data_*.txt or mv_*.txt.",
+}
+
+
+def _add_known(name: str, says: str) -> None:
+    def data_import_known(
+        source: Annotated[Path, typer.Argument(metavar="SRC", help="folder or zip with the source's files")],
+        out: Annotated[Path, typer.Argument(help="dataset folder to make")],
+        posters: PostersOption = None,
+        copy_posters: CopyPostersOption = False,
+        strict: StrictOption = False,
+        overwrite: OverwriteOption = False,
+    ) -> None:
+        from ..dataset.assembly import Choices
+        from ..sources.known_sources import import_known
+        from .dataset_screen import show_import
+
+        choices = Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters)
+        show_import(import_known(name, source, out, posters=posters, choices=choices))
+
+    import_app.command(name, help=says)(data_import_known)
+
+
+for _name, _says in _KNOWN.items():
+    _add_known(_name, _says)

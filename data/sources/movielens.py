@@ -1,11 +1,11 @@
-"""MovieLens as GroupLens ships it (100K, 1M, and the CSV generation), joined with plots and posters.
+"""MovieLens as GroupLens ships it (100K, 1M, 10M, and the CSV generation), joined with plots and posters.
 
 A source is a zip, or a folder with the same files, in one of three generations:
 
     100K    u.data, u.item; u.user, u.genre and the folds u1-u5, ua, ub (.base and .test) where there
-    1M      ratings.dat or ratings*.parquet (user_id, movie_id, rating, maybe timestamp); movies.dat; users.dat where
-            there. The two .dat files may carry a prefix, such as ml-1m-movies.dat
-    CSV     ratings.csv, movies.csv; links.csv where there (latest-small, 20M, 25M, 32M)
+    1M      ratings.dat or ratings*.parquet (user_id, movie_id, rating, maybe timestamp); movies.dat; users.dat and
+            tags.dat where there (10M). The .dat files of films and users may carry a prefix, such as ml-1m-movies.dat
+    CSV     ratings.csv, movies.csv; links.csv, tags.csv and the tag genome where there (latest-small, 20M, 25M, 32M)
 
 Members of a zip are read by the names above alone: no name in an archive ever becomes a path on disk.
 """
@@ -30,10 +30,11 @@ from ..dataset.posters import PosterSource, holds_images, images_of_rows, place_
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
-from ..tables.delimited import ROW, scan_text
+from ..tables.delimited import ROW, Layout, scan_text
 from ..tables.id_spaces import titles_differ
-from ..tables.opening import open_table
+from ..tables.opening import as_utf8, open_table
 from ..tables.table import Table, plain_name
+from .movielens_tags import genome_tags, user_tags, with_tags
 from .own_tables import Reading, rating_table
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def import_movielens(
     with new_folder(out, overwrite=choices.overwrite) as staging:
         release = _find_release(source, staging.scratch)
         parts = _READERS[release.generation](release)
+        _add_tags(parts, release)
         if links is not None:
             release.files["links.csv"] = links
         if items is not None:
@@ -133,6 +135,14 @@ class _Release:
                 raise BadInput(f"{self.source}, member {name}: {fault}; fetch the archive again") from None
         return copy
 
+    def encoding(self, name: str) -> str:
+        """What a file is encoded in: UTF-8, else Latin-1."""
+        try:
+            as_utf8(self.path(name), self.scratch, "utf-8")
+        except BadInput:
+            return "latin-1"
+        return "utf-8"
+
     def lines(self, name: str, separator: str, fields: int) -> list[list[str]]:
         """All lines of a small file, cut at ``separator`` into at least ``fields`` parts; UTF-8, else Latin-1."""
         raw = self.path(name).read_bytes()
@@ -171,8 +181,8 @@ _MEMBERS = {
         "u.genre",
         *(f"{fold}.{part}" for fold in FOLDS for part in ("base", "test")),
     ],
-    "1M": ["ratings.dat", "ratings*.parquet", "*movies.dat", "*users.dat"],
-    "CSV": ["ratings.csv", "movies.csv", "links.csv"],
+    "1M": ["ratings.dat", "ratings*.parquet", "*movies.dat", "*users.dat", "tags.dat"],
+    "CSV": ["ratings.csv", "movies.csv", "links.csv", "tags.csv", "genome-scores.csv", "genome-tags.csv"],
 }
 
 
@@ -312,6 +322,22 @@ def _read_csv(release: _Release) -> Parts:
     )
 
 
+def _add_tags(parts: Parts, release: _Release) -> None:
+    """The films' tags: what users wrote, and the tag genome, where the release has them."""
+    if "tags.csv" in release.files:
+        parts.items = with_tags(parts.items, user_tags(open_table(release.path("tags.csv"), release.scratch)))
+    elif "tags.dat" in release.files:
+        layout = Layout("none", ("userId", "movieId", "tag", "timestamp"), "::", skip=True)
+        table = open_table(release.path("tags.dat"), release.scratch, release.encoding("tags.dat"), layout)
+        parts.items = with_tags(parts.items, user_tags(table))
+        parts.warnings += table.notes
+    if {"genome-scores.csv", "genome-tags.csv"} <= set(release.files):
+        scores, names = (
+            open_table(release.path(name), release.scratch) for name in ("genome-scores.csv", "genome-tags.csv")
+        )
+        parts.items = with_tags(parts.items, genome_tags(scores, names))
+
+
 def _links(release: _Release) -> pl.DataFrame | None:
     if "links.csv" not in release.files:
         return None
@@ -366,10 +392,10 @@ def _add_plots_and_posters(
         theirs = theirs.with_columns(poster=images_of_rows(file, str(poster), theirs["row"]))
     if item_id is None:
         _refuse_other_films(parts, theirs, table, joined_by, release)
-    ours = parts.items.drop("tags", "text", "poster")
+    ours = parts.items.drop("text", "poster").rename({"tags": "own"})
     parts.items = (
         ours.join(theirs.select("item_id", "tags", "text", "poster", year_theirs="year"), on="item_id", how="left")
-        .with_columns(pl.col("tags").fill_null([]), year=pl.coalesce("year", "year_theirs"))
+        .with_columns(pl.concat_list(pl.col("tags").fill_null([]), "own"), year=pl.coalesce("year", "year_theirs"))
         .sort("row")
         .select(parts.items.columns)
     )

@@ -40,13 +40,15 @@ class Layout:
 
     ``quotes`` is one of QUOTES: "double" writes a quote inside quoted text twice, "backslash" puts one before it, with
     "none" a quote stands for itself. ``columns`` names the columns of a file without a header. ``skip`` leaves out and
-    counts records with more fields than the header.
+    counts records with more fields than the header; ``lenient`` takes what stands beside a quoted field's quotes as its
+    text, for sources that are known to need it.
     """
 
     quotes: str = "auto"
     columns: tuple[str, ...] = ()
     separator: str | None = None
     skip: bool = False
+    lenient: bool = False
 
     def __post_init__(self) -> None:
         """Refuse (UsageError) an unknown way to quote."""
@@ -157,7 +159,7 @@ def _blocks(
     files: list[Path] = []
     merged = 0
     with text.open(encoding="utf-8-sig", newline="") as lines:
-        records = _parsed(lines, separator, way)
+        records = _parsed(lines, separator, way, strict=not layout.lenient)
         names = list(layout.columns) or _unique(next(records, (1, 1, [""]))[2])
         block: list[list[str | None]] = []
         rows: list[int] = []
@@ -191,7 +193,9 @@ def _write_block(block: list[list[str | None]], rows: list[int], names: list[str
     return file
 
 
-def _parsed(lines: Iterable[str], separator: str, way: str) -> Iterator[tuple[int, int, list[str]]]:
+def _parsed(
+    lines: Iterable[str], separator: str, way: str, *, strict: bool = True
+) -> Iterator[tuple[int, int, list[str]]]:
     """First line, last line and fields of each record."""
     if way == "none":
         for number, line in enumerate(lines, 1):
@@ -201,7 +205,7 @@ def _parsed(lines: Iterable[str], separator: str, way: str) -> Iterator[tuple[in
     csv.field_size_limit(sys.maxsize)
     if way == "backslash":
         lines = (_ESCAPED.sub(lambda match: '""' if match[1] == '"' else "\\", line) for line in lines)
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=strict)
     start = 1
     while True:
         try:

@@ -176,6 +176,38 @@ def test_ratings_keep_the_order_of_the_source(tmp_path: Path) -> None:
     assert ratings["user_id"].to_list() == list(range(rows, 0, -1))
 
 
+def test_users_tags_and_the_genome_become_tags_of_films(tmp_path: Path) -> None:
+    files = ML_CSV | {
+        "tags.csv": 'userId,movieId,tag,timestamp\n1,1,Pixar,1\n2,1,"fun, ""really""",2\n3,1,pixar,3\n1,2,dark,4\n',
+        "genome-tags.csv": "tagId,tag\n1,007\n2,toys\n",
+        "genome-scores.csv": "movieId,tagId,relevance\n1,1,0.02\n1,2,0.95\n2,1,0.8\n",
+    }
+    table = plots(tmp_path / "plots.parquet", movie_id=[1, 4], plot=["a", "b"], director=["Ann Lee", "Bo Ek"])
+    out = import_movielens(archive(tmp_path / "s.zip", files, encoding="utf-8"), tmp_path / "out", items=table).folder
+    assert Catalog.open(out).items["tags"].to_list() == [
+        ["director: Ann Lee", "tag: pixar", 'tag: fun, "really"', "genome: toys"],
+        ["tag: dark", "genome: 007"],
+        [],
+        ["director: Bo Ek"],
+    ]
+
+
+def test_10m_has_half_stars_tags_and_no_users(tmp_path: Path) -> None:
+    files = {
+        "ratings.dat": "1::122::5::838985046\n1::185::3.5::838983525\n",
+        "movies.dat": "122::Boomerang: Café (1992)::Comedy|Romance\n185::Net, The (1995)::(no genres listed)\n",
+        "tags.dat": "15::122::excellent!::1215184630\n16::122::Excellent!::1188263867\n16::185::café::1188263867\n",
+    }
+    for encoding in ("utf-8", "latin-1"):
+        source = archive(tmp_path / f"{encoding}.zip", files, encoding=encoding)
+        out = import_movielens(source, tmp_path / f"out-{encoding}").folder
+        items = Catalog.open(out).items
+        assert items["title"].to_list() == ["Boomerang: Café (1992)", "Net, The (1995)"]
+        assert items["genres"].to_list() == [["Comedy", "Romance"], []]
+        assert items["tags"].to_list() == [["tag: excellent!"], ["tag: café"]]
+        assert pl.read_parquet(out / "ratings.parquet")["rating"].to_list() == [5.0, 3.5]
+
+
 def plots(path: Path, **columns: list[object]) -> Path:
     pl.DataFrame(columns).write_parquet(path)
     return path
