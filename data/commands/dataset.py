@@ -242,6 +242,9 @@ def data_import_table(
     drop_rating: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="leave ratings of this value out, as 0 for 'not rated'")
     ] = None,
+    log_ratings: Annotated[
+        bool, typer.Option("--log-ratings", help="the ratings are counts (plays, minutes): keep log(1 + count)")
+    ] = False,
     encoding: EncodingOption = "utf-8",
     copy_posters: CopyPostersOption = False,
     strict: StrictOption = False,
@@ -284,6 +287,7 @@ def data_import_table(
         genre_separator=genre_separator,
         scale=parse_scale(scale) if scale else None,
         drop_rating=drop_rating,
+        log_ratings=log_ratings,
         reading=reading_of(encoding, quote, columns, rating_columns, items_given=items is not None),
         choices=Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters, tags=tags or ()),
     )

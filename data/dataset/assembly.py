@@ -12,6 +12,7 @@ from .folder import ITEM_COLUMNS, Description, Staging, is_integer_id, poster_ro
 from .items import without_repeats
 from .links import write_links
 from .posters import copy_posters, file_of, poster_inside
+from .rating_scale import looks_like_counts, median_of, values_not_rated
 from .ratings import rating_counts, write_fold
 
 if TYPE_CHECKING:
@@ -125,6 +126,19 @@ def _write_folds(folds: dict[str, dict[str, RatingTable]], folder: Path) -> None
 
 def _doubts(found: dict[str, Any]) -> list[str]:
     doubts = []
+    histogram: dict[float, int] = found["histogram"]
+    if histogram:
+        lowest, highest, median = min(histogram), max(histogram), median_of(histogram)
+        if looks_like_counts(lowest, median, highest, len(histogram)):
+            doubts.append(
+                f"the ratings run from {lowest:g} to {highest:g} with a median of {median:g}: if they are counts, "
+                "import them with --log-ratings, or with --interactions to rank by them"
+            )
+        doubts += [
+            f"the rating {value:g}, given {histogram[value]:,} times, stands apart from all others: if it means 'not "
+            f"rated', import with --drop-rating {value:g}"
+            for value in values_not_rated(histogram)
+        ]
     if found["repeated_pairs"]:
         doubts.append(f"{found['repeated_pairs']:,} ratings repeat a user and film already rated; they were kept")
     if found["unknown_items"]:

@@ -39,6 +39,14 @@ class RatingTable:
         given = _rating(self.frame.collect_schema()["rating"])
         return replace(self, frame=self.frame.filter(given.ne_missing(pl.lit(dropped, pl.Float32))))
 
+    def logarithms(self) -> RatingTable:
+        """The table with log(1 + rating) in place of each rating, for counts. BadInput naming rows below 0."""
+        given = _rating(self.frame.collect_schema()["rating"])
+        faults = {"with a rating below 0, of which there is no logarithm; correct or remove them": given < 0}
+        refuse_rows(self.frame, faults, self.name)
+        note = f"{self.name}: ratings are log(1 + n) of the numbers given, and so are predictions"
+        return replace(self, frame=self.frame.with_columns(rating=given.log1p()), notes=(*self.notes, note))
+
     @property
     def has_timestamps(self) -> bool:
         """Whether the source says when a film was rated."""

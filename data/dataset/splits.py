@@ -182,5 +182,7 @@ _ADVICE = {
 def _refuse_empty(parts: dict[str, Rows], asked: Asked, ratings: int) -> None:
     for part in ("train", "test"):
         if not parts[part].size and not (part == "test" and asked.kind == "all"):
-            advice = _ADVICE.get(asked.kind, "ask for a larger share, or import more ratings")
+            advice = _ADVICE.get(
+                asked.kind, "ask for a larger share, import more ratings, or train on all: --split all"
+            )
             raise BadInput(f"split {asked.spec} of {ratings:,} ratings: its {part} part is empty; {advice}")

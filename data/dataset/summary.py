@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..runtime.errors import BadInput
-from .boolean_columns import boolean_columns_of
+from ..tables.boolean_columns import boolean_columns_of
 from .catalog import Catalog
 from .folder import Description
 from .posters import file_of, poster_inside

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ..dataset.boolean_columns import boolean_columns
 from ..dataset.interactions import interactions
 from ..dataset.ratings import RatingTable
+from ..tables.boolean_columns import boolean_columns
 from ..tables.dates import seconds
 from ..tables.delimited import ROW
 from ..tables.ids import exact_ids

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
-from ..dataset.boolean_columns import boolean_columns
 from ..dataset.folder import new_folder
 from ..dataset.interactions import core_items, k_core
 from ..dataset.items import rated_items, tidy_items
@@ -17,6 +16,7 @@ from ..dataset.posters import PosterSource, holds_images, images_of_rows, place_
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import UsageError
+from ..tables.boolean_columns import boolean_columns
 from ..tables.dates import decimal_points, seconds
 from ..tables.delimited import ROW, Layout
 from ..tables.id_spaces import IdColumn, check_same_ids, links_between, meet_halfway
@@ -56,6 +56,7 @@ def import_table(
     genre_separator: str | None = None,
     scale: tuple[float, float] | None = None,
     drop_rating: float | None = None,
+    log_ratings: bool = False,
     encoding: str = "utf-8",
     reading: Reading | None = None,
     choices: Choices | None = None,
@@ -67,7 +68,8 @@ def import_table(
     ``core`` keeps users and items with so many of each other alone, and those items alone (`k_core`).
 
     Without a film table the items are those rated, known by their ids alone. Boolean columns of the rating table are
-    kept, so that ``--split column:NAME`` can read them. Rows with the rating ``drop_rating`` are left out.
+    kept, so that ``--split column:NAME`` can read them. Rows with the rating ``drop_rating`` are left out. With
+    ``log_ratings`` the ratings are counts, of which log(1 + count) is kept.
 
     ``columns`` maps our names (item_id, title, year, genres, text, poster, user_id, rating, timestamp, count, and
     rating_item_id for the film's id in the rating table) to the source's; without it, familiar names are found, as are
@@ -94,6 +96,10 @@ def import_table(
             f"--poster-urls {poster_urls.column}: needs --items, the table that has the column, and no --posters"
         )
     pictures = PosterSource.open(posters) if posters is not None else None
+    if log_ratings and scale is not None:
+        raise UsageError("--scale and --log-ratings: expected one of them, found both; counts have no scale")
+    if log_ratings and interactions is not None:
+        raise UsageError("--log-ratings: expected a table of --ratings, found --interactions, whose counts stay counts")
     with new_folder(out, overwrite=choices.overwrite) as staging:
         films = open_table(items, staging.scratch, reading.encoding, reading.items) if items is not None else None
         names = {} if films is None else _item_columns(films, columns)
@@ -110,6 +116,8 @@ def import_table(
                 rated = rating_table(rated_by.table, rated_by.table.name, chosen, scale, booleans=True)
             if drop_rating is not None:
                 rated = rated.without_rating(drop_rating)
+            if log_ratings:
+                rated = rated.logarithms()
         files = [file for file in (items, rows, links) if file is not None]
         parts = Parts(files[0].name, pl.DataFrame(), rated)
         if films is not None:

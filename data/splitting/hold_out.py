@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from ..dataset.boolean_columns import boolean_columns_of
 from ..runtime.errors import BadInput, UsageError
+from ..tables.boolean_columns import boolean_columns_of
 from .row_files import Rows, readable
 from .specs import Asked
 

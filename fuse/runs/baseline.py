@@ -26,16 +26,19 @@ def baseline_figures(joined: Joined, parts: Split, epochs: Sequence[dict[str, An
 
     validation_rmse: of the model after the ``chosen`` epoch. bias_validation_rmse: of a bias model fitted on the same
     training ratings. bias_rmse: of one fitted on training and validation ratings, on the test part. Each is left out
-    where the run has no such ratings, or held none out.
+    where the run has no such ratings, or held none out. only_rating: the rating, where all but the test part are one.
     """
     figures: dict[str, Any] = {}
+    known = np.sort(np.concatenate([parts.train, parts.validation]))
+    ratings = joined.rating[places_of(joined, known)]
+    if ratings.min() == ratings.max():
+        figures["only_rating"] = float(ratings[0])
     held_out = {line["epoch"]: line["validation_rmse"] for line in epochs if line.get("validation_rmse") is not None}
     if chosen in held_out:
         figures["validation_rmse"] = held_out[chosen]
         figures["validation_ratings"] = len(parts.validation)
         figures["bias_validation_rmse"] = _bias_rmse(joined, parts.train, parts.validation)
     if len(parts.test):
-        known = np.sort(np.concatenate([parts.train, parts.validation]))
         figures["bias_rmse"] = _bias_rmse(joined, known, parts.test)
     return figures
 
@@ -63,6 +66,11 @@ def warnings_of(config: Config, figures: dict[str, Any], epochs: Sequence[dict[s
             f"{figures['validation_ratings']} validation ratings are too few for their RMSE to mean much; "
             "--validation 0.3 holds out a larger share"
         )
+    if "only_rating" in figures:
+        return [
+            f"all ratings to learn from are {figures['only_rating']:g}, and so is every prediction; if they mean that "
+            "a user saw an item, train with --objective ranking"
+        ]
     only_biases = config.dim == 0 and not config.fuses
     if found is not None and bias is not None and found >= bias and not only_biases:
         warnings.append(

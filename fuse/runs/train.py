@@ -27,6 +27,7 @@ from ..evaluation.metrics import mae, rmse
 from ..inputs.available import with_available_inputs
 from ..inputs.components import Components, load_components, save_components
 from ..inputs.join import Joined, join
+from ..inputs.rating_values import refuse_counts
 from ..inputs.tags import ItemTags
 from ..inputs.training_data import TrainingData, load_training_data, places_of
 from ..models.heads import Scale
@@ -93,6 +94,8 @@ def fuse(
             ranks.wait()
             return Run.open(out)
         joined = join(dataset, file, missing=missing, duplicates=duplicates)
+        if config.rates and config.head == "auto":
+            refuse_counts(dataset, joined.rating)
         if ranks.first:
             _split(dataset, joined, out, split, config)
             write_json(out / "coverage.json", joined.coverage.as_dict())

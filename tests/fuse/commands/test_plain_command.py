@@ -144,3 +144,101 @@ def test_a_refusal_leaves_a_folder_that_was_there_before(run: Run, ratings_alone
     assert run("fuse", ratings_alone, tmp_path / "runs", "--split", "u1", *SMALL).code == 2
     assert (tmp_path / "runs" / "notes.txt").read_text() == "mine"
     shutil.rmtree(tmp_path / "runs")
+
+
+# --- ratings of every kind --------------------------------------------------------------------------------------------
+
+
+def imported(folder: Path, **columns: Any) -> Path:
+    """A dataset of the table of `ratings_of` with other columns."""
+    return import_table(folder / "dataset", ratings=ratings_of(folder, **columns)).folder
+
+
+def noise(count: int = 600) -> Any:
+    """Numbers of the normal distribution, the same at each call."""
+    return np.random.default_rng(1).normal(size=count)
+
+
+NUMBERS = np.arange(600)
+KINDS: dict[str, dict[str, Any]] = {
+    "one user": {"user_id": np.zeros(600, int), "item_id": NUMBERS},
+    "one item": {"user_id": NUMBERS, "item_id": np.zeros(600, int)},
+    "a user each": {"user_id": NUMBERS, "item_id": NUMBERS},
+    "continuous from -10 to 10": {"rating": np.clip(noise() * 4, -10, 10)},
+    "two levels": {"rating": (noise() > 0).astype(float)},
+    "booleans": {"rating": noise() > 0},
+    "1 to 100": {"rating": np.clip(np.round(60 + 20 * noise()), 1, 100)},
+    "half stars": {"rating": np.clip(np.round(6 + 2 * noise()) / 2, 0.5, 5)},
+    "0 to 10": {"rating": np.clip(np.round(6 + 2 * noise()), 0, 10)},
+    "negative whole numbers": {"rating": np.clip(np.round(noise()), -2, 2)},
+    "tiny numbers": {"rating": noise() * 1e-4},
+    "huge integer ids": {"user_id": NUMBERS % 40 + 2**60, "item_id": NUMBERS // 40 + 2**61},
+    "text ids": {"user_id": [f"Zoë {n % 40}" for n in NUMBERS], "item_id": [f"tt{n // 40:07}" for n in NUMBERS]},
+    "ids as floats": {"user_id": NUMBERS % 40 + 0.0, "item_id": NUMBERS // 40 + 0.0},
+    "negative ids": {"user_id": NUMBERS % 40 - 20, "item_id": NUMBERS // 40 - 20},
+    "every pair twice": {"user_id": NUMBERS % 300 // 10, "item_id": NUMBERS % 10},
+    "one rating off the scale": {"rating": np.where(NUMBERS == 3, 99.0, np.round(3 + noise()))},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ratings_of_any_kind_are_trained_on_and_predictions_stay_on_their_scale(
+    kind: str, run: Run, tmp_path: Path
+) -> None:
+    dataset = imported(tmp_path, **KINDS[kind])
+    ended = run("fuse", dataset, tmp_path / "run", *SMALL)
+    assert ended.code == 0, ended.err
+    tested, ratings = (pl.read_parquet(tmp_path / name) for name in ("run/predictions.parquet", "ratings.parquet"))
+    assert tested["prediction"].is_finite().all()
+    given = ratings["rating"].cast(pl.Float64)
+    assert tested["prediction"].min() >= given.min() - 1e-6
+    assert tested["prediction"].max() <= given.max() + 1e-6
+    assert run("evaluate", tmp_path / "run").code == 0
+    user = str(tested["user_id"][0])
+    assert run("recommend", tmp_path / "run", "--user", user).code == 0
+
+
+def test_a_user_with_thousands_of_ratings_is_one_user_among_others(run: Run, tmp_path: Path) -> None:
+    ratings_of(tmp_path)
+    many = {"user_id": np.full(30_000, 7), "item_id": np.arange(30_000) + 100, "rating": np.arange(30_000) % 5 + 1.0}
+    file = tmp_path / "ratings.parquet"
+    few = pl.read_parquet(file).drop("test")
+    pl.concat([few, pl.DataFrame(many).select(few.columns)]).write_parquet(file)
+    dataset = import_table(tmp_path / "dataset", ratings=file).folder
+    assert run("fuse", dataset, tmp_path / "run", *SMALL, "--objective", "rating").code == 0
+
+
+def test_equal_ratings_are_said_to_teach_nothing(run: Run, tmp_path: Path) -> None:
+    ended = run("fuse", imported(tmp_path, rating=np.full(600, 4.0)), tmp_path / "run", *SMALL)
+    assert ended.code == 0
+    assert ended.out.splitlines()[-1].startswith("warning: all ratings to learn from are 4, and so is every prediction")
+
+
+def test_three_ratings_are_refused_unless_all_are_trained_on(run: Run, tmp_path: Path) -> None:
+    three = {"user_id": [1, 2, 3], "item_id": [1, 2, 1], "rating": [3.0, 4.0, 5.0]}
+    pl.DataFrame(three).write_parquet(tmp_path / "three.parquet")
+    dataset = import_table(tmp_path / "dataset", ratings=tmp_path / "three.parquet").folder
+    refused = run("fuse", dataset, tmp_path / "run", *SMALL)
+    assert_refused_in_one_line(refused, 3, "split random:0.1 of 3 ratings: its test part is empty", "--split all")
+    assert run("fuse", dataset, tmp_path / "run", *SMALL, "--split", "all").code == 0
+
+
+def test_counts_are_refused_with_three_ways_on(run: Run, tmp_path: Path) -> None:
+    counts = np.clip(np.floor(np.exp(4 + 2 * noise())), 1, 1e6)
+    dataset = imported(tmp_path, rating=counts)
+    says = ("as counts do", "--log-ratings", "--objective ranking", "--set head=squared")
+    assert_refused_in_one_line(run("fuse", dataset, tmp_path / "run", *SMALL), 3, *says)
+    assert not (tmp_path / "run").exists()
+    logs = import_table(tmp_path / "logs", ratings=tmp_path / "ratings.parquet", log_ratings=True).folder
+    kept = pl.read_parquet(logs / "ratings.parquet")["rating"].to_numpy()
+    assert np.allclose(kept, np.log1p(counts), rtol=1e-6)
+    for number, words in enumerate(((logs,), (dataset, "--objective", "ranking"), (dataset, "--set", "head=squared"))):
+        assert run("fuse", words[0], tmp_path / f"run{number}", *SMALL, *words[1:]).code == 0
+
+
+def test_few_ratings_say_that_their_validation_part_is_small(run: Run, tmp_path: Path) -> None:
+    few = {name: values[:200] for name, values in pl.read_parquet(ratings_of(tmp_path)).to_dict().items()}
+    pl.DataFrame(few).write_parquet(tmp_path / "few.parquet")
+    dataset = import_table(tmp_path / "dataset", ratings=tmp_path / "few.parquet").folder
+    ended = run("fuse", dataset, tmp_path / "run", *SMALL)
+    assert "warning: 18 validation ratings are too few" in ended.out
