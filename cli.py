@@ -19,6 +19,7 @@ from .data.commands import cache as cache_commands
 from .data.commands import dataset as data_commands
 from .data.runtime.errors import BadInput, CinefuseError, Interrupted, NoSpace, UsageError
 from .data.runtime.untrusted_text import printable
+from .extract.commands import encoders as encoder_commands
 from .extract.commands import extract as extract_commands
 from .fuse.commands import app as fuse_commands
 from .fuse.commands import tune as tune_commands
@@ -70,6 +71,7 @@ app = typer.Typer(
 
 app.add_typer(data_commands.app, name="data")
 app.add_typer(extract_commands.app)
+app.add_typer(encoder_commands.app)
 app.add_typer(cache_commands.app, name="cache")
 app.add_typer(fuse_commands.app)
 app.add_typer(tune_commands.app)

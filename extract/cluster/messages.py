@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,10 @@ from ...data.embeddings.ids import IdArray
 from ...data.embeddings.status import Reason, Status
 from ..inputs.plan import ModalityPlan
 from ..inputs.poster_files import PosterLimits
-from ..models.preprocessing import PixelRecipe
+from ..inputs.processor_pixels import Pixels
+
+if TYPE_CHECKING:
+    from ..models.structure import Structure
 
 # cls (D,), tokens (T_i, D), status and reason of one row, behind its number
 SentRow = tuple[int, npt.NDArray[Any], npt.NDArray[Any], Status, Reason]
@@ -30,10 +33,13 @@ class Assignment:
     revision: str | None
     weights: str
     layer: int | None
-    recipe: PixelRecipe | None
+    recipe: Pixels | None
+    structure: Structure | None
+    prompt_length: int
     precision: str
     dtype: str
     width: int
+    token_width: int
     compile: bool
     limits: PosterLimits
     posters: Path

@@ -8,7 +8,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ...data.embeddings.rows import RowWriter, nan
 from ...data.embeddings.status import Reason, Status
 from ...data.runtime.errors import BadInput, CinefuseError
 from ..inputs.poster_files import PosterProblem, read_poster
+from ..inputs.processor_pixels import ProcessorPixels
 from .messages import Answer, Assignment, Presence, SentRow, Task, machine, versions
 
 if TYPE_CHECKING:
@@ -69,10 +70,15 @@ class Worker:
                 raise BadInput(
                     f"{host}: {source.name} has other weights here than where the job began; copy that model"
                 )
+            structure = told.structure
+            if structure is not None and structure.pooling.layers:
+                # the modules behind the pooling lie elsewhere on this machine
+                structure = replace(structure, pooling=replace(structure.pooling, layers=source.pooling.layers))
             self._source, self._told = source, told
             load = self._encoding.submit(
-                load_encoder, source, told.recipe, told.layer, self._device, told.precision, told.compile
-            )
+                load_encoder, source, told.recipe, told.layer, self._device, told.precision, told.compile,
+                structure, told.prompt_length,
+            )  # fmt: skip
             self._encoder = load.result()
             self._loading = ThreadPoolExecutor(loading_threads(), "load")
             same = machine() == told.machine
@@ -102,7 +108,8 @@ class Worker:
         from ..job.loop import PosterFeed, feed_for
 
         told = self._told
-        feed = feed_for(task.plan, self._encoder, told.recipe, task.posters, told.posters, told.limits)
+        recipe = told.recipe.at(self._source) if isinstance(told.recipe, ProcessorPixels) else told.recipe
+        feed = feed_for(task.plan, self._encoder, recipe, task.posters, told.posters, told.limits)
         if isinstance(feed, PosterFeed) and task.contents:
             return feed.reading(lambda place: _content(task.contents[place]))
         return feed
@@ -148,7 +155,7 @@ class _Parcel:
 
     def write_absent(self, modality: str, row: int, status: Status, reason: Reason) -> None:
         length = int(self.task.plan.stored_lengths[self.task.rows == row][0])
-        cls, tokens = nan((self.told.width,), self.told.dtype), nan((length, self.told.width), self.told.dtype)
+        cls, tokens = nan((self.told.width,), self.told.dtype), nan((length, self.told.token_width), self.told.dtype)
         self.rows.append((row, cls, tokens, status, reason))
 
 

@@ -20,10 +20,10 @@ def extract(
     dataset: Annotated[Path, typer.Argument(help="dataset folder")],
     out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="embedding file to make, continue or mend")],
     text_model: Annotated[
-        str, typer.Option(help="hub id or folder of a BERT-like model, or mini (built in)", rich_help_panel="Models")
+        str, typer.Option(help="hub id or folder of a text model, or mini (built in)", rich_help_panel="Models")
     ] = "google-bert/bert-base-uncased",
     image_model: Annotated[
-        str, typer.Option(help="hub id or folder of a ViT-like model, or mini (built in)", rich_help_panel="Models")
+        str, typer.Option(help="hub id or folder of an image model, or mini (built in)", rich_help_panel="Models")
     ] = "google/vit-base-patch16-224-in21k",
     no_text: Annotated[bool, typer.Option("--no-text", help="leave plots out", rich_help_panel="Models")] = False,
     no_image: Annotated[bool, typer.Option("--no-image", help="leave posters out", rich_help_panel="Models")] = False,
@@ -35,6 +35,21 @@ def extract(
         int | None, typer.Option(help="layer to keep, from 1, or from -1 backwards", rich_help_panel="Models")
     ] = None,
     image_layer: Annotated[int | None, typer.Option(help="the same for posters", rich_help_panel="Models")] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="how a plot becomes one vector: cls, mean, last, max, pooler, projection (as the model's files say)",
+            rich_help_panel="Models",
+        ),
+    ] = None,
+    image_pooling: Annotated[
+        str | None,
+        typer.Option(help="the same for posters: cls, mean, max, pooler, projection", rich_help_panel="Models"),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="put in front of every plot (the model's own prompt of documents)", rich_help_panel="Inputs"),
+    ] = None,
     text_template: Annotated[
         str, typer.Option(help="text of an item from its columns, as '{title}. {text}'", rich_help_panel="Inputs")
     ] = "{text}",
@@ -142,6 +157,9 @@ def extract(
         image_revision=image_revision,
         text_layer=text_layer,
         image_layer=image_layer,
+        text_pooling=pooling,
+        image_pooling=image_pooling,
+        prompt=prompt,
         template=text_template,
         max_length=max_length,
         level=level,

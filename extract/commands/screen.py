@@ -65,10 +65,12 @@ def _operations(job: ModalityJob) -> float:
     multiplies two T x T x D products more (Kaplan et al. 2020, section 2.1).
     """
     source, plan = job.source, job.plan
-    inner = int(getattr(source.settings, "intermediate_size", 4 * source.width))
-    lengths = (plan.lengths[plan.distinct] + 1).astype(np.float64)
-    layer = 2 * (4 * source.width**2 + 2 * source.width * inner) * lengths + 4 * source.width * lengths**2
-    return float(layer.sum()) * source.num_layers
+    width = plan.token_width or plan.width
+    inner = getattr(source.settings, "intermediate_size", None)
+    inner = inner if isinstance(inner, int) else 4 * width
+    lengths = plan.positions_of[plan.distinct].astype(np.float64)
+    layer = 2 * (4 * width**2 + 2 * width * inner) * lengths + 4 * width * lengths**2
+    return float(layer.sum()) * max(1, job.structure.layers if job.structure else source.num_layers)
 
 
 def _matrix_product_speed(device: str, precision: str) -> float:

@@ -225,6 +225,12 @@ def poster_pixels(raw: bytes, recipe: PixelRecipe, limits: PosterLimits) -> np.n
     height, width = recipe.resized(image.height, image.width)
     if height * width > limits.max_pixels:
         raise PosterProblem(Reason.TOO_MANY_PIXELS)
+    return resized_pixels(image, recipe)
+
+
+def resized_pixels(image: Image.Image, recipe: PixelRecipe) -> np.ndarray:
+    """(H, W, 3) uint8 of an RGB image, resized and cropped."""
+    height, width = recipe.resized(image.height, image.width)
     if recipe.size is not None:
         image = image.resize((width, height), recipe.resample)
     pixels = np.array(image)

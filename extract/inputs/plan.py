@@ -34,9 +34,10 @@ MOST_PADDING = 0.05
 class ModalityPlan:
     """One modality of a catalogue of N items, ready to be laid out.
 
-    `status` and `reason` (N,) are the outcomes as far as they are known now; `lengths` (N,) counts token rows,
-    the CLS position not among them; `digest` (N, 32) is the SHA-256 of the inputs; `batch` (N,) the number of the
-    batch that encodes an item, -1 for none. Text has `input_ids` (sum of lengths,) and the ids that frame them.
+    `status` and `reason` (N,) are the outcomes as far as they are known now; `lengths` (N,) counts token rows, the CLS
+    position, where the encoder has one, not among them; `digest` (N, 32) is the SHA-256 of the inputs; `batch` (N,) the
+    number of the batch that encodes an item, -1 for none. Text has `input_ids` (sum of lengths,) and the ids that frame
+    them. `width` is that of an item's vector, `token_width` that of a token, where it is another.
     """
 
     name: str
@@ -50,11 +51,18 @@ class ModalityPlan:
     cls_id: int = 0
     pad_id: int = 0
     keeps_tokens: bool = True
+    has_cls: bool = True
+    token_width: int | None = None
 
     @property
     def stored_lengths(self) -> npt.NDArray[np.int64]:
         """(N,) Rows of tokens that the file keeps of each item: none where only CLS is kept."""
         return self.lengths if self.keeps_tokens else np.zeros_like(self.lengths)
+
+    @property
+    def positions_of(self) -> npt.NDArray[np.int64]:
+        """(N,) Positions that the encoder reads of each item."""
+        return self.lengths + int(self.has_cls)
 
     @property
     def encodable(self) -> npt.NDArray[np.bool_]:
@@ -72,12 +80,12 @@ class ModalityPlan:
     @property
     def positions(self) -> int:
         """Token positions the encoder reads, CLS included, each distinct input once, without padding."""
-        return int((self.lengths[self.distinct] + 1).sum())
+        return int(self.positions_of[self.distinct].sum())
 
     @property
     def padding(self) -> float:
         """The share of padding among all positions of all batches."""
-        lengths, numbers = self.lengths[self.distinct] + 1, self.batch[self.distinct]
+        lengths, numbers = self.positions_of[self.distinct], self.batch[self.distinct]
         if not lengths.size:
             return 0.0
         longest = np.zeros(numbers.max() + 1, np.int64)
@@ -87,12 +95,15 @@ class ModalityPlan:
     def layout(self, record: Mapping[str, Any], dtype: str) -> ModalityLayout:
         """The layout of this modality in a file that stores `dtype` and calls it `record`."""
         ids = self.input_ids if self.keeps_tokens or self.input_ids is None else self.input_ids[:0]
-        return ModalityLayout(record, self.width, dtype, self.stored_lengths, self.digest, self.batch, ids)
+        return ModalityLayout(
+            record, self.width, dtype, self.stored_lengths, self.digest, self.batch, ids, self.token_width
+        )
 
     def stored_bytes(self, dtype: str, rows: npt.NDArray[np.bool_] | None = None) -> int:
         """Bytes of cls and tokens in the file, of all items or of `rows` (N,)."""
         lengths = self.stored_lengths if rows is None else self.stored_lengths[rows]
-        return int(len(lengths) + lengths.sum()) * self.width * item_size(dtype)
+        values = len(lengths) * self.width + int(lengths.sum()) * (self.token_width or self.width)
+        return values * item_size(dtype)
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -121,18 +132,31 @@ class ModalityPlan:
 
 
 def plan_text(
-    texts: Iterable[str | None], tokenizer: Any, *, width: int, max_length: int, progress: Callable[[int], None]
+    texts: Iterable[str | None],
+    tokenizer: Any,
+    *,
+    width: int,
+    max_length: int,
+    progress: Callable[[int], None],
+    prompt: str = "",
+    has_cls: bool = True,
+    token_width: int | None = None,
 ) -> ModalityPlan:
     """Tokenise `texts` (None: the item has none), at most `max_length` positions each; `cut_text` makes the batches.
 
-    Raises BadInput where the tokenizer puts no CLS token in front.
+    `prompt` is put in front of every text. Raises BadInput where the tokenizer puts no CLS token in front, unless
+    without `has_cls`, when every position is a token.
     """
+    bare = int(tokenizer.num_special_tokens_to_add())
+    if prompt:
+        bare += len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     status, reason, lengths, digests, pieces = [], [], [], [], []
     for chunk in _chunks(texts, _TEXTS_AT_A_TIME):
-        tokenised = iter(_tokenise([text for text in chunk if text is not None], tokenizer, max_length))
+        given = [prompt + text for text in chunk if text is not None]
+        tokenised = iter(_tokenise(given, tokenizer, max_length, has_cls))
         for text in chunk:
             ids, cut = next(tokenised) if text is not None else (np.empty(0, np.int32), False)
-            outcome = _text_outcome(text, ids, cut)
+            outcome = _text_outcome(text, len(ids) + has_cls > bare, cut)
             status.append(outcome[0])
             reason.append(outcome[1])
             kept = ids if outcome[0] in (Status.OK, Status.TRUNCATED) else ids[:0]
@@ -149,8 +173,10 @@ def plan_text(
         digest=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
         batch=np.full(len(status), -1, np.int32),
         input_ids=np.concatenate(pieces) if pieces else np.empty(0, np.int32),
-        cls_id=int(tokenizer.cls_token_id),
+        cls_id=int(tokenizer.cls_token_id) if has_cls else 0,
         pad_id=int(tokenizer.pad_token_id or 0),
+        has_cls=has_cls,
+        token_width=token_width,
     )
 
 
@@ -162,6 +188,8 @@ def plan_posters(
     width: int,
     patches: int,
     progress: Callable[[int], None],
+    has_cls: bool = True,
+    token_width: int | None = None,
 ) -> ModalityPlan:
     """Read and probe every poster (None: the item has none); `cut_posters` makes the batches. No pixel is decoded."""
 
@@ -189,6 +217,8 @@ def plan_posters(
         lengths=np.where(status == Status.OK, patches, 0).astype(np.int64),
         digest=np.frombuffer(b"".join(outcome[2] for outcome in outcomes), np.uint8).reshape(-1, 32),
         batch=np.full(len(status), -1, np.int32),
+        has_cls=has_cls,
+        token_width=token_width,
     )
 
 
@@ -205,7 +235,7 @@ def cut_text(plan: ModalityPlan, budget: int, enough: int | None = None) -> Moda
     numbers = np.full(len(plan.status), -1, np.int32)
     number, longest, count, total = -1, 0, 0, 0
     for row in order.tolist():
-        length = int(plan.lengths[row]) + 1
+        length = int(plan.positions_of[row])
         padded = longest * (count + 1)
         full = padded > budget or (length < longest and total >= enough)
         if number < 0 or full or total + length < (1 - MOST_PADDING) * padded:
@@ -232,19 +262,27 @@ def _with_duplicates(plan: ModalityPlan, numbers: npt.NDArray[np.int32]) -> npt.
     return numbers
 
 
-def _text_outcome(text: str | None, ids: npt.NDArray[np.int32], cut: bool) -> tuple[Status, Reason]:
+def _text_outcome(text: str | None, has_words: bool, cut: bool) -> tuple[Status, Reason]:
     if text is None:
         return Status.MISSING, Reason.NOT_GIVEN
-    if len(ids) <= 1:  # the closing special token alone: no word was left after the tokenizer's cleaning
+    if not has_words:  # special tokens alone: no word was left after the tokenizer's cleaning
         return Status.MISSING, Reason.EMPTY
     return (Status.TRUNCATED, Reason.TOO_LONG) if cut else (Status.OK, Reason.NONE)
 
 
-def _tokenise(texts: list[str], tokenizer: Any, max_length: int) -> Iterator[tuple[npt.NDArray[np.int32], bool]]:
-    """Token ids behind the CLS position, and whether the text was cut."""
+def _tokenise(
+    texts: list[str], tokenizer: Any, max_length: int, has_cls: bool
+) -> Iterator[tuple[npt.NDArray[np.int32], bool]]:
+    """Token ids behind the CLS position, if there is one, and whether the text was cut."""
     if not texts:
         return
     readable = [_utf8(text).decode() for text in texts]
+    if not tokenizer.is_fast:
+        for text in readable:
+            whole = len(tokenizer(text)["input_ids"])
+            ids = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+            yield _behind_cls(np.array(ids, np.int32), tokenizer, has_cls), len(ids) < whole
+        return
     found = tokenizer(
         readable, truncation=True, max_length=max_length, return_overflowing_tokens=True,
         return_attention_mask=False, return_token_type_ids=False,
@@ -254,12 +292,18 @@ def _tokenise(texts: list[str], tokenizer: Any, max_length: int) -> Iterator[tup
     pieces = np.bincount(sample, minlength=len(texts))
     for index in range(len(texts)):
         ids = np.array(found["input_ids"][first[index]], np.int32)
-        if not len(ids) or ids[0] != tokenizer.cls_token_id:
-            raise BadInput(
-                f"{tokenizer.name_or_path}: expected a tokenizer that puts a CLS token in front, as BERT's does; "
-                "choose a BERT-like text model"
-            )
-        yield ids[1:], bool(pieces[index] > 1)
+        yield _behind_cls(ids, tokenizer, has_cls), bool(pieces[index] > 1)
+
+
+def _behind_cls(ids: npt.NDArray[np.int32], tokenizer: Any, has_cls: bool) -> npt.NDArray[np.int32]:
+    if not has_cls:
+        return ids
+    if not len(ids) or ids[0] != tokenizer.cls_token_id:
+        raise BadInput(
+            f"{tokenizer.name_or_path}: expected a tokenizer that puts a CLS token in front, as BERT's does; "
+            "choose a BERT-like text model"
+        )
+    return ids[1:]
 
 
 def _utf8(text: str | None) -> bytes:

@@ -108,7 +108,7 @@ class Work:
         """Positions that the encoder reads of all these batches, each distinct input once."""
         numbers, distinct = np.unique(self.plan.batch[self.wanted]), self.plan.distinct
         read = distinct[np.isin(self.plan.batch[distinct], numbers)]
-        return int((self.plan.lengths[read] + 1).sum())
+        return int(self.plan.positions_of[read].sum())
 
 
 def extract(
@@ -214,7 +214,12 @@ class ThisProcess:
 
         job, settings = work.job, work.settings
         progress.message(f"{job.name}: {job.source.name}, {work.precision} on {resolve_device(settings.device)}")
-        encoder = load_encoder(job.source, job.recipe, job.layer, settings.device, work.precision, settings.compile)
+        encoder = load_encoder(
+            job.source, job.recipe, job.layer, settings.device, work.precision, settings.compile,
+            job.structure, job.prompt_length,
+        )  # fmt: skip
+        for line in encoder.notes(job.source):
+            progress.message(line)
         posters = work.catalog.posters() if job.recipe is not None else []
         feed = feed_for(work.plan, encoder, job.recipe, posters, work.catalog.poster_root, settings.limits)
         with progress.phase(f"encoding {job.name}", int(work.wanted.sum()), work=work.positions) as phase:

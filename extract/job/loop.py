@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,9 +27,10 @@ from ...data.runtime.termination import finished_first
 from ..inputs.pixels import poster_pixels
 from ..inputs.plan import ModalityPlan
 from ..inputs.poster_files import PosterLimits, PosterProblem, read_poster
-from ..models.encoders import ImageEncoder, TextEncoder, is_out_of_memory
-from ..models.preprocessing import PixelRecipe
+from ..inputs.processor_pixels import Inputs, Pixels, ProcessorPixels
+from ..models.encoders import Embedded, ImageEncoder, TextEncoder, is_out_of_memory
 from ..models.source import ModelSource
+from ..models.structure import Structure
 
 _BATCHES_AHEAD = 2
 _BATCHES_BEHIND = 2
@@ -38,9 +39,9 @@ _BATCHES_BEHIND = 2
 class Feed(Protocol):
     """Where an encoder's inputs come from: `load` runs in threads, one input each; `encode` takes a batch of them."""
 
-    def load(self, row: int) -> npt.NDArray[Any]: ...
+    def load(self, row: int) -> Any: ...
 
-    def encode(self, inputs: list[npt.NDArray[Any]]) -> torch.Tensor: ...
+    def encode(self, inputs: list[Any]) -> Embedded: ...
 
 
 class TextFeed:
@@ -52,17 +53,19 @@ class TextFeed:
         self._ids, self._plan, self._encoder = plan.input_ids, plan, encoder
 
     def load(self, row: int) -> npt.NDArray[np.int32]:
-        """(1 + T_i,) token ids, CLS first."""
+        """(1 + T_i,) token ids, CLS first; (T_i,) of an encoder without CLS."""
         ids = self._ids[self._plan.starts[row] : self._plan.starts[row + 1]]
+        if not self._plan.has_cls:
+            return np.ascontiguousarray(ids)
         return np.concatenate((np.array([self._plan.cls_id], np.int32), ids))
 
-    def encode(self, inputs: list[npt.NDArray[Any]]) -> torch.Tensor:
-        """(B, T, D), T the longest input's length."""
+    def encode(self, inputs: list[npt.NDArray[Any]]) -> Embedded:
+        """Hidden states (B, T, D), T the longest input's length, and vectors."""
         lengths = np.array([len(ids) for ids in inputs], np.int64)
         padded = np.full((len(inputs), lengths.max()), self._plan.pad_id, np.int32)
         for place, ids in zip(padded, inputs, strict=True):
             place[: len(ids)] = ids
-        return self._encoder.encode(padded, lengths)
+        return self._encoder.embed(padded, lengths)
 
 
 class PosterFeed:
@@ -74,7 +77,7 @@ class PosterFeed:
         encoder: ImageEncoder,
         posters: list[str | None],
         root: Path,
-        recipe: PixelRecipe,
+        recipe: Pixels,
         limits: PosterLimits,
     ) -> None:
         self._plan, self._encoder, self._posters, self._root = plan, encoder, posters, root
@@ -88,11 +91,16 @@ class PosterFeed:
         other._read = read
         return other
 
-    def load(self, row: int) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) pixels. Raises PosterProblem, also where the file is no longer the one the plan saw."""
+    def load(self, row: int) -> npt.NDArray[np.uint8] | Inputs:
+        """(H, W, 3) pixels, or what the model's own image processor makes.
+
+        Raises PosterProblem, also where the file is no longer the one the plan saw.
+        """
         raw = (self._read or self._from_file)(row)
         if hashlib.sha256(raw).digest() != self._plan.digest[row].tobytes():
             raise PosterProblem(Reason.CHANGED)
+        if isinstance(self._recipe, ProcessorPixels):
+            return self._recipe.load(raw, self._limits)
         return poster_pixels(raw, self._recipe, self._limits)
 
     def _from_file(self, row: int) -> bytes:
@@ -101,19 +109,37 @@ class PosterFeed:
             raise PosterProblem(Reason.NOT_GIVEN)
         return read_poster(path, self._root, self._limits)
 
-    def encode(self, inputs: list[npt.NDArray[Any]]) -> torch.Tensor:
-        """(B, 1 + P, D): CLS, then the patches."""
-        return self._encoder.encode(np.stack(inputs))
+    def encode(self, inputs: list[Any]) -> Embedded:
+        """Hidden states (B, 1 + P, D), CLS, then the patches, and vectors."""
+        if isinstance(self._recipe, ProcessorPixels):
+            return self._encoder.embed_inputs(stacked(inputs))
+        return self._encoder.embed(np.stack(inputs))
 
 
 def load_encoder(
-    source: ModelSource, recipe: PixelRecipe | None, layer: int | None, device: str, precision: str, compile_: bool
+    source: ModelSource,
+    recipe: Pixels | None,
+    layer: int | None,
+    device: str,
+    precision: str,
+    compile_: bool,
+    structure: Structure | None = None,
+    prompt_length: int = 0,
 ) -> TextEncoder | ImageEncoder:
-    """The frozen encoder on its device: of posters where there is a `recipe` for their pixels, else of text."""
+    """The frozen encoder on its device: of posters where there is a `recipe` for their pixels, else of text.
+
+    Raises BadInput where it does not run.
+    """
     how: dict[str, Any] = {"device": device, "precision": precision, "layer": layer, "compile": compile_}
+    how["structure"] = structure
     if recipe is None:
-        return TextEncoder.load(source, **how)
-    return ImageEncoder.load(
+        return TextEncoder.load(source, **how, prompt_length=prompt_length)
+    if isinstance(recipe, ProcessorPixels):
+        encoder = ImageEncoder.load(source, **how)
+        sample = recipe.at(source).sample()
+        encoder.try_out(source, lambda: encoder.embed_inputs(sample))
+        return encoder
+    encoder = ImageEncoder.load(
         source,
         mean=recipe.mean,
         std=recipe.std,
@@ -121,12 +147,19 @@ def load_encoder(
         pixels=recipe.output,
         **how,
     )
+    encoder.try_out(source, lambda: encoder.embed(np.zeros((1, *recipe.output, 3), np.uint8)))
+    return encoder
+
+
+def stacked(inputs: list[Inputs]) -> Inputs:
+    """The inputs of several images, each (1, ...), as those of one batch, (B, ...)."""
+    return {key: np.concatenate([one[key] for one in inputs]) for key in inputs[0]}
 
 
 def feed_for(
     plan: ModalityPlan,
     encoder: TextEncoder | ImageEncoder,
-    recipe: PixelRecipe | None,
+    recipe: Pixels | None,
     posters: list[str | None],
     root: Path,
     limits: PosterLimits,
@@ -231,11 +264,16 @@ def _write(encoded: Encoded, writer: RowWriter, advance: Callable[[int, int, int
 
 @dataclass(frozen=True)
 class _Stored:
-    """An encoded batch in the storage dtype on the host: `values` (B, T, D), `finite` (B, T), once `ready` returns."""
+    """An encoded batch in the storage dtype on the host: `values` (B, T, D), `finite` (B, T), once `ready` returns.
+
+    The first `skip` positions are no tokens. `vectors` (B, V) are those of items; None: they are the first position.
+    """
 
     values: torch.Tensor
     finite: torch.Tensor
     ready: Callable[[], None]
+    vectors: torch.Tensor | None = None
+    skip: int = 1
 
 
 @dataclass(frozen=True)
@@ -250,7 +288,8 @@ class Encoded:
     def write(self, sink: Sink) -> tuple[int, int, int]:
         """Put the wanted rows into `sink`. Gives the items written, encoder positions and bytes."""
         plan, batch = self.batch.plan, self.batch
-        values, finite = self._on_host()
+        values, finite, vectors = self._on_host()
+        skip = 1 if self.stored is None else self.stored.skip
         index = {plan.digest[place].tobytes(): number for number, place in enumerate(self.encoded)}
         problems = {plan.digest[place].tobytes(): problem.reason for place, problem in self.failed.items()}
         written = 0
@@ -259,39 +298,57 @@ class Encoded:
             if digest in problems:
                 sink.write_absent(plan.name, row, Status.FAILED, problems[digest])
                 continue
-            length = 1 + int(plan.lengths[place])
-            embedding = values[index[digest], :length]  # (1 + T_i, D)
-            if not finite[index[digest], :length].all():
+            number = index[digest]
+            length = skip + int(plan.lengths[place])
+            embedding = values[number, :length]  # (1 + T_i, D), (T_i, D) without a CLS
+            vector = embedding[0] if vectors is None else vectors[number]
+            if not finite[number, :length].all() or not _is_finite(vector):
                 sink.write_absent(plan.name, row, Status.FAILED, Reason.NOT_FINITE)
                 continue
             status, reason = Status(plan.status[place]), Reason(plan.reason[place])
-            tokens = embedding[1 : 1 + int(plan.stored_lengths[place])]  # (T_i, D), or none
-            sink.write(plan.name, row, embedding[0], tokens, status, reason)
-            written += embedding[0].nbytes + tokens.nbytes
-        positions = int((plan.lengths[self.encoded] + 1).sum()) if self.encoded else 0
+            tokens = embedding[skip : skip + int(plan.stored_lengths[place])]  # (T_i, D), or none
+            sink.write(plan.name, row, vector, tokens, status, reason)
+            written += vector.nbytes + tokens.nbytes
+        positions = int(plan.positions_of[self.encoded].sum()) if self.encoded else 0
         return int(batch.wanted.sum()), positions, written
 
-    def _on_host(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def _on_host(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], npt.NDArray[Any] | None]:
         if self.stored is None:
-            return np.empty((0, 0, 0)), np.empty((0, 0), np.bool_)
+            return np.empty((0, 0, 0)), np.empty((0, 0), np.bool_), None
         self.stored.ready()
-        values = self.stored.values
-        # numpy has no bfloat16: its bits
-        return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy(), (
-            self.stored.finite.numpy()
+        vectors = self.stored.vectors
+        return (
+            _as_numpy(self.stored.values),
+            self.stored.finite.numpy(),
+            None if vectors is None else _as_numpy(vectors),
         )
 
 
-def _encode(feed: Feed, inputs: list[npt.NDArray[Any]], dtype: str) -> _Stored | None:
+def _as_numpy(values: torch.Tensor) -> npt.NDArray[Any]:
+    # numpy has no bfloat16: its bits
+    return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def _is_finite(vector: npt.NDArray[Any]) -> bool:
+    if vector.dtype == np.uint16:  # the bits of bfloat16, all of whose exponent are ones in what is not finite
+        return bool(((vector & 0x7F80) != 0x7F80).all())
+    return bool(np.isfinite(vector).all())
+
+
+def _encode(feed: Feed, inputs: list[Any], dtype: str) -> _Stored | None:
     if not inputs:
         return None
     with torch.inference_mode():
-        hidden = _encode_or_halve(feed, inputs)  # (B, T, D)
-        values = hidden.to(getattr(torch, dtype)).contiguous()
-        return _to_host(values, torch.isfinite(values).all(-1))
+        embedded = _encode_or_halve(feed, inputs)
+        values = embedded.hidden.to(getattr(torch, dtype)).contiguous()  # (B, T, D)
+        stored = _to_host(values, torch.isfinite(values).all(-1))
+        if embedded.vectors is None:
+            return replace(stored, skip=embedded.skip)
+        vectors = embedded.vectors.to(getattr(torch, dtype)).contiguous().cpu()
+        return replace(stored, vectors=vectors, skip=embedded.skip)
 
 
-def _encode_or_halve(feed: Feed, inputs: list[npt.NDArray[Any]]) -> torch.Tensor:
+def _encode_or_halve(feed: Feed, inputs: list[Any]) -> Embedded:
     try:
         return feed.encode(inputs)
     except Exception as error:
@@ -305,9 +362,7 @@ def _encode_or_halve(feed: Feed, inputs: list[npt.NDArray[Any]]) -> torch.Tensor
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     middle = len(inputs) // 2
-    halves = [_encode_or_halve(feed, inputs[:middle]), _encode_or_halve(feed, inputs[middle:])]
-    longest = max(half.shape[1] for half in halves)
-    return torch.cat([torch.nn.functional.pad(half, (0, 0, 0, longest - half.shape[1])) for half in halves])
+    return Embedded.joined([_encode_or_halve(feed, inputs[:middle]), _encode_or_halve(feed, inputs[middle:])])
 
 
 def _to_host(values: torch.Tensor, finite: torch.Tensor) -> _Stored:

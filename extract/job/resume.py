@@ -20,9 +20,11 @@ from ...data.runtime.disk import writing
 from ...data.runtime.errors import DamagedFile, FingerprintMismatch
 from ...data.runtime.progress import Progress
 from ..inputs.plan import ModalityPlan
+from ..models.preprocessing import PixelRecipe
 from .reuse import Reusable, differences, find_reusable
 from .settings import ModalityJob, Settings
 from .slices import Slice
+from .trial import precisions
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def open_or_lay_out(
     if settings.restart:
         growing.unlink(missing_ok=True)
     found = growing if growing.exists() else out if out.exists() and not settings.restart else None
-    precision = _precision(settings, found)
-    records = {job.name: _record(job, settings, precision) for job in jobs}
+    chosen = precisions(catalog, jobs, settings, found, progress)
+    records = {job.name: _record(job, settings, chosen[job.name]) for job in jobs}
     sources = {job.name: _reusable(job, records[job.name], settings, progress) for job in jobs}
     if found is not None:
         file = EmbeddingFile.open(found, pending=True)
@@ -84,18 +86,6 @@ def _without_copies(job: ModalityJob, sources: list[Reusable]) -> ModalityPlan:
     return job.plan.without(copied, job.cut) if copied.any() else job.plan
 
 
-def _precision(settings: Settings, found: Path | None) -> str:
-    """bf16 or fp32: as asked for; "auto" follows the file that is being continued, else the hardware."""
-    from ...device import resolve_device, resolve_precision
-
-    if settings.precision == "auto" and found is not None:
-        with EmbeddingFile.open(found, pending=True) as file:
-            known = {record["fingerprint"].get("precision") for record in file.header.modalities.values()}
-        if known in ({"bf16"}, {"fp32"}):
-            return str(known.pop())
-    return resolve_precision(settings.precision, resolve_device(settings.device))
-
-
 def _record(job: ModalityJob, settings: Settings, precision: str) -> dict[str, Any]:
     """What the header says of a modality. Equal fingerprints promise equal embeddings for equal inputs."""
     source = job.source
@@ -106,6 +96,9 @@ def _record(job: ModalityJob, settings: Settings, precision: str) -> dict[str, A
         "precision": precision,
         "dtype": settings.dtype,
     }
+    structure = job.structure
+    if structure is not None:
+        fingerprint |= structure.pooling.fingerprint()
     record: dict[str, Any] = {
         "model": source.name,
         "revision": source.revision,
@@ -115,13 +108,15 @@ def _record(job: ModalityJob, settings: Settings, precision: str) -> dict[str, A
     }
     if job.name == "text":
         fingerprint |= {"max_length": job.max_length, "template": settings.template}
-        record |= {"tokens": "all positions but the CLS", "cls_token_id": job.plan.cls_id}
-    else:
-        record |= {
-            "tokens": "patches, row by row",
-            "grid": list(source.grid(job.recipe.output if job.recipe else None)),
-        }
-        if job.recipe is not None:
+        if job.plan.has_cls:
+            record |= {"tokens": "all positions but the CLS", "cls_token_id": job.plan.cls_id}
+        else:
+            record |= {"tokens": "all positions"} | (structure.record if structure is not None else {})
+    elif structure is not None:
+        record |= {"tokens": "patches, row by row"} | structure.record
+        if structure.grid is not None:
+            record["grid"] = list(structure.grid)
+        if isinstance(job.recipe, PixelRecipe):
             # where on the poster a patch lies: `explain` lays attention over it
             record["pixels"] = {"size": job.recipe.size, "crop": job.recipe.crop}
     return record

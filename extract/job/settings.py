@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...data.dataset.catalog import Catalog
 from ...data.embeddings.header import STORAGE_DTYPES
 from ...data.embeddings.status import Reason, Status
+from ...data.mini import MINI
 from ...data.runtime.errors import BadInput, UsageError
 from ...data.runtime.progress import Progress
 from ..inputs.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
 from ..inputs.poster_files import PosterLimits
-from ..models.preprocessing import PixelRecipe
+from ..inputs.processor_pixels import Pixels, ProcessorPixels, choose_pixels
+from ..models.pooling import Pooling
 from ..models.source import ModelSource
+
+if TYPE_CHECKING:
+    from ..models.structure import Structure
 
 # positions, or posters, in one batch: beyond these the encoders gain no more speed, only memory
 DEFAULT_BATCH = {"cpu": {"text": 2048, "image": 8}, "other": {"text": 32768, "image": 128}}
@@ -34,6 +40,9 @@ class Settings:
     image_revision: str | None = None
     text_layer: int | None = None
     image_layer: int | None = None
+    text_pooling: str | None = None
+    image_pooling: str | None = None
+    prompt: str | None = None
     template: str = "{text}"
     max_length: int | None = None
     level: str = "tokens"
@@ -74,7 +83,9 @@ class ModalityJob:
     layer: int | None
     batch_size: int
     max_length: int | None = None
-    recipe: PixelRecipe | None = None
+    recipe: Pixels | None = None
+    structure: Structure | None = None
+    prompt_length: int = 0
 
     @property
     def name(self) -> str:
@@ -96,12 +107,14 @@ def prepare(catalog: Catalog, settings: Settings, progress: Progress, *, weights
     device = resolve_device(settings.device)
     sizes = DEFAULT_BATCH.get(device.type, DEFAULT_BATCH["other"])
     jobs = []
+    shared = settings.text_model is not None and settings.text_model == settings.image_model != MINI
     if settings.text_model is not None:
         source = ModelSource.resolve(settings.text_model, settings.text_revision, weights, "text")
         jobs.append(_prepare_text(catalog, source, settings, settings.batch_tokens or sizes["text"], progress))
     if settings.image_model is not None:
         source = ModelSource.resolve(settings.image_model, settings.image_revision, weights, "image")
-        jobs.append(_prepare_posters(catalog, source, settings, settings.batch_posters or sizes["image"], progress))
+        size = settings.batch_posters or sizes["image"]
+        jobs.append(_prepare_posters(catalog, source, settings, size, progress, shared=shared))
     if settings.strict:
         for job in jobs:
             _refuse_failures(catalog, job.plan)
@@ -122,36 +135,77 @@ def _layer(layer: int | None, source: ModelSource, option: str) -> int | None:
 def _prepare_text(
     catalog: Catalog, source: ModelSource, settings: Settings, budget: int, progress: Progress
 ) -> ModalityJob:
+    from ..models.structure import text_structure
+
     tokenizer = source.tokenizer()
-    longest = min(source.max_positions, int(tokenizer.model_max_length))
+    pooling = source.pooling
+    if settings.prompt is not None:
+        pooling = replace(pooling, prompt=settings.prompt)
+    if settings.text_pooling is not None:
+        pooling = pooling.with_mode(settings.text_pooling, "pooling")
+    layer = _layer(settings.text_layer, source, "text-layer")
+    structure = text_structure(source, tokenizer, pooling, layer)
+    longest = min(source.max_positions, max(int(tokenizer.model_max_length), pooling.max_length or 0))
     if settings.max_length is not None and settings.max_length > longest:
         raise UsageError(f"--max-length: {source.name} reads at most {longest} tokens, found {settings.max_length}")
-    max_length = settings.max_length or longest
+    max_length = settings.max_length or min(longest, pooling.max_length or int(tokenizer.model_max_length))
+    if structure.pooling.prompt:
+        progress.message(f"{source.name}: {structure.pooling.prompt!r} goes in front of every text, as its files say")
     with progress.phase("tokenising plots", len(catalog)) as phase:
         plan = plan_text(
             catalog.texts(settings.template), tokenizer,
-            width=source.width, max_length=max_length, progress=phase.advance,
+            width=structure.vector_width, max_length=max_length, progress=phase.advance,
+            prompt=structure.pooling.prompt, has_cls=structure.has_cls, token_width=structure.token_width,
         )  # fmt: skip
-    plan = cut_text(replace(plan, keeps_tokens=settings.level == "tokens"), max(budget, max_length))
+    budget = max(budget, int(plan.positions_of.max(initial=0)))
+    plan = cut_text(replace(plan, keeps_tokens=settings.level == "tokens"), budget)
+    prompt_length = 0
+    if structure.pooling.prompt and not structure.pooling.pools_prompt:
+        ids = tokenizer(structure.pooling.prompt)["input_ids"]
+        prompt_length = len(ids) - (ids[-1] in set(tokenizer.all_special_ids))
     return ModalityJob(
-        plan, source, _layer(settings.text_layer, source, "text-layer"), max(budget, max_length), max_length=max_length
-    )
+        plan, source, layer, budget, max_length=max_length, structure=structure, prompt_length=prompt_length
+    )  # fmt: skip
 
 
 def _prepare_posters(
-    catalog: Catalog, source: ModelSource, settings: Settings, size: int, progress: Progress
+    catalog: Catalog, source: ModelSource, settings: Settings, size: int, progress: Progress, *, shared: bool
 ) -> ModalityJob:
-    recipe = PixelRecipe.from_processor_config(source.processor_config(), source.name, source.model_type)
+    layer = _layer(settings.image_layer, source, "image-layer")
+    recipe = choose_pixels(source)
+    pooling = source.pooling
+    if settings.image_pooling is not None:
+        pooling = pooling.with_mode(settings.image_pooling, "image-pooling")
+    elif shared and layer is None and source.has_two_towers:
+        pooling = replace(pooling, mode="projection")  # the space of its texts
+    structure = image_structure_of(source, recipe, pooling, layer)
+    if structure.pooling.is_cls and source.has_two_towers:
+        progress.message(
+            f"{source.name}: posters get the CLS of its vision tower; for the space that it shares with texts, give it "
+            "for both models, or --image-pooling projection"
+        )
     with progress.phase("probing posters", len(catalog)) as phase:
         plan = plan_posters(
             catalog.posters(), catalog.poster_root, settings.limits,
-            width=source.width, patches=source.patches(recipe.output), progress=phase.advance,
+            width=structure.vector_width, patches=structure.tokens, progress=phase.advance,
+            has_cls=structure.has_cls, token_width=structure.token_width,
         )  # fmt: skip
     _refuse_lost_posters(catalog, plan)
     plan = replace(plan, keeps_tokens=settings.level == "tokens")
-    return ModalityJob(
-        cut_posters(plan, size), source, _layer(settings.image_layer, source, "image-layer"), size, recipe=recipe
-    )
+    return ModalityJob(cut_posters(plan, size), source, layer, size, recipe=recipe, structure=structure)
+
+
+def image_structure_of(source: ModelSource, recipe: Pixels, pooling: Pooling, layer: int | None) -> Structure:
+    """What an image model gives for the pixels that `recipe` makes."""
+    import torch
+
+    from ..models.structure import image_structure
+
+    if isinstance(recipe, ProcessorPixels):
+        sample = {key: torch.from_numpy(value) for key, value in recipe.sample().items()}
+    else:
+        sample = {"pixel_values": torch.zeros(1, 3, *recipe.output)}
+    return image_structure(source, sample, pooling, layer)
 
 
 _LOST = (Reason.NOT_FOUND, Reason.OUTSIDE_FOLDER, Reason.NOT_A_FILE)

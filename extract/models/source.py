@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,13 @@ from ...data.mini import MINI, mini_encoder
 from ...data.remote.hub_models import fetch_model
 from ...data.runtime.disk import sha256_of
 from ...data.runtime.errors import BadInput
+from .pooling import SENTENCE_FILES, SENTENCE_WEIGHTS, Pooling, SentenceFiles, document_prompt
 
 Modality = Literal["text", "image"]
 
 CONFIG = "config.json"
 PROCESSOR = "preprocessor_config.json"
+NESTED_PROCESSOR = "processor_config.json"  # transformers 5 saves the image processor in it
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 _SHARDS = "model-*-of-*.safetensors"
@@ -32,6 +34,16 @@ _TOKENIZER = (
     "*.spm",
 )
 _SETTINGS_OF_NO_EFFECT = {"_valid_processor_keys", "_processor_class", "processor_class", "auto_map", "return_tensors"}
+# Models whose code lies in their own repository, which is never run, and near ones that transformers itself has.
+_NEAR = {
+    "jina": "jinaai/jina-embeddings-v3-hf",
+    "nomic": "nomic-ai/modernbert-embed-base",
+    "new": "Alibaba-NLP/gte-modernbert-base",
+    "gte": "Alibaba-NLP/gte-modernbert-base",
+    "eva": "openai/clip-vit-base-patch32",
+}
+_NEAR_ANY = {"text": "sentence-transformers/all-mpnet-base-v2", "image": "facebook/dinov2-small"}
+_LONGEST_WITHOUT_LIMIT = 512  # tokens of a text where neither model nor tokenizer has a limit (T5, XLNet)
 # These count positions from their padding id + 1 onwards, so that their table holds fewer tokens than it has rows.
 _POSITIONS_AFTER_PADDING = {
     "roberta",
@@ -52,12 +64,16 @@ class ModelSource:
 
     ``name`` is the hub id, or for a local folder the folder's own name (never its path: the name travels in shared
     files). ``folder`` is where the files lie. ``revision`` is the hub's commit hash, None for a local folder. A folder
-    of the hub's cache is what it is a copy of.
+    of the hub's cache is what it is a copy of. ``sentence`` is what sentence-transformers' files in it say, where it
+    has them; ``modality`` decides which tower of a model with two is meant.
     """
 
     name: str
     folder: Path
     revision: str | None
+    modality: Modality | None = None
+    sentence: SentenceFiles | None = None
+    root: Path | None = None
 
     @classmethod
     def resolve(cls, model: str, revision: str | None, weights: bool, modality: Modality | None = None) -> ModelSource:
@@ -82,10 +98,20 @@ class ModelSource:
         else:
             snapshot = _snapshot(model, revision, weights)
             source = cls(name=model, folder=snapshot, revision=snapshot.name)
+        source = source._with_sentence_files(modality)
         source._require_config()
         if weights:
             source.weight_files()
         return source
+
+    def _with_sentence_files(self, modality: Modality | None) -> ModelSource:
+        sentence = SentenceFiles.read(self.folder, self.name) if modality != "image" else None
+        folder = self.folder
+        if not (folder / CONFIG).is_file():
+            # the folders of sentence-transformers before version 2
+            inner = [folder / name for name in ("0_Transformer", "0_CLIPModel") if (folder / name / CONFIG).is_file()]
+            folder = sentence.folder if sentence is not None else inner[0] if inner else folder
+        return replace(self, folder=folder, modality=modality, sentence=sentence, root=self.folder)
 
     @classmethod
     def _embedded(cls, modality: Modality, revision: str | None) -> ModelSource:
@@ -107,22 +133,59 @@ class ModelSource:
         return self._json(CONFIG)
 
     @cached_property
-    def settings(self) -> Any:
-        """The transformers configuration with its defaults filled in; for CLIP, that of its vision tower.
+    def whole_settings(self) -> Any:
+        """The transformers configuration of the whole model, with its defaults filled in.
 
-        Raises BadInput where transformers does not know the model type.
+        Raises BadInput where transformers does not know the model type, or where the model needs code of its own.
         """
         from transformers import AutoConfig
 
         try:
-            settings = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+            return AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # a configuration's own checks raise anything
+            self.refuse_remote_code()
             kind = self.config.get("model_type", "none")
             raise BadInput(
                 f"{self.name}: transformers cannot read its {CONFIG} (model type {kind!r}): {first_line(error)}; "
-                "choose a BERT-like or ViT-like model"
+                "`cinefuse encoders` lists families that can be read"
             ) from error
-        return getattr(settings, "vision_config", settings)
+
+    @cached_property
+    def settings(self) -> Any:
+        """The configuration of what is run: of a model of two towers, that of the tower of this modality."""
+        whole = self.whole_settings
+        if self.modality == "text":
+            return getattr(whole, "text_config", whole) if self.has_two_towers else whole
+        return getattr(whole, "vision_config", None) or whole
+
+    @property
+    def has_two_towers(self) -> bool:
+        """Whether it is one model of texts and images, such as CLIP."""
+        whole = self.whole_settings
+        return getattr(whole, "vision_config", None) is not None and getattr(whole, "text_config", None) is not None
+
+    @property
+    def needs_its_own_code(self) -> bool:
+        """Whether its configuration names model code that lies in its own repository."""
+        return "AutoModel" in dict(self.config.get("auto_map") or {})
+
+    def refuse_remote_code(self) -> None:
+        """Raises BadInput, naming a near model that needs none, where `config.json` names code of its own."""
+        if self.needs_its_own_code:
+            words = f"{self.name} {self.config.get('model_type', '')}".lower()
+            near = next((near for word, near in _NEAR.items() if word in words), None)
+            near = near or _NEAR_ANY[self.modality or "text"]
+            raise BadInput(
+                f"{self.name}: needs code of its own repository (trust_remote_code), which cinefuse never runs; "
+                f"take a model that transformers has itself, such as {near}"
+            )
+
+    @cached_property
+    def pooling(self) -> Pooling:
+        """The pooling that the model's files name; its mode is None where they leave it to the architecture."""
+        pooling = self.sentence.pooling if self.sentence is not None else Pooling()
+        prompt = document_prompt(self.root or self.folder, self.name) if self.modality == "text" else ""
+        return replace(pooling, prompt=prompt)
 
     @property
     def model_type(self) -> str:
@@ -142,10 +205,27 @@ class ModelSource:
     @property
     def max_positions(self) -> int:
         """How many tokens of a text the model has positions for, CLS included."""
-        positions = self._size("max_position_embeddings")
-        if self.model_type in _POSITIONS_AFTER_PADDING:
-            positions -= self._size("pad_token_id") + 1
+        positions = getattr(self.settings, "max_position_embeddings", None)
+        if not isinstance(positions, int) or positions < 1:
+            positions = getattr(self.settings, "n_positions", None)
+        if not isinstance(positions, int) or positions < 1:
+            return _LONGEST_WITHOUT_LIMIT
+        if self.model_type in _POSITIONS_AFTER_PADDING or self._counts_from_padding():
+            positions -= int(getattr(self.settings, "pad_token_id", 0) or 0) + 1
         return positions
+
+    def _counts_from_padding(self) -> bool:
+        """Whether the code of the family, which is imported for it, counts positions from the padding id onwards."""
+        import inspect
+        import sys
+
+        from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+        try:
+            code = inspect.getsource(sys.modules[MODEL_MAPPING[type(self.settings)].__module__])
+        except (KeyError, OSError, TypeError, ImportError):
+            return False
+        return "create_position_ids_from_input_ids" in code
 
     def grid(self, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
         """(rows, columns) of patches of an image of ``pixels`` (height, width); by default of the model's own size.
@@ -196,43 +276,50 @@ class ModelSource:
         return _listing_sha256(files)
 
     def processor_config(self) -> dict[str, Any]:
-        """preprocessor_config.json as written. Raises BadInput where the folder has none."""
+        """The image processor's settings as written: nested in processor_config.json, or preprocessor_config.json.
+
+        Those of timm's models lie in config.json. Raises BadInput where the folder has none of them.
+        """
+        if (self.folder / NESTED_PROCESSOR).is_file():
+            nested = self._json(NESTED_PROCESSOR).get("image_processor")
+            if isinstance(nested, dict):
+                return nested
         if not (self.folder / PROCESSOR).is_file():
+            if isinstance(self.config.get("pretrained_cfg"), dict):
+                return dict(self.config["pretrained_cfg"])
             raise BadInput(f"{self.name}: no {PROCESSOR}, which says how it wants its pixels; add one")
         return self._json(PROCESSOR)
 
     def preprocessing_sha256(self, modality: Modality) -> str:
         """SHA-256 over the tokenizer's files (text) or the image processor's settings as canonical JSON (image)."""
         if modality == "text":
-            return _listing_sha256(self._tokenizer_files())
+            return _listing_sha256(self.tokenizer_files())
         settings = {k: v for k, v in self.processor_config().items() if k not in _SETTINGS_OF_NO_EFFECT}
         canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def tokenizer(self) -> Any:
-        """The model's fast tokenizer, which must begin every text with a CLS token.
-
-        Raises BadInput where there is none, or where the model has no CLS token (T5, GPT-2, ...).
-        """
+        """The model's tokenizer. Raises BadInput where there is none, or none that can be read."""
         from transformers import AutoTokenizer
 
-        self._tokenizer_files()
+        self.tokenizer_files()
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True, use_fast=True, trust_remote_code=False
             )
-        except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+            tokenizer("a")
+        except Exception as error:  # each family's tokenizer raises its own
             raise BadInput(f"{self.name}: its tokenizer cannot be read: {first_line(error)}") from error
-        if not tokenizer.is_fast:
-            raise BadInput(f"{self.name}: has no fast tokenizer (tokenizer.json); choose a model that has one")
-        ids = tokenizer("a")["input_ids"]
-        if tokenizer.cls_token_id is None or not ids or ids[0] != tokenizer.cls_token_id:
-            raise BadInput(f"{self.name}: has no CLS token before the text; choose a BERT-like model")
-        if tokenizer.pad_token_id is None:
-            raise BadInput(f"{self.name}: its tokenizer has no padding token; choose a BERT-like model")
+        tokenizer.padding_side = tokenizer.truncation_side = "right"
+        if self.pooling.lower_case and tokenizer.is_fast:
+            from tokenizers.normalizers import Lowercase, Normalizer, Sequence
+
+            own: list[Normalizer] = [tokenizer.backend_tokenizer.normalizer or Lowercase()]
+            tokenizer.backend_tokenizer.normalizer = Sequence([Lowercase(), *own])
         return tokenizer
 
-    def _tokenizer_files(self) -> list[Path]:
+    def tokenizer_files(self) -> list[Path]:
+        """The files of its tokenizer. Raises BadInput where it has none."""
         files = {path for pattern in _TOKENIZER for path in self.folder.glob(pattern) if path.is_file()}
         if not files:
             raise BadInput(f"{self.name}: no tokenizer files (tokenizer.json); choose a text model that ships them")
@@ -268,8 +355,15 @@ def _copied_from(folder: Path) -> tuple[str, str] | None:
 
 def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
     """The folder of one revision in the hub's cache, fetched first where the network may be asked."""
-    patterns = [CONFIG, PROCESSOR, *_TOKENIZER] + ([WEIGHTS, WEIGHTS_INDEX, _SHARDS] if weights else [])
+    patterns = [CONFIG, PROCESSOR, NESTED_PROCESSOR, *SENTENCE_FILES, *_TOKENIZER]
+    if weights:
+        patterns += [WEIGHTS, WEIGHTS_INDEX, _SHARDS, *SENTENCE_WEIGHTS, f"0_*/{WEIGHTS}"]
     return fetch_model(model, revision, patterns, weights=weights)
+
+
+def patch_size(source: ModelSource) -> tuple[int, int]:
+    """(height, width) of a patch in pixels."""
+    return _pair(source.settings, "patch_size", source.name)
 
 
 def _pair(settings: Any, key: str, name: str) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from cinefuse.data.runtime.errors import BadInput, CinefuseError, DamagedFile, F
 from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
+from cinefuse.extract.models.encoders import Embedded
 from cinefuse.tests.support.untrained_encoders import write_untrained_image_encoder, write_untrained_text_encoder
 
 
@@ -193,10 +194,11 @@ def test_an_overflow_of_the_storage_dtype_fails_the_row_and_is_never_stored(
 ) -> None:
     encode = stream._encode_or_halve
 
-    def overflowing(feed: Any, inputs: list[Any]) -> torch.Tensor:
-        hidden = encode(feed, inputs).clone()
+    def overflowing(feed: Any, inputs: list[Any]) -> Embedded:
+        embedded = encode(feed, inputs)
+        hidden = embedded.hidden.clone()
         hidden[0, 1, 0] = 1e6
-        return hidden
+        return replace(embedded, hidden=hidden)
 
     monkeypatch.setattr(stream, "_encode_or_halve", overflowing)
     summary = extract(sample, tmp_path / "o.h5", replace(settings, image_model=None, dtype="float16"))

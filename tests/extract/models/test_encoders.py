@@ -328,14 +328,14 @@ def test_an_image_model_is_no_text_encoder_and_the_reverse(saved):
         )
 
 
-def test_models_without_a_cls_token_are_refused(tmp_path):
+def test_models_without_a_cls_token_are_refused_where_the_cls_is_asked_for(tmp_path):
     GPT2Model(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=20)).save_pretrained(tmp_path / "gpt2")
     with pytest.raises(BadInput, match="decoder"):
         TextEncoder.load(
             ModelSource.resolve(str(tmp_path / "gpt2"), None, weights=True), device="cpu", precision="fp32", layer=None
         )
     SiglipVisionModel(SiglipVisionConfig(**SIZE, image_size=32, patch_size=8)).save_pretrained(tmp_path / "siglip")
-    with pytest.raises(BadInput, match="without a CLS token"):
+    with pytest.raises(BadInput, match="no CLS position"):
         load(ModelSource.resolve(str(tmp_path / "siglip"), None, weights=True))
 
 

@@ -1,0 +1,366 @@
+"""What comes out of a model, found without its weights: positions, widths, the CLS token, what is pooled.
+
+The model is built from its configuration without memory for its weights (PyTorch's meta device) and run on one input
+that has a shape and no values. What each output position is follows from what the architecture declares: parameters for
+a CLS, register, distillation or detection token, the size of a patch. Nothing is counted from the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from ...data.runtime.errors import BadInput
+from .pooling import Pooling, width_behind
+from .source import first_line
+from .transformers_log import quiet_transformers
+
+if TYPE_CHECKING:
+    from .source import Modality, ModelSource
+
+_CLS_PARAMETERS = {"cls_token", "class_embedding", "class_token"}
+# the pooled feature map stands in front of its positions
+_POOLED_FIRST = {"dinov3_convnext"}
+# trained on texts that were all padded to their longest, without a mask; the last position is the vector
+_READ_WITH_PADDING = {"siglip_text_model", "siglip2_text_model"}
+_DRAWN = {"vit_mae", "videomae"}  # leave out patches at random
+_MOST_BUILT = 200_000_000  # parameters of a model that is built with random weights where no weights do not do
+_SAMPLE_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a model gives for one input.
+
+    ``tower`` says how the model is run: "alone" (its own class), "features" (the towers of a model of texts and images,
+    by `get_text_features` or `get_image_features`), "projected" (the class with a projection), "encoder" (that of an
+    encoder-decoder). ``has_cls``: the first position is a CLS. Of images, ``tokens`` positions on ``grid`` (rows,
+    columns) stay when ``front`` positions behind the CLS and ``end`` at the end are left out. ``pooling`` has its mode.
+    Texts are padded with ``pad_id`` to ``fixed_length``, and read with their padding, where the model was trained so.
+    """
+
+    tower: str
+    has_cls: bool
+    token_width: int
+    vector_width: int
+    pooling: Pooling
+    tokens: int = 0
+    grid: tuple[int, int] | None = None
+    front: int = 0
+    end: int = 0
+    layers: int = 0
+    fixed_length: int | None = None
+    pad_id: int = 0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What of it the header of an embedding file says."""
+        return {} if self.has_cls else {"cls_position": False}
+
+
+def text_structure(source: ModelSource, tokenizer: Any, pooling: Pooling, layer: int | None) -> Structure:
+    """The structure of a text encoder. Raises BadInput where there is no such model in transformers."""
+    tower, model = built(source, "text", pooling)
+    ids = tokenizer("a b")["input_ids"]
+    cls_id = getattr(tokenizer, "cls_token_id", None)
+    causal = is_causal(source, model) and tower not in ("encoder", "alone_encoder")
+    in_front = cls_id is not None and bool(ids) and ids[0] == cls_id
+    has_cls = in_front and not causal and tower == "alone"
+    sample = {
+        "input_ids": torch.zeros(1, _SAMPLE_TOKENS, dtype=torch.long),
+        "attention_mask": torch.ones(1, _SAMPLE_TOKENS, dtype=torch.long),
+    }
+    out = _probe(source, tower, model, sample, "text")
+    width = _width_of_text(source, out)
+    own = None if out is None else own_vector(out)
+    if pooling.mode is None:
+        if layer is None and tower in ("features", "projected") and own is not None:
+            mode = "projection"
+        elif has_cls:
+            mode = "cls"
+        elif own is not None and tower == "alone" and layer is None and not in_front:
+            mode = "pooler"
+        elif causal or (cls_id is not None and bool(ids) and ids[-1] == cls_id):
+            mode = "last"
+        else:
+            mode = "mean"
+        pooling = Pooling(**{**pooling.__dict__, "mode": mode})
+    _check_mode(source, pooling, has_cls or in_front, own, layer)
+    vector = _vector_width(source, pooling, width, own)
+    fixed = source.max_positions if source.model_type in _READ_WITH_PADDING else None
+    pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
+    return Structure(
+        tower, has_cls, width, vector, pooling, layers=_depth(source), fixed_length=fixed, pad_id=pad_id
+    )  # fmt: skip
+
+
+def image_structure(
+    source: ModelSource, sample: Mapping[str, torch.Tensor], pooling: Pooling, layer: int | None
+) -> Structure:
+    """The structure of an image encoder that is given inputs of the shapes of ``sample``, each (1, ...).
+
+    Raises BadInput where it does not read them, or where its output positions cannot be told apart.
+    """
+    if source.model_type in _DRAWN:
+        raise BadInput(f"{source.name}: masks patches at random; choose ViT, DeiT, DINOv2, BEiT or CLIP")
+    tower, model = built(source, "image", pooling)
+    out = _probe(source, tower, model, sample, "image")
+    if out is None:
+        raise BadInput(f"{source.name}: what it gives cannot be found without its weights; choose another model")
+    hidden = getattr(out, "last_hidden_state", None)
+    own = own_vector(out)
+    if not isinstance(hidden, torch.Tensor) or hidden.dim() not in (3, 4):
+        raise BadInput(f"{source.name}: gives no hidden states of an image's positions; choose an image encoder")
+    parameters = {key.rpartition(".")[2] for key, _ in model.named_parameters()}
+    grid: tuple[int, int] | None
+    if hidden.dim() == 4:
+        width, (rows, columns) = _map_shape(hidden, own)
+        grid, has_cls, tokens, front, end = (rows, columns), False, rows * columns, 0, 0
+    else:
+        width, positions = hidden.shape[2], hidden.shape[1]
+        has_cls = bool(parameters & _CLS_PARAMETERS) and source.model_type not in _POOLED_FIRST
+        front, end = _declared(source, model)
+        tokens = positions - has_cls - front - end
+        by_patch = _config_grid(source, sample)
+        if has_cls and by_patch is not None and tokens + 1 == math.prod(by_patch):
+            has_cls, tokens = False, tokens + 1  # the CLS is the query of a pooling head, and no position
+        grid = _grid(source, sample, tokens, has_cls)
+        if has_cls and grid is None and by_patch is not None:
+            raise BadInput(
+                f"{source.name}: of its {positions} output positions {tokens} should be patches, but its patch size "
+                f"makes {math.prod(by_patch)}; choose a model that declares its other tokens"
+            )
+    if tokens < 1:
+        raise BadInput(f"{source.name}: gives no position for an image of this size; choose another model")
+    if pooling.mode is None:
+        mode = "cls" if has_cls else "pooler" if own is not None and layer is None else "mean"
+        pooling = Pooling(**{**pooling.__dict__, "mode": mode})
+    _check_mode(source, pooling, has_cls, own, layer)
+    vector = _vector_width(source, pooling, width, own)
+    return Structure(tower, has_cls, width, vector, pooling, tokens, grid, front, end, layers=_depth(source))
+
+
+def own_vector(out: Any) -> torch.Tensor | None:
+    """(B, V) what the model itself made of all positions: its projection, its pooler; None where it has none."""
+    for name in ("text_embeds", "image_embeds", "pooler_output"):
+        value = getattr(out, name, None)
+        if isinstance(value, torch.Tensor):
+            if value.dim() == 4 and value.shape[2:] == (1, 1):
+                return value.flatten(1)
+            if value.dim() == 2:
+                return value
+    return None
+
+
+def is_causal(source: ModelSource, model: nn.Module) -> bool:
+    """Whether a position sees only what stands before it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    told = {
+        bool(module.is_causal) for module in model.modules() if isinstance(getattr(module, "is_causal", None), bool)
+    }
+    settings = source.settings
+    if told:
+        return True in told
+    if getattr(settings, "is_decoder", False) and not getattr(settings, "is_encoder_decoder", False):
+        return True
+    kind = type(settings)
+    return (
+        kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING and kind.model_type != "xlnet"
+    )
+
+
+def model_class(source: ModelSource, modality: Modality, pooling: Pooling) -> tuple[str, Any, Any]:
+    """How the model is run (as `Structure.tower` says), its class and the configuration for it.
+
+    Raises BadInput where transformers has no class that reads this modality.
+    """
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
+    wanted = "pixel_values" if modality == "image" else "input_ids"
+    whole, settings = source.whole_settings, source.settings
+    features = f"get_{modality}_features"
+    wants_projection = "projection" in pooling.modes or (modality == "text" and pooling.mode is None)
+    if source.has_two_towers:
+        both = _found(MODEL_MAPPING, whole)
+        tower = _found(MODEL_MAPPING, settings)
+        two = both is not None and hasattr(both, "get_text_features") and hasattr(both, "get_image_features")
+        reads = tower is not None and getattr(tower, "main_input_name", None) == wanted
+        if two and (modality == "text" or wants_projection or not reads):
+            return "features", both, whole
+        if not reads or (modality == "text" and not two):
+            raise BadInput(
+                f"{source.name}: model type {whole.model_type!r} has no {modality} tower that can be run by itself; "
+                f"give that tower's own model"
+            )
+        return "alone", tower, settings
+    if modality == "text":
+        alone = _found(MODEL_FOR_TEXT_ENCODING_MAPPING, settings)
+        if alone is not None and alone.__name__.endswith("EncoderModel"):
+            return "alone_encoder", alone, settings
+    named = [str(name) for name in getattr(whole, "architectures", None) or ()]
+    projected = next((name for name in named if name.endswith("ModelWithProjection")), None)
+    if projected and wants_projection and getattr(transformers, projected, None) is not None:
+        return "projected", getattr(transformers, projected), settings
+    if modality == "text" and getattr(settings, "is_encoder_decoder", False):
+        both = _found(MODEL_MAPPING, settings)
+        if both is not None and hasattr(both, "get_encoder") and getattr(both, "main_input_name", None) == wanted:
+            return "encoder", both, settings
+    found = _found(MODEL_MAPPING, settings)
+    if found is None or getattr(found, "main_input_name", None) != wanted:
+        if found is not None and hasattr(found, features) and modality == "image":
+            return "features", found, settings
+        source.refuse_remote_code()
+        like = "ViT-like image" if modality == "image" else "BERT-like text"
+        raise BadInput(f"{source.name}: model type {source.model_type!r} is no {like} model; choose one that is")
+    return "alone", found, settings
+
+
+def run_tower(tower: str, model: nn.Module, modality: Modality, inputs: Mapping[str, torch.Tensor]) -> Any:
+    """The output of the part of ``model`` that ``tower`` names."""
+    if tower == "features":
+        out = getattr(model, f"get_{modality}_features")(**inputs, return_dict=True)
+        return _Pooled(out) if isinstance(out, torch.Tensor) else out
+    if tower == "encoder":
+        return cast("Any", model).get_encoder()(**inputs, return_dict=True)
+    return model(**inputs, return_dict=True)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    pooler_output: torch.Tensor
+
+
+def _found(mapping: Any, settings: Any) -> Any:
+    try:
+        found = mapping[type(settings)]
+    except (KeyError, ImportError):
+        return None
+    return found[0] if isinstance(found, (tuple, list)) else found
+
+
+def built(source: ModelSource, modality: Modality, pooling: Pooling) -> tuple[str, nn.Module]:
+    """How the model is run, and the model itself on the meta device: its structure without memory for weights."""
+    tower, kind, settings = model_class(source, modality, pooling)
+    try:
+        with torch.device("meta"), quiet_transformers():
+            model = kind(deepcopy(settings))
+    except Exception as error:  # missing packages, configurations that do not fit together
+        source.refuse_remote_code()
+        raise BadInput(
+            f"{source.name}: transformers cannot build it: {first_line(error)}; choose another model"
+        ) from error
+    return tower, cast("nn.Module", model.eval())
+
+
+def _probe(
+    source: ModelSource, tower: str, model: nn.Module, sample: Mapping[str, torch.Tensor], modality: Modality
+) -> Any:
+    """The output for ``sample``, on the meta device; where that fails, by random weights of a small model; or None."""
+    failure: Exception
+    try:
+        with torch.no_grad(), quiet_transformers():
+            return run_tower(tower, model, modality, {key: value.to("meta") for key, value in sample.items()})
+    except Exception as error:
+        failure = error
+    if sum(parameter.numel() for parameter in model.parameters()) <= _MOST_BUILT:
+        _, kind, settings = model_class(
+            source, modality, Pooling(mode="projection") if tower == "projected" else source.pooling
+        )
+        try:
+            with torch.no_grad(), quiet_transformers(), torch.random.fork_rng(devices=[]):
+                return run_tower(tower, kind(deepcopy(settings)).eval(), modality, sample)
+        except Exception as error:
+            failure = error
+    if modality == "text":
+        return None
+    sized = isinstance(getattr(source.settings, "patch_size", None), int)
+    if sized and sample["pixel_values"].dim() == 4 and hasattr(source.settings, "image_size"):
+        source.grid((sample["pixel_values"].shape[2], sample["pixel_values"].shape[3]))  # says it better where it knows
+    raise BadInput(
+        f"{source.name}: does not read what its image processor makes: {first_line(failure)}; correct its processor"
+    ) from failure
+
+
+def _width_of_text(source: ModelSource, out: Any) -> int:
+    hidden = getattr(out, "last_hidden_state", None)
+    return int(hidden.shape[-1]) if isinstance(hidden, torch.Tensor) else source.width
+
+
+def _check_mode(
+    source: ModelSource, pooling: Pooling, has_cls: bool, own: torch.Tensor | None, layer: int | None
+) -> None:
+    for mode in pooling.modes:
+        if mode in ("pooler", "projection") and (own is None or layer is not None):
+            why = "a layer before the last has none" if layer is not None else "it has none"
+            raise BadInput(f"{source.name}: pooling {mode}: {why}; choose cls, mean or max")
+        if mode == "cls" and not has_cls and source.sentence is None:
+            raise BadInput(f"{source.name}: pooling cls: it has no CLS position; choose mean, max or last")
+        if mode in ("last", "weightedmean") and source.modality == "image":
+            raise BadInput(f"{source.name}: pooling {mode} is for texts; choose cls, mean, max or pooler")
+
+
+def _vector_width(source: ModelSource, pooling: Pooling, width: int, own: torch.Tensor | None) -> int:
+    given = 0 if own is None else int(own.shape[-1])
+    wide = sum(given if mode in ("pooler", "projection") else width for mode in pooling.modes)
+    return width_behind(pooling, wide, source.name)
+
+
+def _map_shape(hidden: torch.Tensor, own: torch.Tensor | None) -> tuple[int, tuple[int, int]]:
+    """The width and the grid of a feature map, (1, C, H, W) or (1, H, W, C)."""
+    if channels_last(hidden, own):
+        return hidden.shape[3], (hidden.shape[1], hidden.shape[2])
+    return hidden.shape[1], (hidden.shape[2], hidden.shape[3])
+
+
+def channels_last(hidden: torch.Tensor, own: torch.Tensor | None) -> bool:
+    """Whether a feature map (B, ., ., .) ends with its channels, which the model's own pooled vector has as many of."""
+    return own is not None and own.shape[-1] == hidden.shape[3] and own.shape[-1] != hidden.shape[1]
+
+
+def _declared(source: ModelSource, model: nn.Module) -> tuple[int, int]:
+    """How many register and distillation tokens stand behind the CLS, and detection tokens at the end."""
+    shapes = {key.rpartition(".")[2]: value.shape for key, value in model.named_parameters()}
+    registers = int(getattr(source.settings, "num_register_tokens", 0) or 0)
+    for name in ("register_tokens", "reg_token", "distillation_token", "dist_token"):
+        if name in shapes and len(shapes[name]) == 3 and not (registers and name in ("register_tokens", "reg_token")):
+            registers += int(shapes[name][1])
+    detection = shapes.get("detection_tokens")
+    pooled = 1 if source.model_type in _POOLED_FIRST else 0
+    return registers + pooled, int(detection[1]) if detection is not None and len(detection) == 3 else 0
+
+
+def _config_grid(source: ModelSource, sample: Mapping[str, torch.Tensor]) -> tuple[int, int] | None:
+    """Patches of an image by the patch size in the configuration, where it has one."""
+    patch = getattr(source.settings, "patch_size", None)
+    pixels = sample["pixel_values"]
+    sides = (patch, patch) if isinstance(patch, int) else tuple(patch) if isinstance(patch, (list, tuple)) else ()
+    if pixels.dim() != 4 or len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        return None
+    return pixels.shape[2] // sides[0], pixels.shape[3] // sides[1]
+
+
+def _grid(
+    source: ModelSource, sample: Mapping[str, torch.Tensor], tokens: int, has_cls: bool
+) -> tuple[int, int] | None:
+    """Rows and columns of the patches: by the patch size, or of a square feature map; None where neither fits."""
+    by_patch = _config_grid(source, sample)
+    if by_patch is not None and math.prod(by_patch) == tokens:
+        return by_patch
+    if "spatial_shapes" in sample:
+        rows, columns = sample["spatial_shapes"][0].tolist()
+        return (rows, columns) if rows * columns == tokens else None
+    side = math.isqrt(max(tokens, 0))
+    return (side, side) if side * side == tokens and not (has_cls and by_patch is not None) else None
+
+
+def _depth(source: ModelSource) -> int:
+    depth = getattr(source.settings, "num_hidden_layers", None)
+    return depth if isinstance(depth, int) else 0
