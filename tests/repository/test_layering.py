@@ -61,6 +61,7 @@ COMMANDS = [
     "data/commands/dataset.py",
     "data/commands/cache.py",
     "extract/commands/extract.py",
+    "extract/commands/encoders.py",
     "fuse/commands/app.py",
     "fuse/commands/tune.py",
 ]
