@@ -219,7 +219,7 @@ def _keyed(members: Mapping[str, Block], source: Path, where: Where, modality: s
     named = where.dataset or where.column
     if named is not None and named not in members:
         raise UsageError(f"{source}: expected one of {', '.join([*members][:10])}, found {named}")
-    ids = where.id_column or next((name for name in members if name not in floats and is_known(name)), None)
+    ids = where.id_column or _ids_among(members, floats)
     if ids is not None and ids not in members:
         raise UsageError(f"{source}: --id-column: expected one of {', '.join([*members][:10])}, found {ids}")
     if ids is not None or where.ids is not None or named is not None:
@@ -233,9 +233,20 @@ def _keyed(members: Mapping[str, Block], source: Path, where: Where, modality: s
         return _matrix(block, found, source, where.offsets)
     names = in_order(list(members))
     single_matrix = len(names) == 1 and len(members[names[0]].shape) == 2
-    if single_matrix and (names[0] in _USUAL or names[0].startswith("arr_")):
+    if single_matrix and members[names[0]].shape[0] > 1:
         raise UsageError(f"{source}: {names[0]} has no ids; name a file of them with --ids")
     return each_item(numbers_if_all(names), [members[name] for name in names], [f"{source}, {n}" for n in names])
+
+
+def _ids_among(members: Mapping[str, Block], floats: Mapping[str, Block]) -> str | None:
+    """The array that is called as ids are, else the only one that has an entry for each row of the only matrix."""
+    others = [name for name in members if name not in floats]
+    known = [name for name in others if is_known(name)]
+    matrices = [block for block in floats.values() if len(block.shape) >= 2]
+    if known or len(matrices) != 1:
+        return known[0] if known else None
+    fitting = [name for name in others if members[name].shape == matrices[0].shape[:1]]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _one_of(floats: Mapping[str, Block], source: Path) -> Block:

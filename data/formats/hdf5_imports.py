@@ -23,6 +23,7 @@ from .vectors import NONE_AT_ALL, Vectors, Where, checked_width, float_dtype, in
 _USUAL: Final = ("features", "embeddings", "embedding", "vectors")
 _MOST_VALUES: Final = 2**28  # of one item: a gigabyte of float32
 _AT_ONCE: Final = 1024  # rows of a matrix
+_MOST_BESIDE_A_MATRIX: Final = 20
 _FLOATS: Final = ("float16", "float32", "float64")
 
 
@@ -64,13 +65,20 @@ def _open(path: Path) -> Any:
 
 
 def _id_names(file: Any) -> list[str]:
-    """The names of datasets in the root that are ids by name and by type: text or whole numbers in one dimension."""
+    """The names of datasets in the root that are ids: text or whole numbers in one dimension, by name or by length."""
     import h5py
 
-    found = [name for name in file if is_known(name) and isinstance(file.get(name, getlink=True), h5py.HardLink)]
-    return [
-        n for n in found if isinstance(file[n], h5py.Dataset) and file[n].ndim == 1 and file[n].dtype.kind in "iuSO"
-    ]
+    few = len(file) <= _MOST_BESIDE_A_MATRIX  # with more, each is an item
+    own = [name for name in file if few or is_known(name)]
+    own = [name for name in own if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+    arrays = {name: file[name] for name in own if isinstance(file[name], h5py.Dataset)}
+    lists = {name: found for name, found in arrays.items() if found.ndim == 1 and found.dtype.kind in "iuSO"}
+    names = [name for name in lists if is_known(name)]
+    matrices = [found for found in arrays.values() if found.ndim >= 2 and found.dtype.name in _FLOATS]
+    if not names and len(matrices) == 1:  # the only list with an entry for each row of the only matrix
+        fitting = [name for name, found in lists.items() if found.shape == matrices[0].shape[:1]]
+        names = fitting if len(fitting) == 1 else []
+    return names
 
 
 def _labels(file: Any, names: list[str], source: Path) -> tuple[list[str], tuple[str, ...]]:

@@ -29,7 +29,7 @@ from ..runtime.errors import BadInput, UsageError
 from ..sharing.copying import new_file
 from .array_imports import array_file_vectors, clip_retrieval_vectors, folder_vectors
 from .hdf5_imports import opened_hdf5
-from .line_imports import DELIMITED, JSON_LINES, delimited_vectors, json_line_vectors
+from .line_imports import DELIMITED, JSON_LINES, delimited_vectors, json_line_vectors, json_vectors
 from .table_imports import table_vectors
 from .vectors import Vectors, Where
 
@@ -218,8 +218,12 @@ def _files(files: list[Path], where: Where, modality: str, scratch: Path) -> Vec
         return opened_hdf5(source, where)
     if suffix in _ARRAYS:
         return array_file_vectors(source, where, modality, scratch)
+    if suffix == ".json":
+        return json_vectors(source, where)
     if suffix in DELIMITED:
         return delimited_vectors(source, where)
+    if suffix in (".pkl", ".pickle", ".joblib"):
+        raise BadInput(f"{source}: a pickle runs whatever is in it, so it is never opened; save arrays as .npz or .npy")
     raise BadInput(
         f"{source}: expected .npy, .npz, .parquet, .arrow, .jsonl, .csv, .h5, .safetensors, .pt or a folder of them, "
         f"found {suffix or 'no suffix'!r}"
@@ -227,6 +231,8 @@ def _files(files: list[Path], where: Where, modality: str, scratch: Path) -> Vec
 
 
 def _folder(folder: Path, where: Where, modality: str, scratch: Path) -> Vectors:
+    if folder.name in ("img_emb", "text_emb") and (folder.parent / "metadata").is_dir():
+        folder = folder.parent
     if any((folder / name).is_dir() for name in ("img_emb", "text_emb")):
         return clip_retrieval_vectors(folder, where, modality)
     parts = [folder / name for name in ("slide_embeddings", "tile_embeddings") if (folder / name).is_dir()]

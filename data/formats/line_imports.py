@@ -48,6 +48,25 @@ def json_line_vectors(files: Sequence[Path], where: Where) -> Vectors:
     return _vectors(entries, str(files[0]), typed=lambda: "custom_id" not in id_key)
 
 
+def json_vectors(file: Path, where: Where) -> Vectors:
+    """The vectors of a JSON file: a list of objects as lines of JSON have them, or an object of ids and vectors."""
+    try:
+        with _opened(file) as text:
+            found = json.load(text)
+    except (ValueError, RecursionError) as fault:
+        raise BadInput(f"{file}: cannot be read as JSON ({fault})") from None
+    id_key: list[str] = [where.id_column] if where.id_column else []
+
+    def entries() -> Iterator[_Entry]:
+        if isinstance(found, dict):
+            for item, vector in found.items():
+                yield item, *(_numbers(vector, f"{file}: item {item}") if vector else (None, True))
+        for number, record in enumerate(found if isinstance(found, list) else [], 1):
+            yield _entry(record, f"{file}: object {number}", id_key, where.column)
+
+    return _vectors(entries, str(file), typed=lambda: not isinstance(found, dict) and "custom_id" not in id_key)
+
+
 def delimited_vectors(file: Path, where: Where) -> Vectors:
     """The vectors of a CSV or TSV with a header: a column of numbers for each value, or one column of lists as text.
 
@@ -126,6 +145,10 @@ def _json_entry(line: str, place: str, id_key: list[str], column: str | None) ->
         record = json.loads(line)
     except (ValueError, RecursionError) as fault:
         raise BadInput(f"{place}: cannot be read as JSON ({fault})") from None
+    return _entry(record, place, id_key, column)
+
+
+def _entry(record: Any, place: str, id_key: list[str], column: str | None) -> _Entry:
     if not isinstance(record, dict):
         raise BadInput(f"{place}: expected an object with an id and an embedding, found {type(record).__name__}")
     if not id_key:

@@ -31,6 +31,8 @@ def table_vectors(files: Sequence[Path], where: Where, modality: str) -> Vectors
     ids = table.ids(where.id_column or known_column(table.names, files[0]))
     if where.column is None and f"{modality}_cls" in table.names and table.kind(f"{modality}_cls")[0] == 1:
         return _ours(table, ids, modality)
+    if where.column is None and not any(table.kind(name)[0] for name in table.names):
+        return _wide(table, ids)
     column = where.column or _the_column(table, modality)
     if column not in table.names:
         raise UsageError(f"{table}: --column: expected one of {', '.join(table.names)}, found {column}")
@@ -55,6 +57,21 @@ def table_vectors(files: Sequence[Path], where: Where, modality: str) -> Vectors
         single=depth == 1,
         matrices=matrices,
     )
+
+
+def _wide(table: Table, ids: IdArray) -> Vectors:
+    """A table with a column of floating-point numbers for each value of a vector, as a data frame is written."""
+    columns = [name for name in table.names if table.kind(name)[1] in ("float", "double", "halffloat")]
+    if len(columns) < 2:
+        raise UsageError(f"{table}: expected a column of lists, or one of numbers for each value, found {table.names}")
+
+    def matrices() -> Iterator[npt.NDArray[Any]]:
+        for batch in table.record_batches(columns):
+            values = np.column_stack([array.to_numpy(zero_copy_only=False) for array in batch.columns])
+            yield from (row.reshape(1, -1) for row in values)
+
+    dtype = float_dtype(table.kind(columns[0])[1], table)
+    return Vectors(ids, np.ones(len(ids), np.int64), checked_width(len(columns), table), dtype, True, matrices)
 
 
 def _the_column(table: Table, modality: str) -> str:
@@ -96,9 +113,13 @@ class Table:
 
     def batches(self, column: str) -> Iterator[Any]:
         """The column as Arrow arrays, at most `_ROWS` rows each."""
+        return (batch.column(0) for batch in self.record_batches([column]))
+
+    def record_batches(self, columns: list[str]) -> Iterator[Any]:
+        """The columns as Arrow record batches, at most `_ROWS` rows each."""
         for file in self._files:
             with _readable(file):
-                yield from self._opened(file)[1](column)
+                yield from self._opened(file)[1](columns)
 
     def ids(self, column: str) -> IdArray:
         """The column as ids, (N,). Raises BadInput where one is empty, UsageError where there is no such column."""
@@ -126,15 +147,15 @@ class Table:
         return np.array(values.to_pylist(), object)
 
     def _opened(self, file: Path) -> tuple[Any, Any]:
-        """The schema, and a function that yields a column batch by batch."""
+        """The schema, and a function that yields columns batch by batch."""
         if file.suffix.lower() in (".arrow", ".feather", ".ipc"):
             from pyarrow import ipc, memory_map
 
             reader = ipc.open_file(memory_map(str(file)))
 
-            def arrow(column: str) -> Iterator[Any]:
+            def arrow(columns: list[str]) -> Iterator[Any]:
                 for number in range(reader.num_record_batches):
-                    whole = reader.get_batch(number).column(column)
+                    whole = reader.get_batch(number).select(columns)
                     yield from (whole.slice(start, _ROWS) for start in range(0, len(whole), _ROWS))
 
             return reader.schema, arrow
@@ -142,9 +163,9 @@ class Table:
 
         table = parquet.ParquetFile(file, memory_map=True)
 
-        def rows(column: str) -> Iterator[Any]:
-            for batch in table.iter_batches(_ROWS, columns=[column]):
-                yield batch.column(0)
+        def rows(columns: list[str]) -> Iterator[Any]:
+            for batch in table.iter_batches(_ROWS, columns=columns):
+                yield batch.select(columns)
 
         return table.schema_arrow, rows
 

@@ -20,19 +20,12 @@ WIDTHS_DIFFER: Final = "the tokens are of another width than the vectors, and ar
 _FLOATS: Final = {"float16": "float16", "float32": "float32", "float64": "float32", "bfloat16": "bfloat16",
                   "halffloat": "float16", "float": "float32", "double": "float32"}  # fmt: skip
 _WIDEST: Final = 2**20
-_ID_NAMES: Final = (
-    "itemid",
-    "id",
-    "ids",
-    "movieid",
-    "filmid",
-    "asin",
-    "parentasin",
-    "customid",
-    "imdbid",
-    "tmdbid",
-    "iid",
-)
+# names of columns that hold ids, without signs between words and without an s at the end
+_ID_NAMES: Final = {
+    "itemid", "id", "movieid", "filmid", "asin", "parentasin", "customid", "imdbid", "tmdbid", "iid", "key", "uid",
+    "productid", "bookid", "videoid", "trackid", "docid", "documentid", "imageid", "slideid", "sampleid",
+}  # fmt: skip
+_PANDAS_INDEX: Final = "__index_level_0__"  # as a Parquet file calls an index without a name
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _WHOLE_FLOAT: Final = re.compile(r"(-?[0-9]{1,19})\.0+")
 
@@ -103,12 +96,13 @@ def in_order(names: Sequence[str]) -> list[str]:
 
 def is_known(name: str) -> bool:
     """Whether a column of this name holds ids as far as names go."""
-    return _plain(name) in _ID_NAMES
+    return _plain(name) in _ID_NAMES or name == _PANDAS_INDEX
 
 
 def known_column(names: list[str], path: object) -> str:
     """The one of `names` that holds ids. Raises UsageError, naming all, where none or several could."""
     found = [name for name in names if is_known(name)]
+    found = [name for name in found if name != _PANDAS_INDEX] or found
     exact = [name for name in found if _plain(name) == "itemid"]
     if len(found) != 1 and len(exact) != 1:
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
@@ -117,4 +111,4 @@ def known_column(names: list[str], path: object) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "").replace("-", "").replace(" ", "")
+    return name.strip().lower().replace("_", "").replace("-", "").replace(" ", "").removesuffix("s")

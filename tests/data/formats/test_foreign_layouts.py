@@ -215,6 +215,12 @@ def test_one_hdf5_matrix_beside_its_ids(tmp_path: Path, kind: str) -> None:
     assert_vectors(imported(tmp_path, tmp_path / "m.h5", "--ids", tmp_path / "i.txt"), [1, 2, 3])
 
 
+def test_the_only_list_as_long_as_the_only_matrix_is_the_ids(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["feats"], file["file_name"], file["n"] = VECTORS, np.array([b"x", b"y", b"z"]), [1, 2]
+    assert_vectors(imported(tmp_path, tmp_path / "m.h5"), ["x", "y", "z"])
+
+
 def test_a_matrix_in_a_group_is_named_by_its_path(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file["a/b"], file["ids"] = VECTORS, [1, 2, 3]
@@ -310,6 +316,14 @@ def _widths_differ(path: Path) -> bool:
         return "image" in file.modalities and file.image.token_width != file.image.width
 
 
+def test_a_data_frame_of_a_column_for_each_value_whose_index_is_the_id(tmp_path: Path) -> None:
+    columns = {str(n): VECTORS[:, n] for n in range(VECTORS.shape[1])}
+    pl.DataFrame(columns | {"__index_level_0__": NUMBERS}).write_parquet(tmp_path / "pandas.parquet")
+    assert_vectors(imported(tmp_path, tmp_path / "pandas.parquet"), NUMBERS)
+    pl.DataFrame({"item_id": NUMBERS, "title": ["a", "b", "c"]} | columns).write_ipc(tmp_path / "wide.feather")
+    assert_vectors(imported(tmp_path, tmp_path / "wide.feather"), NUMBERS)
+
+
 # ---------------------------------------------------------------- arrays under names
 
 
@@ -320,6 +334,8 @@ def test_npz_of_ids_and_embeddings_or_of_an_array_for_each_id(tmp_path: Path) ->
     assert_vectors(imported(tmp_path, tmp_path / "a.npz"), NUMBERS)
     assert_vectors(imported(tmp_path, tmp_path / "b.npz"), ["x", "y", "z"])
     assert_vectors(imported(tmp_path, tmp_path / "c.npz"), NUMBERS)
+    np.savez(tmp_path / "f.npz", names=np.array(["x", "y", "z"]), vecs=VECTORS, about=np.array([1]))
+    assert_vectors(imported(tmp_path, tmp_path / "f.npz"), ["x", "y", "z"])
     np.savez(tmp_path / "d.npz", VECTORS)
     assert "arr_0 has no ids" in refused(tmp_path, tmp_path / "d.npz")
     np.savez(tmp_path / "e.npz", allow_pickle=True, ids=np.array(["x", "y", "z"], object), embeddings=VECTORS)
@@ -413,6 +429,14 @@ def test_plain_json_lines(tmp_path: Path, record: Callable[..., Any], words: tup
     assert_vectors(imported(tmp_path, tmp_path / "p.jsonl.gz", *words), NUMBERS)
 
 
+def test_a_json_file_is_a_list_of_objects_or_ids_with_vectors(tmp_path: Path) -> None:
+    pairs = list(zip(NUMBERS, VECTORS.tolist(), strict=True))
+    (tmp_path / "l.json").write_text(json.dumps([{"id": item, "embedding": vector} for item, vector in pairs]))
+    (tmp_path / "o.json").write_text(json.dumps({str(item): vector for item, vector in pairs}))
+    for name in ("l.json", "o.json"):
+        assert_vectors(imported(tmp_path, tmp_path / name), NUMBERS)
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
@@ -466,6 +490,7 @@ def test_the_root_that_clip_retrieval_writes(tmp_path: Path, column: str) -> Non
         assert file.ids.tolist() == list(range(22))
         expected = sign * np.stack(list(ids.values())).astype(np.float16)
         assert np.array_equal(file[modality].cls, expected)
+    assert imported(tmp_path, root / "img_emb").ids.tolist() == list(range(22))
     (root / "metadata" / "metadata_3.parquet").unlink()
     assert "expected metadata/metadata_N.parquet for each" in refused(tmp_path, root)
 
@@ -482,6 +507,8 @@ def test_sources_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     assert "found none" in refused(tmp_path, tmp_path / "empty")
     assert "matches no file" in refused(tmp_path, tmp_path / "nothing-*.npy")
     assert "no such file or folder" in refused(tmp_path, tmp_path / "nothing.npy")
+    (tmp_path / "a.pkl").write_bytes(b"1")
+    assert "a pickle runs whatever is in it" in refused(tmp_path, tmp_path / "a.pkl")
     (tmp_path / "a.bin").write_bytes(b"1")
     assert "found '.bin'" in refused(tmp_path, tmp_path / "a.bin")
     assert "is an embedding file already" in refused(tmp_path, GOLDEN / "text_float32.h5")
