@@ -22,6 +22,8 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
     config = about["config"]
     console = screen()
     console.print(f"preset      {config['preset']}, split {printable(about['split'])}, seed {config['seed']}")
+    for number, line in enumerate(summary.get("choices", [])):
+        console.print(f"{'' if number else 'settings':<11} {line.strip()}", soft_wrap=True)
     if "validation_rmse" in summary:
         held_out = f"RMSE {summary['validation_rmse']:.4f} of {summary['validation_ratings']:,} ratings"
         console.print(f"validation  {held_out}; biases alone {summary['bias_validation_rmse']:.4f}")

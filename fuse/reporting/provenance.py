@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import polars as pl
@@ -53,7 +53,7 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
         facts["Not there, so not used"] = ", ".join(about["absent"])
     chosen = f"{summary['chosen_epochs']} of {run.config.epochs}"
     facts |= {
-        "Model": model_in_words(run.config),
+        "Model": model_in_words(replace(run.members[0], members=len(run.members))),
         "Preset": run.config.preset,
         "Differs from its preset": "; ".join(changed_settings(run.config)) or "in nothing",
         "Seed": str(run.config.seed),
@@ -62,6 +62,8 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
         "Arithmetic": run.config.precision,
         "Versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     }
+    if run.choices is not None:
+        facts["Settings by the ratings"] = "; ".join(line.strip() for line in run.choices.lines())
     if "warm_start" in about:
         facts["Started from"] = Path(about["warm_start"]).name
     return facts

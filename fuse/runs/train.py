@@ -115,7 +115,7 @@ def fuse(
         )
         if ranks.first and training_data.components:
             save_components(out, training_data.components)
-        if ranks.first:
+        if ranks.first and config.rates:
             _choose(config, training_data, out, earlier, progress)
         ranks.wait()
         members = members_of(out, config)
@@ -143,7 +143,7 @@ def _choose(config: Config, data: TrainingData, out: Path, earlier: Run | None, 
     if choices is not None:
         choices.save(out)
         for line in choices.lines():
-            progress.message(line)
+            progress.message(f"settings: {line.strip()}")
 
 
 def _earlier(
@@ -219,6 +219,8 @@ def _conclude(
     summary: dict[str, Any] = {"chosen_epochs": chosen, "fits": len(training.fits()), "seconds": seconds}
     if ranked is not None:
         summary["ranking"] = ranked.settings
+    if (choices := Choices.read(out)) is not None:
+        summary["choices"] = choices.lines()
     if recommender.predicts:
         summary |= baseline_figures(joined, parts, epochs, chosen)
         summary["warnings"] = warnings_of(training.config, summary, epochs)

@@ -68,7 +68,7 @@ class Choices:
 
     def lines(self) -> list[str]:
         """What was chosen, from what, and what it gained, for a person."""
-        said = [f"settings: {self.reason}"]
+        said = [self.reason]
         for number, settings in enumerate(self.members):
             words = ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
             said.append(f"  member {number + 1}: {words or 'as the preset says'}")

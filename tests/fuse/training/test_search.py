@@ -125,6 +125,7 @@ def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
     whole = fuse(sample, None, tmp_path / "whole", quick, device="cpu")
     choices = whole.choices
     assert choices is not None
+    assert whole.summary["choices"] == choices.lines()
     assert len(whole.members) == len(whole.recommender.vectors) == len(choices.members)
 
     class Stopped(Exception):
