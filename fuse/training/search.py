@@ -29,7 +29,7 @@ from .member import Member, takes_levels
 FEWEST_RATINGS = 100
 _MOST_RATINGS = 2_000_000  # beyond, the ratings of a sample of users
 _DIM, _STEPS = 16, 100  # of a trial: which L2 is best hardly depends on them
-_MOST_TRIALS = 24
+_MOST_TRIALS, _MOST_OF_A_MILLION = 24, 14
 _MOST_PROBABILITIES = 20_000_000  # ratings times levels, of an ordinal head on a fine grid
 _BY_CHANCE = 0.5  # standard errors that a gain must exceed
 
@@ -86,7 +86,7 @@ class Search:
             )
             return Choices(({},) * self.config.members, f"the preset's: {reason}")
         trials = _Trials(replace(self.config, **sizes), self.training_data)
-        with self.progress.phase("trying settings", _MOST_TRIALS) as phase:
+        with self.progress.phase("trying settings", trials.most) as phase:
             trials.phase = phase
             best, start = self._descend(trials)
         biases = trials.of_biases()
@@ -145,7 +145,7 @@ class Search:
         return best, start
 
     def _along(self, trials: _Trials, best: str, group: str, factor: float) -> str:
-        while len(trials.done) < _MOST_TRIALS:
+        while len(trials.done) < trials.most:
             point = trials.points[best]
             further = trials.run(point | {group: point[group] * factor})
             if trials.better(further, best) == best:
@@ -183,6 +183,7 @@ class _Trials:
     def __post_init__(self) -> None:
         self.draws = list(_draws(self.data, self.config.seed))
         self.truth = torch.cat([self.data.rating[held] for _, held in self.draws])
+        self.most = _MOST_TRIALS if len(self.data.train) < _A_MILLION else _MOST_OF_A_MILLION
 
     def settings(self, point: Point) -> dict[str, Any]:
         """The settings of a point, without its sizes."""
