@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -52,6 +52,7 @@ class Fetcher:
     poster_lane: Lane | None = None
     key: tuple[str, str] | None = None
     cached: int = 0
+    _open: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def json(
         self, path: str, params: Mapping[str, str] | None = None, *, then: int = 0, base: str | None = None
@@ -62,11 +63,12 @@ class Fetcher:
         """
         params, address = params or {}, (self.base if base is None else base).rstrip("/") + path
         request = address + ("?" + urlencode(sorted(params.items())) if params else "")
-        answer = self.responses.get(request)
-        if answer is not None:
-            self.cached += 1
-        else:
-            answer = await self._fetch(request, address, params, then, keyed=base is None)
+        async with self._alone(request):
+            answer = self.responses.get(request)
+            if answer is not None:
+                self.cached += 1
+            else:
+                answer = await self._fetch(request, address, params, then, keyed=base is None)
         if answer.status == 404:
             raise NotThere
         return _object_in(answer.body) or {}
@@ -99,6 +101,14 @@ class Fetcher:
 
     async def poster(self, address: str) -> Path:
         """The file of a poster, checked to be an image. Raises Refused, NotThere, Unreachable, Stop."""
+        async with self._alone(address):
+            return await self._poster(address)
+
+    def _alone(self, request: str) -> asyncio.Lock:
+        """Held while a request is in flight: items of one film, worked on at once, cost one request together."""
+        return self._open.setdefault(request, asyncio.Lock())
+
+    async def _poster(self, address: str) -> Path:
         kept = self.responses.poster(address) is not None or self.responses.get(address) is not None
         self.cached += kept
         if not kept and (self.client is None or self.poster_lane is None):

@@ -66,10 +66,16 @@ class Responses:
 
     def get(self, request: str) -> Answer | None:
         """The answer to a request; None where it was never answered, or too long ago."""
-        row = self._db.execute("select status, body, fetched from responses where request = ?", (request,)).fetchone()
-        if row is None or time.time() - row[2] > self._max_age:
-            return None
-        return Answer(row[0], zlib.decompress(row[1]))
+        query = "select status, body, fetched from responses where request = ?"
+        try:
+            row = self._db.execute(query, (request,)).fetchone()
+            if row is None or time.time() - row[2] > self._max_age:
+                return None
+            return Answer(row[0], zlib.decompress(row[1]))
+        except (sqlite3.DatabaseError, zlib.error) as fault:
+            raise BadInput(
+                f"{self.file} is damaged ({fault}): remove it, or name another folder with --cache"
+            ) from None
 
     def put(self, request: str, answer: Answer) -> None:
         """Keep an answer. Raises NoSpace or BadInput where the disk refuses."""

@@ -168,6 +168,23 @@ def test_without_ids_title_and_year_find_a_film_and_doubtful_ones_are_listed_not
     assert texts[1:3] == [services.films[6].overview, services.films[7].overview]
 
 
+def test_items_of_one_film_cost_one_request_together(tmp_path: Path, services: FilmServices) -> None:
+    services.delay = 0.02
+    dataset = made(tmp_path, [("Harbour Story Amber", 1990, 100, None)] * 8)
+    assert run(dataset, services).taken["poster"] == 8
+    assert len(services.requests) == 3
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path, dataset: Path, services: FilmServices) -> None:
+    run(dataset, services)
+    file = tmp_path / "cache" / "tmdb" / "responses.sqlite"
+    for beside in file.parent.glob("responses.sqlite-*"):
+        beside.unlink()
+    file.write_bytes(file.read_bytes()[:200] + b"spoiled" * 4000)
+    with pytest.raises(BadInput, match="--cache"):
+        run(dataset, services, overwrite=True)
+
+
 def test_an_id_of_another_film_is_not_taken_but_its_title_is_tried(tmp_path: Path, services: FilmServices) -> None:
     services.films.append(Film(55, "Completely Other", 1931))
     dataset = made(tmp_path, [("Harbour Story Amber", 1990, 55, None), ("Gone from TMDB", 2004, 55, None)])
