@@ -385,7 +385,7 @@ def _add_plots_and_posters(
     pictured = poster is not None and holds_images(table.frame.collect_schema()[poster])
     mapping = {"text": table.column_for("text"), "poster": None if pictured else poster}
     mapping |= {"title": table.column_for("title"), "year": table.column_for("year")}
-    raw, joined_by = _by_film_id(table, release, mapping, choices.tags, item_id)
+    raw, joined_by = _by_film_id(parts, table, release, mapping, choices.tags, item_id)
     theirs, warnings = tidy_items(raw, table.name, titled_years=False)
     theirs, repeats = without_repeats(theirs, table.name, strict=choices.strict)
     if pictured:
@@ -429,8 +429,18 @@ def _refuse_other_films(parts: Parts, theirs: pl.DataFrame, table: Table, joined
         )
 
 
+def _without_links(raw: pl.LazyFrame, known: pl.LazyFrame, name: str, column: str) -> list[str]:
+    lost = raw.join(known, on="link", how="anti").select(pl.len()).collect().item()
+    return [f"{lost:,} films of {name} have no link by {column}; they were left out"] if lost else []
+
+
 def _by_film_id(
-    table: Table, release: _Release, mapping: dict[str, str | None], chosen_tags: Sequence[str], item_id: str | None
+    parts: Parts,
+    table: Table,
+    release: _Release,
+    mapping: dict[str, str | None],
+    chosen_tags: Sequence[str],
+    item_id: str | None,
 ) -> tuple[pl.LazyFrame, str]:
     """The table's films under MovieLens ids, and the name of the column that they were joined by."""
     tags = table.tag_columns(chosen_tags)
@@ -447,6 +457,7 @@ def _by_film_id(
             known = links.renamed({"item_id": movie, "link": theirs[ours]}).drop("row")
             known = known.with_columns(link=number_of("link")).drop_nulls()
             raw = table.renamed(mapping | {"link": column}, tags).with_columns(link=number_of("link"))
+            parts.warnings += _without_links(raw, known, table.name, column)
             return raw.join(known, on="link", how="inner", maintain_order="left").drop("link"), column
     raise UsageError(
         f"--items {table.name} has no column movie_id, item_id or movieId to join by (nor imdb_id or tmdb_id with a "

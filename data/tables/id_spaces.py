@@ -74,11 +74,12 @@ def check_same_ids(items: IdColumn, ratings: IdColumn, links_nearby: Iterable[Pa
     rated = ratings.ids()
     met = rated.is_in(items.ids().implode()).sum()
     evidence = f"{met:,} of {len(rated):,} rated ids are also found in {items.table.name}"
+    chance = ", as small numbers are by chance" if met else ""
     if not (items.guessed and ratings.guessed):
         return [f"{named}: they were joined as the same ids ({evidence})"]
     nearby = next((f"; {file.name} beside it links ids: --links {file}" for file in links_nearby), "")
     raise BadInput(
-        f"{named}, and nothing says that these are the same ids ({evidence}, as small numbers are by chance){nearby}; "
+        f"{named}, and nothing says that these are the same ids ({evidence}{chance}){nearby}; "
         "join them through a table of both ids with --links FILE, or, if they are the same, say so with "
         f"--item-id {items.column} --rating-item-id {ratings.column}"
     )

@@ -19,7 +19,8 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
     """The table with the id ``columns`` as text, and a sentence for each column whose ids were written as floats.
 
     A column all of whose ids end in ".0" held whole numbers before a program made floats of them, for a blank among
-    them: "862.0" is 862. Floats of Parquet are taken if whole and exact. BadInput for any other type.
+    them: "862.0" is 862, and rows with such a blank are left out. Floats of Parquet are taken if whole and exact.
+    BadInput for any other type.
     """
     schema = table.collect_schema()
     notes: list[str] = []
@@ -34,9 +35,11 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
                     f"{name}, column for {column}: ids must be integers or text, found {dtype} with {wrong:,} that are "
                     "not exact whole numbers; convert it where the table is made (a float cannot hold every id)"
                 )
-            table = table.with_columns(value.cast(pl.Int64).cast(pl.String).alias(column))
+            table, blank = _without_blanks(
+                table.with_columns(value.cast(pl.Int64).cast(pl.String).alias(column)), column
+            )
             notes.append(
-                f"{name}: ids in the column for {column} are floats ({dtype}); they were read as whole numbers"
+                f"{name}: ids in the column for {column} are floats ({dtype}); they were read as whole numbers{blank}"
             )
         elif dtype.is_integer() or dtype in (pl.Categorical, pl.Enum):
             table = table.with_columns(value.cast(pl.String))
@@ -48,9 +51,9 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
             if found["written"].item():
                 first = found["first"].item()
                 whole = first.partition(".")[0]
-                table = table.with_columns(value.str.replace(r"\.0+$", ""))
+                table, blank = _without_blanks(table.with_columns(value.str.replace(r"\.0+$", "")), column)
                 notes.append(
-                    f"{name}: ids in the column for {column} are written as floats; {first} is read as {whole}"
+                    f"{name}: ids in the column for {column} are written as floats; {first} is read as {whole}{blank}"
                 )
         else:
             raise BadInput(
@@ -58,3 +61,10 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
                 "convert it where the table is made"
             )
     return table, notes
+
+
+def _without_blanks(table: pl.LazyFrame, column: str) -> tuple[pl.LazyFrame, str]:
+    """The rows that have an id, and what to say of the others."""
+    blank = pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
+    count = table.select(blank.sum()).collect(engine="streaming").item()
+    return table.filter(~blank), f"; {count:,} rows without one were left out" if count else ""

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 # Compared without case, spaces, hyphens and underscores: "movie_id" is also MovieID, movieId and "Movie ID".
 FAMILIAR: dict[str, tuple[str, ...]] = {
-    "item_id": ("item_id", "movie_id", "id", "film_id", "imdb_id", "tconst", "tmdb_id", "asin", "parent_asin"),
+    "item_id": (
+        *("item_id", "movie_id", "id", "film_id", "show_id", "imdb_id", "tconst", "tmdb_id", "parent_asin", "asin"),
+        *("isbn", "book_id", "item"),
+    ),
     "title": ("title", "name", "primary_title", "movie_title", "original_title"),
     "year": ("year", "release_year", "start_year", "release_date", "released"),
     "genres": ("genres", "genre"),
     "text": ("text", "plot", "overview", "description", "synopsis", "storyline"),
     "poster": ("poster", "image", "poster_path"),
-    "user_id": ("user_id", "reviewer_id"),
+    "user_id": ("user_id", "reviewer_id", "user"),
     "rating": ("rating", "overall"),
     "timestamp": ("timestamp", "unix_review_time"),
     "count": ("count", "plays", "play_count", "listens", "listen_count", "views", "view_count", "clicks", "times"),
