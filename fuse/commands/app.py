@@ -303,7 +303,7 @@ def recommend(
     from ..serving.recommend import recommend as best_films
     from ..serving.recommend import recommend_all, recommend_for_likes
     from ..serving.table_files import refuse_unknown_suffix, write_table
-    from .evaluation_screen import show_recommendations
+    from .recommendation_screen import show_recommendations
 
     if out:
         refuse_unknown_suffix(out)
@@ -329,6 +329,25 @@ def recommend(
         typer.echo(f"{printable(out)}: {len(table):,} rows")
     else:
         show_recommendations(table, f"user {user}" if user is not None else "who likes these", k)
+
+
+@app.command("similar")
+def similar(
+    run: RunArgument,
+    item: Annotated[str, typer.Option(help="id of the film that others are compared with")],
+    k: KOption = 10,
+    by: Annotated[
+        str, typer.Option(help="content: genres, year, plot and poster; taste: who takes them; or both")
+    ] = "both",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the films most like one, by content, by taste, or by both."""
+    from ..runs.run import Run
+    from ..serving.similar import similar as most_alike
+    from .recommendation_screen import show_similar
+
+    table = most_alike(Run.open(run), item, k, by=by)
+    typer.echo(json.dumps(table.to_dicts(), indent=1, ensure_ascii=False)) if as_json else show_similar(table)
 
 
 @app.command("compare")

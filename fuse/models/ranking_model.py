@@ -76,8 +76,15 @@ class RankingModel:
 
         The rest of a score is the user's own part (demographics and own row) and the item's bias.
         """
-        mine = slice(int(self.offsets[user]), int(self.offsets[user + 1]))
+        mine = self._of_user(user)
         return self._shares(self.items[mine], self.residual[mine], items)
+
+    def items_of(self, user: int) -> Tensor:
+        """(n,) the user's training items, ascending."""
+        return self.items[self._of_user(user)]
+
+    def _of_user(self, user: int) -> slice:
+        return slice(int(self.offsets[user]), int(self.offsets[user + 1]))
 
     def shares_of_likes(self, likes: Tensor, items: Tensor) -> Tensor:
         """(n, k): what each of ``likes`` (n,) adds to the scores of ``items`` (k,) for the user of `user_of_likes`."""
@@ -96,6 +103,13 @@ class RankingModel:
         """(D + 1,) the vector of a user of whom nothing is known but that they like the items ``likes`` (n,)."""
         of_factors = self.base + self.implicit[likes].sum(0) / max(1, len(likes)) ** 0.5
         return torch.cat([of_factors[:-1], self.item_item[likes].sum(0), of_factors[-1:]])
+
+    def balanced_items(self) -> Tensor:
+        """(I, D) item vectors whose dot products mean likeness: each number times how far users differ in it.
+
+        A vector's numbers are as large as the users' are small, and the other way round; only their products count.
+        """
+        return self.vectors.item[:, :-1] * self.vectors.user[:, :-1].std(0, correction=0)
 
     def save(self, file: Path) -> None:
         """Write one safetensors file, all or nothing."""

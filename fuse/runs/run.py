@@ -75,9 +75,8 @@ class Run:
         if not self.config.ranks:
             return None
         model = RankingModel.load(file)
-        shape = len(model.vectors.user), len(model.vectors.item), len(model.items)
-        known = self.recommender
-        if shape != (len(known.user_ids), len(known.item_ids), len(known.rated_items)):
+        shape = len(model.vectors.user), len(model.vectors.item)
+        if shape != (len(self.recommender.user_ids), len(self.recommender.item_ids)):
             raise BadInput(f"{file} is of other users or items than model.safetensors: train the run again")
         return model
 

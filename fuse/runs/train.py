@@ -138,7 +138,7 @@ def _choose(config: Config, data: TrainingData, out: Path, earlier: Run | None, 
     choices = Choices.read(out)
     if choices is None and earlier is not None:
         choices = Choices.read(earlier.folder)
-    elif choices is None and config.adapt:
+    elif choices is None and config.adapt and config.rates:
         choices = Search(config, data, progress).choose()
     if choices is not None:
         choices.save(out)

@@ -56,10 +56,10 @@ def recommend(
     block = number // USERS_AT_ONCE
     scores = lists.scores(block)[[number - block * USERS_AT_ONCE]]
     top = lists.best(scores, lists.seen.of_users(number, number + 1))
-    model = ranking_of(run) if lists.by == "ranking" else None
-    items = torch.from_numpy(top[0][top[0] >= 0])
-    added = None if model is None else model.shares(number, items)
-    mine = lists.seen.of_users(number, number + 1).items
+    mine, added = _NOBODY, None
+    if lists.by == "ranking":
+        model = ranking_of(run)  # which, without a refit, knows less than what the user has seen
+        mine, added = model.items_of(number).numpy(), model.shares(number, torch.from_numpy(top[0][top[0] >= 0]))
     return _one_list(lists, np.array([number]), top, scores, mine, added)
 
 
@@ -142,7 +142,7 @@ class _Lists:
             raise UsageError(f"--new must lie from 0 to the length of the list, {self.k}, found {self.new}")
         self.by = chosen_model(self.run, self.by)
         self.kept = self.filters.mask(self.run)
-        self.unrated = item_counts(recommender) == 0
+        self.unrated = _counts(self.run, self.by) == 0
         if (self.new or self.only_new) and not (self.unrated & self.kept).any():
             there = "passes the filters" if self.unrated.any() else "is in the catalogue: every film has ratings"
             raise BadInput(f"--{'only-new' if self.only_new else 'new'}: no film without a training rating {there}")
@@ -170,6 +170,12 @@ class _Lists:
             return best_open(open_scores, k)
         pool = best_open(open_scores, pool_size(k))
         return diversified(pool, scores, self.content, k, self.diversity)
+
+
+def _counts(run: Run, by: str) -> _Numbers:
+    """(I,) training ratings of each item that the model which makes the lists knows."""
+    counts: _Numbers = ranking_of(run).counts.numpy() if by == "ranking" else item_counts(run.recommender)
+    return counts
 
 
 def _one_list(

@@ -1,15 +1,16 @@
 """Training of the ranking model beside, or instead of, a rating model: a fit to choose by, then one on all ratings.
 
-The first fit holds the validation part out: NDCG@10 there says how much of the item-item part the model takes. The
-second starts afresh on training and validation part together. Both are checkpointed as the fits of ratings are, and
-every rank takes every step, as with the factors of ratings.
+The first fits hold the validation part out: NDCG@10 there chooses among strengths, where ratings are few enough to try
+them, and how much of the item-item part the model takes. The last starts afresh on training and validation part
+together. All are checkpointed as the fits of ratings are, and every rank takes every step, as with the factors of
+ratings.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ from .ranking_member import RankingMember
 STATE = "ranking-state.safetensors"
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
 _STEPS_BETWEEN_LOOKS = 10
+_MOST_RATINGS_TO_SEARCH = 300_000
+# what `ranking_l2` and `ranking_others` are multiplied with in turn, where ratings are few enough to try all: a user or
+# an item with few ratings wants less L2 than MovieLens has (docs/experiments.md)
+CANDIDATES = ((1.0, 1.0), (0.25, 1 / 3))
 _NO_WEIGHTS: Mapping[str, Tensor] = {}
 
 
@@ -44,15 +49,17 @@ class RankingState:
     step: int = 0
     share: float = Blend.share
     l2: float = Blend.l2
+    candidate: int = 0
     validation_ndcg: float | None = None
 
     def take_choice(self, settings: Mapping[str, Any]) -> None:
         """Blend as an earlier model does, of which these are the `RankingModel.settings`."""
         self.share, self.l2 = float(settings["share"]), float(settings["l2"])
+        self.candidate = int(settings["candidate"])
 
     def choice(self) -> dict[str, Any]:
         """What was chosen, as `RankingModel.settings`."""
-        return {"share": self.share, "l2": self.l2, "validation_ndcg": self.validation_ndcg}
+        return {name: getattr(self, name) for name in ("share", "l2", "candidate", "validation_ndcg")}
 
 
 @dataclass(eq=False)
@@ -69,28 +76,36 @@ class RankingTraining:
 
     def run(self) -> RankingModel:
         """Train, or go on with, the fits; gives the model."""
-        whole = self._fits()
+        fits = self._fits()
         resumed = self._resume()
         member: RankingMember | None = None
-        for number, on_all in enumerate(whole):
+        for number, candidate in enumerate(fits):
             if number < self.state.fit:
                 continue
             if not resumed:
                 self.state.step = 0
-            member = self._fit(number, whole=on_all, resume=resumed, of=len(whole))
+            member = self._fit(number, candidate, resume=resumed, of=len(fits))
             resumed = False
         if member is None:  # an earlier process finished the last fit
-            member = self._member(whole=whole[-1])
-            load_state(self._file(len(whole) - 1), member)
+            member = self._member(fits[-1])
+            load_state(self._file(len(fits) - 1), member)
         return self._model(member)
 
-    def _fits(self) -> list[bool]:
-        """Whether each fit is on all ratings. A warm start holds nothing out, as with ratings."""
-        holds_out = len(self.training_data.validation) > 0 and self.warm is None
-        return [False, True] if holds_out and self.config.refit else [not holds_out]
+    def _fits(self) -> list[int | None]:
+        """Which of `CANDIDATES` each fit tries with the validation part held out; None for the chosen one on all.
 
-    def _fit(self, number: int, *, whole: bool, resume: bool, of: int) -> RankingMember:
-        member, state = self._member(whole=whole), self.state
+        A warm start holds nothing out, as with ratings; nor is there a search where the first fit is the last.
+        """
+        data = self.training_data
+        if not len(data.validation) or self.warm is not None:
+            return [None]
+        if not self.config.refit:
+            return [0]
+        few = len(data.train) <= _MOST_RATINGS_TO_SEARCH
+        return [*range(len(CANDIDATES) if few else 1), None]
+
+    def _fit(self, number: int, candidate: int | None, *, resume: bool, of: int) -> RankingMember:
+        member, state = self._member(candidate), self.state
         if resume:
             load_state(self._file(None), member)
         loss = torch.zeros(())
@@ -99,9 +114,8 @@ class RankingTraining:
             phase.advance(state.step)
             loss = self._steps(member, phase)
         self.ranks.copy_from_first(parameter.data for parameter in member.factors.parameters())
-        if not whole:
-            self._choose(member)
-        told = f"  validation NDCG@10 {state.validation_ndcg:.4f}" if state.validation_ndcg and not whole else ""
+        figure = None if candidate is None else self._choose(member, candidate)
+        told = "" if figure is None else f"  validation NDCG@10 {figure:.4f}"
         self.progress.message(f"{name}  loss {float(loss):.4f}{told}  {phase.seconds:.1f} s")
         state.fit, state.step = number + 1, 0
         self._save(member, self._file(number))
@@ -126,34 +140,38 @@ class RankingTraining:
                 saved = time.monotonic()
         return loss
 
-    def _choose(self, member: RankingMember) -> None:
+    def _choose(self, member: RankingMember, candidate: int) -> float | None:
+        """Keep this candidate and its best blend where no earlier one was better; gives its figure."""
         data, pairs, state = self.training_data, member.pairs, self.state
         user, item, rating = (values[data.validation] for values in (data.user, data.item, data.rating))
         liked = rating >= Scale.of(data.rating[data.train].cpu()).liked
         held_out = HeldOut.of(pairs, user, item, liked)
         if held_out is None:
-            return
+            return None
         found = held_out.ndcg(member.vectors(), self._spectrum(pairs))
         blend = best(found)
-        device = data.device
-        state.share = self.ranks.broadcast_from_first(blend.share, device)
-        state.l2 = self.ranks.broadcast_from_first(blend.l2, device)
-        state.validation_ndcg = self.ranks.broadcast_from_first(found[blend], device)
+        figures = (found[blend], blend.share, blend.l2)
+        figure, share, l2 = (self.ranks.broadcast_from_first(value, data.device) for value in figures)
+        if state.validation_ndcg is None or figure > state.validation_ndcg:
+            state.share, state.l2, state.validation_ndcg, state.candidate = share, l2, figure, candidate
+        return figure
 
     def _spectrum(self, pairs: TrainingPairs) -> Spectrum | None:
         rank = self.config.ranking_item_item if self.config.histories else 0
         return Spectrum.of(pairs, rank, seed=self.config.seed) if rank else None
 
-    def _member(self, *, whole: bool) -> RankingMember:
+    def _member(self, candidate: int | None) -> RankingMember:
         data = self.training_data
-        rows = torch.cat([data.train, data.validation]) if whole else data.train
+        rows = torch.cat([data.train, data.validation]) if candidate is None else data.train
         rating = data.rating[rows]
         scale = Scale.of(rating.cpu())
         pairs = TrainingPairs.sorted(
             data.user[rows], data.item[rows], scale.standardise(rating), users=data.users, items=data.items
         )
         liked = scale.mean + scale.unit * pairs.rating >= scale.liked - 1e-3 * scale.unit
+        of_l2, of_others = CANDIDATES[self.state.candidate if candidate is None else candidate]
         config, steps = self.config, self.config.factor_steps
+        config = replace(config, ranking_l2=of_l2 * config.ranking_l2, ranking_others=of_others * config.ranking_others)
         member = RankingMember(config, pairs, liked, data.side, steps=steps, seed=config.seed)
         if self.warm is not None:
             try:

@@ -18,7 +18,7 @@ from rich.console import Console
 from cinefuse.data.dataset.folder import ITEM_COLUMNS, Description
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sample.catalogue import write_sample
-from cinefuse.fuse.commands.evaluation_screen import show_recommendations
+from cinefuse.fuse.commands.recommendation_screen import show_recommendations
 from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.models.recommender import Recommender
