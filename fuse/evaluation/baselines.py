@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,25 +87,32 @@ def ease(history: History, k: int, say: Callable[[str], None]) -> Baseline:
     L2 and whether it learns all rows or liked ones alone are chosen on the held-out rows, among the 5,000 most popular
     items where there are more and of 2,000 users where there are more.
     """
-    settings: dict[str, Any] = {"l2": _EASE_L2[2], "liked": False}
-    chosen = "not chosen: no row is held out"
-    trial = _trial(history, k)
-    if trial is not None:
-        say(f"EASE: its settings are chosen on validation rows ({trial.history.items:,} items)")
-        found: dict[tuple[float, bool], float] = {}
-        for liked in (False, True) if not history.liked.all() else (False,):
-            lists = trial.learned(liked)
-            counts = _gram(lists, trial.history.items)
-            for l2 in _EASE_L2:
-                found[l2, liked] = trial.ndcg(_linear_scores(lists, _ease_weights(counts, l2), trial.history.users))
-        best = max(found, key=lambda key: found[key])
-        settings = {"l2": best[0], "liked": best[1]}
-        chosen = f"chosen by NDCG@{k} on validation rows"
+    l2, liked, how = chosen_for_ease(history, k, say)
     say(f"EASE: {history.items:,} items are learned in closed form")
-    lists = history.lists(history.liked if settings["liked"] else None)
-    weights = _ease_weights(_gram(lists, history.items), settings["l2"])
-    which = "liked rows" if settings["liked"] else "all rows"
-    return Baseline("EASE", f"L2 {settings['l2']:g}, {which}, {chosen}", _linear_scores(lists, weights, history.users))
+    which = "liked rows" if liked else "all rows"
+    return Baseline("EASE", f"L2 {l2:g}, {which}, {how}", ease_scores(history, l2, liked=liked))
+
+
+def chosen_for_ease(history: History, k: int, say: Callable[[str], None]) -> tuple[float, bool, str]:
+    """L2, whether liked rows alone are learned, and how that was chosen."""
+    trial = _trial(history, k)
+    if trial is None:
+        return _EASE_L2[2], False, "not chosen: no row is held out"
+    say(f"EASE: its settings are chosen on validation rows ({trial.history.items:,} items)")
+    found: dict[tuple[float, bool], float] = {}
+    for liked in (False, True) if not history.liked.all() else (False,):
+        lists = trial.learned(liked)
+        counts = _gram(lists, trial.history.items)
+        for l2 in _EASE_L2:
+            found[l2, liked] = trial.ndcg(_linear_scores(lists, _ease_weights(counts, l2), trial.history.users))
+    best = max(found, key=lambda key: found[key])
+    return *best, f"chosen by NDCG@{k} on validation rows"
+
+
+def ease_scores(history: History, l2: float, *, liked: bool) -> BlockScores:
+    """The scores of EASE with this L2, learned from all rows or from ``liked`` ones alone."""
+    lists = history.lists(history.liked if liked else None)
+    return _linear_scores(lists, _ease_weights(_gram(lists, history.items), l2), history.users)
 
 
 def _gram(lists: ItemLists, items: int) -> torch.Tensor:
