@@ -16,8 +16,8 @@ from .baselines import baselines
 from .comparison import names_of
 from .evaluate import THIS_RUN, list_task, run_scores
 from .list_tables import difference_table, quality_table
-from .measured_lists import measure
-from .protocol import protocol_for
+from .measured_lists import ListTask, Measured, measure
+from .protocol import Protocol, protocol_for
 from .run_history import history_of
 from .tested import Tested
 
@@ -60,28 +60,8 @@ def compare_lists(
     Bounds are of 95 % percentile intervals over ``draws`` draws of whole users, the same for all. BadInput where two
     runs were not trained and tested on the same rows; UsageError for no run, and as `evaluate` raises it.
     """
-    if not runs:
-        raise UsageError("nothing to compare: name at least one run folder")
-    progress = progress or NoProgress()
-    first = runs[0]
-    for run in runs[1:]:
-        _refuse_other_rows(first, run)
-    chosen = protocol_for(first.recommender.scale, name=protocol, k=k, implicit=first.implicit)
-    task = list_task(first.recommender, Tested.rows_of(first), chosen)
-    others = baselines(history_of(first, chosen), chosen.k, progress.message) if len(task.user) else []
-    scores = {}
-    names = names_of(runs)
-    for number, (name, run) in enumerate(zip(names, runs, strict=True)):
-        scores[name if names.index(name) == number else f"{name} ({number + 1})"] = run_scores(run)[THIS_RUN]
-    kinds = dict.fromkeys(scores, "run")
-    for other in others:
-        if other.scores is not None:
-            scores[other.name], kinds[other.name] = other.scores, "baseline"
-    users = len(np.unique(task.user))
-    measured = {}
-    for name, block_scores in scores.items():
-        with progress.phase(f"lists of {name}", users) as phase:
-            measured[name] = measure(task, block_scores, phase.advance)
+    case = measured_case(runs, k=k, protocol=protocol, progress=progress)
+    chosen, task, measured = case.protocol, case.task, case.measured
     quality = quality_table(task, measured, draws=draws, seed=seed).filter(pl.col("k") == chosen.k)
     apart = difference_table(task, measured, draws=draws, seed=seed).filter(
         (pl.col("k") == chosen.k) & (pl.col("metric") == "ndcg")
@@ -96,12 +76,50 @@ def compare_lists(
     bounded = [f"{name}{bound}" for name in _SHOWN for bound in ("", "_low", "_high")]
     table = (
         quality.join(gaps, on="method", how="left", maintain_order="left")
-        .with_columns(kind=pl.col("method").replace_strict(kinds, return_dtype=pl.String))
+        .with_columns(
+            kind=pl.when(pl.col("method").is_in(case.baselines)).then(pl.lit("baseline")).otherwise(pl.lit("run"))
+        )
         .rename({"method": "name"})
         .select("name", "kind", "users", *bounded, "coverage", "novelty", "head_share", *gaps.columns[1:])
     )
+    return ListComparison(chosen.name, chosen.sentence(), chosen.k, table, case.not_run)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """The lists of several runs on the same rows, and of the baselines, not yet summed up: ``measured`` by name."""
+
+    protocol: Protocol
+    task: ListTask
+    measured: dict[str, Measured]
+    baselines: tuple[str, ...]
+    not_run: tuple[str, ...]
+
+
+def measured_case(
+    runs: Sequence[Run], *, k: int | None = None, protocol: str = "auto", progress: Progress | None = None
+) -> Case:
+    """Make and measure the lists of all runs and baselines; refused as `compare_lists` says."""
+    if not runs:
+        raise UsageError("nothing to compare: name at least one run folder")
+    progress = progress or NoProgress()
+    first = runs[0]
+    for run in runs[1:]:
+        _refuse_other_rows(first, run)
+    chosen = protocol_for(first.recommender.scale, name=protocol, k=k, implicit=first.implicit)
+    task = list_task(first.recommender, Tested.rows_of(first), chosen)
+    others = baselines(history_of(first, chosen), chosen.k, progress.message) if len(task.user) else []
+    scores, names = {}, names_of(runs)
+    for number, (name, run) in enumerate(zip(names, runs, strict=True)):
+        scores[name if names.index(name) == number else f"{name} ({number + 1})"] = run_scores(run)[THIS_RUN]
+    scores |= {other.name: other.scores for other in others if other.scores is not None}
+    users = len(np.unique(task.user))
+    measured = {}
+    for name, block_scores in scores.items():
+        with progress.phase(f"lists of {name}", users) as phase:
+            measured[name] = measure(task, block_scores, phase.advance)
     absent = tuple(f"{other.name}: {other.reason}" for other in others if other.reason)
-    return ListComparison(chosen.name, chosen.sentence(), chosen.k, table, absent)
+    return Case(chosen, task, measured, tuple(other.name for other in others if other.scores is not None), absent)
 
 
 def _refuse_other_rows(first: Run, other: Run) -> None:

@@ -16,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ...data.dataset.folder import Description
 from ...data.dataset.splits import Split
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import BadInput, UsageError
 from ...data.runtime.progress import NoProgress, Progress
+from ..evaluation.list_comparison import measured_case
 from ..evaluation.metrics import Interval, bootstrap_interval, paired_difference, rmse
+from ..evaluation.pooled_lists import pooled_lists
 from ..settings.config import Config, preset
 from ..training.processes import ranks_of_launcher
 from .repeat import Case, Spread, cases_of, folder_name, refuse_unknown_splits
@@ -141,10 +144,15 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Splits that one table tells of: the folds of one cross-validation, or a single split."""
+    """Splits that one table tells of: the folds of one cross-validation, or a single split.
+
+    ``lists`` is `pooled_lists` of all trained models and the baselines, by the protocol that ``lists_say`` names.
+    """
 
     splits: tuple[str, ...]
     rows: tuple[Row, ...]
+    lists: pl.DataFrame
+    lists_say: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +187,10 @@ def study(
     progress = progress or NoProgress()
     if ranks_of_launcher(device)[0].count > 1:
         raise UsageError("study: expected one process; torchrun is for `cinefuse fuse`")
+    if Description.read(dataset).implicit:
+        raise BadInput(
+            f"{dataset} has interactions without ratings, and a study compares rating models; use `cinefuse fuse`"
+        )
     groups = [list(group) for group in groups or [default_splits(dataset)]]
     if any("all" in group for group in groups):
         raise UsageError("split all: a study needs a test part; use random:0.1, kfold:5/1 or an official fold")
@@ -274,13 +286,21 @@ class _Job:
     def group(self, splits: Sequence[str], cases: Sequence[Case], wanted: Mapping[str, Config]) -> Group:
         """All models on all cases of a group, and the reference that nobody trains."""
         tested: dict[str, list[Tested]] = {"mean": [], **{name: [] for name in wanted}}
+        lists = []
         for case in cases:
-            for name, config in wanted.items():
-                run = self._run(name, config, case)
+            runs = [self._run(name, config, case) for name, config in wanted.items()]
+            for name, run in zip(wanted, runs, strict=True):
                 tested[name].append(Tested.of(case, run))
             tested["mean"].append(self._mean(tested[name][-1], run))
+            lists.append(measured_case(runs, progress=self.progress))
+        names = [*wanted, *lists[0].baselines]
+        measured = [list(each.measured.values()) for each in lists]
+        number = lists[0].task.cutoffs.index(lists[0].protocol.k)
+        pooled = pooled_lists(measured, names, number, len(lists[0].task.seen))
+        says = f"NDCG@{lists[0].protocol.k} and recall. {lists[0].protocol.sentence()}"
         titles = {"mean": "shrunk user mean", **{model.name: model.title for model in MODELS}}
-        return Group(tuple(splits), tuple(Row(name, titles[name], tuple(row)) for name, row in tested.items()))
+        rows = tuple(Row(name, titles[name], tuple(row)) for name, row in tested.items())
+        return Group(tuple(splits), rows, pooled, says)
 
     def _run(self, name: str, config: Config, case: Case) -> Run:
         self.number += 1

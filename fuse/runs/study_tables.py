@@ -10,15 +10,16 @@ import polars as pl
 
 from ...data.runtime.disk import write_atomically
 from ..evaluation.metrics import Interval, mae
+from .repeat import Spread
 
 if TYPE_CHECKING:
     from .study import Group, Row, Study
 
 
 def write_tables(study: Study) -> None:
-    """Write results.md, results.csv and runs.csv into the study's folder, each all or nothing."""
+    """Write results.md, results.csv, lists.csv and runs.csv into the study's folder, each all or nothing."""
     write_atomically(study.folder / "results.md", markdown(study).encode())
-    for name, table in (("results", results(study)), ("runs", runs(study))):
+    for name, table in (("results", results(study)), ("lists", lists(study)), ("runs", runs(study))):
         content = io.BytesIO()
         table.write_csv(content)
         write_atomically(study.folder / f"{name}.csv", content.getvalue())
@@ -31,6 +32,7 @@ def markdown(study: Study) -> str:
     lines += [f"- {line}" for line in study.skipped]
     for group in study.groups:
         lines += ["", f"### RMSE, {_title(group)}", "", *_table(group)]
+        lines += ["", f"### Lists, {_title(group)}", "", f"{group.lists_say}.", "", *_list_table(group)]
     return "\n".join([*lines, "", _HOW_TO_READ, ""])
 
 
@@ -39,6 +41,7 @@ _HOW_TO_READ = """\
   2,000 draws of whole users.
 - Minus MF: difference to biased matrix factorisation on the same test ratings and draws; below 0 is better.
 - Seconds: mean of a run; no ratings are held out for validation, but by models with patience or where a setting asks.
+- Lists: of all films new to the user; a row of minus EASE above 0 is better than EASE on the same users and rows.
 - Shrunk user mean: the user's training ratings and 5 imagined ones at the global mean."""
 
 
@@ -61,6 +64,33 @@ def _table(group: Group) -> list[str]:
             cells += [f"{difference.value:+.4f}", _bounds(difference, "+")] if difference else ["", ""]
         lines.append(_line([*cells, "" if seconds is None else f"{seconds:.1f}"]))
     return lines
+
+
+def _list_table(group: Group) -> list[str]:
+    titles = {row.name: row.title for row in group.rows}
+    lines = [
+        _line(["model", "NDCG ± deviation", "95 %", "recall", "minus EASE", "95 %"]),
+        _line(["---"] + ["---:"] * 5),
+    ]
+    for row in group.lists.to_dicts():
+        spread = str(Spread(math.nan if row["ndcg"] is None else row["ndcg"], row["deviation"]))
+        cells = [titles.get(row["model"], row["model"]), spread, _bounds_of(row["low"], row["high"])]
+        cells += ["" if row["recall"] is None else f"{row['recall']:.4f}"]
+        cells += ["" if row["minus_ease"] is None else f"{row['minus_ease']:+.4f}"]
+        lines.append(_line([*cells, _bounds_of(row["minus_ease_low"], row["minus_ease_high"], "+")]))
+    return lines
+
+
+def _bounds_of(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else _bounds(Interval(math.nan, low, high), sign)
+
+
+def lists(study: Study) -> pl.DataFrame:
+    """A row a model or baseline and group: splits, then the columns of `pooled_lists`."""
+    named = pl.String()
+    return pl.concat(
+        group.lists.select(pl.lit(" ".join(group.splits), named).alias("splits"), pl.all()) for group in study.groups
+    )
 
 
 def results(study: Study) -> pl.DataFrame:

@@ -16,8 +16,10 @@ import pytest
 
 from cinefuse.data.dataset.splits import Split, split_ratings
 from cinefuse.data.runtime.errors import FingerprintMismatch, UsageError
+from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.metrics import bootstrap_interval, paired_difference
 from cinefuse.fuse.runs.repeat import Spread, cases_of, folds_named
+from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.study import MODELS, Study, default_splits, models_named, shrunk_user_mean, study
 
 TINY = ["factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "dim=4"]
@@ -167,9 +169,34 @@ def test_mean_deviation_interval_and_difference_are_what_the_predictions_give(ma
     assert reference["minus_mf"] is None
 
 
+def test_lists_of_a_study_are_those_of_its_runs_over_all_users_of_all_cases(made: Study) -> None:
+    table = pl.read_csv(made.folder / "lists.csv").filter(splits=" ".join(FOLDS))
+    assert table["model"].to_list() == ["bias", "mf", "best", "most popular", "EASE"]
+    assert table["runs"].to_list() == [6] * 5
+    of_runs = [
+        evaluate(Run.open(made.folder / "mf" / split.replace(":", "-").replace("/", "-") / f"seed-{seed}"), draws=1)
+        for split in FOLDS
+        for seed in (0, 1)
+    ]
+    for method, name in (("this run", "mf"), ("EASE", "EASE")):
+        cases = [found.lists.filter(method=method, k=10).row(0, named=True) for found in of_runs]
+        row = table.filter(model=name).row(0, named=True)
+        weights = [case["users"] for case in cases]
+        assert row["ndcg"] == pytest.approx(np.average([case["ndcg"] for case in cases], weights=weights))
+        assert row["recall"] == pytest.approx(np.average([case["recall"] for case in cases], weights=weights))
+        assert row["deviation"] == pytest.approx(statistics.stdev(case["ndcg"] for case in cases))
+        assert row["low"] <= row["ndcg"] <= row["high"]
+    ease, mf = (table.filter(model=name).row(0, named=True) for name in ("EASE", "mf"))
+    assert mf["minus_ease"] == pytest.approx(mf["ndcg"] - ease["ndcg"])
+    assert mf["minus_ease_low"] <= mf["minus_ease"] <= mf["minus_ease_high"]
+    assert ease["minus_ease"] is None
+
+
 def test_the_markdown_says_what_the_csv_says(made: Study) -> None:
     text = (made.folder / "results.md").read_text()
-    folds, cold = tables_in(text)
+    folds, of_folds, cold, _ = tables_in(text)
+    listed = pl.read_csv(made.folder / "lists.csv").filter(splits=" ".join(FOLDS))
+    assert [f"{ndcg:.4f}" for ndcg in listed["ndcg"]] == [row["NDCG ± deviation"].split()[0] for row in of_folds]
     results = pl.read_csv(made.folder / "results.csv")
     titles = {"mean": "shrunk user mean", **{model.name: model.title for model in MODELS}}
     for table, splits in ((folds, FOLDS), (cold, ["cold-items:0.2"])):
