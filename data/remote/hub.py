@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from ..runtime.errors import BadInput, CinefuseError, UsageError
 from .address import HubPlace, redacted
-from .retry import Retry
+from .hub_faults import never_waiting_for_ever, passing_fault
+from .retry import Retry, with_retries
 from .web_file import WebFile
 
 
@@ -22,11 +23,10 @@ def open_hub_file(place: HubPlace, retry: Retry) -> WebFile:
     """
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    with _refusals(place.shown):
-        info = _api().dataset_info(place.repo, revision=place.revision)
+    info = _answer(place.shown, retry, lambda: _api().dataset_info(place.repo, revision=place.revision))
     path = place.path or _only_file(place, [sibling.rfilename for sibling in info.siblings or []])
     pinned = HubPlace(place.repo, info.sha, path)
-    found = _described(pinned)
+    found = _described(pinned, retry)
     if found is None:
         raise BadInput(f"{HubPlace(place.repo, place.revision, path).shown}: there is no such file; check the address")
     address = f"{_api().endpoint}/datasets/{place.repo}/resolve/{info.sha}/{quote(path)}"
@@ -39,7 +39,7 @@ def find_hub_file(place: HubPlace, retry: Retry) -> WebFile | None:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        if _described(place) is None:
+        if _described(place, retry) is None:
             return None
     except RepositoryNotFoundError:
         return None
@@ -51,7 +51,7 @@ def has_card(place: HubPlace) -> bool:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        return _described(HubPlace(place.repo, place.revision, "README.md")) is not None
+        return _described(HubPlace(place.repo, place.revision, "README.md"), Retry()) is not None
     except RepositoryNotFoundError:
         return False
 
@@ -92,12 +92,24 @@ def _api() -> Any:
     return HfApi(library_name="cinefuse")
 
 
-def _described(place: HubPlace) -> Any:
+def _answer(shown: str, retry: Retry, question: Callable[[], Any], *through: type[Exception]) -> Any:
+    """The Hub's answer to a question that changes nothing, repeated where what went wrong may pass."""
+
+    def once() -> Any:
+        with _refusals(shown, *through, repeated=True), never_waiting_for_ever():
+            return question()
+
+    return with_retries(retry, shown, once)
+
+
+def _described(place: HubPlace, retry: Retry) -> Any:
     """The Hub's record of one file; None where there is none. Raises RepositoryNotFoundError."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    with _refusals(place.shown, RepositoryNotFoundError):
-        found = _api().get_paths_info(place.repo, [place.path], repo_type="dataset", revision=place.revision)
+    def question() -> Any:
+        return _api().get_paths_info(place.repo, [place.path], repo_type="dataset", revision=place.revision)
+
+    found = _answer(place.shown, retry, question, RepositoryNotFoundError)
     return found[0] if found else None
 
 
@@ -110,8 +122,11 @@ def _only_file(place: HubPlace, names: list[str]) -> str:
 
 
 @contextmanager
-def _refusals(shown: str, *through: type[Exception]) -> Iterator[None]:
-    """Turn any exception of huggingface_hub, but those in `through`, into one line without tokens."""
+def _refusals(shown: str, *through: type[Exception], repeated: bool = False) -> Iterator[None]:
+    """Turn any exception of huggingface_hub, but those in `through`, into one line without tokens.
+
+    Where the request is `repeated`, what may pass becomes TransientTransferError.
+    """
     try:
         yield
     except CinefuseError:
@@ -119,13 +134,22 @@ def _refusals(shown: str, *through: type[Exception]) -> Iterator[None]:
     except Exception as fault:
         if isinstance(fault, through):
             raise
+        if repeated and (passing := passing_fault(fault)):
+            raise passing from None
         kind = type(fault).__name__
+        accepted = f"accept its terms at {_page(shown)}, then set HF_TOKEN (or `hf auth login`)"
         advice = {
             "RepositoryNotFoundError": "there is no such dataset, or your token may not see it (`hf auth login`)",
-            "GatedRepoError": "its owner grants access on its page; ask there, then `hf auth login`",
+            "GatedRepoError": f"it is gated: {accepted}",
             "RevisionNotFoundError": "there is no such revision",
             "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids the Hub: unset it",
             "BadRequestError": "the Hub did not accept it",
+            "JSONDecodeError": "a web page came, not the Hub; log in to this network, or check HF_ENDPOINT",
         }.get(kind)
         reason = next((line for line in redacted(fault.__cause__ or fault).splitlines() if line.strip()), kind)[:300]
         raise BadInput(f"{shown}: {advice or 'the Hub could not be used'} ({reason})") from None
+
+
+def _page(shown: str) -> str:
+    """The page of a dataset, from its address as shown."""
+    return f"{_api().endpoint}/" + "/".join(shown.removeprefix("hf://").partition("@")[0].split("/")[:3])

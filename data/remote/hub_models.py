@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..runtime.errors import BadInput
 from ..runtime.progress import Progress, TerminalProgress
 from .address import redacted
-from .retry import LONGEST_RETRY_AFTER, PASSING_STATUS, Retry, TransientTransferError
+from .hub_faults import chain, kinds_of, never_waiting_for_ever, passing_fault, status_of
+from .retry import LONGEST_RETRY_AFTER, Retry, TransientTransferError
 
 if TYPE_CHECKING:
     from ..runtime.progress import Phase
@@ -67,13 +68,13 @@ def _fetched(
 
     while True:
         try:
-            with _shown(named, progress) as bars, _never_waiting_for_ever():
+            with _shown(named, progress) as bars, never_waiting_for_ever():
                 return _snapshot(model, revision, patterns, bars=bars)
         except HFValidationError:
             raise _no_id(model) from None
         except Exception as fault:
             refusal = _refusal(fault, model, revision, named)
-            passing = _passing(fault)
+            passing = passing_fault(fault)
             if (folder := _whole_in_cache(model, revision, patterns)) and (refusal or passing):
                 progress.message(f"{named}: {passing or 'the hub refuses it now'}; the copy in the cache is taken")
                 return folder
@@ -174,25 +175,12 @@ def _lack(fault: Exception) -> str:
     return "no such folder, and not in the hub cache"
 
 
-def _chain(fault: BaseException) -> Iterator[BaseException]:
-    one: BaseException | None = fault
-    for _ in range(8):
-        if one is None:
-            return
-        yield one
-        one = one.__cause__
-
-
-def _kinds(fault: BaseException) -> set[str]:
-    return {kind.__name__ for kind in type(fault).__mro__}
-
-
 def _refusal(fault: Exception, model: str, revision: str | None, named: str) -> BadInput | None:
     """The line for what no further attempt would change; None where one might."""
     from huggingface_hub import constants, get_token
 
-    kinds = set().union(*map(_kinds, _chain(fault)))
-    statuses = [status for one in _chain(fault) if (status := _status(one))]
+    kinds = set().union(*map(kinds_of, chain(fault)))
+    statuses = [status for one in chain(fault) if (status := status_of(one))]
     token = "your token has no access yet" if get_token() else "then set HF_TOKEN (or `hf auth login`)"
     page = f"{constants.ENDPOINT}/{model}"
     if "GatedRepoError" in kinds:
@@ -214,37 +202,6 @@ def _refusal(fault: Exception, model: str, revision: str | None, named: str) -> 
     return None
 
 
-def _passing(fault: Exception) -> TransientTransferError | None:
-    """What went wrong for a while; None where it is nothing of that kind."""
-    for one in _chain(fault):
-        status, kinds = _status(one), _kinds(one)
-        if status is not None and (status in PASSING_STATUS or status >= 500):
-            header = getattr(one, "response").headers.get("Retry-After", "")  # noqa: B009  of any HTTP library
-            return TransientTransferError(f"the hub answers {status}", _seconds(header))
-        if "ConnectTimeout" in kinds or "ConnectError" in kinds:
-            return TransientTransferError("the hub cannot be reached")
-        if "TimeoutException" in kinds:
-            return TransientTransferError(f"the hub has sent nothing for {_patience():g} s")
-        if "TransportError" in kinds or "Consistency check failed" in str(one):
-            return TransientTransferError("the connection broke")
-    return None
-
-
-def _patience() -> float:
-    from huggingface_hub import constants
-
-    return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
-
-
-def _status(fault: BaseException) -> int | None:
-    status = getattr(getattr(fault, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
-
-
-def _seconds(header: str) -> float:
-    return float(header[:9]) if header.isdecimal() else 0.0
-
-
 def _line(fault: Exception) -> str:
     return next((line for line in redacted(fault).splitlines() if line.strip()), type(fault).__name__)[:300]
 
@@ -260,25 +217,6 @@ def _shown(named: str, progress: Progress) -> Iterator[type[Any]]:
             yield _bars_of(phase)
     finally:
         log.handlers, log.propagate = before, spread
-
-
-@contextmanager
-def _never_waiting_for_ever() -> Iterator[None]:
-    """Inside, huggingface_hub's requests have a timeout: those for listings have none of their own."""
-    from huggingface_hub import get_session
-
-    def limit(request: Any) -> None:
-        given = request.extensions.get("timeout", {})
-        limits = {kind: given.get(kind) or _patience() for kind in ("connect", "read", "write")}
-        request.extensions = {**request.extensions, "timeout": {**given, **limits}}
-
-    session = get_session()
-    hooks = session.event_hooks
-    session.event_hooks = {**hooks, "request": [*hooks.get("request", []), limit]}
-    try:
-        yield
-    finally:
-        session.event_hooks = hooks
 
 
 class _Messages(logging.Handler):

@@ -54,6 +54,7 @@ class Hub:
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: int = 0
     spoil: bool = False
+    busy: list[int] = field(default_factory=list)
     seen_by_storage: list[str | None] = field(default_factory=list)
 
     def commit(self, repo: str, revision: str) -> str | None:
@@ -93,6 +94,10 @@ def hub_handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path = unquote(self.path.partition("?")[0])
+            if path.startswith("/api/datasets/") and hub.busy:
+                if (status := hub.busy.pop(0)) == 403:
+                    return self.answer(403, b"{}", X_Error_Code="GatedRepo")
+                return self.answer(status, b"<!DOCTYPE html><html>sorry</html>", Retry_After="0")
             if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?", path):
                 if not self.repo(found[1]):
                     return self.missing("RepoNotFound")
@@ -340,6 +345,23 @@ def test_what_is_not_there_is_told_in_one_line_without_the_token(
     monkeypatch.setenv("HF_TOKEN", "hf_anotheronesaltogether")
     with pytest.raises(BadInput, match="no such dataset, or your token may not see it"):
         pull(f"{PUSHED_TO}/films.h5", tmp_path / "out.h5", retry=RETRY)
+
+
+def test_a_busy_hub_is_asked_again_and_one_that_stays_so_ends_in_one_line(hub: Hub, file: Path, tmp_path: Path) -> None:
+    push(file, f"{PUSHED_TO}/films.h5")
+    hub.busy = [429, 503]
+    assert pull(f"{PUSHED_TO}/films.h5", tmp_path / "out.h5", retry=Retry(3, 0)).received
+    hub.busy = [503] * 9
+    with pytest.raises(BadInput, match=r"3 attempts in a row failed \(last: the hub answers 503\); nothing arrived"):
+        pull(f"{PUSHED_TO}/films.h5", tmp_path / "other.h5", retry=Retry(3, 0))
+    hub.busy = [403]
+    with pytest.raises(
+        BadInput, match=f"it is gated: accept its terms at {hub.url}/datasets/{REPO}, then set HF_TOKEN"
+    ):
+        pull(f"{PUSHED_TO}/films.h5", tmp_path / "other.h5", retry=Retry(3, 0))
+    hub.busy = [200]
+    with pytest.raises(BadInput, match="a web page came, not the Hub; log in to this network"):
+        pull(f"{PUSHED_TO}/films.h5", tmp_path / "other.h5", retry=Retry(3, 0))
 
 
 def test_a_repository_of_several_files_asks_which(hub: Hub, file: Path, tmp_path: Path) -> None:
