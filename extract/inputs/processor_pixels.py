@@ -198,6 +198,8 @@ def _one_size(processor: ProcessorPixels) -> bool:
 
 def _square(source: ModelSource, config: dict[str, Any]) -> int | None:
     """The side of the square that has as many patches as a processor of any aspect ratio takes (NaFlex)."""
+    if "max_num_patches" not in config and not str(config.get("image_processor_type")).startswith("Siglip2"):
+        return None
     patches, patch = config.get("max_num_patches", 256), config.get("patch_size", 16)
     patch = getattr(source.settings, "patch_size", patch)
     if isinstance(patches, int) and isinstance(patch, int) and patches > 0 and patch > 0:

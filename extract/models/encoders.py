@@ -323,7 +323,9 @@ class _Trunk:
         last_layer: nn.Module | None,
         freed: packed.FreedMemory | None,
         run: Callable[..., Any],
+        name: str,
     ) -> None:
+        self._name = name
         self.device = device
         self.dtype = dtype
         self._model = model
@@ -362,7 +364,8 @@ class _Trunk:
             packed.pack(model)
         model.to(target)
         freed = packed.FreedMemory() if packs else None
-        trunk = cls(model, target, dtype, last_layer, freed, partial(run_tower, structure.tower, model, modality))
+        run = partial(run_tower, structure.tower, model, modality)
+        trunk = cls(model, target, dtype, last_layer, freed, run, source.name)
         if compiled:
             model.compile(dynamic=True)
         return trunk
@@ -374,7 +377,10 @@ class _Trunk:
             model: Any = self._model
             model.set_attention_type(model.config.attention_type)
         with full_float32() if self.dtype == torch.float32 else nullcontext():
-            out = self._run(inputs)
+            try:
+                out = self._run(inputs)
+            except Exception as error:  # of the model's own code: an input that it does not survive
+                _refuse_failing(self._name, error)
         hidden: torch.Tensor = out.last_hidden_state
         if self._raw is not None:
             hidden, self._raw = self._raw, None
@@ -493,6 +499,11 @@ def _refuse_gaps(source: ModelSource, report: Any, structure: Structure) -> None
     broken = sorted(missing) + sorted(mismatched) + list(report.get("error_msgs", ()))
     if broken:
         source.refuse_remote_code()
+        if source.has_two_towers and structure.tower == "alone":
+            raise BadInput(
+                f"{source.name}: a model of texts and images whose {source.modality} tower cannot be run by itself "
+                f"({len(broken)} of its weights are elsewhere); give that tower's own model, or CLIP or SigLIP"
+            )
         raise BadInput(
             f"{source.name}: its weights do not fit its config.json: {len(broken)} are missing or misshapen, "
             f"such as {broken[0]}; fetch the model again or choose another"

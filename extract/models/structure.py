@@ -109,6 +109,8 @@ def image_structure(
     """
     if source.model_type in _DRAWN:
         raise BadInput(f"{source.name}: masks patches at random; choose ViT, DeiT, DINOv2, BEiT or CLIP")
+    if getattr(source.settings, "is_encoder_decoder", False):
+        raise BadInput(f"{source.name}: gives objects, or a text, in place of an image's positions; choose an encoder")
     tower, model = built(source, "image", pooling)
     out = _probe(source, tower, model, sample, "image")
     if out is None:
