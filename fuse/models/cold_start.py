@@ -52,11 +52,11 @@ def cold_start_weights(factors: Factors, side_strength: Tensor, tag_strength: fl
         torch.cat([side.square().T @ squares, tags.t() @ squares]) + strength
     )  # a tag is 0 or 1, and so its square
     before = torch.cat([factors.cold_side, factors.cold_tags]) @ turn  # of a warm start: nearly the answer
-    weights = _solved(normal, of_columns(told), diagonal, before) @ turn.T
+    weights = solved(normal, of_columns(told), diagonal, before) @ turn.T
     return weights[: side.shape[1]].contiguous(), weights[side.shape[1] :].contiguous()
 
 
-def _solved(normal: Callable[[Tensor], Tensor], told: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
+def solved(normal: Callable[[Tensor], Tensor], told: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
     """The weights that ``normal`` makes ``told``: conjugate gradients from ``weights``, scaled by its ``diagonal``."""
     left = told - normal(weights)
     ahead = scaled = left / diagonal

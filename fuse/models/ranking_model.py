@@ -100,9 +100,38 @@ class RankingModel:
 
     @torch.no_grad()
     def user_of_likes(self, likes: Tensor) -> Tensor:
-        """(D + 1,) the vector of a user of whom nothing is known but that they like the items ``likes`` (n,)."""
+        """(D + 1,) the vector of a user of whom nothing is known but that they like the items ``likes`` (n,).
+
+        What users have besides their histories, a row of their own, is what the training loss asks of this user with
+        everything else held still, in closed form.
+        """
         of_factors = self.base + self.implicit[likes].sum(0) / max(1, len(likes)) ** 0.5
+        if self.settings["own_row"] and self.settings["share"] < 1:
+            of_factors = of_factors + self._own_row(likes, of_factors)
         return torch.cat([of_factors[:-1], self.item_item[likes].sum(0), of_factors[-1:]])
+
+    def _own_row(self, likes: Tensor, prior: Tensor) -> Tensor:
+        """(F + 1,) the row q of least loss: 1/2 sum of weight (target - score)^2 over the items, plus its L2 penalty.
+
+        A liked item has the target 1, the weight 1 and a score without its own term in the history ``prior`` (F + 1,);
+        every other one the target 0 and the weight of all others.
+        """
+        kept, about = 1 - self.settings["share"], self.settings["own_row"]
+        rated = self.counts > 0
+        asking = torch.cat([self.vectors.item[:, : self.width], torch.ones(len(rated), 1)], 1).double()  # (I, F + 1)
+        score = asking @ (prior / kept).double() + self.vectors.item[:, -1].double() / kept  # (I,)
+        own = (self.implicit[likes] / (kept * max(1, len(likes)) ** 0.5)).double()  # (n, F + 1)
+        score[likes] -= (asking[likes] * own).sum(1)
+        weight = about["others"] * rated.double()
+        weight[likes] = 1
+        target = torch.zeros_like(weight)
+        target[likes] = 1
+        strength = torch.full((self.width + 1,), float(about["l2"]), dtype=torch.float64)
+        strength *= (max(1, len(likes)) / about["mean_count"]) ** about["power"]
+        strength[-1] = about["l2_bias"]
+        normal = asking.T @ (weight[:, None] * asking) + torch.diag(strength.clamp(min=1e-6))
+        row: Tensor = torch.linalg.solve(normal, asking.T @ (weight * (target - score)))
+        return row.mul(kept).to(prior)
 
     def balanced_items(self) -> Tensor:
         """(I, D) item vectors whose dot products mean likeness: each number times how far users differ in it.

@@ -25,6 +25,7 @@ from ..models.factors import Vectors
 from ..models.heads import Scale
 from ..models.item_item import Spectrum
 from ..models.ranking_model import RankingModel
+from ..models.unrated_items import vectors_of_content
 from ..settings.config import Config
 from .checkpoint import load_state, read_state, save_state
 from .processes import ALONE, Ranks
@@ -198,7 +199,7 @@ class RankingTraining:
             histories = {name: kept * factors.tables[f"{name}_items"] for name in ("implicit", "explicit")}
             residual = factors.histories.item_residual
         rated = pairs.user_counts > 0
-        base = user - kept * self._history(member)
+        base = kept * (factors.user_features @ factors.tables["user_features"])
         item_item = torch.zeros(pairs.items, 0, device=item.device)
         if spectrum is not None and blend.share:
             part = spectrum.regression(blend.l2)
@@ -206,6 +207,11 @@ class RankingTraining:
             sums = blend.share * part.users(pairs)
             user = torch.cat([user[:, :-1], sums, user[:, -1:]], 1)
             item = torch.cat([item[:, :-1], part.item, item[:, -1:]], 1)
+        rated_items = pairs.item_counts > 0
+        if not rated_items.all() and rated_items.any():
+            side = self.training_data.side
+            told = vectors_of_content(side.item, side.tags, item, rated_items)
+            item = torch.where(rated_items[:, None], item, told)
         parts = {
             **histories,
             "item_item": item_item,
@@ -215,17 +221,8 @@ class RankingTraining:
             "items": pairs.item,
         }
         on_host = {name: value.detach().cpu().contiguous() for name, value in parts.items()}
-        return RankingModel(Vectors(user.cpu(), item.cpu()), **on_host, settings=state.choice())
-
-    def _history(self, member: RankingMember) -> Tensor:
-        """(U, D + 1): what the histories add to the users' vectors."""
-        factors = member.factors
-        if (h := factors.histories) is None:
-            return torch.zeros(member.pairs.users, factors.dim + 1, device=member.pairs.user.device)
-        history: Tensor = (
-            h.implicit_items @ factors.tables["implicit_items"] + h.explicit_items @ factors.tables["explicit_items"]
-        )
-        return history
+        settings = state.choice() | {"own_row": member.own_row()}
+        return RankingModel(Vectors(user.cpu(), item.cpu()), **on_host, settings=settings)
 
     def _file(self, number: int | None) -> Path:
         name = STATE if number is None else f"ranking-fit-{number}.safetensors"

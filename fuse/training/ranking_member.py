@@ -74,6 +74,18 @@ class RankingMember(nn.Module):
         """Vectors of all users and items, histories included."""
         return self.factors.vectors()
 
+    def own_row(self) -> dict[str, float] | None:
+        """What the loss holds a user's own row to, as `RankingModel.user_of_likes` needs it; None without such rows."""
+        if "user" not in self.factors.tables:
+            return None
+        return {
+            "others": self.config.ranking_others,
+            "l2": self._strengths["user"],
+            "l2_bias": self._strengths["user.bias"],
+            "power": _USER_POWER,
+            "mean_count": float(self.pairs.user_counts.clamp(min=1).mean()),
+        }
+
     def step(self, step: int) -> Tensor:
         """One full-batch step, the ``step``-th of all; gives the loss of a training pair it started from."""
         rate = self.config.factor_learning_rate * min(1.0, (step + 1) / max(1, min(50, self.steps // 5)))
