@@ -80,6 +80,7 @@ def plain_ranking(dataset: Path, run: Run, k: int, liked: float) -> dict[int, tu
         rows(dataset, np.concatenate([split.train, split.validation])).select("user_id", "item_id").rows()
     ):
         seen.setdefault(user, set()).add(item)
+    rated = {item for of_user in seen.values() for item in of_user}
     relevant: dict[int, set[int]] = {}
     for user, item, rating in rows(dataset, split.test).select("user_id", "item_id", "rating").rows():
         if rating >= liked:
@@ -90,7 +91,9 @@ def plain_ranking(dataset: Path, run: Run, k: int, liked: float) -> dict[int, tu
         number = recommender.user_numbers([user])
         scores = recommender.all_ratings(number) if run.ranking is None else run.ranking.scores()[number].numpy()
         predicted = dict(zip(items, scores[0].tolist(), strict=True))
-        order = sorted((f for f in items if f not in seen.get(user, set())), key=lambda f: -predicted[f])[:k]
+        order = sorted(
+            (f for f in items if f not in seen.get(user, set())), key=lambda f: (f not in rated, -predicted[f])
+        )[:k]
         gain = sum(1 / math.log2(place + 2) for place, item in enumerate(order) if item in wanted)
         best = sum(1 / math.log2(place + 2) for place in range(min(k, len(wanted))))
         found[user] = gain / best, len(wanted & set(order)) / len(wanted)
