@@ -170,6 +170,7 @@ def fuse(
             "device": device,
             "resume": resume,
             "warm_start": warm_start,
+            "choices": None if tuned is None else tuned.choices(),
             "tensorboard": tensorboard,
             "progress": TerminalProgress(),
         }

@@ -71,15 +71,15 @@ def tune(
 
 
 def _show(found: Tuned, inputs: list[str], split: str, seed: int) -> None:
-    settings, rmse = found.settings.settings, found.settings.validation
+    rmse = found.settings.validation
     typer.echo(f"trials      {found.trials} trained to the end, {found.pruned} stopped early")
     if found.interrupted:
         typer.echo("stopped     by Ctrl-C; run the same command again to search on")
     draws = "draws that the search has not used" if found.settings.confirmed else "the draws that it was chosen by"
-    typer.echo(f"validation  RMSE {rmse['tuned']:.4f}, of the preset as it is {rmse['preset']:.4f} ({draws})")
-    typer.echo(
-        f"settings    {', '.join(f'{name}={value}' for name, value in settings.items()) or 'those of the preset'}"
-    )
+    typer.echo(f"validation  RMSE {rmse['tuned']:.4f}, of what a run chooses by itself {rmse['start']:.4f} ({draws})")
+    for number, settings in enumerate(found.settings.members):
+        chosen = ", ".join(f"{name}={value}" for name, value in settings.items())
+        typer.echo(f"member {number + 1:<5}{chosen or 'as the preset says'}")
     if found.importance:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(found.importance.items())[:5])
         typer.echo(f"importance  {shares}")

@@ -60,11 +60,13 @@ def fuse(
     device: str = "auto",
     resume: bool = False,
     warm_start: Path | None = None,
+    choices: Choices | None = None,
     progress: Progress | None = None,
     tensorboard: bool = False,
 ) -> Run:
     """Train a run into the folder ``out`` and test it once, at the end.
 
+    With ``choices`` the settings of its members are these, and none are searched for.
     UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where ``resume`` finds another
     config, dataset, split or embedding file than the run was begun with; Busy where another process trains it.
     """
@@ -116,7 +118,7 @@ def fuse(
         if ranks.first and training_data.components:
             save_components(out, training_data.components)
         if ranks.first and config.rates:
-            _choose(config, training_data, out, earlier, progress)
+            _choose(config, training_data, out, earlier, choices, progress)
         ranks.wait()
         members = members_of(out, config)
         shorter = config
@@ -133,9 +135,16 @@ def fuse(
         return Run.open(out)
 
 
-def _choose(config: Config, data: TrainingData, out: Path, earlier: Run | None, progress: Progress) -> None:
+def _choose(
+    config: Config,
+    data: TrainingData,
+    out: Path,
+    earlier: Run | None,
+    given: Choices | None,
+    progress: Progress,
+) -> None:
     """Write what the settings are to be, unless an earlier sitting did; a warm start goes on with the earlier run's."""
-    choices = Choices.read(out)
+    choices = Choices.read(out) or given
     if choices is None and earlier is not None:
         choices = Choices.read(earlier.folder)
     elif choices is None and config.adapt and config.rates:

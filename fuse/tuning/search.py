@@ -1,8 +1,9 @@
 """Searching settings for a dataset: Optuna proposes, validation ratings within the training part judge.
 
-Every trial is trained on the same few draws of validation ratings and ends early where it falls behind the others. What
-was best is compared with the preset once more, on draws that the search has not used: of many trials the best looks
-better than it is, and where the preset holds up the preset is kept.
+The search starts at what a run would choose by itself (`training.search`, which is shorter and coarser). Every trial is
+trained on the same few draws of validation ratings and ends early where it falls behind the others. What was best is
+compared with the start once more, on draws that the search has not used: of many trials the best looks better than it
+is, and where the start holds up it is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ...data.dataset.folder import Description
 from ...data.dataset.splits import Split, split_ratings
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.disk import writing
@@ -33,14 +35,20 @@ from ...device import resolve_device, resolve_precision
 from ..inputs.available import with_available_inputs
 from ..inputs.join import Joined, join
 from ..inputs.training_data import TrainingData, load_training_data, places_of
+from ..settings.choices import Choices
 from ..settings.config import Config, preset
 from ..training.loop import Training
+from ..training.search import Search
 from .tuned_settings import TunedSettings, tuned_on
 
 SETTINGS_FILE = "settings.json"
 TRIALS_FILE = "trials.jsonl"
 _CONFIRMING_DRAWS = 2
 _TRIALS_AT_RANDOM = 10  # before the sampler trusts its model of them
+
+
+Members = tuple[Config, ...]
+"""The config of each member of a model."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ SPACE: dict[str, Range] = {
     "factor_steps": Range(("factor_steps",), 0.5, 2.0),
     "factor_learning_rate": Range(("factor_learning_rate",), 0.5, 2.0),
 }
-"""What is searched: factors on the preset's values."""
+"""What is searched: factors on the values that a run chooses by itself."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def with_factors(config: Config, factors: dict[str, float]) -> Config:
     """``config`` with the settings of `SPACE` multiplied by ``factors``. UsageError where one leaves its range."""
     changes: dict[str, int | float] = {}
     for name, factor in factors.items():
-        for setting in SPACE[name].settings:
+        for setting in SPACE[name].settings if factor != 1 else ():
             value = getattr(config, setting)
             changes[setting] = (
                 max(1, round(value * factor)) if isinstance(value, int) else float(f"{value * factor:.4g}")
@@ -115,17 +123,16 @@ class _Draws:
         self.searched = list(range(max(1, min(draws, len(parts) - _CONFIRMING_DRAWS))))
         self.fresh = list(range(len(self.searched), len(parts))) or self.searched
 
-    def rmse(self, config: Config, draw: int) -> float:
-        """Validation RMSE after one training, which its last epoch has."""
+    def rmse(self, members: Members, draw: int) -> float:
+        """Validation RMSE of the members' mean prediction, each trained once."""
         train, validation = self._places[draw]
-        figures: list[float] = []
-        training = Training(
-            replace(config, members=1, refit=False, patience=0, seed=config.seed + draw),
-            replace(self._data, train=train, validation=validation),
-            report=lambda epoch: figures.append(epoch["validation_rmse"]),
-        )
-        training.run()
-        return figures[-1]
+        data = replace(self._data, train=train, validation=validation)
+        once = tuple(replace(each, refit=False, patience=0, seed=each.seed + draw) for each in members)
+        fitted = Training(once[0], data, members=once).run()
+        user, item = data.user[validation], data.item[validation]
+        with torch.no_grad():
+            each = [one.head.ratings(one.vectors.pair_scores(user, item), user) for one in fitted]
+            return float((torch.stack(each).mean(0) - data.rating[validation]).square().mean().sqrt())
 
 
 def tune(
@@ -151,7 +158,9 @@ def tune(
     dataset, out = Path(dataset), Path(out)
     progress = progress or NoProgress()
     place = resolve_device(device)
-    config = replace(config, precision=resolve_precision(config.precision, place), adapt=False).checked()
+    if Description.read(dataset).implicit:
+        raise UsageError(f"{dataset} has interactions without ratings: a search needs ratings to judge by")
+    config = replace(config, precision=resolve_precision(config.precision, place)).checked()
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
     asked = config
     config, absent = with_available_inputs(config, dataset, file)
@@ -168,11 +177,14 @@ def tune(
         joined = join(dataset, file, missing=missing, duplicates=duplicates)
         data = load_training_data(dataset, joined, file, parts, config, place)
         judged = _Draws(dataset, joined, data, config, split, draws)
-        settings = partial(_settings, asked, config, about)
-        interrupted = _search(study, config, judged, minutes, trials, progress, settings, out / SETTINGS_FILE)
+        choices = Choices.read(out) or _choices(config, data, progress)
+        choices.save(out)
+        members = choices.configs(config)
+        write = partial(_write, out / SETTINGS_FILE, config, about | {"settings": _by_hand(asked)})
+        interrupted = _search(study, members, judged, minutes, trials, progress, write)
         if not interrupted:
-            found, validation = _confirmed(config, _best(study), judged, progress)
-            settings(found, validation, confirmed=True).save(out / SETTINGS_FILE)
+            found, validation = _confirmed(members, _best(study), judged, progress)
+            write(found, validation, confirmed=True)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         return Tuned(
             out,
@@ -184,24 +196,35 @@ def tune(
         )
 
 
-def _settings(
-    asked: Config,
+def _choices(config: Config, data: TrainingData, progress: Progress) -> Choices:
+    """Where the search starts: at what a run would choose by itself."""
+    if not config.adapt:
+        return Choices(({},) * config.members, "the preset's")
+    return Search(config, data, progress).choose()
+
+
+def _by_hand(asked: Config) -> dict[str, Any]:
+    as_is = preset(asked.preset).as_dict()
+    return {
+        name: value
+        for name, value in asked.as_dict().items()
+        if value != as_is[name] and name not in ("precision", "seed")
+    }
+
+
+def _write(
+    file: Path,
     config: Config,
     about: dict[str, Any],
-    found: Config,
+    found: Members,
     validation: dict[str, float],
     *,
     confirmed: bool,
-) -> TunedSettings:
-    """What was ``asked`` of the preset and what ``found`` changes in ``config``, ready to be written."""
-    as_is = preset(config.preset)
-    changed = {
-        name: getattr(found if value != getattr(config, name) else asked, name)
-        for name, value in found.as_dict().items()
-        if (value != getattr(config, name) or getattr(asked, name) != getattr(as_is, name))
-        and name not in ("precision", "seed")
-    }
-    return TunedSettings(settings=changed, validation=validation, confirmed=confirmed, **about)
+) -> None:
+    """Write the settings file: what each member ``found`` has other than ``config``."""
+    own = config.as_dict()
+    members = [{name: value for name, value in each.as_dict().items() if value != own[name]} for each in found]
+    TunedSettings(members=members, validation=validation, confirmed=confirmed, **about).save(file)
 
 
 def _study(storage: JournalStorage, out: Path, about: dict[str, object], seed: int) -> optuna.Study:
@@ -232,23 +255,22 @@ def _study(storage: JournalStorage, out: Path, about: dict[str, object], seed: i
 
 def _search(
     study: optuna.Study,
-    config: Config,
+    members: Members,
     judged: _Draws,
     minutes: float,
     trials: int | None,
     progress: Progress,
-    settings: Callable[..., TunedSettings],
-    file: Path,
+    write: Callable[..., None],
 ) -> bool:
-    """Run trials until time or number is used up, each new best one written to ``file``; True where Ctrl-C ended it."""
+    """Run trials until time or number is used up, each new best one written; True where Ctrl-C ended it."""
     began = time.monotonic()
-    searched = {name: span for name, span in SPACE.items() if all(getattr(config, each) for each in span.settings)}
+    searched = {name: span for name, span in SPACE.items() if all(getattr(members[0], each) for each in span.settings)}
 
     def trial_rmse(trial: Trial) -> float:
         factors = {name: trial.suggest_float(name, span.low, span.high, log=True) for name, span in searched.items()}
         found: list[float] = []
         try:
-            tried = with_factors(config, factors)
+            tried = tuple(with_factors(each, factors) for each in members)
             for step, draw in enumerate(judged.searched):
                 found.append(judged.rmse(tried, draw))
                 trial.report(statistics.fmean(found), step)
@@ -265,12 +287,12 @@ def _search(
             seconds = time.monotonic() - began
             if trial.value is not None and trial.number == _best(study).number:
                 as_is = next(one.value for one in _finished(study))
-                validation = {"preset": as_is, "tuned": trial.value}
-                settings(with_factors(config, trial.params), validation, confirmed=False).save(file)
+                validation = {"start": as_is, "tuned": trial.value}
+                write(tuple(with_factors(each, trial.params) for each in members), validation, confirmed=False)
                 changed = ", ".join(f"{name} x {value:.2f}" for name, value in trial.params.items() if value != 1.0)
                 progress.message(
                     f"trial {trial.number + 1}: validation RMSE {trial.value:.4f}, the best so far "
-                    f"({changed or f'preset {config.preset} as it is'}); {max(0, minutes - seconds / 60):.1f} min left"
+                    f"({changed or 'what a run chooses by itself'}); {max(0, minutes - seconds / 60):.1f} min left"
                 )
             # the last comparison, on fresh draws, takes about as long as two trials
             if seconds * (1 + 2 / phase.done) > 60 * minutes:
@@ -296,23 +318,23 @@ def _best(study: optuna.Study) -> FrozenTrial:
 
 
 def _confirmed(
-    config: Config, best: FrozenTrial, judged: _Draws, progress: Progress
-) -> tuple[Config, dict[str, float]]:
-    """The better of the preset and the best trial on fresh draws, and the mean validation RMSE of both there."""
-    found = with_factors(config, best.params)
+    members: Members, best: FrozenTrial, judged: _Draws, progress: Progress
+) -> tuple[Members, dict[str, float]]:
+    """The better of the start and the best trial on fresh draws, and the mean validation RMSE of both there."""
+    found = tuple(with_factors(each, best.params) for each in members)
 
-    def rmse(tried: Config) -> float:
+    def rmse(tried: Members) -> float:
         return statistics.fmean(judged.rmse(tried, draw) for draw in judged.fresh)
 
-    as_is = rmse(config)
-    tuned = as_is if found == config else rmse(found)
-    if tuned >= as_is and found != config:
+    as_is = rmse(members)
+    tuned = as_is if found == members else rmse(found)
+    if tuned >= as_is and found != members:
         progress.message(
-            f"on fresh validation ratings the best trial gives {tuned:.4f} where the preset gives {as_is:.4f}: the "
-            "preset is kept"
+            f"on fresh validation ratings the best trial gives {tuned:.4f} where what a run chooses by itself gives "
+            f"{as_is:.4f}: that is kept"
         )
-        found = config
-    return found, {"preset": as_is, "tuned": min(tuned, as_is)}
+        found = members
+    return found, {"start": as_is, "tuned": min(tuned, as_is)}
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:

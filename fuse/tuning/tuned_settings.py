@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ...data.dataset.splits import Split, split_ratings
 from ...data.runtime.disk import sha256_of, write_json
 from ...data.runtime.errors import BadInput, CinefuseError, UsageError
+from ..settings.choices import Choices
 from ..settings.config import Config, preset
 
 FORMAT = "cinefuse-settings"
@@ -24,13 +25,15 @@ VERSION = 1
 class TunedSettings:
     """Settings on top of a preset, and the split within whose training part they were chosen.
 
+    settings: what the user set by hand. members: what was found beyond that, one dictionary a member of the model.
     ratings_sha256: of the dataset's `ratings.parquet`. test_sha256: of the row numbers of the split's test part.
-    validation: mean validation RMSE of the preset as it is ("preset") and with these settings ("tuned").
+    validation: mean validation RMSE of what a run chooses by itself ("start") and of these settings ("tuned").
     confirmed: whether both were measured on draws of validation ratings that the search did not use.
     """
 
     preset: str
     settings: dict[str, Any]
+    members: list[dict[str, Any]]
     split: str
     seed: int
     ratings_sha256: str
@@ -61,8 +64,12 @@ class TunedSettings:
             raise BadInput(f"--settings {file} lacks a part of what `cinefuse tune` writes; run it again") from None
 
     def config(self) -> Config:
-        """The preset with these settings."""
+        """The preset with what the user set by hand."""
         return preset(self.preset).with_settings([f"{name}={value}" for name, value in self.settings.items()])
+
+    def choices(self) -> Choices:
+        """What was found, for a run to train with in place of choices of its own."""
+        return Choices(tuple(self.members), "those of `cinefuse tune`")
 
     def refuse_if_seen(self, dataset: Path, split: str, seed: int) -> None:
         """UsageError where the search has seen test ratings of ``split``. Other ratings than the search's pass."""

@@ -26,7 +26,7 @@ from cinefuse.fuse.settings.config import preset
 from cinefuse.fuse.tuning.search import SPACE, Tuned, tune, with_factors
 from cinefuse.fuse.tuning.tuned_settings import TunedSettings
 
-SMALL = {"dim": 4, "layers": 0, "epochs": 1}
+SMALL = {"dim": 4, "layers": 0, "epochs": 1, "adapt": False}
 CONFIG = replace(preset("best"), **SMALL, factor_steps=12, members=1)  # type: ignore[arg-type]
 
 
@@ -60,15 +60,24 @@ def test_draws_of_validation_ratings_share_a_test_part_and_nothing_else(sample: 
     assert np.array_equal(first.validation, split_ratings(sample, "random:0.2").validation)
 
 
-def test_the_first_trial_is_the_preset_and_what_is_written_is_never_worse_than_it(sample: Path, tmp_path: Path) -> None:
+def test_a_search_starts_at_what_a_run_chooses_by_itself(sample: Path, tmp_path: Path) -> None:
+    tune(sample, None, tmp_path / "tuned", replace(CONFIG, adapt=True), trials=1, minutes=10, device="cpu")
+    chosen = json.loads((tmp_path / "tuned" / "choices.json").read_text())
+    assert chosen["trials"]
+    assert TunedSettings.load(tmp_path / "tuned" / "settings.json").members == chosen["members"]
+
+
+def test_the_first_trial_is_what_a_run_chooses_and_what_is_written_is_never_worse_than_it(
+    sample: Path, tmp_path: Path
+) -> None:
     found = _tuned(sample, tmp_path / "tuned", trials=4)
-    assert found.settings.validation["tuned"] <= found.settings.validation["preset"]
+    assert found.settings.validation["tuned"] <= found.settings.validation["start"]
     assert found.settings.confirmed
     assert not {"modalities", "text_components"} & found.settings.settings.keys()  # what is absent is no choice
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "tuned" / "trials.jsonl")))
     first = optuna.load_study(study_name="tune", storage=storage).trials[0]
     assert set(first.params.values()) == {1.0}
-    assert TunedSettings.load(tmp_path / "tuned" / "settings.json").config().dim in (4, found.settings.config().dim)
+    assert TunedSettings.load(tmp_path / "tuned" / "settings.json") == found.settings
 
 
 def test_a_second_call_goes_on_with_the_trials_there_are_and_another_split_is_refused(
@@ -122,8 +131,9 @@ def test_fuse_takes_what_tune_wrote_and_refuses_a_split_it_has_seen(sample: Path
     _run(
         ["fuse", str(sample), str(tmp_path / "run"), "--settings", settings, "--split", "random:0.2", "--device", "cpu"]
     )
-    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert config["dim"] == TunedSettings.load(Path(settings)).config().dim
+    chosen = json.loads((tmp_path / "run" / "choices.json").read_text())
+    assert chosen["members"] == TunedSettings.load(Path(settings)).members
+    assert not chosen["trials"]  # the run has not searched once more
     with pytest.raises(UsageError, match="has seen"):
         _run(["fuse", str(sample), str(tmp_path / "other"), "--settings", settings, "--split", "random:0.3"])
     assert not (tmp_path / "other").exists()
