@@ -208,6 +208,11 @@ def place_posters(
             f"{column or 'poster'} ({elsewhere[0]!r} first) are no paths inside {source.root}; posters were looked for "
             f"by id, and {by_id:,} of these found"
         )
+    if source.by_id and not any(found):
+        notes.append(
+            f"{name}: none of the {len(source.by_id):,} images in {source.root} ({next(iter(source.by_id))!r} first) "
+            f"is called after an id of the films ({items['item_id'][0]!r} first): there are no posters"
+        )
     return items.with_columns(pl.Series("poster", found, dtype=pl.String)), notes
 
 

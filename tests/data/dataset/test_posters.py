@@ -6,6 +6,7 @@ import io
 import tarfile
 import unicodedata
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -151,6 +152,13 @@ def test_a_poster_downloaded_under_its_last_name_is_found_by_it(tmp_path: Path) 
         (tmp_path / "p" / name).write_bytes(image(9))
     films = "item_id,title,poster_path\n7,a,/abc.jpg\n8,b,https://example.org/t/x.jpg\n"
     assert Catalog.open(imported(tmp_path, films, tmp_path / "p").folder).posters() == ["abc.jpg", "x.jpg"]
+
+
+@pytest.mark.parametrize("make", [in_folder, in_tar, in_parquet])
+def test_posters_called_after_other_ids_are_said(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    report = imported(tmp_path, "item_id,title\nx1,a\nx2,b\n", make(tmp_path / "p"))
+    assert Catalog.open(report.folder).posters() == [None, None]
+    assert any("is called after an id of the films ('x1' first)" in said for said in report.warnings)
 
 
 def test_addresses_are_never_taken_for_files(tmp_path: Path) -> None:
