@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-import polars as pl
+import numpy as np
 import pytest
 
 from cinefuse.data.dataset.catalog import Catalog
@@ -79,13 +79,16 @@ def test_the_way_from_a_movielens_archive_to_a_trained_model_and_on_to_another_t
         _cinefuse(tmp_path, services, "extract", "ml", "ml.h5", *models)
         settings = [word for pair in SMALL.split() for word in ("--set", pair)]
         _cinefuse(tmp_path, services, "fuse", "ml", "ml.h5", "runs/ml", *settings)
-        _cinefuse(tmp_path, services, "cache", "convert", "ml.h5", "out", "--to", "parquet")
+        words = ["--to", "mmrec", "--dataset", "ml", "--split", "random:0.1"]
+        _cinefuse(tmp_path, services, "cache", "convert", "ml.h5", "mmrec/", *words)
         _cinefuse(tmp_path, services, "cache", "card", "ml.h5", "--out", "CARD.md")
     with EmbeddingFile.open(tmp_path / "ml.h5") as file:
         assert file["text"].has_embedding.all()
         assert file["image"].has_embedding.all()
     assert (tmp_path / "runs" / "ml" / "predictions.parquet").exists()
-    assert pl.scan_parquet(tmp_path / "out" / "*.parquet").select(pl.len()).collect().item() > 0
+    features = [np.load(file) for file in sorted((tmp_path / "mmrec").rglob("*_feat.npy"))]
+    assert len(features) == 2
+    assert all(len(one) == len(features[0]) > 0 and np.isfinite(one).all() for one in features)
     assert "not endorsed or certified by TMDB" in (tmp_path / "CARD.md").read_text()
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
