@@ -142,10 +142,10 @@ class MyFM:
         seen = sparse.csr_matrix(
             (np.ones(len(train.user)), (train.user.astype(np.int64), train.item.astype(np.int64))), (users, items)
         )
-        items = Catalog.open(dataset).items
-        tags = ItemTags.read(items).of_items.matrix
+        catalog = Catalog.open(dataset).items
+        tags = ItemTags.read(catalog).of_items.matrix
         user_parts = [sparse.identity(users), _of_length_one(seen), user_features(dataset, joined.user_ids)]
-        item_parts = [sparse.identity(items), _of_length_one(seen.T), item_features(items), _as_scipy(tags)]
+        item_parts = [sparse.identity(items), _of_length_one(seen.T), item_features(catalog), _as_scipy(tags)]
         parts = [[part for part in side if part.shape[1]] for side in (user_parts, item_parts)]
         self._user, self._item = (sparse.hstack(side, format="csr", dtype=np.float64) for side in parts)
         self._groups = [part.shape[1] for side in parts for part in side]
