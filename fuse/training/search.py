@@ -32,6 +32,7 @@ _DIM, _STEPS = 16, 100  # of a trial: which L2 is best hardly depends on them
 _MOST_TRIALS, _MOST_OF_A_MILLION = 24, 14
 _MOST_PROBABILITIES = 20_000_000  # ratings times levels, of an ordinal head on a fine grid
 _BY_CHANCE = 0.5  # standard errors that a gain must exceed
+_LEAST_GAIN = 3e-4  # of the mean squared error: less is not worth a trial, or a member, more
 
 _HISTORIES = ("implicit_items", "explicit_items", "implicit_users", "explicit_users")
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -101,7 +102,7 @@ class Search:
             "seconds": time.perf_counter() - began,
         }
         by_hand = not _free(self.config, ("dim", "head", "histories", *GROUPS["l2"], *GROUPS["l2_biases"]))
-        if rmse >= trials.rmse(biases) and not by_hand:
+        if not trials.gains(trials.mean(chosen), biases) and not by_hand:
             reason = f"biases alone: on ratings held out vectors and histories were no better ({rmse:.4f})"
             return Choices((_differing(self.config, _BIASES_ALONE),), reason, chosen_rmse=trials.rmse(biases), **about)
         members = tuple(_differing(self.config, sizes | trials.settings(trials.points[key])) for key in chosen)
@@ -223,7 +224,8 @@ class _Trials:
     def gains(self, new: Tensor, old: Tensor) -> bool:
         """Whether ``new`` (N,) predicts better by more than chance."""
         gain = (old - self.truth).square() - (new - self.truth).square()
-        return float(gain.mean()) > _BY_CHANCE * float(gain.std()) / math.sqrt(len(gain))
+        least = _LEAST_GAIN * float((old - self.truth).square().mean())
+        return float(gain.mean()) > max(least, _BY_CHANCE * float(gain.std()) / math.sqrt(len(gain)))
 
     def better(self, new: str, old: str) -> str:
         """The new trial where it gains, or else the old one."""
@@ -266,7 +268,7 @@ def _draws(data: TrainingData, seed: int) -> Iterable[tuple[Tensor, Tensor]]:
         kept[users[: max(1, int(np.searchsorted(np.cumsum(counts), _MOST_RATINGS)))]] = True
         rows = rows[torch.from_numpy(kept).to(rows.device)[data.user[rows]]]
     count = len(rows)
-    share, draws = (0.2, 5) if count < 10_000 else (0.15, 3) if count < 40_000 else (0.1, 1)
+    share, draws = (0.2, 4) if count < 10_000 else (0.15, 3) if count < 40_000 else (0.1, 1)
     order = torch.from_numpy(random.permutation(count)).to(rows.device)
     size = int(count * share)
     for draw in range(draws):
