@@ -137,7 +137,17 @@ def fuse(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="write events into the run folder")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a fusion model against the embeddings, test it once at the end, and keep everything in a run folder.
+    """Train a model on ratings and, where there is one, an embedding file; test it once, and keep it in a run folder.
+
+    What a dataset does not have (plots, posters, genres, tags, ...) is not used, and a line says so:
+
+        cinefuse fuse films runs/ids                              ratings alone
+        cinefuse fuse films films.h5 runs/best                    plots and posters too
+        cinefuse fuse films runs/fold --split column:test         a boolean column of the ratings marks the test part
+        cinefuse fuse films runs/cold --split cold-items:0.1      how good is it for films that nobody has rated?
+        cinefuse fuse films runs/all --split all                  for production: nothing is held out for a test
+
+    Choose between presets and settings by the validation RMSE that a run ends with, never by its test RMSE.
 
     Whatever stops it, the same command with --resume goes on from the last checkpoint. With --seeds or --folds RUN
     holds a run folder each: RUN/seed-0, RUN/u1, or RUN/u1/seed-0. On several GPUs, or machines with a common disk:

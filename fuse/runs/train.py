@@ -49,9 +49,9 @@ from .warm_start import known_before, refuse_other_inputs, warm_ranking_weights,
 
 
 def fuse(
-    dataset: Path,
-    embeddings: Path | None,
-    out: Path,
+    dataset: Path | str,
+    embeddings: Path | str | None,
+    out: Path | str,
     config: Config,
     *,
     split: str = "random:0.1",
@@ -59,7 +59,7 @@ def fuse(
     duplicates: str = "last",
     device: str = "auto",
     resume: bool = False,
-    warm_start: Path | None = None,
+    warm_start: Path | str | None = None,
     choices: Choices | None = None,
     progress: Progress | None = None,
     tensorboard: bool = False,
@@ -156,7 +156,7 @@ def _choose(
 
 
 def _earlier(
-    warm_start: Path | None, config: Config, about: dict[str, Any]
+    warm_start: Path | str | None, config: Config, about: dict[str, Any]
 ) -> tuple[Run | None, dict[str, Components]]:
     """The run to start from, and its principal components, where there is one."""
     if warm_start is None:

@@ -19,11 +19,11 @@ _Numbers = npt.NDArray[np.int64]
 def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.DataFrame:
     """The rating expected of each pair of ``pairs`` (user_id, item_id; other columns are left out), in their order.
 
-    Columns: user_id and item_id as given, prediction (Float32) and reason (String). Where the run doesn't know the
-    user, the film or both, prediction is null and reason says which; elsewhere reason is null. With ``distribution``
-    p_1, p_2, ... (Float32) besides, the probability of each rating of the scale. BadInput where a column is absent or
-    of another type than the run's ids, for ``distribution`` of a run without an ordinal head, and
-    for a run without a rating model.
+    Columns: user_id and item_id, of the run's type (as given where some are no such ids), prediction (Float32) and
+    reason (String). Where the run doesn't know the user, the film or both, prediction is null and reason says which;
+    elsewhere reason is null. With ``distribution`` p_1, p_2, ... (Float32) besides, the probability of each rating of
+    the scale. BadInput where a column is absent or of another type than the run's ids, for ``distribution`` of a run
+    without an ordinal head, and for a run without a rating model.
     """
     recommender = run.recommender
     if not recommender.predicts:
@@ -33,6 +33,9 @@ def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.
             else "it was trained with another objective"
         )
         raise BadInput(f"{run.folder} has no rating model to predict by: {why}; `cinefuse recommend` gives its lists")
+    for column, ids in (("user_id", recommender.user_ids), ("item_id", recommender.item_ids)):
+        if column in pairs.columns:
+            pairs = pairs.with_columns(_of_type(pairs[column], id_type(ids)))
     user = _numbers_of(pairs, "user_id", recommender.user_ids, recommender.user_numbers)
     item = _numbers_of(pairs, "item_id", recommender.item_ids, recommender.item_numbers)
     known = np.flatnonzero((user >= 0) & (item >= 0))
@@ -44,6 +47,15 @@ def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.
         prediction=pl.Series(prediction).fill_nan(None), reason=pl.Series(reason.tolist(), dtype=pl.String)
     )
     return predicted.hstack(_distribution(run, user, item, known)) if distribution else predicted
+
+
+def _of_type(given: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """Ids as whole numbers where the run's are, from text as CSV has it or from floats; as given where one is none."""
+    if wanted != pl.Int64 or not (given.dtype == pl.String or given.dtype.is_float()):
+        return given
+    whole = given.cast(pl.Int64, strict=False)
+    back = whole.cast(given.dtype)
+    return whole if bool(back.eq_missing(given).all()) else given
 
 
 def _numbers_of(

@@ -17,7 +17,10 @@ from cinefuse.data.sources.own_tables import import_table
 from cinefuse.fuse.settings.config import preset
 from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
 
-SMALL = ("--set", "factor_steps=20", "--set", "epochs=2", "--set", "dim=4", "--device", "cpu")
+SMALL = (
+    *("--set", "adapt=false", "--set", "objective=rating", "--set", "factor_steps=20"),
+    *("--set", "epochs=2", "--set", "dim=4", "--device", "cpu"),
+)
 
 
 def ratings_of(folder: Path, **columns: Any) -> Path:
@@ -74,7 +77,7 @@ def test_every_command_works_on_a_run_of_ratings_alone(
 
 
 def test_from_python_nothing_but_ratings_is_needed_either(ratings_alone: Path, tmp_path: Path) -> None:
-    settings = ["factor_steps=10", "epochs=1", "dim=4", "members=1"]
+    settings = ["adapt=false", "objective=rating", "factor_steps=10", "epochs=1", "dim=4", "members=1"]
     trained = train(str(ratings_alone), None, str(tmp_path / "run"), preset("best").with_settings(settings))
     assert trained.config.modalities == "none"
     with pytest.raises(UsageError, match="preset paper reads embeddings"):
@@ -205,7 +208,7 @@ def test_a_user_with_thousands_of_ratings_is_one_user_among_others(run: Run, tmp
     few = pl.read_parquet(file).drop("test")
     pl.concat([few, pl.DataFrame(many).select(few.columns)]).write_parquet(file)
     dataset = import_table(tmp_path / "dataset", ratings=file).folder
-    assert run("fuse", dataset, tmp_path / "run", *SMALL, "--objective", "rating").code == 0
+    assert run("fuse", dataset, tmp_path / "run", *SMALL).code == 0
 
 
 def test_equal_ratings_are_said_to_teach_nothing(run: Run, tmp_path: Path) -> None:
@@ -242,3 +245,33 @@ def test_few_ratings_say_that_their_validation_part_is_small(run: Run, tmp_path:
     dataset = import_table(tmp_path / "dataset", ratings=tmp_path / "few.parquet").folder
     ended = run("fuse", dataset, tmp_path / "run", *SMALL)
     assert "warning: 18 validation ratings are too few" in ended.out
+
+
+# --- newcomers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("user", "kind"),
+    [
+        ([3, 5, 999], pl.Int64),
+        ([3.0, 5.0, 999.0], pl.Int64),
+        (["3", "5", "999"], pl.Int64),
+        (["3", "5", "nobody"], pl.String),
+    ],
+    ids=str,
+)
+def test_predicted_ids_have_the_type_of_the_run_and_equal_those_given(
+    user: list[Any], kind: Any, run: Run, ratings_alone: Path, tmp_path: Path
+) -> None:
+    assert run("fuse", ratings_alone, tmp_path / "run", *SMALL).code == 0
+    pairs = pl.DataFrame({"user_id": user, "item_id": [1, 2, 3]})
+    pairs.write_parquet(tmp_path / "pairs.parquet")
+    pairs.with_columns(pl.col("user_id").cast(pl.String).str.strip_suffix(".0")).write_csv(tmp_path / "pairs.csv")
+    for suffix in ("parquet", "csv"):
+        out = tmp_path / f"out-{suffix}.parquet"
+        assert run("predict", tmp_path / "run", tmp_path / f"pairs.{suffix}", "--out", out).code == 0
+        told = pl.read_parquet(out)
+        assert told.schema["user_id"] == kind
+        assert told.schema["item_id"] == pl.Int64
+        assert told["user_id"].cast(pl.String).to_list() == [str(one).removesuffix(".0") for one in user]
+        assert told["reason"].to_list() == [None, None, "unknown user"]

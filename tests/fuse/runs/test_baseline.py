@@ -38,7 +38,15 @@ def trained(folder: Path, *settings: str, name: str = "best") -> Run:
 @pytest.fixture(scope="module")
 def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose L2 is far too weak."""
-    settings = ("l2=0.0001", "factor_steps=120", "epochs=4", "dim=16", "head=squared")
+    settings = (
+        "adapt=false",
+        "objective=rating",
+        "l2=0.0001",
+        "factor_steps=120",
+        "epochs=4",
+        "dim=16",
+        "head=squared",
+    )
     return trained(tmp_path_factory.mktemp("overfitted"), *settings)
 
 
