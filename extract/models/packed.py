@@ -28,6 +28,7 @@ ATTENTION = "cinefuse"
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's malloc.h
 _BATCHES_BETWEEN_TRIMS = 8
 _VECTOR = 32  # bfloat16 values in a register of 512 bits
+_MOST_SCORES = 64 << 20  # attention scores held at once: 128 MB of bfloat16, more than any batch of plots or posters
 _FEWEST_BEYOND = 8  # so many scores behind the last whole vector take longer one by one than a vector more
 
 
@@ -89,13 +90,22 @@ def attention(
     batch, heads, *_ = query.shape
     key, value, attention_mask = _up_to_a_whole_vector(key, value, attention_mask)
     scale = scaling or query.shape[-1] ** -0.5
-    queries, keys = query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2)
-    if attention_mask is None:
-        scores = torch.baddbmm(query.new_zeros(()), queries, keys, beta=0, alpha=scale)  # (B * heads, T, T)
-    else:
+    keys, values = key.flatten(0, 1).transpose(1, 2), value.flatten(0, 1)
+    unread = None
+    if attention_mask is not None:
         unread = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill_(~attention_mask, -1e9)
-        scores = torch.baddbmm(unread.expand(batch, heads, -1, -1).flatten(0, 1), queries, keys, alpha=scale)
-    out = torch.bmm(torch.softmax(scores, dim=-1), value.flatten(0, 1))
+        unread = unread.expand(batch, heads, -1, -1).flatten(0, 1)
+    # long texts: some queries at a time, or all scores at once would take gigabytes
+    at_once = max(1, _MOST_SCORES // (batch * heads * key.shape[2])) if unread is None or unread.shape[1] == 1 else 0
+    parts, flat = [], query.flatten(0, 1)
+    for start in range(0, flat.shape[1], at_once or flat.shape[1]):
+        queries = flat[:, start : start + (at_once or flat.shape[1])]
+        if unread is None:
+            scores = torch.baddbmm(query.new_zeros(()), queries, keys, beta=0, alpha=scale)  # (B * heads, T, T)
+        else:
+            scores = torch.baddbmm(unread, queries, keys, alpha=scale)
+        parts.append(torch.bmm(torch.softmax(scores, dim=-1), values))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     return out.view(batch, heads, *out.shape[1:]).transpose(1, 2).contiguous(), None
 
 

@@ -356,6 +356,17 @@ def test_attention_in_bf16_agrees_with_softmax_in_fp32_at_every_length(tokens, m
     torch.testing.assert_close(out.float(), expected, rtol=0, atol=0.03)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_over_some_queries_at_a_time_is_that_over_all(masked, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 100, 16, generator=generator).bfloat16() for _ in range(3))
+    mask = (torch.arange(100) < torch.tensor([100, 60])[:, None])[:, None, None, :] if masked else None
+    whole, _ = packed.attention(torch.nn.Module(), query, key, value, mask)
+    monkeypatch.setattr(packed, "_MOST_SCORES", 2 * 3 * 128 * 7)  # seven queries
+    parts, _ = packed.attention(torch.nn.Module(), query, key, value, mask)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=0.01)
+
+
 @pytest.mark.skipif(not packed.can_pack(torch.device("cpu"), torch.bfloat16), reason="no packed products here")
 @pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "vit", "clip"])
 def test_every_product_is_packed(saved, family):
