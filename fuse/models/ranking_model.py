@@ -87,8 +87,16 @@ class RankingModel:
         return slice(int(self.offsets[user]), int(self.offsets[user + 1]))
 
     def shares_of_likes(self, likes: Tensor, items: Tensor) -> Tensor:
-        """(n, k): what each of ``likes`` (n,) adds to the scores of ``items`` (k,) for the user of `user_of_likes`."""
-        return self._shares(likes, torch.zeros(len(likes)), items)
+        """(n, k): what each of ``likes`` (n,) adds to the scores of ``items`` (k,) for the user of `user_of_likes`.
+
+        That is by the histories and by the row of their own, which the likes determine.
+        """
+        shares = self._shares(likes, torch.full((len(likes),), self.settings["liked_residual"]), items)
+        if self.settings["own_row"] and self.settings["share"] < 1:
+            prior = self.base + self._history_of_likes(likes).sum(0)
+            of_likes, _ = self._own_row(likes, prior)
+            shares = shares + of_likes[:, :-1] @ self.vectors.item[items][:, : self.width].T + of_likes[:, -1:]
+        return shares
 
     def _shares(self, seen: Tensor, residual: Tensor, items: Tensor) -> Tensor:
         item = self.vectors.item[items]  # (k, D + 1)
@@ -105,14 +113,16 @@ class RankingModel:
         What users have besides their histories, a row of their own, is what the training loss asks of this user with
         everything else held still, in closed form.
         """
-        of_factors = self.base + self.implicit[likes].sum(0) / max(1, len(likes)) ** 0.5
+        of_factors = self.base + self._history_of_likes(likes).sum(0)
         if self.settings["own_row"] and self.settings["share"] < 1:
-            of_factors = of_factors + self._own_row(likes, of_factors)
+            of_likes, rest = self._own_row(likes, of_factors)
+            of_factors = of_factors + of_likes.sum(0) + rest
         return torch.cat([of_factors[:-1], self.item_item[likes].sum(0), of_factors[-1:]])
 
-    def _own_row(self, likes: Tensor, prior: Tensor) -> Tensor:
-        """(F + 1,) the row q of least loss: 1/2 sum of weight (target - score)^2 over the items, plus its L2 penalty.
+    def _own_row(self, likes: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """What each like (n, F + 1) and all other items (F + 1,) add to the row q of least loss.
 
+        That is 1/2 sum of weight (target - score)^2 over the items, plus the row's L2 penalty.
         A liked item has the target 1, the weight 1 and a score without its own term in the history ``prior`` (F + 1,);
         every other one the target 0 and the weight of all others.
         """
@@ -120,7 +130,7 @@ class RankingModel:
         rated = self.counts > 0
         asking = torch.cat([self.vectors.item[:, : self.width], torch.ones(len(rated), 1)], 1).double()  # (I, F + 1)
         score = asking @ (prior / kept).double() + self.vectors.item[:, -1].double() / kept  # (I,)
-        own = (self.implicit[likes] / (kept * max(1, len(likes)) ** 0.5)).double()  # (n, F + 1)
+        own = self._history_of_likes(likes).div(kept).double()  # (n, F + 1)
         score[likes] -= (asking[likes] * own).sum(1)
         weight = about["others"] * rated.double()
         weight[likes] = 1
@@ -130,8 +140,19 @@ class RankingModel:
         strength *= (max(1, len(likes)) / about["mean_count"]) ** about["power"]
         strength[-1] = about["l2_bias"]
         normal = asking.T @ (weight[:, None] * asking) + torch.diag(strength.clamp(min=1e-6))
-        row: Tensor = torch.linalg.solve(normal, asking.T @ (weight * (target - score)))
-        return row.mul(kept).to(prior)
+        pulls = (weight * (target - score))[
+            :, None
+        ] * asking  # (I, F + 1), which the row would follow without the normal
+        of_likes = pulls[likes]
+        pulls[likes] = 0
+        rows = torch.linalg.solve(normal, torch.cat([of_likes, pulls.sum(0, keepdim=True)]).T).T.mul(kept).to(prior)
+        return rows[:-1], rows[-1]
+
+    def _history_of_likes(self, likes: Tensor) -> Tensor:
+        """(n, F + 1) what each like adds to the histories, as if rated as much above the item's mean as likes are."""
+        added = self.implicit[likes] + self.settings["liked_residual"] * self.explicit[likes]
+        each: Tensor = added / max(1, len(likes)) ** 0.5
+        return each
 
     def balanced_items(self) -> Tensor:
         """(I, D) item vectors whose dot products mean likeness: each number times how far users differ in it.

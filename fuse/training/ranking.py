@@ -221,7 +221,9 @@ class RankingTraining:
             "items": pairs.item,
         }
         on_host = {name: value.detach().cpu().contiguous() for name, value in parts.items()}
+        liked = residual[member.liked]
         settings = state.choice() | {"own_row": member.own_row()}
+        settings["liked_residual"] = float(liked.mean()) if len(liked) else 0.0
         return RankingModel(Vectors(user.cpu(), item.cpu()), **on_host, settings=settings)
 
     def _file(self, number: int | None) -> Path:

@@ -61,6 +61,7 @@ class RankingMember(nn.Module):
             item_power=_ITEM_POWER,
             generator=torch.Generator().manual_seed(seed),
         )
+        self.liked = liked
         self._liked = liked.to(pairs.rating)
         self._strengths = {
             f"{name}{part}": config.ranking_l2 * value

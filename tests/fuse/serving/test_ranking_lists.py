@@ -175,14 +175,14 @@ def test_likes_of_somebody_new_give_the_vector_of_least_loss(run: Run) -> None:
     model, likes = model_of(run), torch.tensor([0, 5, 20])
     about, kept = model.settings["own_row"], 1 - model.settings["share"]
     rated, width = model.counts > 0, model.width
-    prior = (model.base + model.implicit[likes].sum(0) / 3**0.5).double() / kept
+    prior = (model.base + model._history_of_likes(likes).sum(0)).double() / kept
     row = ((model.user_of_likes(likes)[[*range(width), -1]].double() / kept) - prior).requires_grad_()
     item = torch.cat([model.vectors.item[:, :width], torch.ones(40, 1)], 1).double()
     loss = torch.zeros((), dtype=torch.float64)
     for number in torch.arange(40)[rated].tolist():
         user = prior + row
         if number in likes:
-            user = user - model.implicit[number].double() / kept / 3**0.5
+            user = user - model._history_of_likes(likes)[likes.tolist().index(number)].double() / kept
         score = item[number] @ user + model.vectors.item[number, -1].double() / kept
         loss = loss + ((1 - score) ** 2 if number in likes else about["others"] * score**2) / 2
     l2 = about["l2"] * (3 / about["mean_count"]) ** about["power"]
@@ -190,6 +190,19 @@ def test_likes_of_somebody_new_give_the_vector_of_least_loss(run: Run) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert row.grad is not None
     assert float(row.grad.abs().max()) < 1e-4 * max(1.0, float(row.detach().abs().max()) * l2)
+
+
+def test_what_likes_add_to_a_score_and_the_rest_sum_to_it(run: Run) -> None:
+    model, likes, items = model_of(run), torch.tensor([0, 5, 20]), torch.arange(40)
+    user, none = model.user_of_likes(likes), model.vectors.item
+    whole = none[:, :-1] @ user[:-1] + user[-1] + none[:, -1]
+    added = model.shares_of_likes(likes, items)
+    prior = model.base + model._history_of_likes(likes).sum(0)
+    _, rest = model._own_row(likes, prior)
+    other = model.base + rest
+    left = none[:, : model.width] @ other[:-1] + other[-1] + none[:, -1]
+    torch.testing.assert_close(added.sum(0) + left, whole, rtol=0, atol=1e-5)
+    assert added.max() > 0
 
 
 def test_likes_are_never_listed_and_unknown_ones_are_refused(run: Run) -> None:
