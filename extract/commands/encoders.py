@@ -21,7 +21,7 @@ def families_table() -> list[list[str]]:
     return [line.split("\t") for line in FAMILIES.read_text(encoding="utf-8").splitlines()[1:]]
 
 
-def tested_with() -> str:
+def transformers_version() -> str:
     """The version of transformers that the families were tested with."""
     return FAMILIES.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
@@ -63,4 +63,4 @@ def encoders(
         here = f"; here is {version('transformers')}"
     except PackageNotFoundError:
         here = ""
-    console.print(f"tested with {tested_with()}{here}; a family that is not listed may work: try --describe")
+    console.print(f"tested with {transformers_version()}{here}; a family that is not listed may work: try --describe")

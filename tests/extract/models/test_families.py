@@ -18,7 +18,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput
 from cinefuse.extract.commands.encoders import FAMILIES as LISTED
-from cinefuse.extract.commands.encoders import families_table, tested_with
+from cinefuse.extract.commands.encoders import families_table, transformers_version
 from cinefuse.extract.inputs.processor_pixels import _FloatResizing
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
@@ -237,4 +237,4 @@ def test_the_docs_and_the_command_list_the_families_that_are_tested() -> None:
         LISTED.write_text("\n".join([first, *("\t".join(row) for row in readable)]) + "\n")
     assert table in page.read_text(), "run this test with CINEFUSE_WRITE_DOCS=1"
     assert families_table() == readable
-    assert tested_with().startswith("transformers ")
+    assert transformers_version().startswith("transformers ")
