@@ -20,6 +20,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
 from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.data.sample.catalogue import write_sample
+from cinefuse.fuse.inputs.available import with_available_inputs
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.side_information import side_columns
 from cinefuse.fuse.inputs.training_data import load_training_data
@@ -105,7 +106,7 @@ def for_warm_start(
 ) -> tuple[Any, list[dict[str, Any]]]:
     """The join of a dataset, and the weights of the run moved to it."""
     with EmbeddingFile.open(embeddings) as file:
-        joined = join(dataset, file)
+        joined, (config, _) = join(dataset, file), with_available_inputs(config, dataset, file)
         return joined, [dict(weights) for weights in warm_weights(Run.open(run), config, joined, dataset)]
 
 
