@@ -164,8 +164,10 @@ def _reads(config: Config, modality: str) -> bool:
 
 
 def changed_settings(config: Config) -> list[str]:
-    """Settings that differ from those of the run's preset, as ``name value (preset value)``; seed and arithmetic,
-    which have lines of their own, left out."""
+    """Settings that differ from those of the run's preset, as ``name value (preset value)``.
+
+    Seed and arithmetic, which have lines of their own, are left out, and so is what "auto" came to.
+    """
     base = PRESETS.get(config.preset)
     if base is None:
         return [f"preset {config.preset!r} is not one of this version"]
@@ -173,7 +175,7 @@ def changed_settings(config: Config) -> list[str]:
     return [
         f"{name} {_plain(getattr(config, name))} ({_plain(getattr(base, name))})"
         for name in names
-        if getattr(config, name) != getattr(base, name)
+        if getattr(config, name) != getattr(base, name) != "auto"
     ]
 
 

@@ -45,7 +45,13 @@ from .epoch_log import epoch_log
 from .record import begin, removed_if_refused, run_record
 from .run import CONTENT, RANKING_MODEL, Run
 from .tensorboard import events
-from .warm_start import known_before, refuse_other_inputs, warm_ranking_weights, warm_weights
+from .warm_start import (
+    known_before,
+    refuse_other_inputs,
+    warm_ranking_weights,
+    warm_weights,
+    with_inputs_of,
+)
 
 
 def fuse(
@@ -78,7 +84,10 @@ def fuse(
     implicit = Description.read(dataset).implicit
     config = config.with_objective(implicit=implicit)
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
-    config, absent = with_available_inputs(config, dataset, file)
+    if warm_start is None:
+        config, absent = with_available_inputs(config, dataset, file)
+    else:
+        config, absent = with_inputs_of(Run.open(warm_start), config), list[str]()
     about = run_record(dataset, file, config, split, missing, duplicates) | {"absent": absent}
     if implicit:
         about["implicit"] = True

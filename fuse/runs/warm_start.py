@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,13 @@ def warm_ranking_weights(run: Run, config: Config, joined: Joined, dataset: Path
     if not files:
         raise BadInput(f"--warm-start {run.folder}: it holds no finished fit (ranking-fit-N.safetensors)")
     return _moved(load_file(files[-1]), _moves(run, config, joined, dataset))
+
+
+def with_inputs_of(run: Run, config: Config) -> Config:
+    """``config`` reading what ``run`` read: what was absent then has no weights, what is gone keeps its own."""
+    read = {name: getattr(config, name) and getattr(run.config, name) for name in ("genres", "tags", "demographics")}
+    modalities = run.config.modalities if config.modalities == "auto" else config.modalities
+    return replace(config, modalities=modalities, **read)
 
 
 def _moves(run: Run, config: Config, joined: Joined, dataset: Path) -> dict[tuple[str, ...], npt.NDArray[np.int64]]:

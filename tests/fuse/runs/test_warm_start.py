@@ -20,13 +20,12 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
 from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.data.sample.catalogue import write_sample
-from cinefuse.fuse.inputs.available import with_available_inputs
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.side_information import side_columns
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
-from cinefuse.fuse.runs.warm_start import warm_weights
+from cinefuse.fuse.runs.warm_start import warm_weights, with_inputs_of
 from cinefuse.fuse.settings.config import Config, preset
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
@@ -106,8 +105,10 @@ def for_warm_start(
 ) -> tuple[Any, list[dict[str, Any]]]:
     """The join of a dataset, and the weights of the run moved to it."""
     with EmbeddingFile.open(embeddings) as file:
-        joined, (config, _) = join(dataset, file), with_available_inputs(config, dataset, file)
-        return joined, [dict(weights) for weights in warm_weights(Run.open(run), config, joined, dataset)]
+        joined = join(dataset, file)
+        earlier = Run.open(run)
+        config = with_inputs_of(earlier, config)
+        return joined, [dict(weights) for weights in warm_weights(earlier, config, joined, dataset)]
 
 
 def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
@@ -161,8 +162,9 @@ def test_on_the_same_ratings_a_warm_start_begins_where_the_run_ended(
     with EmbeddingFile.open(embeddings) as file:
         joined = join(smaller, file)
         split = split_ratings(smaller, "all", validation=0)
-        training_data = load_training_data(smaller, joined, file, split, CONFIG, torch.device("cpu"))
-        training = Training(CONFIG, training_data, warm=tuple(weights))
+        config = with_inputs_of(Run.open(earlier), CONFIG)
+        training_data = load_training_data(smaller, joined, file, split, config, torch.device("cpu"))
+        training = Training(config, training_data, warm=tuple(weights))
         for fit in training.fits():
             member: Member = training._member(fit)
             from_run = {name: saved[fit.member][f"now.{name}"] for name in member.state_dict()}
