@@ -43,7 +43,8 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
         "new films", f"{found.unrated_items:,}", f"with {found.of_unseen_items:,} test ratings and none in training"
     )
     console.print(facts)
-    console.print(_by_popularity(found))
+    if found.rmse.value == found.rmse.value:
+        console.print(_by_popularity(found))
     _show_lists(found, console)
 
 
