@@ -54,6 +54,8 @@ def open_or_lay_out(
     if settings.restart:
         growing.unlink(missing_ok=True)
     found = growing if growing.exists() else out if out.exists() and not settings.restart else None
+    if found is None and share is None and settings.precision == "auto":
+        _refuse_without_room(growing, catalog, jobs, settings, _about(dataset, settings))
     chosen = precisions(catalog, jobs, settings, found, progress)
     records = {job.name: _record(job, settings, chosen[job.name]) for job in jobs}
     sources = {job.name: _reusable(job, records[job.name], settings, progress) for job in jobs}
@@ -73,6 +75,18 @@ def open_or_lay_out(
     about = _about(dataset, settings)
     file = EmbeddingFile.create(growing, catalog.ids, layouts, about, sparse=share is not None)
     return Ground(file, jobs, sources, {job.name: np.zeros(len(catalog), np.bool_) for job in jobs})
+
+
+def _refuse_without_room(
+    growing: Path, catalog: Catalog, jobs: list[ModalityJob], settings: Settings, about: dict[str, Any]
+) -> None:
+    """NoSpace where the disk cannot hold the file, before encoders are loaded to try their precision.
+
+    The file that is laid out for that goes again: a stop during the trial leaves none that names an untried precision.
+    """
+    layouts = {job.name: job.plan.layout(_record(job, settings, "fp32"), settings.dtype) for job in jobs}
+    EmbeddingFile.create(growing, catalog.ids, layouts, about).close()
+    growing.unlink()
 
 
 def _has_all_rows(intact: npt.NDArray[np.bool_], job: ModalityJob, share: Slice | None) -> bool:

@@ -266,12 +266,11 @@ def _probe(
     source: ModelSource, tower: str, model: nn.Module, sample: Mapping[str, torch.Tensor], modality: Modality
 ) -> Any:
     """The output for ``sample``, on the meta device; where that fails, by random weights of a small model; or None."""
-    failure: Exception
     try:
         with torch.no_grad(), quiet_transformers():
             return run_tower(tower, model, modality, {key: value.to("meta") for key, value in sample.items()})
     except Exception as error:
-        failure = error
+        failure = first_line(error)  # not the error, whose traceback would hold this frame, and the file of its callers
     if sum(parameter.numel() for parameter in model.parameters()) <= _MOST_BUILT:
         _, kind, settings = model_class(
             source, modality, Pooling(mode="projection") if tower == "projected" else source.pooling
@@ -280,15 +279,13 @@ def _probe(
             with torch.no_grad(), quiet_transformers(), torch.random.fork_rng(devices=[]):
                 return run_tower(tower, kind(deepcopy(settings)).eval(), modality, sample)
         except Exception as error:
-            failure = error
+            failure = first_line(error)
     if modality == "text":
         return None
     sized = isinstance(getattr(source.settings, "patch_size", None), int)
     if sized and sample["pixel_values"].dim() == 4 and hasattr(source.settings, "image_size"):
         source.grid((sample["pixel_values"].shape[2], sample["pixel_values"].shape[3]))  # says it better where it knows
-    raise BadInput(
-        f"{source.name}: does not read what its image processor makes: {first_line(failure)}; correct its processor"
-    ) from failure
+    raise BadInput(f"{source.name}: does not read what its image processor makes: {failure}; correct its processor")
 
 
 def _width_of_text(source: ModelSource, out: Any) -> int:

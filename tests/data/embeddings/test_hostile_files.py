@@ -532,7 +532,7 @@ def use_everything(path: Path) -> bool:
         for name in file.modalities:
             modality = file[name]
             for view in (modality.cls, modality.tokens, modality.digest, modality.batch):
-                view.tobytes()
+                np.asarray(view).tobytes()
             for row in range(len(file)):
                 modality.tokens_of(row).tobytes()
             modality.gather(np.arange(len(file)))

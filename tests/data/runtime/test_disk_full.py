@@ -16,6 +16,7 @@ import pytest
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, Interrupted, NoSpace
+from cinefuse.device import resolve_device, resolve_precision
 from cinefuse.extract.job import extraction as run
 from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
@@ -129,8 +130,10 @@ def test_an_interrupted_job_goes_on_though_the_disk_is_full_by_now(
 
     with monkeypatch.context() as patch:
         patch.setattr(stream.PosterFeed, "load", interrupted)
+        # a precision by name: auto would try both on some posters first
+        by_name = resolve_precision("auto", resolve_device("cpu"))
         with pytest.raises(Interrupted):
-            extract(sample, disk / "films.h5", settings)
+            extract(sample, disk / "films.h5", replace(settings, precision=by_name))
     assert [path.name for path in disk.iterdir()] == ["films.h5.partial"]
     fill(disk, but=4096)  # the page that the lock file takes
     extract(sample, disk / "films.h5", settings)

@@ -301,12 +301,12 @@ def test_the_list_of_failures_is_exactly_those_without_an_embedding(
 ) -> None:
     out = tmp_path / "zoo.h5"
     assert run("extract", imported, out, *models)[0] == 0
-    code, told, _ = run("cache", "info", out, "--failures", "--json")
+    code, told, _ = run("cache", "info", out, "--failures", "--missing", "--json")
     assert code == 0
     found = {(row["item"], row["modality"]): (row["status"], row["why"]) for row in json.loads(told)}
     absent = {key: outcome for key, outcome in EXPECTED.items() if not outcome[0].has_embedding}
     assert found == {key: (status.name.lower(), reason.sentence) for key, (status, reason) in absent.items()}
-    _, table, _ = run("cache", "info", out, "--failures")
+    _, table, _ = run("cache", "info", out, "--failures", "--missing")
     assert len(table.splitlines()) == 1 + len(absent)
 
 

@@ -28,7 +28,7 @@ from cinefuse.tests.support.commands import Ended, Run, assert_refused_in_one_li
 HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
 TINY = tuple(
     word
-    for setting in ("factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
+    for setting in ("adapt=false", "factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
     for word in ("--set", setting)
 )
 LIGHT = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")
@@ -314,7 +314,8 @@ def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Pa
     assert "exactly" in told.out
     assert len(pl.read_parquet(tmp_path / "vectors" / "films.parquet")) == 40
     told = run("export", factors, tmp_path / "numpy", "--format", "npy", "--json")
-    assert json.loads(told.out)["rates_exactly"] is True
+    assert json.loads(told.out)["ranks_exactly"] is True
+    assert json.loads(told.out)["by"] == "ranking"
     assert len(np.load(tmp_path / "numpy" / "users_vectors.npy", allow_pickle=False)) == 20
 
 
@@ -351,8 +352,8 @@ def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Pa
         ("evaluate {trained} --liked nan", 2, "liked"),
         ("recommend {trained} --user 99", 3, "the nearest ids are 20, 19, 18"),
         ("recommend {trained} --user nobody", 3, "whole numbers"),
-        ("recommend {trained}", 2, "--user ID or --all"),
-        ("recommend {trained} --user 3 --all", 2, "--user ID or --all"),
+        ("recommend {trained}", 2, "--user ID, --all"),
+        ("recommend {trained} --user 3 --all", 2, "--user ID, --all"),
         ("recommend {trained} --all", 2, "--out FILE.parquet or --json"),
         ("recommend {trained} --user 3 -k 0", 2, "k must be at least 1"),
         ("recommend {trained} --user 3 --out {new}.xls", 2, "found '.xls'"),
@@ -362,7 +363,7 @@ def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Pa
         ("predict {factors} {sample}/ratings.parquet --out {new}.csv --distribution", 3, "head=ordinal"),
         ("compare {trained} {empty}", 3, "is no run folder"),
         ("export {factors} {factors}", 3, "is no empty folder"),
-        ("export {trained} {new}", 3, "the mean of 2 ordinal heads"),
+        ("export {trained} {new} --by rating", 3, "the mean of 2 ordinal heads"),
         ("export {trained} {new} --format faiss", 2, "parquet or npy"),
         ("study {sample} {cache} {new} --models mf,paper", 2, "no model 'paper'"),
         ("study {sample} {cache} {new} --split all", 2, "needs a test part"),

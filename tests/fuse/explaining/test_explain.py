@@ -46,7 +46,7 @@ HOSTILE_TITLE = '<script>alert("title")</script> & \x1b[31mred\u202e'
 HOSTILE_PLOT = "</p><img src=x onerror=alert(1)> <b>bold</b> & a ship, a captain's \"end\"; don't ask {{ 7 * 7 }}"
 FILM, USER = 3, 5  # by number; the film has poster and plot, and a hostile title
 
-SMALL = ["width=16", "attention_heads=2", "epochs=2", "factor_steps=20", "precision=fp32"]
+SMALL = ["adapt=false", "width=16", "attention_heads=2", "epochs=2", "factor_steps=20", "precision=fp32"]
 SMALL += ["batch_items=4", "transformer_learning_rate=0.01", "l2_content=1"]  # enough to say something
 # of weights so weakly held that hiding a component is seen, also on a film that nobody has rated
 COMPONENTS = ["text_components=6", "image_components=4", "dim=8", "l2_cold_components=300"]
@@ -54,7 +54,7 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     "tokens": ("paper", [*SMALL, "layers=2"]),
     "pooled": ("paper", [*SMALL, "layers=1", "pool_patches=2"]),
     "cls": ("paper", [*SMALL, "layers=1", "level=cls"]),
-    "components": ("best", ["epochs=1", "factor_steps=12", *COMPONENTS]),
+    "components": ("best", ["adapt=false", "epochs=1", "factor_steps=12", *COMPONENTS]),
     "both": ("best", [*SMALL, "layers=1", *COMPONENTS]),
 }
 TRANSFORMERS = ("tokens", "pooled", "cls", "both")

@@ -29,7 +29,9 @@ def small(name: str, **changes: Any) -> Config:
     sizes = {"dim": min(config.dim, 4), "text_components": min(config.text_components, 3)}
     fast = {"width": 16, "attention_heads": 2, "epochs": 2, "batch_items": 20, "factor_steps": 16, "precision": "fp32"}
     return replace(
-        config, **(fast | sizes | {"transformer_learning_rate": 5e-3, "validation": 0.0, "patience": 0} | changes)
+        config,
+        adapt=False,
+        **(fast | sizes | {"transformer_learning_rate": 5e-3, "validation": 0.0, "patience": 0} | changes),
     )
 
 

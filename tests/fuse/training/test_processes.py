@@ -20,7 +20,11 @@ from cinefuse.data.runtime.errors import Interrupted, UsageError
 from cinefuse.fuse.training.processes import Ranks, ranks_of_launcher
 
 EXACT = ["--set", "dropout=0", "--set", "item_dropout=0", "--set", "precision=fp32"]
-SMALL = ["--set", "width=32", "--set", "attention_heads=2", "--set", "batch_items=7", "--set", "factor_steps=12"]
+SMALL = [
+    word
+    for setting in ("adapt=false", "width=32", "attention_heads=2", "batch_items=7", "factor_steps=12")
+    for word in ("--set", setting)
+]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -68,7 +72,7 @@ def test_two_ranks_learn_what_one_process_learns(alone: Path, sample: Path, cach
     command = _fuse(2, sample, cache, tmp_path / "run", "--set", "epochs=3")
     done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("RMSE") == 1, "one rank speaks"
+    assert done.stdout.count("run folder") == 1, "one rank prints the result"
     expected, found = _figures(alone), _figures(tmp_path / "run")
     assert len(found) == len(expected)
     for one, other in zip(expected, found, strict=True):
