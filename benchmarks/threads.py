@@ -41,7 +41,7 @@ def timed(*arguments):
     return result
 
 Member.factor_step = timed
-settings = ["modalities=none", "text_components=0", "image_components=0", "members=1", "layers=0", "epochs=1"]
+settings = ["adapt=false", "objective=rating", "members=1", "epochs=1"]
 config = preset("best").with_settings([*settings, f"factor_steps={sys.argv[2]}"])
 with tempfile.TemporaryDirectory() as folder:
     cinefuse.train(sys.argv[1], None, folder + "/run", config, split="random:0.1", progress=NoProgress())
