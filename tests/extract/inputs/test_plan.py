@@ -66,7 +66,7 @@ def test_no_batch_exceeds_its_budget_or_its_share_of_padding(plan: ModalityPlan,
         padded = int(lengths.max()) * len(lengths)
         assert padded <= budget
         assert padded - lengths.sum() <= MOST_PADDING * padded
-    assert cut.padding <= MOST_PADDING
+    assert cut.padding <= MOST_PADDING + 1e-12  # one part in twenty is no binary fraction
 
 
 @given(text_plans())

@@ -156,6 +156,7 @@ def test_ctrl_c_keeps_the_best_trial_so_far(sample: Path, tmp_path: Path) -> Non
     deadline = time.monotonic() + 120
     while not (out / "settings.json").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
+    time.sleep(0.2)  # into the next trial: not into the line that Optuna writes between two
     process.send_signal(signal.SIGINT)
     shown, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
