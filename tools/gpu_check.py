@@ -34,6 +34,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ("river", "night", "city", "war", "love", "ship", "stone", "train", "winter", "garden", "king", "island")
 PACKAGES = ("cinefuse", "torch", "transformers", "numpy", "polars", "h5py", "pyarrow", "pillow", "safetensors")
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 256,
+}
 NOT_CHECKED = 3  # exit code of a step that does not apply here
 
 
@@ -108,18 +114,12 @@ def draw_encoders(folder: Path, *, small: bool) -> tuple[Path, Path]:
     from transformers import BertConfig, BertModel, BertTokenizer, ViTConfig, ViTImageProcessor, ViTModel
 
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 256,
-    }
     text, image = folder / "text", folder / "image"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    config = BertConfig(**(sizes if small else {}))  # the vocabulary stays at its usual size
+    config = BertConfig(**(SMALL if small else {}))  # the vocabulary stays at its usual size
     BertModel(config, add_pooling_layer=False).save_pretrained(text)
     BertTokenizer(vocab={word: number for number, word in enumerate(words)}, model_max_length=512).save_pretrained(text)
-    ViTModel(ViTConfig(**(sizes if small else {})), add_pooling_layer=False).save_pretrained(image)
+    ViTModel(ViTConfig(**(SMALL if small else {})), add_pooling_layer=False).save_pretrained(image)
     ViTImageProcessor().save_pretrained(image)
     return text, image
 
@@ -191,11 +191,7 @@ def environment(setting: Setting) -> dict[str, Any]:
     import torch
 
     found: dict[str, Any] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
+    found |= {name: _version(name) for name in PACKAGES}
     found |= {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
     if setting.on_cuda:
         properties = torch.cuda.get_device_properties(setting.device)
@@ -372,13 +368,7 @@ def encoder_speed(setting: Setting) -> dict[str, Any]:
     from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
     best_product = ceilings(setting)["product_bf16_tflops"]
-    sizes: dict[str, Any] = {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 256,
-    }
-    small: dict[str, Any] = sizes if setting.quick else {}
+    small: dict[str, Any] = SMALL if setting.quick else {}
     found: dict[str, Any] = {"product_tflops": best_product}
     kernels = [SDPBackend.MATH, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION]
     kernels = kernels if setting.on_cuda else kernels[:1]

@@ -83,17 +83,6 @@ def _show(found: Tuned, inputs: list[str], split: str, seed: int) -> None:
     if found.importance:
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in list(found.importance.items())[:5])
         typer.echo(f"importance  {shares}")
-    file = found.folder / "settings.json"
-    typer.echo(f"written to  {printable(file)}")
-    words = [
-        "cinefuse",
-        "fuse",
-        *inputs,
-        "RUN",
-        "--settings",
-        str(file),
-        "--split",
-        split,
-        *(["--seed", str(seed)] if seed else []),
-    ]
-    typer.echo(f"next        {printable(shlex.join(words))}")
+    typer.echo(f"written to  {printable(found.file)}")
+    words = ["fuse", *inputs, "RUN", "--settings", str(found.file), "--split", split]
+    typer.echo(f"next        cinefuse {printable(shlex.join([*words, *(['--seed', str(seed)] if seed else [])]))}")

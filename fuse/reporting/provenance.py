@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -171,11 +171,10 @@ def changed_settings(config: Config) -> list[str]:
     base = PRESETS.get(config.preset)
     if base is None:
         return [f"preset {config.preset!r} is not one of this version"]
-    names = (field.name for field in fields(config) if field.name not in ("preset", "seed", "precision"))
     return [
-        f"{name} {_plain(getattr(config, name))} ({_plain(getattr(base, name))})"
-        for name in names
-        if getattr(config, name) != getattr(base, name) != "auto"
+        f"{name} {_plain(value)} ({_plain(getattr(base, name))})"
+        for name, value in config.changes_from(base).items()
+        if name not in ("preset", "seed", "precision") and getattr(base, name) != "auto"
     ]
 
 

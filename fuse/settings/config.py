@@ -192,6 +192,11 @@ class Config:
             )
         return self
 
+    def changes_from(self, other: Config) -> dict[str, Any]:
+        """The fields whose values are not those of ``other``, in their order."""
+        theirs = other.as_dict()
+        return {name: value for name, value in self.as_dict().items() if value != theirs[name]}
+
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         return asdict(self)

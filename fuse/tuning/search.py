@@ -38,7 +38,7 @@ from ..inputs.training_data import TrainingData, load_training_data, places_of
 from ..settings.choices import Choices
 from ..settings.config import Config, preset
 from ..training.loop import Training
-from ..training.search import Search
+from ..training.search import GROUPS, Search
 from .tuned_settings import TunedSettings, tuned_on
 
 SETTINGS_FILE = "settings.json"
@@ -62,11 +62,9 @@ class Range:
 
 SPACE: dict[str, Range] = {
     "l2": Range(("l2",), 0.2, 5.0),
-    "l2 of histories": Range(
-        ("l2_implicit_items", "l2_explicit_items", "l2_implicit_users", "l2_explicit_users"), 0.2, 5.0
-    ),
-    "l2 of own vectors": Range(("l2_user", "l2_item"), 0.2, 5.0),
-    "l2 of biases": Range(("l2_user_bias", "l2_item_bias"), 0.2, 5.0),
+    "l2 of histories": Range(GROUPS["l2_histories"], 0.2, 5.0),
+    "l2 of own vectors": Range(GROUPS["l2_vectors"], 0.2, 5.0),
+    "l2 of biases": Range(GROUPS["l2_biases"], 0.2, 5.0),
     "l2 of side information": Range(("l2_user_features", "l2_item_features", "l2_item_tags"), 0.2, 5.0),
     "l2_levels": Range(("l2_levels",), 0.3, 3.0),
     "dim": Range(("dim",), 0.25, 4.0),
@@ -78,9 +76,12 @@ SPACE: dict[str, Range] = {
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found. importance: share of each of `SPACE` in how good a trial is; empty with too few trials."""
+    """What a search found and wrote to ``file``.
 
-    folder: Path
+    importance: share of each of `SPACE` in how good a trial is; empty with too few trials.
+    """
+
+    file: Path
     settings: TunedSettings
     trials: int
     pruned: int
@@ -180,15 +181,16 @@ def tune(
         choices = Choices.read(out) or _choices(config, data, progress)
         choices.save(out)
         members = choices.configs(config)
-        write = partial(_write, out / SETTINGS_FILE, config, about | {"settings": _by_hand(asked)})
+        file_of_settings = out / SETTINGS_FILE
+        write = partial(_write, file_of_settings, config, about | {"settings": _by_hand(asked)})
         interrupted = _search(study, members, judged, minutes, trials, progress, write)
         if not interrupted:
             found, validation = _confirmed(members, _best(study), judged, progress)
             write(found, validation, confirmed=True)
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         return Tuned(
-            out,
-            TunedSettings.load(out / SETTINGS_FILE),
+            file_of_settings,
+            TunedSettings.load(file_of_settings),
             states.count(TrialState.COMPLETE),
             states.count(TrialState.PRUNED),
             _importance(study),
@@ -204,12 +206,8 @@ def _choices(config: Config, data: TrainingData, progress: Progress) -> Choices:
 
 
 def _by_hand(asked: Config) -> dict[str, Any]:
-    as_is = preset(asked.preset).as_dict()
-    return {
-        name: value
-        for name, value in asked.as_dict().items()
-        if value != as_is[name] and name not in ("precision", "seed")
-    }
+    changed = asked.changes_from(preset(asked.preset))
+    return {name: value for name, value in changed.items() if name not in ("precision", "seed")}
 
 
 def _write(
@@ -222,13 +220,12 @@ def _write(
     confirmed: bool,
 ) -> None:
     """Write the settings file: what each member ``found`` has other than ``config``."""
-    own = config.as_dict()
-    members = [{name: value for name, value in each.as_dict().items() if value != own[name]} for each in found]
+    members = [each.changes_from(config) for each in found]
     TunedSettings(members=members, validation=validation, confirmed=confirmed, **about).save(file)
 
 
 def _study(storage: JournalStorage, out: Path, about: dict[str, object], seed: int) -> optuna.Study:
-    """The study in ``out``, begun or gone on with; the preset's own values are its first trial."""
+    """The study in ``out``, begun or gone on with; what a run chooses by itself is its first trial."""
     study = optuna.create_study(
         storage=storage,
         study_name="tune",
