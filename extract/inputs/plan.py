@@ -234,8 +234,7 @@ def cut_text(plan: ModalityPlan, budget: int, enough: int | None = None) -> Moda
     order = rows[np.argsort(-plan.lengths[rows], kind="stable")]
     numbers = np.full(len(plan.status), -1, np.int32)
     number, longest, count, total = -1, 0, 0, 0
-    for row in order.tolist():
-        length = int(plan.positions_of[row])
+    for row, length in zip(order.tolist(), plan.positions_of[order].tolist(), strict=True):
         padded = longest * (count + 1)
         full = padded > budget or (length < longest and total >= enough)
         if number < 0 or full or total + length < (1 - MOST_PADDING) * padded:
