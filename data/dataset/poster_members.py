@@ -171,6 +171,7 @@ def archive_members(file: Path) -> Iterator[tuple[str, Member]]:
                     if entry.isreg() and not entry.issparse():
                         yield entry.name, Member(file.name, entry.offset_data, entry.size)
                     archive.members = []  # type: ignore[attr-defined]  # else all entries stay in memory
+    # NotImplementedError: a version of zip that zipfile does not know
     except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, EOFError) as fault:
         raise BadInput(
             f"{file} cannot be read as {file.suffix[1:]} ({fault}); a compressed tar (.tar.gz) has to be unpacked: "

@@ -12,9 +12,7 @@ Members of a zip are read by the names above alone: no name in an archive ever b
 
 from __future__ import annotations
 
-import shutil
 import zipfile
-import zlib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -36,6 +34,7 @@ from ..tables.opening import as_utf8, open_table
 from ..tables.table import Table, plain_name
 from .movielens_tags import genome_tags, user_tags, with_tags
 from .own_tables import Reading, rating_table
+from .source_files import member_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,13 +126,7 @@ class _Release:
         if isinstance(entry, Path):
             return entry
         copy = self.scratch / f"member-{sorted(self.files).index(name)}{Path(name).suffix}"
-        if not copy.exists():
-            try:
-                with zipfile.ZipFile(self.source) as archive, archive.open(entry) as member, copy.open("wb") as target:
-                    shutil.copyfileobj(member, target, 1 << 20)
-            except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
-                raise BadInput(f"{self.source}, member {name}: {fault}; fetch the archive again") from None
-        return copy
+        return member_on_disk(self.source, entry, name, copy)
 
     def encoding(self, name: str) -> str:
         """What a file is encoded in: UTF-8, else Latin-1."""
@@ -239,7 +232,7 @@ def _folders_in_zip(source: Path) -> list[dict[str, zipfile.ZipInfo | Path]]:
                 folder, _, name = entry.filename.rpartition("/")
                 if name and not folder.startswith("__MACOSX"):
                     folders.setdefault(folder, {})[name] = entry
-    except (zipfile.BadZipFile, NotImplementedError) as fault:
+    except (zipfile.BadZipFile, NotImplementedError) as fault:  # the latter: a version of zip that is not known
         raise BadInput(f"{source} is not a whole zip archive ({fault}): fetch it again") from None
     return list(folders.values())
 

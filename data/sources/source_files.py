@@ -91,10 +91,19 @@ class SourceFiles:
         number = next(place for place, (_, other) in enumerate(self._entries) if other is entry)
         suffixes = "".join(part for part in name[name.find(".") :].split(" ")[0] if part.isalnum() or part in "._")
         copy = self.scratch / f"source-{number}{suffixes[-24:]}"
-        if not copy.exists():
-            try:
-                with zipfile.ZipFile(self.source) as archive, archive.open(entry) as member, copy.open("wb") as target:
-                    shutil.copyfileobj(member, target, 1 << 20)
-            except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
-                raise BadInput(f"{self.source}, member {name}: {fault}; fetch the archive again") from None
-        return copy
+        return member_on_disk(self.source, entry, name, copy)
+
+
+def member_on_disk(source: Path, entry: zipfile.ZipInfo, name: str, copy: Path) -> Path:
+    """Unpack one member of the zip ``source`` to ``copy``, unless it is there; messages call it ``name``.
+
+    BadInput where it is damaged, encrypted or compressed in a way that is not known.
+    """
+    if not copy.exists():
+        try:
+            with zipfile.ZipFile(source) as archive, archive.open(entry) as member, copy.open("wb") as target:
+                shutil.copyfileobj(member, target, 1 << 20)
+        # RuntimeError: encrypted; its subclass NotImplementedError: a compression that zipfile does not know
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
+            raise BadInput(f"{source}, member {name}: {fault}; fetch the archive again") from None
+    return copy
