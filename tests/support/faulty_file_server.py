@@ -18,6 +18,7 @@ from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.remote.retry import Retry
 from cinefuse.data.sharing.pull import Pulled, pull
 from cinefuse.data.sharing.selection import Selection
+from cinefuse.tests.support.loopback import Quiet
 
 ITEMS = 120
 TEXT = Selection(("text",), "cls")
@@ -77,10 +78,7 @@ class Web:
 
 
 def web_handler(web: Web) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             web.busy += 1
             try:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import io
 import json
-import socket
-import struct
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
+
+from cinefuse.tests.support.loopback import Quiet, serving
 
 TOKEN = "eyJhbGciOiJub25lIn0.invented-token-of-the-tests"
 API_KEY = "0123456789abcdef0123456789abcdef"
@@ -164,11 +164,8 @@ def _omdb_film(film: Film) -> dict[str, Any]:
 
 
 def _handler(services: FilmServices) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
@@ -318,10 +315,7 @@ def _handler(services: FilmServices) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return None
             assert kind == "reset"
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            self.close_connection = True
-            return None
+            return self.reset()
 
         def send(self, status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> None:
             self.send_bytes(status, json.dumps(content).encode(), "application/json", headers)
@@ -341,25 +335,10 @@ def _handler(services: FilmServices) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed, or a connection that a fault has closed."""
-
-
 @contextmanager
 def film_services(films: list[Film]) -> Iterator[FilmServices]:
     """Serve the imitations on loopback."""
     services = FilmServices(films)
-    server = _Server(("127.0.0.1", 0), _handler(services))
-    services.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(_handler(services)) as port:
+        services.url = f"http://127.0.0.1:{port}"
         yield services
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

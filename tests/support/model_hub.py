@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import socket
-import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from cinefuse.tests.support.loopback import Quiet, serving
 
 Fault = int | str | tuple[str, Any]
 TOKEN = "hf_inventedtokenofthetests"
@@ -51,11 +50,8 @@ class ModelHub:
 
 
 def _handler(hub: ModelHub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
 
         def do_HEAD(self) -> None:
             self.do_GET()
@@ -129,10 +125,7 @@ def _handler(hub: ModelHub) -> type[BaseHTTPRequestHandler]:
                 return self.answer(path, share=0.5)
             if kind == "stall":
                 time.sleep(hub.stall)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            self.close_connection = True
-            return None
+            return self.reset()
 
         def send(self, status: int, body: bytes, headers: dict[str, str], share: float = 1.0) -> None:
             try:
@@ -151,25 +144,10 @@ def _handler(hub: ModelHub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or a connection that a fault has closed."""
-
-
 @contextmanager
 def model_hub(models: dict[str, Path]) -> Iterator[ModelHub]:
     """Serve the imitation on loopback."""
     hub = ModelHub(models)
-    server = _Server(("127.0.0.1", 0), _handler(hub))
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(_handler(hub)) as port:
+        hub.url = f"http://127.0.0.1:{port}"
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

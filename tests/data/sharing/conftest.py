@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from cinefuse.tests.support.faulty_file_server import Web, drawn, web_handler
+from cinefuse.tests.support.loopback import serving
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +20,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Web]:
     state = Web()
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), web_handler(state))
-    listening.daemon_threads = True
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{listening.server_address[1]}"
-    yield state
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    with serving(web_handler(state)) as port:
+        state.url = f"http://127.0.0.1:{port}"
+        yield state
 
 
 @pytest.fixture

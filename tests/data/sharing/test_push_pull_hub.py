@@ -13,10 +13,9 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -34,6 +33,7 @@ from cinefuse.data.runtime.errors import BadInput, DamagedFile, UsageError
 from cinefuse.data.sharing.pull import pull
 from cinefuse.data.sharing.push import push
 from cinefuse.data.sharing.selection import Selection
+from cinefuse.tests.support.loopback import Quiet, serving
 
 TOKEN = "hf_opensesameopensesame"
 REPO = "films/embeddings"
@@ -63,11 +63,8 @@ class Hub:
 
 
 def hub_handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
 
         def body(self) -> bytes:
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -199,16 +196,9 @@ def hub_handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Hub]:
     state = Hub()
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), hub_handler(state))
-    listening.daemon_threads = True
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    port = listening.server_address[1]
-    state.url, state.storage = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
-    yield state
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    with serving(hub_handler(state)) as port:
+        state.url, state.storage = f"http://127.0.0.1:{port}", f"http://localhost:{port}"
+        yield state
 
 
 @pytest.fixture

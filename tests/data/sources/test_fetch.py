@@ -9,12 +9,11 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from cinefuse.data.remote.retry import Retry
 from cinefuse.data.runtime.errors import BadInput, Busy, UsageError
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.data.sources.archives import PUBLISHED_MD5, Fetched, fetch
+from cinefuse.tests.support.loopback import Quiet, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,10 +63,7 @@ class Mirror:
 def mirror() -> Iterator[Mirror]:
     state = Mirror()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(Quiet, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path.endswith(".md5"):
                 self.send_response(200 if state.md5_file else 404)
@@ -101,14 +98,9 @@ def mirror() -> Iterator[Mirror]:
             with contextlib.suppress(ConnectionError):  # the client hangs up once it knows the size
                 self.wfile.write(rest[: len(rest) // 2] if answer == "torn" and not probe else rest)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as port:
+        state.url = f"http://127.0.0.1:{port}"
+        yield state
 
 
 @pytest.fixture(autouse=True)

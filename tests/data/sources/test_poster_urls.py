@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from cinefuse.data.dataset.summary import dataset_info
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sources.own_tables import import_table
 from cinefuse.data.sources.poster_urls import PosterUrls
+from cinefuse.tests.support.loopback import Quiet, serving
 
 
 class Posters:
@@ -26,9 +26,12 @@ class Posters:
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
+        self.base = ""
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests[self.path] += 1
                 status, body = outer.answer(self.path)
@@ -39,10 +42,7 @@ class Posters:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.server.server_port}"
+        return Handler
 
     def answer(self, path: str) -> tuple[int, bytes]:
         if path.startswith("/down"):
@@ -63,12 +63,9 @@ class Posters:
 @pytest.fixture
 def server() -> Iterator[Posters]:
     posters = Posters()
-    thread = threading.Thread(target=posters.server.serve_forever, daemon=True)
-    thread.start()
-    yield posters
-    posters.server.shutdown()
-    posters.server.server_close()
-    thread.join()
+    with serving(posters.handler()) as port:
+        posters.base = f"http://127.0.0.1:{port}"
+        yield posters
 
 
 def imported(folder: Path, films: str, column: str = "Poster", **changes: object) -> ImportReport:
