@@ -56,24 +56,21 @@ class EmbeddingFile:
         ids that the format cannot hold, ValueError for a layout or record that it cannot.
         """
         header, contents = lay_out_embeddings(ids, modalities, about)
-        # whoever may write `path` may write this too: the lock on the final name covers both
-        laid = path.with_name(path.name + ".layout")
-        try:
-            with writing(path), _descriptor(laid, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as descriptor:
-                if sparse:
-                    os.ftruncate(descriptor, header.file_length)
-                else:
-                    reserve(descriptor, header.file_length)
-                for offset, content in contents:
-                    write_all(descriptor, content, offset)
-                write_all(descriptor, header.encode(), 0)
-            with writing(path):
-                put_in_place(laid, path)
-        except BaseException:
-            with suppress(OSError):
-                laid.unlink(missing_ok=True)
-            raise
+        with writing(path), _reserved(path, header.file_length, sparse=sparse) as (laid, descriptor):
+            for offset, content in contents:
+                write_all(descriptor, content, offset)
+            write_all(descriptor, header.encode(), 0)
+            put_in_place(laid, path)
         return cls.open(path, pending=True)
+
+    @staticmethod
+    def check_room(
+        path: Path, ids: IdArray, modalities: Mapping[str, ModalityLayout], about: Mapping[str, Any]
+    ) -> None:
+        """Raise what `create` would, NoSpace where the disk cannot hold the file; nothing is written or left behind."""
+        header, _ = lay_out_embeddings(ids, modalities, about)
+        with writing(path), _reserved(path, header.file_length):
+            pass
 
     @classmethod
     def open(cls, path: str | Path, *, pending: bool = False) -> EmbeddingFile:
@@ -283,6 +280,26 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _reserved(path: Path, length: int, *, sparse: bool = False) -> Iterator[tuple[Path, int]]:
+    """A file of `length` bytes beside `path`, its name and descriptor; it goes at the end if it was not renamed.
+
+    A `sparse` one takes no place on the disk. Raises OSError (ENOSPC) where there is no room for another.
+    """
+    # whoever may write `path` may write this too: the lock on the final name covers both
+    laid = path.with_name(path.name + ".layout")
+    try:
+        with _descriptor(laid, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as descriptor:
+            if sparse:
+                os.ftruncate(descriptor, length)
+            else:
+                reserve(descriptor, length)
+            yield laid, descriptor
+    finally:
+        with suppress(OSError):
+            laid.unlink(missing_ok=True)
 
 
 def _read_header(descriptor: int, path: Path) -> Header:

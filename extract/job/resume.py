@@ -82,11 +82,10 @@ def _refuse_without_room(
 ) -> None:
     """NoSpace where the disk cannot hold the file, before encoders are loaded to try their precision.
 
-    The file that is laid out for that goes again: a stop during the trial leaves none that names an untried precision.
+    Nothing is laid out yet: a stop during the trial leaves no file that names an untried precision.
     """
     layouts = {job.name: job.plan.layout(_record(job, settings, "fp32"), settings.dtype) for job in jobs}
-    EmbeddingFile.create(growing, catalog.ids, layouts, about).close()
-    growing.unlink()
+    EmbeddingFile.check_room(growing, catalog.ids, layouts, about)
 
 
 def _has_all_rows(intact: npt.NDArray[np.bool_], job: ModalityJob, share: Slice | None) -> bool:
