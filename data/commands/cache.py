@@ -72,8 +72,8 @@ def cache_verify(
         report = verify_by_hdf5_too(file, progress)
     if as_json:
         problems = [{"where": p.where, "row": p.row, "item": p.item, "what": p.what} for p in report.problems]
-        told = {"path": str(file), "sound": report.sound, "complete": report.complete, "pending": report.pending}
-        typer.echo(json.dumps(told | {"problems": problems}, indent=1))
+        found = {"path": str(file), "sound": report.sound, "complete": report.complete, "pending": report.pending}
+        typer.echo(json.dumps(found | {"problems": problems}, indent=1))
     else:
         show_report(report)
     if not report.complete:
@@ -96,8 +96,8 @@ def cache_subset(
     from .cache_screen import bytes_bar, show_made
 
     selection = selection_from_options(ids, items, modality or [], level)
-    with bytes_bar("copying", None) as told:
-        subset(file, out, selection, overwrite=overwrite, progress=told)
+    with bytes_bar("copying", None) as progress:
+        subset(file, out, selection, overwrite=overwrite, progress=progress)
     show_made(out)
 
 
@@ -114,8 +114,8 @@ def cache_merge(
     from .cache_screen import bytes_bar, show_made
 
     *sources, out = files
-    with bytes_bar("copying", None) as told:
-        merge(sources, out, overwrite=overwrite, progress=told)
+    with bytes_bar("copying", None) as progress:
+        merge(sources, out, overwrite=overwrite, progress=progress)
     show_made(out)
 
 
@@ -161,9 +161,16 @@ def cache_convert(
 
     wanted = Wanted.from_options(modality or [], vector, missing, dataset, split, seed)
     total = file.stat().st_size if file.is_file() else None
-    with bytes_bar("converting", total) as told:
+    with bytes_bar("converting", total) as progress:
         made = perform(
-            file, out, dtype=dtype, compression=compression, to=to, wanted=wanted, overwrite=overwrite, told=told
+            file,
+            out,
+            dtype=dtype,
+            compression=compression,
+            to=to,
+            wanted=wanted,
+            overwrite=overwrite,
+            progress=progress,
         )
     if made.embedding_file:
         show_made(out)
@@ -233,8 +240,8 @@ def cache_import(
         raise UsageError("expected SRC and OUT.h5, found one name")
     claim = Claim(modality, model, cls=cls, dtype=dtype, licence=licence, source=origin)
     where = Where(ids=ids, offsets=offsets, id_column=id_column, column=column, dataset=dataset)
-    with bytes_bar("importing", None) as told:
-        imported = import_embeddings(sources, out, claim, where, overwrite=overwrite, told=told)
+    with bytes_bar("importing", None) as progress:
+        imported = import_embeddings(sources, out, claim, where, overwrite=overwrite, progress=progress)
     show_made(out)
     show_imported(imported)
 

@@ -29,25 +29,25 @@ _MOST_PROBLEMS = 20
 _SECONDS_APART = 2.0
 
 
-def show_overview(told: dict[str, Any], writer: str | None = None) -> None:
+def show_overview(summary: dict[str, Any], writer: str | None = None) -> None:
     """One screen: what the file is, what made it, how much of the catalogue it covers; `writer` fills it now."""
     console = screen()
     state = "unfinished: run the same extract again to go on"
-    if told["complete"] or writer:
-        state = "complete" if told["complete"] else f"{writer} is writing it"
+    if summary["complete"] or writer:
+        state = "complete" if summary["complete"] else f"{writer} is writing it"
     line = Text.assemble(
-        (printable(told["path"]), "bold"), f"  {size(told['bytes'])}, {told['items']:,} items, {state}"
+        (printable(summary["path"]), "bold"), f"  {size(summary['bytes'])}, {summary['items']:,} items, {state}"
     )
     console.print(line, soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
     table.add_column("")
-    for name in told["modalities"]:
+    for name in summary["modalities"]:
         table.add_column(name)
-    columns = [_column(modality) for modality in told["modalities"].values()]
+    columns = [_column(modality) for modality in summary["modalities"].values()]
     for row in columns[0]:
         table.add_row(row, *(printable(column.get(row, "")) for column in columns))
     console.print(table)
-    about = told["about"]
+    about = summary["about"]
     for key in ("catalogue", "source", "attribution", "licence", "made_by"):
         if about.get(key):
             console.print(f"{key.replace('_', ' '):<11} {printable(about[key])}", soft_wrap=True)
@@ -56,7 +56,7 @@ def show_overview(told: dict[str, Any], writer: str | None = None) -> None:
         console.print(f"libraries   {printable(libraries)}", soft_wrap=True)
     for number, step in enumerate(lineage_lines(about)):
         console.print(f"{'lineage' if number == 0 else '':<11} {printable(step)}", soft_wrap=True)
-    console.print(f"digest      {told['content_digest']}", soft_wrap=True)
+    console.print(f"digest      {summary['content_digest']}", soft_wrap=True)
 
 
 def _column(modality: dict[str, Any]) -> dict[str, str]:
@@ -150,14 +150,14 @@ def show_report(report: Report) -> None:
 
 @contextmanager
 def verify_bar(path: Path) -> Iterator[Callable[[int], None]]:
-    """A bar over the bytes of `path`, gone when done, nothing at all in a log; yields what is told of bytes read."""
+    """A bar over the bytes of `path`, gone when done, nothing at all in a log; yields the callback for bytes read."""
     with bytes_bar("verifying", path.stat().st_size if path.is_file() else None) as advance:
         yield advance
 
 
 @contextmanager
 def bytes_bar(verb: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar over so many bytes, gone when done, nothing at all in a log; yields what is told of bytes done."""
+    """A bar over so many bytes, gone when done, nothing at all in a log; yields the callback for bytes done."""
     columns = (TextColumn(verb), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -205,8 +205,8 @@ def show_difference(found: Difference, most: int) -> None:
             console.print(f"only in {printable(path)}: {len(items):,} items: {some}", soft_wrap=True)
         if modalities:
             console.print(f"only in {printable(path)}: {' and '.join(modalities)}", soft_wrap=True)
-    for name, told in found.fingerprints.items():
-        for line in told:
+    for name, lines in found.fingerprints.items():
+        for line in lines:
             console.print(f"{name} was made differently: {printable(line)}", soft_wrap=True)
     if not found.same_order:
         console.print("the items lie in another order")

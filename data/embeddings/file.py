@@ -238,9 +238,9 @@ class EmbeddingFile:
     def _refuse_pending(self) -> None:
         waiting = {name: count for name, count in self.pending.items() if count}
         if waiting:
-            told = " and ".join(f"{count:,} {name}" for name, count in waiting.items())
+            pending = " and ".join(f"{count:,} {name}" for name, count in waiting.items())
             raise DamagedFile(
-                f"{self.path}: expected a finished file, found {told} rows still pending; "
+                f"{self.path}: expected a finished file, found {pending} rows still pending; "
                 "run the same `cinefuse extract` again to finish it"
             )
 
@@ -260,8 +260,8 @@ def _open_again(path: Path, header: Header) -> EmbeddingFile:
 def content_digest(header: Header, content: Callable[[str], bytes]) -> str:
     """The content digest of a file with this header; `content` gives the bytes of a status, reason or checksum."""
     digest = hashlib.sha256()
-    told = {name: record["fingerprint"] for name, record in header.modalities.items()}
-    digest.update(json.dumps([header.version, told], sort_keys=True).encode())
+    fingerprints = {name: record["fingerprint"] for name, record in header.modalities.items()}
+    digest.update(json.dumps([header.version, fingerprints], sort_keys=True).encode())
     for name, dataset in header.datasets.items():
         part = name.split("/")[1]
         if part in ("id", "offsets", "digest", "input_ids"):

@@ -88,11 +88,11 @@ def lay_out(
 ) -> tuple[Header, bytes]:
     """The header and the HDF5 metadata of a file that holds `arrays`, in this order, one behind the other.
 
-    `arrays` names the SHA-256 of those whose bytes are final (UNKNOWN_SHA256 where it is to be told later, as it does
+    `arrays` names the SHA-256 of those whose bytes are final (UNKNOWN_SHA256 where it is filled in later, as it does
     not change the layout), None for those filled row by row. The metadata's place is behind the user block. Raises
     ValueError for what the format cannot hold.
     """
-    told = attributes(version_of(arrays, records))
+    root_attributes = attributes(version_of(arrays, records))
 
     def header(user_block: int, metadata: bytes, offsets: Mapping[str, int]) -> Header:
         datasets = {}
@@ -111,9 +111,9 @@ def lay_out(
         )
 
     # the offsets depend on the user block, whose size depends on how many digits the offsets have: two passes settle it
-    metadata, offsets = build(arrays, told, 8192)
+    metadata, offsets = build(arrays, root_attributes, 8192)
     user_block = Header.smallest_user_block(header(8192, metadata, offsets))
-    metadata, offsets = build(arrays, told, user_block)
+    metadata, offsets = build(arrays, root_attributes, user_block)
     final = header(user_block, metadata, offsets)
     _check_legible(final)
     return final, metadata

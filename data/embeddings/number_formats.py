@@ -135,6 +135,6 @@ def converted_fingerprint(fingerprint: Mapping[str, Any], dtype: str) -> dict[st
         if step != "float32" and step not in lossy[-1:]:
             lossy.append(step)
     before = lossy if dtype == "float32" else lossy[:-1]
-    told = {key: value for key, value in fingerprint.items() if key not in ("dtype", "rounded")}
-    order = {key: told.get(key, dtype) for key in fingerprint if key != "rounded"} | {"dtype": dtype}
+    kept = {key: value for key, value in fingerprint.items() if key not in ("dtype", "rounded")}
+    order = {key: kept.get(key, dtype) for key in fingerprint if key != "rounded"} | {"dtype": dtype}
     return order | ({"rounded": before} if before else {})

@@ -67,8 +67,8 @@ class Report:
 def verify(path: str | Path, progress: Callable[[int], None] = lambda _: None) -> Report:
     """Read the whole file once and check everything the format promises.
 
-    `progress` is told the number of bytes read since its last call. Memory stays at a few megabytes. Raises DamagedFile
-    where the file cannot even be opened.
+    `progress` receives the number of bytes read since its last call. Memory stays at a few megabytes. Raises
+    DamagedFile where the file cannot even be opened.
     """
     with EmbeddingFile.open(path, pending=True) as file, _Reader(file) as reader:
         problems = _between(file, reader) + _constants(file, reader, progress) + _ids(file)
@@ -97,13 +97,13 @@ def intact_rows(
 
 
 def checksums_now(
-    file: EmbeddingFile, modality: str, rows: npt.NDArray[np.intp], told: Callable[[int], None] = lambda _: None
+    file: EmbeddingFile, modality: str, rows: npt.NDArray[np.intp], progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[tuple[int, int]]:
-    """Each of `rows` with the checksum that its bytes have now; `told` is how many bytes were read for it."""
+    """Each of `rows` with the checksum that its bytes have now; `progress` receives the number of bytes read for it."""
     with _Reader(file) as reader:
         for row, found in reader.rows(modality, rows):
             yield row, found.checksum_now
-            told(len(found.cls) + len(found.tokens))
+            progress(len(found.cls) + len(found.tokens))
 
 
 def row_checker(file: EmbeddingFile, modality: str) -> Callable[[int], int]:
@@ -196,8 +196,8 @@ class _Reader:
         read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + first * of_cls)
         read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + ends[0] * of_token)
         scales = self._scales(modality, first, end)
-        told = (values[first:end].tolist() for values in (arrays.status, arrays.reason, arrays.checksum))
-        for place, (status, reason, checksum) in enumerate(zip(*told, strict=True)):
+        states = (values[first:end].tolist() for values in (arrays.status, arrays.reason, arrays.checksum))
+        for place, (status, reason, checksum) in enumerate(zip(*states, strict=True)):
             start, stop = ends[place] - ends[0], ends[place + 1] - ends[0]
             own = None if scales is None else np.concatenate([scales[0][place : place + 1], scales[1][start:stop]])
             row_cls, row_tokens = cls[place * of_cls : (place + 1) * of_cls], tokens[start * of_token : stop * of_token]

@@ -23,8 +23,6 @@ from .recommenders import write_mmrec, write_recbole
 from .vectors import write_elliot, write_vectors
 from .whole_file import write_npy, write_safetensors, write_tables
 
-Progress = Callable[[int], None]
-
 WHOLE: Final = ("parquet", "arrow", "safetensors", "npy", "hdf5-chunked")
 _ONE_FILE: Final = {"safetensors": write_safetensors, "hdf5-chunked": write_chunked}
 _VECTORS: Final = {
@@ -54,7 +52,7 @@ def write_as(
     wanted: Wanted = Wanted(),  # noqa: B008 - it cannot be changed
     *,
     overwrite: bool = False,
-    progress: Progress = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Exported:
     """Write the finished embedding file `source` to `out` as one of `FORMATS`.
 
@@ -95,7 +93,7 @@ def write_as(
 
 @contextmanager
 def _item_vectors(
-    file: EmbeddingFile, wanted: Wanted, folder: Path, progress: Progress
+    file: EmbeddingFile, wanted: Wanted, folder: Path, progress: Callable[[int], None]
 ) -> Iterator[Sequence[ItemVectors]]:
     with TemporaryDirectory(prefix=".vectors-", dir=folder) as scratch:
         kind = wanted.vector or "cls"

@@ -30,10 +30,8 @@ _SAFETENSORS: Final = {
 }  # fmt: skip
 _LEFT_OUT: Final = ("checksum", "batch")  # of use to this format's files alone
 
-Told = Callable[[int], None]
 
-
-def write_tables(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None:
+def write_tables(file: EmbeddingFile, folder: Path, to: str, progress: Callable[[int], None]) -> None:
     """Write a folder of parts, a row for each item: item_id, and of each modality its status, reason, cls and tokens.
 
     cls is D values and tokens a list of D values each, both null where there is no embedding. float16 stays, bfloat16
@@ -50,7 +48,7 @@ def write_tables(file: EmbeddingFile, folder: Path, to: str, told: Told) -> None
                 _frame(file, start, stop).write_ipc(part)
         except pl.exceptions.PolarsError as fault:
             raise BadInput(f"{folder}: cannot be written ({str(fault).splitlines()[0]})") from None
-        told(_bytes_of(file, start, stop))
+        progress(_bytes_of(file, start, stop))
         file.forget()
 
 
@@ -137,7 +135,7 @@ def _lists(name: str, tokens: npt.NDArray[Any], ends: npt.NDArray[np.int64], the
     return joined.select(pl.when("there").then(pl.col(name).fill_null(nothing)).alias(name)).to_series()
 
 
-def write_safetensors(file: EmbeddingFile, working: Path, told: Told) -> None:
+def write_safetensors(file: EmbeddingFile, working: Path, progress: Callable[[int], None]) -> None:
     """Write the datasets under their names, without copying through memory; text ids as bytes (N, longest)."""
     chosen = [d for d in file.header.datasets.values() if d.name.split("/")[1] not in _LEFT_OUT]
     kind = {d.name: _SAFETENSORS.get(d.dtype, "U8") for d in chosen}
@@ -165,11 +163,11 @@ def write_safetensors(file: EmbeddingFile, working: Path, told: Told) -> None:
         reserve(target, place + at)
         write_all(target, len(text).to_bytes(8, "little") + text, 0)
         for dataset in chosen:
-            copy_run(source.fileno(), target, (dataset.offset, dataset.length, place), file.path, told)
+            copy_run(source.fileno(), target, (dataset.offset, dataset.length, place), file.path, progress)
             place += dataset.length
 
 
-def write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:
+def write_npy(file: EmbeddingFile, folder: Path, progress: Callable[[int], None]) -> None:
     """Write items.parquet (item_id; status, reason, start and stop of tokens), MODALITY_cls.npy, MODALITY_tokens.npy.
 
     bfloat16 becomes float32, int8 comes with its MODALITY_*_scale.npy.
@@ -182,7 +180,7 @@ def write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:
         columns += _state(modality, name, 0, len(file))
         columns += [pl.Series(f"{name}_start", modality.offsets[:-1]), pl.Series(f"{name}_stop", modality.offsets[1:])]
         for part in ("cls", "tokens"):
-            _write_array(modality, part, folder / f"{name}_{part}.npy", told)
+            _write_array(modality, part, folder / f"{name}_{part}.npy", progress)
             if modality.dtype == QUANTISED:
                 np.save(folder / f"{name}_{part}_scale.npy", getattr(modality, f"{part}_scale"), allow_pickle=False)
         if modality.input_ids is not None:
@@ -190,7 +188,7 @@ def write_npy(file: EmbeddingFile, folder: Path, told: Told) -> None:
     pl.DataFrame(columns).write_parquet(folder / "items.parquet")
 
 
-def _write_array(modality: Modality, part: str, path: Path, told: Told) -> None:
+def _write_array(modality: Modality, part: str, path: Path, progress: Callable[[int], None]) -> None:
     stored = getattr(modality, f"raw_{part}")
     exact = modality.dtype != "bfloat16"
     descr = stored.dtype.str if exact else "<f4"
@@ -201,5 +199,5 @@ def _write_array(modality: Modality, part: str, path: Path, told: Told) -> None:
             stop = min(start + at_once, len(stored))
             values = stored[start:stop] if exact else modality.read(part, start, stop)
             array.write(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
-            told(values.size * stored.itemsize)
+            progress(values.size * stored.itemsize)
             del values

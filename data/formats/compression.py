@@ -43,11 +43,16 @@ def compression_of(path: Path) -> str | None:
 
 
 def compress(
-    source: Path, out: Path, compression: str, *, overwrite: bool = False, told: Callable[[int], None] = lambda _: None
+    source: Path,
+    out: Path,
+    compression: str,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Write `source`, a finished or unfinished embedding file, compressed to `out`; returns the bytes written.
 
-    `told` is the number of bytes of `source` compressed each time. Raises UsageError for an unknown compression or
+    `progress` receives the bytes of `source` compressed each time. Raises UsageError for an unknown compression or
     where zstd is not installed, and what opening `source` and `new_file` raise.
     """
     if compression not in COMPRESSIONS:
@@ -59,13 +64,13 @@ def compress(
             with side_by_side(pack, _blocks(flat, length, source)) as parts:
                 for at, part in zip(range(0, length, _BLOCK), parts, strict=True):
                     packed.write(part)
-                    told(min(_BLOCK, length - at))
+                    progress(min(_BLOCK, length - at))
             written = packed.tell()
     return written
 
 
 def decompress(
-    source: Path, out: Path, *, overwrite: bool = False, told: Callable[[int], None] = lambda _: None
+    source: Path, out: Path, *, overwrite: bool = False, progress: Callable[[int], None] = lambda _: None
 ) -> None:
     """Write to `out` the embedding file that `source` holds compressed, bit for bit.
 
@@ -93,7 +98,7 @@ def decompress(
                     )
                 write_all(descriptor, block, at)
                 at += len(block)
-                told(len(block))
+                progress(len(block))
         if at != length:
             raise DamagedFile(f"{source}: cut short: expected {length:,} bytes inside, found {at:,}; fetch it again")
         EmbeddingFile.open(working, pending=True).close()

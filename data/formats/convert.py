@@ -32,7 +32,7 @@ def perform(
     to: str | None,
     wanted: Wanted | None = None,
     overwrite: bool,
-    told: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> Made:
     """Write to `out` what the options --dtype, --compression and --to ask for; a compressed `source` goes flat.
 
@@ -49,14 +49,14 @@ def perform(
     if packed is not None:
         if dtype or to or compression not in (None, "none"):
             raise UsageError(f"{source}: compressed with {packed}; first make it flat: --compression none")
-        decompress(source, out, overwrite=overwrite, told=told)
+        decompress(source, out, overwrite=overwrite, progress=progress)
         return Made(out.stat().st_size, True)
     if dtype:
-        convert(source, out, dtype, overwrite=overwrite, told=told)
+        convert(source, out, dtype, overwrite=overwrite, progress=progress)
         return Made(out.stat().st_size, True)
     if compression:
         if compression == "none":
             raise UsageError(f"{source}: flat already; --compression takes gzip or zstd")
-        return Made(compress(source, out, compression, overwrite=overwrite, told=told), False)
-    exported = write_as(source, out, str(to), wanted or Wanted(), overwrite=overwrite, progress=told)
+        return Made(compress(source, out, compression, overwrite=overwrite, progress=progress), False)
+    exported = write_as(source, out, str(to), wanted or Wanted(), overwrite=overwrite, progress=progress)
     return Made(exported.bytes, False, exported.items, exported.missing)

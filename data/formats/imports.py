@@ -77,13 +77,13 @@ def import_embeddings(
     where: Where | None = None,
     *,
     overwrite: bool = False,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Imported:
     """Write the embeddings of `source` to the embedding file `out`; docs/sharing.md lists what a source may be.
 
     Several sources are the shards of one table. Items without a vector are missing, those with NaN or Inf failed.
-    `told` is the number of bytes read each time. Raises BadInput or UsageError for what is not as expected, and what
-    `new_file` raises.
+    `progress` receives the number of bytes read each time. Raises BadInput or UsageError for what is not as expected,
+    and what `new_file` raises.
     """
     sources = _named([source] if isinstance(source, Path) else list(source))
     source = sources[0]
@@ -109,7 +109,7 @@ def import_embeddings(
             new_file(out, overwrite=overwrite) as working,
             EmbeddingFile.create(working, vectors.ids, {claim.modality: layout}, about) as file,
         ):
-            _fill(file, vectors, claim.modality, mode, told)
+            _fill(file, vectors, claim.modality, mode, progress)
             status = file[claim.modality].status
             embedded, missing, failed = (
                 int((status == each).sum()) for each in (Status.OK, Status.MISSING, Status.FAILED)
@@ -152,11 +152,11 @@ def _layout(vectors: Vectors, claim: Claim, mode: str, lengths: npt.NDArray[np.i
     )
 
 
-def _fill(file: EmbeddingFile, vectors: Vectors, name: str, mode: str, told: Callable[[int], None]) -> None:
+def _fill(file: EmbeddingFile, vectors: Vectors, name: str, mode: str, progress: Callable[[int], None]) -> None:
     dtype = file[name].dtype
     with RowWriter(file) as writer:
         for row, matrix in enumerate(vectors.matrices()):
-            told(matrix.nbytes)
+            progress(matrix.nbytes)
             if vectors.lengths[row] < 0:
                 writer.write_absent(name, row, *vectors.states.get(row, (Status.MISSING, Reason.NOT_GIVEN)))
                 continue

@@ -34,11 +34,11 @@ def convert(
     dtype: str,
     *,
     overwrite: bool = False,
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Plan:
     """Write to `out` the embeddings of `source` as `dtype`: float32, float16, bfloat16 or int8; pending rows stay so.
 
-    `told` is the number of bytes of `source` converted each time. Raises BadInput naming items with a value that
+    `progress` receives the bytes of `source` converted each time. Raises BadInput naming items with a value that
     `dtype` cannot hold, UsageError where nothing would change, DamagedFile naming damaged rows, and what `new_file`
     raises.
     """
@@ -63,7 +63,7 @@ def convert(
                 begin(plan, descriptor)
                 copy_locally(plan, descriptor, [source], lambda _: None)
                 checksums = {
-                    name: _convert_modality(file, name, plan.header, descriptor, told)
+                    name: _convert_modality(file, name, plan.header, descriptor, progress)
                     for name in file.modalities
                     if file[name].dtype != dtype
                 }
@@ -72,7 +72,7 @@ def convert(
 
 
 def _convert_modality(
-    file: EmbeddingFile, name: str, header: Header, descriptor: int, told: Callable[[int], None]
+    file: EmbeddingFile, name: str, header: Header, descriptor: int, progress: Callable[[int], None]
 ) -> npt.NDArray[np.uint64]:
     """Check the rows of a modality and convert them; (N,) their new checksums, 0 where a row is pending."""
     modality, refuse = file[name], damage_refused(file, name)
@@ -109,7 +109,7 @@ def _convert_modality(
             if len(overflow) > _MOST_NAMED:
                 break
             tokens = int(modality.offsets[stop] - modality.offsets[start])
-            told(((stop - start) * modality.width + tokens * modality.token_width) * modality.raw_cls.itemsize)
+            progress(((stop - start) * modality.width + tokens * modality.token_width) * modality.raw_cls.itemsize)
             read += stop - start
             if read >= _ROWS_REMEMBERED:
                 read = 0

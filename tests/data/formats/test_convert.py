@@ -299,7 +299,7 @@ def test_room_is_reserved_before_anything_is_decompressed(tmp_path: Path, disk: 
     compress(tmp_path / "a.h5", tmp_path / "a.zst", "zstd")
     told: list[int] = []
     with pytest.raises(NoSpace):
-        decompress(tmp_path / "a.zst", disk / "a.h5", told=told.append)
+        decompress(tmp_path / "a.zst", disk / "a.h5", progress=told.append)
     assert told == []
     assert names(disk) == []
 
