@@ -19,15 +19,15 @@ from ..inputs.interactions import TrainingPairs
 from ..inputs.side_information import SideInformation
 from ..inputs.tokens import TokenBatch
 from ..models.cold_start import cold_start_weights
-from ..models.factors import Factors, Vectors
+from ..models.factors import Vectors
 from ..models.fusion_transformer import FusionTransformer
 from ..models.heads import LEVELS_OF_AUTO, OrdinalHead, Scale, SquaredHead
 from ..settings.config import Config
 from .adam import Adam
 from .batches import ItemBatch, ItemBatches
+from .full_batch import factor_rate, factors_of
 from .processes import ALONE, Ranks
 
-_LEAST_RATE = 0.02  # of the full learning rate, at the end
 _L2_ESTIMATES = 8  # of the head, spread over the factor steps
 
 
@@ -50,18 +50,8 @@ class Member(nn.Module):
         super().__init__()
         self.config, self.pairs, self.side, self.ranks = config, pairs, side, ranks
         device = pairs.user.device
-        self.factors = Factors(
-            pairs,
-            side.user,
-            side.item,
-            side.tags,
-            dim=config.dim,
-            user_ids=config.user_ids,
-            item_ids=config.item_ids,
-            histories=config.histories,
-            user_power=config.l2_user_power,
-            item_power=config.l2_item_power,
-            generator=torch.Generator().manual_seed(seed),
+        self.factors = factors_of(
+            config, pairs, side, user_power=config.l2_user_power, item_power=config.l2_item_power, seed=seed
         )
         ratings = scale.mean + scale.unit * pairs.rating
         self.head: SquaredHead | OrdinalHead = (
@@ -105,8 +95,7 @@ class Member(nn.Module):
     def factor_step(self, step: int, generator: torch.Generator) -> Tensor:
         """One full-batch step of the factors and the head; gives the (R,) scores it started from."""
         steps = self.config.factor_steps
-        rate = self.config.factor_learning_rate * min(1.0, (step + 1) / max(1, min(50, steps // 5)))
-        self.factor_optimiser.rate = rate * max(_LEAST_RATE, 1 - step / steps)
+        self.factor_optimiser.rate = factor_rate(self.config.factor_learning_rate, step, steps)
         scores = self.factors.training_scores(self.content, self._kept_items(generator))
         losses = self.head.losses(scores, self.pairs.rating, self.pairs.user)
         penalty = self.factors.penalty(self.strengths) + self.config.l2_levels * self.head.penalty()

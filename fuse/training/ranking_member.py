@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from ..inputs.interactions import TrainingPairs
 from ..inputs.side_information import SideInformation
-from ..models.factors import Factors, Vectors
+from ..models.factors import Vectors
 from ..settings.config import Config
 from .adam import Adam
+from .full_batch import factor_rate, factors_of
 
-_LEAST_RATE = 0.02  # of the full learning rate, at the end
 # L2 strengths before they are multiplied by `ranking_l2`: found for this loss by validation NDCG (docs/experiments.md)
 _STRENGTHS = {
     "user": (38.3, 7.0),
@@ -48,19 +48,7 @@ class RankingMember(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.pairs, self.steps = config, pairs, steps
-        self.factors = Factors(
-            pairs,
-            side.user,
-            side.item,
-            side.tags,
-            dim=config.dim,
-            user_ids=config.user_ids,
-            item_ids=config.item_ids,
-            histories=config.histories,
-            user_power=_USER_POWER,
-            item_power=_ITEM_POWER,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        self.factors = factors_of(config, pairs, side, user_power=_USER_POWER, item_power=_ITEM_POWER, seed=seed)
         self.liked = liked
         self._liked = liked.to(pairs.rating)
         self._strengths = {
@@ -89,8 +77,7 @@ class RankingMember(nn.Module):
 
     def step(self, step: int) -> Tensor:
         """One full-batch step, the ``step``-th of all; gives the loss of a training pair it started from."""
-        rate = self.config.factor_learning_rate * min(1.0, (step + 1) / max(1, min(50, self.steps // 5)))
-        self.factor_optimiser.rate = rate * max(_LEAST_RATE, 1 - step / self.steps)
+        self.factor_optimiser.rate = factor_rate(self.config.factor_learning_rate, step, self.steps)
         loss = self.loss()
         self.factor_optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,44 @@
+"""Factors and learning rate of the full-batch training, the same for a rating model and a ranking model."""
+
+from __future__ import annotations
+
+import torch
+
+from ..inputs.interactions import TrainingPairs
+from ..inputs.side_information import SideInformation
+from ..models.factors import Factors
+from ..settings.config import Config
+
+_LEAST_RATE = 0.02  # of the full learning rate, at the end
+_MOST_WARM_UP = 50  # steps, or a fifth of all where these are fewer
+
+
+def factors_of(
+    config: Config,
+    pairs: TrainingPairs,
+    side: SideInformation,
+    *,
+    user_power: float,
+    item_power: float,
+    seed: int,
+) -> Factors:
+    """The untrained factors that ``config`` asks for, drawn from ``seed``; the powers are those of `Factors`."""
+    return Factors(
+        pairs,
+        side.user,
+        side.item,
+        side.tags,
+        dim=config.dim,
+        user_ids=config.user_ids,
+        item_ids=config.item_ids,
+        histories=config.histories,
+        user_power=user_power,
+        item_power=item_power,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def factor_rate(full: float, step: int, steps: int) -> float:
+    """The learning rate of the ``step``-th of ``steps``: a linear warm-up to ``full``, times a linear decay."""
+    rate = full * min(1.0, (step + 1) / max(1, min(_MOST_WARM_UP, steps // 5)))
+    return rate * max(_LEAST_RATE, 1 - step / steps)
