@@ -84,10 +84,11 @@ def fuse(
     implicit = Description.read(dataset).implicit
     config = config.with_objective(implicit=implicit)
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
-    if warm_start is None:
+    earlier = None if warm_start is None else Run.open(warm_start)
+    if earlier is None:
         config, absent = with_available_inputs(config, dataset, file)
     else:
-        config, absent = with_inputs_of(Run.open(warm_start), config), list[str]()
+        config, absent = with_inputs_of(earlier, config), list[str]()
     about = run_record(dataset, file, config, split, missing, duplicates) | {"absent": absent}
     if implicit:
         about["implicit"] = True
@@ -120,7 +121,10 @@ def fuse(
             progress.message(f"not there, so not used: {', '.join(absent)}")
         for line in joined.coverage.lines():
             progress.message(line)
-        earlier, kept = _earlier(warm_start, config, about)
+        kept: dict[str, Components] = {}
+        if earlier is not None:
+            refuse_other_inputs(earlier, config, about)
+            kept = load_components(earlier.folder, earlier.config)
         training_data = load_training_data(
             dataset, joined, file, parts, config, place, sharing=ranks.on_this_machine, kept=kept
         )
@@ -152,27 +156,16 @@ def _choose(
     given: Choices | None,
     progress: Progress,
 ) -> None:
-    """Write what the settings are to be, unless an earlier sitting did; a warm start goes on with the earlier run's."""
+    """Write the settings of the members, unless an earlier sitting did; a warm start keeps those of its run."""
     choices = Choices.read(out) or given
     if choices is None and earlier is not None:
         choices = Choices.read(earlier.folder)
-    elif choices is None and config.adapt and config.rates:
+    elif choices is None and config.adapt:
         choices = Search(config, data, progress).choose()
     if choices is not None:
         choices.save(out)
         for line in choices.lines():
             progress.message(f"settings: {line.strip()}")
-
-
-def _earlier(
-    warm_start: Path | str | None, config: Config, about: dict[str, Any]
-) -> tuple[Run | None, dict[str, Components]]:
-    """The run to start from, and its principal components, where there is one."""
-    if warm_start is None:
-        return None, {}
-    earlier = Run.open(warm_start)
-    refuse_other_inputs(earlier, config, about)
-    return earlier, load_components(earlier.folder, earlier.config)
 
 
 def _train(
