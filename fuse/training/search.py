@@ -79,12 +79,12 @@ class Search:
         began = time.perf_counter()
         sizes = self.sizes()
         rating = self.training_data.rating[self.training_data.train]
-        if len(rating) < FEWEST_RATINGS or not self._holdable() or float(rating.min()) == float(rating.max()):
-            reason = (
-                f"{len(rating):,} training ratings are too few to try any"
-                if len(rating) < FEWEST_RATINGS
-                else ("no user has enough ratings that differ to try any")
-            )
+        reason = None
+        if len(rating) < FEWEST_RATINGS:
+            reason = f"{len(rating):,} training ratings are too few to try any"
+        elif not self._holdable() or float(rating.min()) == float(rating.max()):
+            reason = "no user has enough ratings that differ to try any"
+        if reason is not None:
             return Choices(({},) * self.config.members, f"the preset's: {reason}")
         trials = _Trials(replace(self.config, **sizes), self.training_data)
         with self.progress.phase("trying settings", trials.most) as phase:
@@ -125,15 +125,13 @@ class Search:
     def _descend(self, trials: _Trials) -> tuple[str, str]:
         """Coordinate search, coarse, then fine; gives the best trial and that of the preset's settings."""
         scale = Scale.of(self.training_data.rating[self.training_data.train].cpu())
-        heads = ["ordinal"] if takes_levels(self.config, scale) else ["squared"]
-        if self.config.head == "auto":
-            levels = len(scale.levels)
-            fit_in = 2 <= levels <= MOST_LEVELS and levels * len(self.training_data.train) <= _MOST_PROBABILITIES
-            heads += ["ordinal"] if heads == ["squared"] and fit_in else ["squared"] if heads == ["ordinal"] else []
-        point: Point = dict.fromkeys(GROUPS, 1.0) | {"head": heads[0]}
+        head, other = ("ordinal", "squared") if takes_levels(self.config, scale) else ("squared", "ordinal")
+        point: Point = dict.fromkeys(GROUPS, 1.0) | {"head": head}
         best = start = trials.run(point)
-        for head in heads[1:]:
-            best = trials.better(trials.run(point | {"head": head}), best)
+        levels = len(scale.levels)
+        fit_in = 2 <= levels <= MOST_LEVELS and levels * len(self.training_data.train) <= _MOST_PROBABILITIES
+        if self.config.head == "auto" and (other == "squared" or fit_in):
+            best = trials.better(trials.run(point | {"head": other}), best)
         for factors in (_COARSE, _COARSE, _FINE):
             for group, factor in factors.items():
                 if not _free(self.config, GROUPS[group]):
@@ -233,7 +231,7 @@ class _Trials:
 
     def _trained(self, config: Config, words: dict[str, Any]) -> Tensor:
         began = time.perf_counter()
-        data, told = self.data, []
+        data, predicted = self.data, []
         config = replace(config, modalities="none", item_dropout=0.0)
         for number, (train, held) in enumerate(self.draws):
             scale = Scale.of(data.rating[train].cpu())
@@ -249,8 +247,8 @@ class _Trials:
                 member.factor_step(step, torch.Generator())
             with torch.no_grad():
                 user, item = data.user[held], data.item[held]
-                told.append(member.head.ratings(member.vectors().pair_scores(user, item), user))
-        prediction = torch.cat(told)
+                predicted.append(member.head.ratings(member.vectors().pair_scores(user, item), user))
+        prediction = torch.cat(predicted)
         self.done.append(Trial(words, self.rmse(prediction), time.perf_counter() - began))
         if self.phase is not None:
             self.phase.advance(1)
