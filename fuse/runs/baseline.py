@@ -33,7 +33,7 @@ def baseline_figures(joined: Joined, parts: Split, epochs: Sequence[dict[str, An
     ratings = joined.rating[places_of(joined, known)]
     if ratings.min() == ratings.max():
         figures["only_rating"] = float(ratings[0])
-    held_out = {line["epoch"]: line["validation_rmse"] for line in epochs if line.get("validation_rmse") is not None}
+    held_out = _validation_rmses(epochs)
     if chosen in held_out:
         figures["validation_rmse"] = held_out[chosen]
         figures["validation_ratings"] = len(parts.validation)
@@ -58,19 +58,19 @@ def _bias_rmse(joined: Joined, known: npt.NDArray[np.int64], asked: npt.NDArray[
 
 def warnings_of(config: Config, figures: dict[str, Any], epochs: Sequence[dict[str, Any]]) -> list[str]:
     """A line for each thing about a finished run that its user has to know before trusting it."""
-    warnings = []
-    rmses = {line["epoch"]: line["validation_rmse"] for line in epochs if line.get("validation_rmse") is not None}
+    rmses = _validation_rmses(epochs)
     found, bias = figures.get("validation_rmse"), figures.get("bias_validation_rmse")
-    if found is not None and figures["validation_ratings"] < _FEW:
-        warnings.append(
-            f"{figures['validation_ratings']} validation ratings are too few for their RMSE to mean much; "
-            "--validation 0.3 holds out a larger share"
-        )
     if "only_rating" in figures:
         return [
             f"all ratings to learn from are {figures['only_rating']:g}, and so is every prediction; if they mean that "
             "a user saw an item, train with --objective ranking"
         ]
+    warnings = []
+    if found is not None and figures["validation_ratings"] < _FEW:
+        warnings.append(
+            f"{figures['validation_ratings']} validation ratings are too few for their RMSE to mean much; "
+            "--validation 0.3 holds out a larger share"
+        )
     only_biases = config.dim == 0 and not config.fuses
     if found is not None and bias is not None and found >= bias and not only_biases:
         warnings.append(
@@ -84,6 +84,11 @@ def warnings_of(config: Config, figures: dict[str, Any], epochs: Sequence[dict[s
             f"overfits; try a stronger --set l2={2 * config.l2:g}, fewer epochs, or --set patience=1"
         )
     return warnings
+
+
+def _validation_rmses(epochs: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """The validation RMSE after each epoch that has one."""
+    return {line["epoch"]: line["validation_rmse"] for line in epochs if line.get("validation_rmse") is not None}
 
 
 def epochs_logged(folder: Path) -> list[dict[str, Any]]:
