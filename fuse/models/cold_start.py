@@ -56,12 +56,12 @@ def cold_start_weights(factors: Factors, side_strength: Tensor, tag_strength: fl
     return weights[: side.shape[1]].contiguous(), weights[side.shape[1] :].contiguous()
 
 
-def solved(normal: Callable[[Tensor], Tensor], told: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
-    """The weights that ``normal`` makes ``told``: conjugate gradients from ``weights``, scaled by its ``diagonal``."""
-    left = told - normal(weights)
+def solved(normal: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, weights: Tensor) -> Tensor:
+    """The weights that ``normal`` makes ``target``: conjugate gradients from ``weights``, scaled by ``diagonal``."""
+    left = target - normal(weights)
     ahead = scaled = left / diagonal
     for _ in range(_STEPS):
-        if left.norm() <= _TOLERANCE * told.norm():
+        if left.norm() <= _TOLERANCE * target.norm():
             break
         made = normal(ahead)
         slope = (left * scaled).sum()

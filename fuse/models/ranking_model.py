@@ -128,10 +128,10 @@ class RankingModel:
         """
         kept, about = 1 - self.settings["share"], self.settings["own_row"]
         rated = self.counts > 0
-        asking = torch.cat([self.vectors.item[:, : self.width], torch.ones(len(rated), 1)], 1).double()  # (I, F + 1)
-        score = asking @ (prior / kept).double() + self.vectors.item[:, -1].double() / kept  # (I,)
+        items = torch.cat([self.vectors.item[:, : self.width], torch.ones(len(rated), 1)], 1).double()  # (I, F + 1)
+        score = items @ (prior / kept).double() + self.vectors.item[:, -1].double() / kept  # (I,)
         own = self._history_of_likes(likes).div(kept).double()  # (n, F + 1)
-        score[likes] -= (asking[likes] * own).sum(1)
+        score[likes] -= (items[likes] * own).sum(1)
         weight = about["others"] * rated.double()
         weight[likes] = 1
         target = torch.zeros_like(weight)
@@ -139,10 +139,9 @@ class RankingModel:
         strength = torch.full((self.width + 1,), float(about["l2"]), dtype=torch.float64)
         strength *= (max(1, len(likes)) / about["mean_count"]) ** about["power"]
         strength[-1] = about["l2_bias"]
-        normal = asking.T @ (weight[:, None] * asking) + torch.diag(strength.clamp(min=1e-6))
-        pulls = (weight * (target - score))[
-            :, None
-        ] * asking  # (I, F + 1), which the row would follow without the normal
+        normal = items.T @ (weight[:, None] * items) + torch.diag(strength.clamp(min=1e-6))
+        # (I, F + 1), which the row would follow without the normal
+        pulls = (weight * (target - score))[:, None] * items
         of_likes = pulls[likes]
         pulls[likes] = 0
         rows = torch.linalg.solve(normal, torch.cat([of_likes, pulls.sum(0, keepdim=True)]).T).T.mul(kept).to(prior)

@@ -2,7 +2,7 @@
 
 A ridge regression predicts the vectors of rated items, all numbers and the bias at once, from genres, years, components
 and tags. That it draws towards the mean of what it doesn't know is its calibration: the score of an unrated item is the
-mean of those of rated items with such content, as far as content tells.
+mean of those of rated items with such content, as far as content predicts it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INTERCEPT = 3.0  # its column's value: as if its own weight had a ninth of the 
 
 @torch.no_grad()
 def vectors_of_content(side: Tensor, tags: SparseProduct | None, vectors: Tensor, rated: Tensor) -> Tensor:
-    """(I, D + 1) vectors as content tells them.
+    """(I, D + 1) vectors as content predicts them.
 
     ``side`` (I, C) and ``tags`` (I, T) are the content, ``vectors`` (I, D + 1) those of the ``rated`` items (I,) bool;
     the others' are not looked at.

@@ -144,7 +144,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Splits that one table tells of: the folds of one cross-validation, or a single split.
+    """Splits of one table: the folds of one cross-validation, or a single split.
 
     ``lists`` is `pooled_lists` of all trained models and the baselines, by the protocol that ``lists_say`` names.
     """

@@ -109,15 +109,14 @@ class RankingTraining:
         member, state = self._member(candidate), self.state
         if resume:
             load_state(self._file(None), member)
-        loss = torch.zeros(())
         name = f"ranking fit {number + 1}/{of}"
         with self.progress.phase(name, member.steps) as phase:
             phase.advance(state.step)
             loss = self._steps(member, phase)
         self.ranks.copy_from_first(parameter.data for parameter in member.factors.parameters())
         figure = None if candidate is None else self._choose(member, candidate)
-        told = "" if figure is None else f"  validation NDCG@10 {figure:.4f}"
-        self.progress.message(f"{name}  loss {float(loss):.4f}{told}  {phase.seconds:.1f} s")
+        ndcg = "" if figure is None else f"  validation NDCG@10 {figure:.4f}"
+        self.progress.message(f"{name}  loss {float(loss):.4f}{ndcg}  {phase.seconds:.1f} s")
         state.fit, state.step = number + 1, 0
         self._save(member, self._file(number))
         return member
@@ -210,8 +209,8 @@ class RankingTraining:
         rated_items = pairs.item_counts > 0
         if not rated_items.all() and rated_items.any():
             side = self.training_data.side
-            told = vectors_of_content(side.item, side.tags, item, rated_items)
-            item = torch.where(rated_items[:, None], item, told)
+            predicted = vectors_of_content(side.item, side.tags, item, rated_items)
+            item = torch.where(rated_items[:, None], item, predicted)
         parts = {
             **histories,
             "item_item": item_item,
