@@ -14,7 +14,7 @@ import polars as pl
 
 from ..runtime.errors import BadInput
 from ..tables.ids import exact_ids
-from ..tables.table import FAMILIAR, plain_name
+from ..tables.table import familiar_column
 from .poster_members import ARCHIVES, Member, MemberFault, archive_members
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ class PosterSource:
         column = image_column(schema)
         if column is None:
             return
-        plainly = {plain_name(name): name for name in reversed(list(schema))}
-        key = next((plainly[one] for name in FAMILIAR["item_id"] if (one := plain_name(name)) in plainly), None)
+        key = familiar_column(list(schema), "item_id")
         references = parquet_references(file, column)
         if key is not None:
             ids, _ = exact_ids(pl.scan_parquet(file).select(id=key), ["id"], file.name)
@@ -123,11 +122,7 @@ class PosterSource:
 
 def image_column(schema: Mapping[str, pl.DataType]) -> str | None:
     """The column of a Parquet table that holds images: bytes, or a struct with bytes as the Hub has it."""
-    found = [
-        name
-        for name, dtype in schema.items()
-        if dtype == pl.Binary or (isinstance(dtype, pl.Struct) and _has_bytes(dtype))
-    ]
+    found = [name for name, dtype in schema.items() if holds_images(dtype)]
     named = [name for name in found if name.casefold() in _IMAGE_COLUMNS]
     return next(iter(named or found), None)
 

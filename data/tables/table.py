@@ -61,8 +61,7 @@ class Table:
             if chosen not in self.columns:
                 raise UsageError(f"{option} {chosen}: {self.name} has no such column; it has {', '.join(self.columns)}")
             return chosen
-        plainly = {plain_name(name): name for name in reversed(self.columns)}
-        found = next((plainly[key] for name in FAMILIAR[ours] if (key := plain_name(name)) in plainly), None)
+        found = familiar_column(self.columns, ours)
         if found is None and required:
             raise UsageError(
                 f"{self.name} has no column for {ours}; name it with {option}: {', '.join(self.columns)}"
@@ -93,6 +92,12 @@ class Table:
         taken += [pl.col(name).alias(TAG + name) for name in tags]
         taken += [value.alias(name) for name, value in (also or {}).items()]
         return self.frame.select(pl.col(ROW).alias("row"), *taken)
+
+
+def familiar_column(columns: Sequence[str], ours: str) -> str | None:
+    """Which of ``columns`` has the first familiar name for our column; None where none has one."""
+    plainly = {plain_name(name): name for name in reversed(columns)}
+    return next((plainly[key] for name in FAMILIAR[ours] if (key := plain_name(name)) in plainly), None)
 
 
 def plain_name(name: str) -> str:
