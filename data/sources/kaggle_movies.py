@@ -22,6 +22,7 @@ from .own_tables import rating_table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..tables.table import Table
     from .source_files import SourceFiles
 
 _LAYOUT = Layout("double", separator=",", skip=True, lenient=True)
@@ -49,10 +50,12 @@ def read_kaggle_movies(files: SourceFiles) -> Parts:
     if broken:
         warnings.append(f"{name}: {broken:,} records are broken in two (no TMDB id in column id); they were left out")
     raw = raw.filter(whole).unique("item_id", keep="first", maintain_order=True)
-    for file, column, taken in _TAGGED:
+    for file, columns_of_tags in _TAGGED.items():
         found = files.find(file)
         if found is not None:
-            raw = raw.join(_tags(files, found, column, taken), on="item_id", how="left", maintain_order="left")
+            table = files.table(found, layout=_LAYOUT)
+            for column, taken in columns_of_tags.items():
+                raw = raw.join(_tags(table, column, taken), on="item_id", how="left", maintain_order="left")
     ratings = files.find("ratings.csv", "ratings_small.csv")
     rated = None
     if ratings is not None:
@@ -75,8 +78,7 @@ def read_kaggle_movies(files: SourceFiles) -> Parts:
     return Parts(files.name, items, rated, links=links, warnings=[*warnings, *notes, *posters])
 
 
-def _tags(files: SourceFiles, file: Any, column: str, taken: Callable[[str | None], list[str]]) -> pl.LazyFrame:
-    table = files.table(file, layout=_LAYOUT)
+def _tags(table: Table, column: str, taken: Callable[[str | None], list[str]]) -> pl.LazyFrame:
     tag = TAG + {"crew": "director"}.get(column, column)
     cells = table.renamed({"item_id": "id", "cell": column}).unique("item_id", keep="first", maintain_order=True)
     found = cells.drop_nulls("item_id").collect()
@@ -105,8 +107,8 @@ def _directors(cell: str | None) -> list[str]:
     return words_in([one.get("name") for one in _dicts(cell) if one.get("job") == "Director"])
 
 
-_TAGGED: tuple[tuple[str, str, Callable[[str | None], list[str]]], ...] = (
-    ("keywords.csv", "keywords", _keywords),
-    ("credits.csv", "cast", _actors),
-    ("credits.csv", "crew", _directors),
-)
+# file -> column -> what is taken of its cells as tags
+_TAGGED: dict[str, dict[str, Callable[[str | None], list[str]]]] = {
+    "keywords.csv": {"keywords": _keywords},
+    "credits.csv": {"cast": _actors, "crew": _directors},
+}
