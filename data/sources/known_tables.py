@@ -14,7 +14,7 @@ from ..dataset.ratings import RatingTable
 from ..runtime.errors import BadInput
 from ..tables.dates import seconds
 from ..tables.delimited import Layout
-from ..tables.opening import as_utf8
+from ..tables.opening import utf8_or_latin
 from ..tables.table import TAG, plain_name
 from .own_tables import rating_table
 
@@ -125,11 +125,7 @@ def read_book_crossing(files: SourceFiles) -> Parts:
 
 def _latin(files: SourceFiles, file: Path) -> tuple[Table, str]:
     """The table in UTF-8, else in Latin-1, as the first edition is."""
-    encoding = "utf-8"
-    try:
-        as_utf8(file, files.scratch, encoding)
-    except BadInput:
-        encoding = "latin-1"
+    encoding = utf8_or_latin(file, files.scratch)
     try:
         return files.table(file, encoding, Layout(skip=True)), encoding
     except BadInput:  # backslashes before doubled quotes, and some quotes that nothing closes

@@ -30,7 +30,7 @@ from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
 from ..tables.delimited import ROW, Layout, scan_text
 from ..tables.id_spaces import titles_differ
-from ..tables.opening import as_utf8, open_table
+from ..tables.opening import open_table, utf8_or_latin
 from ..tables.table import Table, plain_name
 from .movielens_tags import genome_tags, user_tags, with_tags
 from .own_tables import Reading, rating_table
@@ -127,14 +127,6 @@ class _Release:
             return entry
         copy = self.scratch / f"member-{sorted(self.files).index(name)}{Path(name).suffix}"
         return member_on_disk(self.source, entry, name, copy)
-
-    def encoding(self, name: str) -> str:
-        """What a file is encoded in: UTF-8, else Latin-1."""
-        try:
-            as_utf8(self.path(name), self.scratch, "utf-8")
-        except BadInput:
-            return "latin-1"
-        return "utf-8"
 
     def lines(self, name: str, separator: str, fields: int) -> list[list[str]]:
         """All lines of a small file, cut at ``separator`` into at least ``fields`` parts; UTF-8, else Latin-1."""
@@ -321,7 +313,8 @@ def _add_tags(parts: Parts, release: _Release) -> None:
         parts.items = with_tags(parts.items, user_tags(open_table(release.path("tags.csv"), release.scratch)))
     elif "tags.dat" in release.files:
         layout = Layout("none", ("userId", "movieId", "tag", "timestamp"), "::", skip=True)
-        table = open_table(release.path("tags.dat"), release.scratch, release.encoding("tags.dat"), layout)
+        file = release.path("tags.dat")
+        table = open_table(file, release.scratch, utf8_or_latin(file, release.scratch), layout)
         parts.items = with_tags(parts.items, user_tags(table))
         parts.warnings += table.notes
     if {"genome-scores.csv", "genome-tags.csv"} <= set(release.files):

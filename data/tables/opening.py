@@ -85,6 +85,15 @@ def _without_types(table: Table) -> Table:
     return Table(table.name, table.frame.select(columns), table.notes)
 
 
+def utf8_or_latin(file: Path, scratch: Path) -> str:
+    """The encoding of a text file of a source that is known to use one of these two: "utf-8", else "latin-1"."""
+    try:
+        as_utf8(file, scratch, "utf-8")
+    except BadInput:
+        return "latin-1"
+    return "utf-8"
+
+
 def as_utf8(file: Path, scratch: Path, encoding: str) -> Path:
     """Check a text file's encoding to the end; return it, or a UTF-8 copy of it where it has another one."""
     try:
