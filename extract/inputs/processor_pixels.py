@@ -22,7 +22,7 @@ from ...data.embeddings.status import Reason
 from ...data.runtime.errors import BadInput
 from ..models.preprocessing import PixelRecipe
 from ..models.source import first_line
-from .pixels import decode_poster
+from .pixels import decode_poster, resized_pixels
 from .poster_files import PosterLimits, PosterProblem
 
 if TYPE_CHECKING:
@@ -149,19 +149,17 @@ class _FloatResizing:
         """None where the folder's processor is another, or is given settings that DINOv3's checkpoints do not have."""
         for file in ("processor_config.json", "preprocessor_config.json"):
             try:
-                told = json.loads((folder / file).read_text(encoding="utf-8"))
-                told = told.get("image_processor", told)
-                if not str(told.get("image_processor_type", "")).startswith("DINOv3ViTImageProcessor"):
+                settings = json.loads((folder / file).read_text(encoding="utf-8"))
+                settings = settings.get("image_processor", settings)
+                if not str(settings.get("image_processor_type", "")).startswith("DINOv3ViTImageProcessor"):
                     continue
-                size, steps = (
-                    told["size"],
-                    [told.get(f"do_{step}", True) for step in ("resize", "rescale", "normalize")],
-                )
-                mode = {2: "bilinear", 3: "bicubic"}[told.get("resample", 2)]
-                if not all(steps) or told.get("do_center_crop"):
+                size = settings["size"]
+                steps = [settings.get(f"do_{step}", True) for step in ("resize", "rescale", "normalize")]
+                mode = {2: "bilinear", 3: "bicubic"}[settings.get("resample", 2)]
+                if not all(steps) or settings.get("do_center_crop"):
                     return None
-                mean, std = told.get("image_mean", _IMAGENET_MEAN), told.get("image_std", _IMAGENET_STD)
-                factor = float(told.get("rescale_factor", 1 / 255))
+                mean, std = settings.get("image_mean", _IMAGENET_MEAN), settings.get("image_std", _IMAGENET_STD)
+                factor = float(settings.get("rescale_factor", 1 / 255))
                 return cls((int(size["height"]), int(size["width"])), mode, factor, list(mean), list(std))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue
@@ -183,15 +181,13 @@ def _noise(width: int, height: int) -> Image.Image:
 
 def _one_size(processor: ProcessorPixels) -> bool:
     try:
-        shapes = [
-            {key: value.shape for key, value in processor.inputs(_noise(*size)).items()}
-            for size in (*_SAMPLES, (64, 64))
-        ]
-        masks = [processor.inputs(_noise(*size)).get("pixel_attention_mask") for size in _SAMPLES]
+        found = [processor.inputs(_noise(*size)) for size in (*_SAMPLES, (64, 64))]
     except Exception as error:
         raise BadInput(
             f"{processor.name}: its image processor fails on an image: {first_line(error)}; choose another model"
         ) from error
+    shapes = [{key: value.shape for key, value in inputs.items()} for inputs in found]
+    masks = [inputs.get("pixel_attention_mask") for inputs in found[: len(_SAMPLES)]]
     whole = all(mask is None or bool(np.all(mask)) for mask in masks)
     return whole and shapes[0] == shapes[1] == shapes[2] and "pixel_values" in shapes[0]
 
@@ -209,8 +205,6 @@ def _square(source: ModelSource, config: dict[str, Any]) -> int | None:
 
 def _same_recipe(processor: ProcessorPixels) -> PixelRecipe | None:
     """Our recipe with the processor's own settings, where it gives the same pixels; None where it does not."""
-    from .pixels import resized_pixels
-
     loaded = _processor(processor.folder, processor.name)
     wanted = [
         "size", "crop_size", "do_center_crop", "do_resize", "do_rescale", "rescale_factor", "do_normalize",
