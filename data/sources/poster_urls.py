@@ -66,7 +66,7 @@ def _with_scheme(address: str) -> str:
 
 
 def download_posters(
-    items: pl.DataFrame, addresses: pl.DataFrame, folder: Path, wish: PosterUrls
+    items: pl.DataFrame, addresses: pl.DataFrame, folder: Path, urls: PosterUrls
 ) -> tuple[pl.DataFrame, list[str]]:
     """Bring each item's poster into ``folder`` and its name into ``poster``; what could not be had is said by reason.
 
@@ -74,9 +74,9 @@ def download_posters(
     """
     wanted = items.select("item_id", "row").join(addresses, on="row", how="left", maintain_order="left")
     unique = list(dict.fromkeys(address for address in wanted["address"].to_list() if address is not None))
-    cache = (wish.cache or default_cache()) / "posters"
+    cache = (urls.cache or default_cache()) / "posters"
     with Responses(cache, _A_YEAR) as responses, sole_writer(responses.file):
-        found = asyncio.run(_fetch_all(unique, responses, wish))
+        found = asyncio.run(_fetch_all(unique, responses, urls))
         folder.mkdir(parents=True, exist_ok=True)
         names: list[str | None] = []
         for item, _, address in wanted.iter_rows():
@@ -85,17 +85,17 @@ def download_posters(
     reasons = Counter(outcome for outcome in found.values() if isinstance(outcome, str))
     notes = [f"{count:,} posters could not be had: {reason}" for reason, count in reasons.most_common(5)]
     if lacking := wanted["address"].null_count():
-        notes.append(f"{lacking:,} films have no address of a poster in column {wish.column}")
+        notes.append(f"{lacking:,} films have no address of a poster in column {urls.column}")
     return items.with_columns(pl.Series("poster", names, dtype=pl.String)), notes
 
 
-async def _fetch_all(addresses: list[str], responses: Responses, wish: PosterUrls) -> dict[str, Path | str]:
+async def _fetch_all(addresses: list[str], responses: Responses, urls: PosterUrls) -> dict[str, Path | str]:
     """Each address's file, or the reason why there is none."""
     found: dict[str, Path | str] = {}
-    queue, lane, failures = deque(addresses), Lane(wish.rate), 0
+    queue, lane, failures = deque(addresses), Lane(urls.rate), 0
     agent = f"cinefuse/{version('cinefuse')} (posters of a film dataset)"
-    progress = wish.progress or NoProgress()
-    async with Client(agent, wish.connections, tries=wish.tries, pause=wish.pause) as client:
+    progress = urls.progress or NoProgress()
+    async with Client(agent, urls.connections, tries=urls.tries, pause=urls.pause) as client:
         with progress.phase("posters", len(addresses)) as phase:
 
             async def work() -> None:
@@ -113,12 +113,12 @@ async def _fetch_all(addresses: list[str], responses: Responses, wish: PosterUrl
                         failures = _IN_A_ROW if isinstance(fault, Stop) else failures + 1
                     phase.advance(1)
 
-            await asyncio.gather(*(work() for _ in range(min(wish.connections, len(addresses)))))
+            await asyncio.gather(*(work() for _ in range(min(urls.connections, len(addresses)))))
     if failures >= _IN_A_ROW and len(found) < len(addresses):
         arrived = sum(isinstance(outcome, Path) for outcome in found.values())
         last = next(reason for reason in reversed(found.values()) if isinstance(reason, str))
         raise BadInput(
-            f"--poster-urls {wish.column}: {arrived:,} of {len(addresses):,} posters arrived, then no server answered "
+            f"--poster-urls {urls.column}: {arrived:,} of {len(addresses):,} posters arrived, then no server answered "
             f"({last}); what arrived is kept: the same command continues"
         )
     return found
