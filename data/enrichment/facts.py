@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .fetcher import Fetcher
+    from .keys import Key
     from .matching import Guess
 
 MOST_ACTORS = 5
@@ -77,7 +78,7 @@ class Service(Protocol):
     max_age: float  # seconds that an answer may be kept
     megabytes: float  # of an answer, roughly, for estimates
 
-    def credentials(self, name: str, value: str) -> tuple[dict[str, str], dict[str, str]]:
+    def credentials(self, key: Key) -> tuple[dict[str, str], dict[str, str]]:
         """Parameters and headers that carry a key."""
 
     def refusal(self, status: int, content: dict[str, object]) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .facts import Service
+    from .keys import Key
     from .responses import Responses
 
 _LARGEST_ANSWER: Final = 16 * 2**20
@@ -50,7 +51,7 @@ class Fetcher:
     client: Client | None
     lane: Lane | None = None
     poster_lane: Lane | None = None
-    key: tuple[str, str] | None = None
+    key: Key | None = None
     cached: int = 0
     _open: dict[str, asyncio.Lock] = field(default_factory=dict)
 
@@ -78,7 +79,7 @@ class Fetcher:
             raise WouldFetch(1 + then)
         more: tuple[dict[str, str], dict[str, str]] = ({}, {})
         if self.key is not None and keyed:
-            more = self.service.credentials(*self.key)
+            more = self.service.credentials(self.key)
         headers = {"Accept": "application/json"} | more[1]
         answer = await self.client.get(
             address, self.lane, _LARGEST_ANSWER, dict(params) | more[0], headers, self._doubt

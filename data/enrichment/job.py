@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..runtime.progress import Phase
     from .facts import Found, Service, Wanted
+    from .keys import Key
 
 SourceName = Literal["tmdb", "omdb", "wikidata"]
 
@@ -118,7 +119,7 @@ def enrich(dataset: Path, options: EnrichOptions, progress: Progress | None = No
     everything, wished = _wishes(catalog, dataset, service, options)
     with Responses(folder, service.max_age) as responses, sole_writer(dataset), sole_writer(responses.file):
         catalog = Catalog.open(dataset)  # as it is now that nobody else writes it
-        run = _Run(service, responses, base, (key.name, key.value) if key else None, options, progress or NoProgress())
+        run = _Run(service, responses, base, key, options, progress or NoProgress())
         outcomes = asyncio.run(run.all(everything, wished)) if wished else []
         run.raise_if_ended(len(outcomes), len(wished))
         applied = (
@@ -229,7 +230,7 @@ class _Run:
     service: Service
     responses: Responses
     base: str
-    key: tuple[str, str] | None
+    key: Key | None
     options: EnrichOptions
     progress: Progress
     stopped: str = ""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .facts import Wanted
     from .fetcher import Fetcher
+    from .keys import Key
 
 _TAGS = {"director": "Director", "writer": "Writer", "actors": "Actors", "country": "Country", "language": "Language"}
 
@@ -41,9 +42,9 @@ class Omdb:
     max_age = 365 * 86400.0
     megabytes = 0.002
 
-    def credentials(self, name: str, value: str) -> tuple[dict[str, str], dict[str, str]]:
+    def credentials(self, key: Key) -> tuple[dict[str, str], dict[str, str]]:
         """OMDb takes its key in the address alone."""
-        return {"apikey": value}, {}
+        return {"apikey": key.value}, {}
 
     def refusal(self, status: int, content: dict[str, object]) -> str:
         """401 says both: a wrong key, and a day's requests used up."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .facts import Wanted
     from .fetcher import Fetcher
+    from .keys import Key
 
 _IMAGES = "https://image.tmdb.org/t/p/"
 _SIZES = ("w92", "w154", "w185", "w342", "w500", "w780", "original")
@@ -49,9 +50,11 @@ class Tmdb:
     def __init__(self, language: str, poster_size: str) -> None:
         self._language, self._size, self._images = language, poster_size, _IMAGES
 
-    def credentials(self, name: str, value: str) -> tuple[dict[str, str], dict[str, str]]:
+    def credentials(self, key: Key) -> tuple[dict[str, str], dict[str, str]]:
         """A token goes into a header; a key of version 3 has to stand in the address."""
-        return ({}, {"Authorization": f"Bearer {value}"}) if name == "TMDB_TOKEN" else ({"api_key": value}, {})
+        if key.name == "TMDB_TOKEN":
+            return {}, {"Authorization": f"Bearer {key.value}"}
+        return {"api_key": key.value}, {}
 
     def refusal(self, status: int, content: dict[str, object]) -> str:
         """401 and 403: the key is wrong, suspended, or its owner's address is not verified."""

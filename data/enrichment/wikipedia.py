@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .facts import Wanted
     from .fetcher import Fetcher
+    from .keys import Key
 
 _AT_ONCE = 150
 _HEADING = re.compile(r"^(=+)\s*(.+?)\s*\1\s*$", re.MULTILINE)
@@ -61,7 +62,7 @@ class Wikipedia:
         self._code = code
         self._articles: dict[str, tuple[str, int | None]] = {}
 
-    def credentials(self, name: str, value: str) -> tuple[dict[str, str], dict[str, str]]:
+    def credentials(self, key: Key) -> tuple[dict[str, str], dict[str, str]]:
         """There is no key."""
         return {}, {}
 
