@@ -31,7 +31,6 @@ from .wishes import ItemIds, Wish, wishes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..runtime.progress import Phase
     from .facts import Found, Service, Wanted
     from .keys import Key
 
@@ -256,16 +255,16 @@ class _Run:
             self.traffic = client.traffic
             fetcher = Fetcher(self.service, self.responses, self.base, client, lane, poster_lane, self.key)
             await self._prepare(everything, fetcher)
+            earlier = client.traffic.received
             with self.progress.phase(self.service.shown, len(wished)) as phase, self._ending(lane, poster_lane):
 
                 async def work() -> None:
                     while queue and not self.stopped:
                         place, wish = queue.popleft()
-                        before = client.traffic.received
                         outcome = await self._one(wish, fetcher)
                         if outcome is not None:
                             outcomes[place] = outcome
-                            self._advance(phase, client.traffic.received - before)
+                            phase.advance(1, size=client.traffic.received - earlier - phase.size_done)
 
                 workers = [asyncio.create_task(work()) for _ in range(min(connections, len(wished)))]
                 try:
@@ -342,9 +341,6 @@ class _Run:
             return Outcome(wish, found, accepted=True, poster_problem=f"{fault}; run it again later")
         self._poster_failures = 0
         return Outcome(wish, found, accepted=True, poster=file)
-
-    def _advance(self, phase: Phase, received: int) -> None:
-        phase.advance(1, size=max(0, received))
 
     @contextmanager
     def _ending(self, *lanes: Lane) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,7 @@ from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.dataset.folder import Description
 from cinefuse.data.enrichment.job import EnrichOptions, EnrichReport, enrich, plan_enrichment
 from cinefuse.data.runtime.errors import BadInput, UsageError
+from cinefuse.data.runtime.progress import NoProgress, Phase, Unit
 from cinefuse.data.sources.own_tables import import_table
 from cinefuse.tests.support.film_services import API_KEY, OMDB_KEY, TOKEN, Film, FilmServices, film_services, picture
 
@@ -173,6 +175,24 @@ def test_items_of_one_film_cost_one_request_together(tmp_path: Path, services: F
     dataset = made(tmp_path, [("Harbour Story Amber", 1990, 100, None)] * 8)
     assert run(dataset, services).taken["poster"] == 8
     assert len(services.requests) == 3
+
+
+def test_bytes_shown_are_bytes_that_arrived_however_many_are_fetched_at_once(
+    dataset: Path, services: FilmServices
+) -> None:
+    phases: list[Phase] = []
+
+    class Recorded(NoProgress):
+        @contextmanager
+        def phase(self, name: str, total: int | None = None, unit: Unit = "items", *, work: int = 0) -> Iterator[Phase]:
+            with super().phase(name, total, unit, work=work) as phase:
+                phases.append(phase)
+                yield phase
+
+    services.delay = 0.02
+    options = EnrichOptions(base_url=f"{services.url}/3", cache=dataset.parent / "cache", connections=4, posters=False)
+    report = enrich(dataset, options, Recorded())
+    assert 0 < sum(phase.size_done for phase in phases) <= report.traffic.received
 
 
 def test_a_damaged_cache_is_named(tmp_path: Path, dataset: Path, services: FilmServices) -> None:
