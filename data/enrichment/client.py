@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +17,7 @@ from aiolimiter import AsyncLimiter
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from ..remote.address import without_query
+from ..remote.retry import LONGEST_RETRY_AFTER, PASSING_STATUS, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _REDIRECTS: Final = 5
 _TRIES_WHEN_LIMITED: Final = 20
 _LONGEST_WAIT: Final = 30.0  # seconds
-_LONGEST_RETRY_AFTER: Final = 300.0  # seconds; a server that wants more ends the run
 
 
 class Refused(Exception):
@@ -92,8 +90,7 @@ class Traffic:
     requests: int = 0
     repeated: int = 0
     received: int = 0
-    waits: int = 0
-    seconds_quiet: float = field(default=0.0)
+    seconds_quiet: float = 0.0
 
 
 class Client:
@@ -190,7 +187,7 @@ class Client:
 
     async def _read(self, response: httpx2.Response, lane: Lane, limit: int) -> Answer:
         status = response.status_code
-        if status == 429 or status in (408, 425) or status >= 500:
+        if status in PASSING_STATUS or status >= 500:
             self._make_way(response, lane)
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > limit:
@@ -205,25 +202,15 @@ class Client:
 
     def _make_way(self, response: httpx2.Response, lane: Lane) -> None:
         """Raise what a busy server's answer means; all connections wait where it says for how long."""
-        status, seconds = response.status_code, _retry_after(response.headers.get("Retry-After", ""))
+        status, seconds = response.status_code, retry_after(response.headers.get("Retry-After", ""))
         server = without_query(f"{response.url.scheme}://{response.url.host}")
-        if seconds > _LONGEST_RETRY_AFTER:
+        if seconds > LONGEST_RETRY_AFTER:
             raise Stop(f"{server} answers {status} and wants to be left alone for {seconds:,.0f} s")
         limited = status == 429
         if seconds or limited:
             lane.be_quiet(seconds or 1.0)
-            self.traffic.waits += 1
             self.traffic.seconds_quiet += seconds or 1.0
         raise _Transient(f"the server answers {status}", limited=limited, retry_after=seconds)
-
-
-def _retry_after(header: str) -> float:
-    """Seconds from a Retry-After, which is a number or a date; 0 where it is neither."""
-    if header.strip().isdecimal():
-        return float(header.strip()[:9])
-    with suppress(ValueError, TypeError):
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    return 0.0
 
 
 def _words_of(fault: httpx2.RequestError) -> str:

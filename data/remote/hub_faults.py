@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .retry import PASSING_STATUS, TransientTransferError
+from .retry import PASSING_STATUS, TransientTransferError, retry_after
 
 
 def chain(fault: BaseException) -> Iterator[BaseException]:
@@ -36,7 +36,7 @@ def passing_fault(fault: Exception) -> TransientTransferError | None:
         status, kinds = status_of(one), kinds_of(one)
         if status is not None and (status in PASSING_STATUS or status >= 500):
             header = getattr(one, "response").headers.get("Retry-After", "")  # noqa: B009  of any HTTP library
-            return TransientTransferError(f"the hub answers {status}", _seconds(header))
+            return TransientTransferError(f"the hub answers {status}", retry_after(header))
         if kinds & {"ConnectTimeout", "ConnectError"}:
             return TransientTransferError("the hub cannot be reached")
         if "TimeoutException" in kinds:
@@ -69,7 +69,3 @@ def _patience() -> float:
     from huggingface_hub import constants
 
     return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
-
-
-def _seconds(header: str) -> float:
-    return float(header[:9]) if header.isdecimal() else 0.0

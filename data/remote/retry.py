@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event
 from typing import Final, TypeVar
@@ -11,7 +14,7 @@ from ..runtime.errors import BadInput
 from .address import redacted
 
 _LONGEST_PAUSE: Final = 60.0  # seconds
-LONGEST_RETRY_AFTER: Final = 300.0  # seconds; a server that wants more is tried earlier
+LONGEST_RETRY_AFTER: Final = 300.0  # seconds; no server is waited for longer
 PASSING_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _Result = TypeVar("_Result")
@@ -67,6 +70,15 @@ class Retry:
         if self.part is not None and self.part.exists() and self.part.stat().st_size:
             return "what arrived is kept, the same command continues it"
         return "nothing arrived; run the same command again later"
+
+
+def retry_after(header: str) -> float:
+    """Seconds from a Retry-After, which is a number or a date; 0 where it is neither."""
+    if header.strip().isdecimal():
+        return float(header.strip()[:9])
+    with suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    return 0.0
 
 
 def with_retries(retry: Retry, where: str, work: Callable[[], _Result]) -> _Result:

@@ -9,18 +9,15 @@ import base64
 import http.client
 import re
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Mapping
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from typing import IO, Any, Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ..runtime.errors import BadInput, DamagedFile
 from .address import redacted, without_query
-from .retry import PASSING_STATUS, Retry, TransientTransferError
+from .retry import PASSING_STATUS, Retry, TransientTransferError, retry_after
 
 _BLOCK: Final = 2**18
 _TIMEOUT: Final = 30.0
@@ -196,12 +193,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
 
 def _transient(refusal: urllib.error.HTTPError) -> TransientTransferError:
     """The error for a status that may pass, with the seconds of its Retry-After (a number, or a date)."""
-    header, seconds = refusal.headers.get("Retry-After", ""), 0.0
-    if header.isdecimal():
-        seconds = float(header[:9])
-    elif header:
-        with suppress(ValueError, TypeError):
-            seconds = max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    seconds = retry_after(refusal.headers.get("Retry-After", ""))
     return TransientTransferError(f"the server answers {refusal.code} {redacted(refusal.reason)}", seconds)
 
 
