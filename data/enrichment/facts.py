@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +113,12 @@ def year_of(date: object) -> int | None:
 def objects(value: object) -> list[dict[str, object]]:
     """The objects in what should be a list of them: an answer is untrusted."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def part(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object under a name, empty where there is none: an answer is untrusted."""
+    value = answer.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def named(value: object) -> tuple[str, ...]:

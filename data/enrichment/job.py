@@ -43,7 +43,7 @@ _POSTER_KB: Final = {"w92": 5, "w154": 9, "w185": 12, "w342": 30, "w500": 60, "w
 
 @dataclass(frozen=True)
 class EnrichOptions:
-    """What is asked of an enrichment.
+    """The settings of an enrichment.
 
     accept: the least confidence, 0 to 1, that a match needs. rate: requests a second, None for what the service
     allows. cache: the folder of responses. pause and patience in seconds: before the first retry, and for one answer.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import UsageError
 from .client import Unreachable
-from .facts import MOST_ACTORS, MOST_KEYWORDS, Facts, Found, named, objects, words, year_of
+from .facts import MOST_ACTORS, MOST_KEYWORDS, Facts, Found, named, objects, part, words, year_of
 from .fetcher import NotThere, WouldFetch
 from .matching import Candidate, confidence_in_id, ranked, search_words
 
@@ -70,10 +70,9 @@ class Tmdb:
     async def prepare(self, wanted: Sequence[Wanted], fetcher: Fetcher) -> None:
         """Ask where pictures lie, and refuse (UsageError) a size that there is not."""
         try:
-            images = (await fetcher.json("/configuration")).get("images")
+            images = part(await fetcher.json("/configuration"), "images")
         except (NotThere, WouldFetch):
-            images = None
-        images = images if isinstance(images, dict) else {}
+            images = {}
         sizes = words(*images.get("poster_sizes", ())) or _SIZES
         if self._size not in sizes:
             raise UsageError(f"--poster-size {self._size}: TMDB has {', '.join(sizes)}")
@@ -140,7 +139,7 @@ class Tmdb:
         return Found("title", best.confidence, found.facts, tuple(guesses[:3]))
 
     def _facts(self, film: dict[str, Any], kind: str) -> Facts:
-        people, keywords = _part(film, "credits"), _part(film, "keywords")
+        people, keywords = part(film, "credits"), part(film, "keywords")
         crew, cast = objects(people.get("crew")), objects(people.get("cast"))
         candidate = _candidate(film)
         path = film.get("poster_path")
@@ -171,8 +170,3 @@ def _candidate(film: dict[str, Any]) -> Candidate:
     votes = film.get("vote_count")
     date = film.get("release_date") or film.get("first_air_date")
     return Candidate(str(film.get("id")), titles, year_of(date), votes if isinstance(votes, int) else 0)
-
-
-def _part(film: dict[str, Any], name: str) -> dict[str, Any]:
-    part = film.get(name)
-    return part if isinstance(part, dict) else {}

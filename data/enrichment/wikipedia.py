@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from ..runtime.errors import UsageError
-from .facts import Facts, Found, objects, year_of
+from .facts import Facts, Found, objects, part, year_of
 from .fetcher import NotThere, WouldFetch
 from .matching import Candidate, confidence_in_id, ranked, search_words
 
@@ -97,8 +97,7 @@ class Wikipedia:
             "OPTIONAL { ?film wdt:P577 ?date . } } GROUP BY ?id ?article"
         )
         answer = await fetcher.json("/sparql", {"query": query, "format": "json"})
-        results = answer.get("results")
-        for row in objects(results.get("bindings") if isinstance(results, dict) else None):
+        for row in objects(part(answer, "results").get("bindings")):
             number, article = _value(row, "id"), _value(row, "article")
             if number and "/wiki/" in article:
                 title = unquote(article.partition("/wiki/")[2]).replace("_", " ")
@@ -120,9 +119,8 @@ class Wikipedia:
     async def _by_title(self, wanted: Wanted, fetcher: Fetcher) -> Found:
         year = f" {wanted.year}" if wanted.year is not None else ""
         params = {"list": "search", "srsearch": f"{search_words(wanted.title)}{year} film", "srlimit": "5"}
-        answer = await self._ask(params, fetcher, then=1)
-        query = answer.get("query")
-        titles = [str(one.get("title")) for one in objects(query.get("search") if isinstance(query, dict) else None)]
+        answer = await self._query(params, fetcher, then=1)
+        titles = [str(one.get("title")) for one in objects(part(answer, "query").get("search"))]
         candidates = [Candidate(title, (_bare(title),), _year_in(title) or wanted.year) for title in titles]
         guesses = ranked(wanted.title, wanted.year, candidates)
         if not guesses or guesses[0].confidence < 0.5:
@@ -135,10 +133,10 @@ class Wikipedia:
     async def _article(self, title: str, year: int | None, fetcher: Fetcher) -> Facts:
         params = {"prop": "extracts", "explaintext": "1", "exsectionformat": "wiki", "redirects": "1", "titles": title}
         try:
-            query = (await self._ask(params, fetcher)).get("query")
+            query = part(await self._query(params, fetcher), "query")
         except NotThere:
-            query = None
-        page = next(iter(objects(query.get("pages") if isinstance(query, dict) else None)), {})
+            query = {}
+        page = next(iter(objects(query.get("pages"))), {})
         extract = page.get("extract")
         text = extract if isinstance(extract, str) else ""
         return Facts(
@@ -149,13 +147,13 @@ class Wikipedia:
             page=f"{self._wiki}/wiki/{quote(title.replace(' ', '_'))}",
         )
 
-    async def _ask(self, params: dict[str, str], fetcher: Fetcher, then: int = 0) -> dict[str, Any]:
+    async def _query(self, params: dict[str, str], fetcher: Fetcher, then: int = 0) -> dict[str, Any]:
         fixed = {"action": "query", "format": "json", "formatversion": "2", "maxlag": "5"}
         return await fetcher.json("/w/api.php", fixed | params, then=then, base=self._wiki)
 
 
 def plot_in(text: str) -> str:
-    """The section of an article that tells the plot, else its introduction; "" where there is neither."""
+    """The plot section of an article, else its introduction; "" where there is neither."""
     parts = _HEADING.split(text)
     sections = zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
     found: list[str] = []
@@ -167,13 +165,12 @@ def plot_in(text: str) -> str:
             break
         elif heading.strip().casefold() in _PLOT:
             found, depth = [body], len(marks)
-    told = "\n".join(found).strip() or parts[0].strip()
-    return re.sub(r"\n{2,}", "\n", told)
+    plot = "\n".join(found).strip() or parts[0].strip()
+    return re.sub(r"\n{2,}", "\n", plot)
 
 
 def _value(row: dict[str, object], name: str) -> str:
-    cell = row.get(name)
-    return str(cell.get("value", "")) if isinstance(cell, dict) else ""
+    return str(part(row, name).get("value", ""))
 
 
 def _bare(title: str) -> str:

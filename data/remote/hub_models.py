@@ -38,7 +38,7 @@ def fetch_model(
 ) -> Path:
     """The folder of one revision of ``model`` in the Hub's cache, with the files that match ``patterns``.
 
-    Files that are not there are fetched, those that are there are not. Where the Hub cannot be asked but the cache has
+    Files that are not there are fetched, those that are there are not. Where the Hub cannot be used but the cache has
     all of them, the cache's are taken, with a message. 429, 5xx, timeouts and broken connections are tried again after
     growing waits, or as long as Retry-After says. Raises BadInput in one line for everything else. ``weights`` says
     whether weights are among the files wanted: a repository that has them as pickle alone is refused.

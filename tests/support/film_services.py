@@ -289,7 +289,7 @@ def _handler(services: FilmServices) -> type[BaseHTTPRequestHandler]:
         def misbehave(self, fault: Fault) -> None:
             kind, more = fault if isinstance(fault, tuple) else (fault, None)
             if isinstance(kind, int):
-                return self.send(kind, {"status_message": "as told"})
+                return self.send(kind, {"status_message": "as configured"})
             if kind == "limited":
                 return self.send(429, {"status_code": 25}, {"Retry-After": str(more)})
             if kind == "html":

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cinefuse.data.dataset.assembly import Choices
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.dataset.folder import Description
 from cinefuse.data.enrichment.job import EnrichOptions, EnrichReport, enrich, plan_enrichment
@@ -89,17 +90,11 @@ def test_a_film_costs_one_request_and_one_poster_and_a_second_run_none(dataset: 
     assert services.counts()[f"/3/movie/100{DETAILS}"] == 1
     assert len(services.requests) == 1 + 4 + 4
     assert run(dataset, services).wanted == 0
-    import_table(dataset, dataset.parent / "films.parquet", choices=_overwriting())
+    import_table(dataset, dataset.parent / "films.parquet", choices=Choices(overwrite=True))
     report = run(dataset, services)
     assert report.taken["poster"] == 4
     assert len(services.requests) == 9
     assert report.traffic.requests == 0
-
-
-def _overwriting() -> object:
-    from cinefuse.data.dataset.assembly import Choices
-
-    return Choices(overwrite=True)
 
 
 def test_what_the_dataset_has_stays_unless_overwrite_is_said(tmp_path: Path, services: FilmServices) -> None:
@@ -214,7 +209,7 @@ def test_an_id_of_another_film_is_not_taken_but_its_title_is_tried(tmp_path: Pat
     assert "'Completely Other', 1931" in missing(dataset)[2, "text"]
 
 
-def test_an_id_that_is_gone_is_listed_and_not_asked_for_again(tmp_path: Path, services: FilmServices) -> None:
+def test_an_id_that_is_gone_is_listed_and_not_requested_again(tmp_path: Path, services: FilmServices) -> None:
     dataset = made(tmp_path, [("Unheard Of", 1990, 999, None)])
     run(dataset, services)
     assert missing(dataset)[1, "text"] == "TMDB has no film of that title"
@@ -268,7 +263,7 @@ HUGE = b"\xff\xd8\xff" + bytes(21 * 2**20)
         (("body", picture(1, (8000, 8000), "PNG")), "8,000 x 8,000 pixels"),
     ],
 )
-def test_a_poster_that_is_none_is_refused_listed_and_never_asked_for_again(
+def test_a_poster_that_is_none_is_refused_listed_and_never_requested_again(
     dataset: Path, services: FilmServices, fault: object, why: str
 ) -> None:
     services.always("/t/p/w342/poster102.jpg", fault)  # type: ignore[arg-type]
@@ -293,7 +288,7 @@ def test_a_poster_that_is_none_is_refused_listed_and_never_asked_for_again(
         (("redirect", "ftp://127.0.0.1/x.jpg"), "ftp://"),
     ],
 )
-def test_a_poster_that_another_day_may_bring_is_listed_and_asked_for_by_the_next_run(
+def test_a_poster_that_another_day_may_bring_is_listed_and_requested_by_the_next_run(
     dataset: Path, services: FilmServices, fault: object, why: str
 ) -> None:
     services.meet("/t/p/w342/poster102.jpg", fault)  # type: ignore[arg-type]
