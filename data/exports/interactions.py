@@ -21,8 +21,9 @@ DEFAULT_SPLIT = "random:0.1"
 class Interactions:
     """R ratings: users and items (their ids), rating, timestamp (None: none), and which of `PARTS` each is in.
 
-    `row` (R,) is the item's row in the embedding file, -1 where the file has none. Users and items are numbered without
-    gaps in the order of their ids: `user_numbers`, `item_numbers` (R,), `user_names`, `item_names`.
+    Users and items are numbered without gaps in the order of their ids: `user_numbers`, `item_numbers` (R,),
+    `user_names`, `item_names`. `item_rows` has the row in the embedding file of each of `item_names`, -1 where it has
+    none.
     """
 
     name: str
@@ -31,11 +32,11 @@ class Interactions:
     rating: npt.NDArray[np.float64]
     timestamp: npt.NDArray[np.int64] | None
     part: npt.NDArray[np.int8]
-    row: npt.NDArray[np.int64]
     user_numbers: npt.NDArray[np.int64]
     item_numbers: npt.NDArray[np.int64]
     user_names: list[Any]
     item_names: list[Any]
+    item_rows: npt.NDArray[np.int64]
 
     @classmethod
     def read(cls, dataset: Path, split: str | None, seed: int, file: EmbeddingFile) -> Interactions:
@@ -53,8 +54,8 @@ class Interactions:
         users, items = (_ids(table[column]) for column in ("user_id", "item_id"))
         user_names, user_numbers = np.unique(users, return_inverse=True)
         item_names, item_numbers = np.unique(items, return_inverse=True)
-        row = file.find(item_names)
-        if (row < 0).all():
+        item_rows = file.find(item_names)
+        if (item_rows < 0).all():
             kind = "numbers" if file.ids.dtype.kind == "i" else "text"
             raise BadInput(
                 f"{dataset}: none of its {len(item_names):,} items (such as {item_names[0]!s}) is in {file.path}, "
@@ -68,11 +69,11 @@ class Interactions:
             rating=table["rating"].cast(pl.Float64).to_numpy(),
             timestamp=None if times is None or times.null_count() else times.cast(pl.Int64).to_numpy(),
             part=part,
-            row=row[item_numbers],
             user_numbers=user_numbers.astype(np.int64),
             item_numbers=item_numbers.astype(np.int64),
             user_names=user_names.tolist(),
             item_names=item_names.tolist(),
+            item_rows=item_rows,
         )
 
     @property

@@ -81,6 +81,10 @@ class ItemVectors:
         """D, the number of values of a vector."""
         return int(self.values.shape[1])
 
+    def rows(self, missing: Missing) -> npt.NDArray[np.intp]:
+        """The rows of an export: all, or with "drop" those of the items that have a vector."""
+        return np.flatnonzero(self.present) if missing == "drop" else np.arange(len(self.present))
+
     def substitute(self, missing: Missing, among: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float32]:
         """(D,) what stands for an item without a vector: zeros, or the mean of those present (of `among` (N,))."""
         if missing != "mean":

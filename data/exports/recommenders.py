@@ -42,12 +42,11 @@ def write_mmrec(file: EmbeddingFile, vectors: Sequence[ItemVectors], folder: Pat
         word = {"i": "item", "u": "user"}[kind]
         lines = [f"{word}_id\t{word}ID\n", *(f"{name}\t{number}\n" for number, name in enumerate(names))]
         (place / f"{kind}_id_mapping.csv").write_text("".join(lines), "utf-8")
-    rows = file.find(np.array(ratings.item_names))
     rated = np.zeros(len(file), np.bool_)
-    rated[rows[rows >= 0]] = True
+    rated[ratings.item_rows[ratings.item_rows >= 0]] = True
     for each in vectors:
         substitute = each.substitute(wanted.missing or "mean", rated)
-        write_matrix(place / f"{each.name}_feat.npy", each, rows, substitute)
+        write_matrix(place / f"{each.name}_feat.npy", each, ratings.item_rows, substitute)
     (folder / "configs" / "dataset").mkdir(parents=True)
     config = {
         "USER_ID_FIELD": "userID",
@@ -83,7 +82,7 @@ def write_recbole(file: EmbeddingFile, vectors: Sequence[ItemVectors], folder: P
         substitute = each.substitute(missing)
         with (place / f"{name}.{each.name}emb").open("w", encoding="utf-8") as out:
             out.write(f"{each.name}_iid:token\t{each.name}_emb:float_seq\n")
-            for row in (np.flatnonzero(each.present) if missing == "drop" else np.arange(len(file))).tolist():
+            for row in each.rows(missing).tolist():
                 vector = each.values[row] if each.present[row] else substitute
                 out.write(f"{ids[row]}\t{' '.join(np.asarray(vector).astype(str).tolist())}\n")
     config: dict[str, object] = {

@@ -21,7 +21,7 @@ def write_vectors(file: EmbeddingFile, vectors: Sequence[ItemVectors], folder: P
     ids = text_ids(file.ids, file)
     kept = []
     for each in vectors:
-        rows = np.flatnonzero(each.present) if missing == "drop" else np.arange(len(file))
+        rows = each.rows(missing)
         write_matrix(folder / f"{each.name}.npy", each, rows, each.substitute(missing))
         kept.append("".join(f"{ids[row]}\n" for row in rows.tolist()))
         (folder / f"{each.name}_ids.txt").write_text(kept[-1], "utf-8")
@@ -48,8 +48,7 @@ def write_elliot(file: EmbeddingFile, vectors: Sequence[ItemVectors], folder: Pa
     for each in vectors:
         (folder / each.name).mkdir()
         substitute = each.substitute(missing)
-        rows = np.flatnonzero(each.present) if missing == "drop" else np.arange(len(file))
-        for row in rows.tolist():
+        for row in each.rows(missing).tolist():
             vector = each.values[row] if each.present[row] else substitute
             np.save(folder / each.name / f"{numbers[row]}.npy", np.asarray(vector), allow_pickle=False)
     if ratings is None:

@@ -107,7 +107,7 @@ def _state(modality: Modality, name: str, start: int, stop: int) -> list[pl.Seri
 
 
 def _values(modality: Modality, part: str, start: int, stop: int) -> npt.NDArray[Any]:
-    if modality.dtype in ("float16", "float32"):
+    if modality.stored_as_floats:
         values: npt.NDArray[Any] = getattr(modality, f"raw_{part}")[start:stop]
         return values
     return modality.read(part, start, stop)
