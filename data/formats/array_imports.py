@@ -37,6 +37,7 @@ from .vectors import (
     numbers_if_all,
 )
 
+_AT_ONCE: Final = 1024  # rows of a part
 _USUAL: Final = ("embeddings", "embedding", "features", "vectors", "latents")
 _FLOAT_TENSORS: Final = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
 _OTHER_TENSORS: Final = {"I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1", "I16": "<i2", "BOOL": "?"}
@@ -131,8 +132,9 @@ def _joined(blocks: list[Block], source: Path) -> Vectors:
 
     def matrices() -> Iterator[npt.NDArray[Any]]:
         for block in blocks:
-            for start in range(block.shape[0]):
-                yield block.read(start, start + 1)
+            for start in range(0, block.shape[0], _AT_ONCE):  # each read opens the file
+                rows = block.read(start, start + _AT_ONCE)
+                yield from (row.reshape(1, width) for row in rows)
 
     count = sum(block.shape[0] for block in blocks)
     dtype = float_dtype(blocks[0].dtype, source)
