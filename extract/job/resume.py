@@ -54,10 +54,12 @@ def open_or_lay_out(
     if settings.restart:
         growing.unlink(missing_ok=True)
     found = growing if growing.exists() else out if out.exists() and not settings.restart else None
+    # the weights are hashed for them, so they are made once, and get their precision when it is known
+    records = {job.name: _record(job, settings) for job in jobs}
     if found is None and share is None and settings.precision == "auto":
-        _refuse_without_room(growing, catalog, jobs, settings, _about(dataset, settings))
-    chosen = precisions(catalog, jobs, settings, found, progress)
-    records = {job.name: _record(job, settings, chosen[job.name]) for job in jobs}
+        _refuse_without_room(growing, catalog, jobs, records, settings, _about(dataset, settings))
+    for name, precision in precisions(catalog, jobs, settings, found, progress).items():
+        records[name]["fingerprint"]["precision"] = precision
     sources = {job.name: _reusable(job, records[job.name], settings, progress) for job in jobs}
     if found is not None:
         file = EmbeddingFile.open(found, pending=True)
@@ -78,13 +80,18 @@ def open_or_lay_out(
 
 
 def _refuse_without_room(
-    growing: Path, catalog: Catalog, jobs: list[ModalityJob], settings: Settings, about: dict[str, Any]
+    growing: Path,
+    catalog: Catalog,
+    jobs: list[ModalityJob],
+    records: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
+    about: dict[str, Any],
 ) -> None:
     """NoSpace where the disk cannot hold the file, before encoders are loaded to try their precision.
 
     Nothing is laid out yet: a stop during the trial leaves no file that names an untried precision.
     """
-    layouts = {job.name: job.plan.layout(_record(job, settings, "fp32"), settings.dtype) for job in jobs}
+    layouts = {job.name: job.plan.layout(records[job.name], settings.dtype) for job in jobs}
     EmbeddingFile.check_room(growing, catalog.ids, layouts, about)
 
 
@@ -99,14 +106,14 @@ def _without_copies(job: ModalityJob, sources: list[Reusable]) -> ModalityPlan:
     return job.plan.without(copied, job.cut) if copied.any() else job.plan
 
 
-def _record(job: ModalityJob, settings: Settings, precision: str) -> dict[str, Any]:
-    """What the header says of a modality. Equal fingerprints promise equal embeddings for equal inputs."""
+def _record(job: ModalityJob, settings: Settings) -> dict[str, Any]:
+    """What the header says of a modality, here of fp32. Equal fingerprints promise equal embeddings of equal inputs."""
     source = job.source
     fingerprint: dict[str, Any] = {
         "weights": source.weights_sha256(),
         "preprocessing": source.preprocessing_sha256("text" if job.name == "text" else "image"),
         "layer": "last" if job.layer is None else job.layer,
-        "precision": precision,
+        "precision": "fp32",
         "dtype": settings.dtype,
     }
     structure = job.structure

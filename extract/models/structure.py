@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -90,7 +90,7 @@ def text_structure(source: ModelSource, tokenizer: Any, pooling: Pooling, layer:
             mode = "last"
         else:
             mode = "mean"
-        pooling = Pooling(**{**pooling.__dict__, "mode": mode})
+        pooling = replace(pooling, mode=mode)
     _check_mode(source, pooling, has_cls or in_front, own, layer)
     vector = _vector_width(source, pooling, width, own)
     fixed = source.max_positions if source.model_type in _READ_WITH_PADDING else None
@@ -142,7 +142,7 @@ def image_structure(
         raise BadInput(f"{source.name}: gives no position for an image of this size; choose another model")
     if pooling.mode is None:
         mode = "cls" if has_cls else "pooler" if own is not None and layer is None else "mean"
-        pooling = Pooling(**{**pooling.__dict__, "mode": mode})
+        pooling = replace(pooling, mode=mode)
     _check_mode(source, pooling, has_cls, own, layer)
     vector = _vector_width(source, pooling, width, own)
     return Structure(tower, has_cls, width, vector, pooling, tokens, grid, front, end, layers=_depth(source))

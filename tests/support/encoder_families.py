@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,6 @@ class Family:
     refusal: str = ""
     path: str = ""
     dropped: tuple[int, int] = (0, 0)
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def tokenizer(template: str = "[CLS] $A [SEP]", **names: str) -> Any:
@@ -159,17 +158,12 @@ def build_clip(folder: Path, *, transformers: int) -> None:
         write_json(folder / "processor_config.json", {"processor_class": "CLIPProcessor", "image_processor": own})
 
 
-def build_siglip(folder: Path, version: int = 1) -> None:
+def build_siglip(folder: Path) -> None:
+    """SigLIP, and SigLIP 2 in a fixed size, which is saved as SigLIP."""
     texts = {**SIZE, "vocab_size": VOCABULARY, "max_position_embeddings": 16, "projection_size": WIDE}
     texts |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    kind, model = (
-        (hf.SiglipConfig, hf.SiglipModel) if version == 1 else (hf.Siglip2Config, hf.Siglip2Model)
-    )  # fmt: skip
-    # the fixed-size checkpoints of SigLIP 2 are saved as SigLIP
-    if version == 2:
-        kind, model = hf.SiglipConfig, hf.SiglipModel
     save(
-        model(kind(text_config=texts, vision_config={**SIZE, **IMAGE})),
+        hf.SiglipModel(hf.SiglipConfig(text_config=texts, vision_config={**SIZE, **IMAGE})),
         folder,
         tokenizer=tokenizer("$A [SEP]", eos_token="[SEP]"),
         preprocessor_config={"image_processor_type": "SiglipImageProcessor", **PIXELS, "resample": 3},
@@ -179,8 +173,7 @@ def build_siglip(folder: Path, version: int = 1) -> None:
 def build_naflex(folder: Path) -> None:
     vision = {**SIZE, "patch_size": PATCH, "num_patches": 16}
     processor = {"image_processor_type": "Siglip2ImageProcessor", **PIXELS, "patch_size": PATCH, "max_num_patches": 16}
-    for key in ("size",):
-        processor.pop(key)
+    processor.pop("size")
     save(hf.Siglip2VisionModel(hf.Siglip2VisionConfig(**vision)), folder, preprocessor_config=processor)
 
 
@@ -461,7 +454,7 @@ TEXTS = [
     Family(
         "SigLIP 2, text tower",
         "text",
-        lambda folder: build_siglip(folder, 2),
+        build_siglip,
         "projection",
         False,
         "google/siglip2-base-patch16-224",
@@ -521,7 +514,6 @@ SENTENCES = [
 _VIT = {**SIZE, **IMAGE}
 _SWIN = {"image_size": SIDE, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
 _MAPS = {"hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 1, 1]}
-VISION = {**_VIT}
 IMAGES = [
     image("ViT", of("ViT", **_VIT), "ViTImageProcessor", "cls", True, example="google/vit-base-patch16-224-in21k"),
     image("ViT-MSN", of("ViTMSN", **_VIT), "ViTImageProcessor", "cls", True, example="facebook/vit-msn-base"),
@@ -634,7 +626,7 @@ IMAGES = [
     Family(
         "SigLIP 2, vision tower",
         "image",
-        lambda folder: build_siglip(folder, 2),
+        build_siglip,
         "pooler",
         False,
         "google/siglip2-base-patch16-224",
