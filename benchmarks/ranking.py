@@ -39,8 +39,7 @@ from cinefuse.fuse.evaluation.item_lists import USERS_AT_ONCE, ItemLists
 from cinefuse.fuse.evaluation.list_tables import difference_table, quality_table
 from cinefuse.fuse.evaluation.measured_lists import BlockScores, ListTask, Measured, measure
 from cinefuse.fuse.evaluation.protocol import protocol_for
-from cinefuse.fuse.evaluation.run_history import history_of
-from cinefuse.fuse.evaluation.tested import Tested
+from cinefuse.fuse.evaluation.run_rows import Tested, history_of
 from cinefuse.fuse.inputs.components import mean_tokens
 from cinefuse.fuse.runs.run import Run
 

@@ -9,7 +9,7 @@ import polars as pl
 from ...data.runtime.errors import BadInput, UsageError
 from ..runs.run import Run
 from .metrics import bootstrap_interval, paired_difference
-from .tested import tested_table
+from .run_rows import tested_table
 
 _BOUNDED = ("rmse", "difference")
 _SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("name", "preset", "split")} | {

@@ -21,8 +21,7 @@ from .list_tables import activity_table, difference_table, quality_table
 from .measured_lists import BlockScores, ListTask, Measured, measure
 from .metrics import ErrorIntervals, Interval, bootstrap_interval, by_popularity
 from .protocol import Protocol, protocol_for
-from .run_history import history_of
-from .tested import Tested
+from .run_rows import Tested, history_of
 
 THIS_RUN, BY_RATING = "this run", "its ratings"
 """Methods that are the run's own: the lists it recommends, and the order of its predicted ratings."""

@@ -18,8 +18,7 @@ from .evaluate import THIS_RUN, list_task, run_scores
 from .list_tables import difference_table, quality_table
 from .measured_lists import ListTask, Measured, measure
 from .protocol import Protocol, protocol_for
-from .run_history import history_of
-from .tested import Tested
+from .run_rows import Tested, history_of
 
 _SHOWN = ("ndcg", "recall", "precision", "map", "mrr", "hit_rate")
 

@@ -11,7 +11,7 @@ from ...data.dataset.catalog import Catalog
 from ...data.pages.page import percent, picture_uri, signed
 from ...data.pages.pictures import poster_picture
 from ...data.runtime.errors import CinefuseError
-from ..evaluation.tested import Tested
+from ..evaluation.run_rows import Tested
 from ..explaining.explain import Explanation, explain
 from ..explaining.heatmap import scale_ends
 from ..explaining.png import film_pictures

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ..evaluation.metrics import rmse
-from ..evaluation.tested import Tested
+from ..evaluation.run_rows import Tested
 from ..runs.run import Run
 from ..serving.recommend import recommend
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ..evaluation.tested import Tested
+from ..evaluation.run_rows import Tested
 
 _LEAST = (100, 50, 20, 10, 5, 2, 1)
 _ENOUGH_FILMS = 40

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..evaluation.metrics import BANDS, ErrorIntervals, bootstrap_interval
-from ..evaluation.tested import Tested
+from ..evaluation.run_rows import Tested
 
 _PARTS = (("20-99", 20), ("100-499", 100), ("500+", 500))
 """The last band of `BANDS` in parts, for data where nearly everything is in it."""

@@ -20,7 +20,7 @@ from ...data.runtime.errors import UsageError
 from ..evaluation.comparison import compare
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.metrics import rmse
-from ..evaluation.tested import Tested
+from ..evaluation.run_rows import Tested
 from ..runs.dataset_of_run import dataset_of
 from ..runs.run import Run
 from .attention_gallery import looking

@@ -22,7 +22,7 @@ from ...data.pages.charts import (
 )
 from ...data.pages.page import counted, decimals, grouped, percent, signed
 from ..evaluation.metrics import Interval
-from ..evaluation.tested import Tested
+from ..evaluation.run_rows import Tested
 from .calibration import Bins
 from .learning_curves import Curve
 from .popularity import Band

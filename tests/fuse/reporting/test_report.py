@@ -20,7 +20,7 @@ from cinefuse.data.dataset.folder import Description
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch, UsageError
 from cinefuse.fuse.evaluation.comparison import compare
 from cinefuse.fuse.evaluation.evaluate import evaluate
-from cinefuse.fuse.evaluation.tested import Tested as Predicted  # pytest takes what is called Test... for tests
+from cinefuse.fuse.evaluation.run_rows import Tested as Predicted  # pytest takes what is called Test... for tests
 from cinefuse.fuse.reporting.calibration import calibration, level_shares, slope
 from cinefuse.fuse.reporting.example_users import shelves
 from cinefuse.fuse.reporting.item_errors import fair_least, film_errors
