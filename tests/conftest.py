@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from cinefuse.tests.support.browser import Browser
+    from cinefuse.tests.support.commands import Run
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("COLUMNS", "120")
@@ -74,6 +76,25 @@ def embeddings(tmp_path_factory: pytest.TempPathFactory, sample: Path, encoders:
 def own_sample(sample: Path, tmp_path: Path) -> Path:
     """A dataset folder that may be changed."""
     return Path(shutil.copytree(sample, tmp_path / "dataset"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `cinefuse` with these words in this process, as the installed command does."""
+    from cinefuse import cli
+    from cinefuse.tests.support.commands import Ended
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["cinefuse", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        printed = capsys.readouterr()
+        code = end.value.code or 0
+        assert isinstance(code, int)
+        return Ended(code, printed.out, printed.err)
+
+    return run
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,39 +32,9 @@ from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime import errors
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.extract.job.settings import DEFAULT_BATCH
+from cinefuse.tests.support.commands import CONTROL, Ended, Run, assert_refused_in_one_line
 
-# what steers a terminal: everything below the space but tab and newline, DEL, and the C1 controls
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
-
-
-@dataclass(frozen=True)
-class Told:
-    """How a command ended: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Told]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `cinefuse` with these words in this process, as the installed command does."""
-
-    def run(*words: object) -> Told:
-        monkeypatch.setattr(sys, "argv", ["cinefuse", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        code = end.value.code or 0
-        assert isinstance(code, int)
-        return Told(code, printed.out, printed.err)
-
-    return run
 
 
 def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -122,45 +91,34 @@ def flip(path: Path, offset: int) -> None:
         file.write(bytes([byte ^ 0x10]))
 
 
-def assert_refused_in_one_line(told: Told, code: int) -> str:
-    """Check the exit code and that the refusal is the one last line of standard error; that line."""
-    lines = told.err.splitlines()
-    assert told.code == code, told.err
-    assert lines[-1].startswith("cinefuse: ")
-    assert [line for line in lines if line.startswith("cinefuse: ")] == lines[-1:]
-    assert "Traceback" not in told.err
-    assert not CONTROL.search(told.err)
-    return lines[-1]
-
-
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def usage_error(run: Run, sample: Path, models: list[object], **_: Any) -> Told:
+def usage_error(run: Run, sample: Path, models: list[object], **_: Any) -> Ended:
     return run("extract", sample, "out.h5", *models, "--no-text", "--no-image")
 
 
-def bad_input(run: Run, tmp_path: Path, models: list[object], **_: Any) -> Told:
+def bad_input(run: Run, tmp_path: Path, models: list[object], **_: Any) -> Ended:
     return run("extract", tmp_path, tmp_path / "out.h5", *models)
 
 
-def damaged_file(run: Run, tmp_path: Path, **_: Any) -> Told:
+def damaged_file(run: Run, tmp_path: Path, **_: Any) -> Ended:
     (tmp_path / "thesis.txt").write_text("not an embedding file\n" * 500)
     return run("cache", "info", tmp_path / "thesis.txt")
 
 
-def fingerprint_mismatch(run: Run, sample: Path, copy: Path, models: list[object], **_: Any) -> Told:
+def fingerprint_mismatch(run: Run, sample: Path, copy: Path, models: list[object], **_: Any) -> Ended:
     return run("extract", sample, copy, *models, "--dtype", "float32")
 
 
-def busy(run: Run, sample: Path, copy: Path, models: list[object], **_: Any) -> Told:
+def busy(run: Run, sample: Path, copy: Path, models: list[object], **_: Any) -> Ended:
     with sole_writer(copy):
         return run("extract", sample, copy, *models)
 
 
 def no_space(
     run: Run, sample: Path, tmp_path: Path, models: list[object], monkeypatch: pytest.MonkeyPatch, **_: Any
-) -> Told:
+) -> Ended:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -170,14 +128,14 @@ def no_space(
 
 def interrupt(
     run: Run, sample: Path, tmp_path: Path, models: list[object], monkeypatch: pytest.MonkeyPatch, **_: Any
-) -> Told:
+) -> Ended:
     from cinefuse.extract.job import loop as stream
 
     monkeypatch.setattr(stream, "encode_rows", interrupted)
     return run("extract", sample, tmp_path / "out.h5", *models)
 
 
-REFUSALS: dict[type[errors.CinefuseError], tuple[int, Callable[..., Told]]] = {
+REFUSALS: dict[type[errors.CinefuseError], tuple[int, Callable[..., Ended]]] = {
     errors.UsageError: (2, usage_error),
     errors.BadInput: (3, bad_input),
     errors.DamagedFile: (4, damaged_file),
@@ -372,7 +330,7 @@ EXTRACT_STAGES = {
 }
 
 
-def interrupt_at(stages: subprocess.Popen[str], stage: str, argv: list[object], err: Path) -> Told:
+def interrupt_at(stages: subprocess.Popen[str], stage: str, argv: list[object], err: Path) -> Ended:
     assert stages.stdin is not None
     assert stages.stdout is not None
     job = {"argv": [str(word) for word in argv], "stage": stage, "err": str(err)}
@@ -383,7 +341,7 @@ def interrupt_at(stages: subprocess.Popen[str], stage: str, argv: list[object], 
     line = stages.stdout.readline()
     while line == "reached\n":  # the other threads of that stage
         line = stages.stdout.readline()
-    return Told(int(line), "", err.read_text())
+    return Ended(int(line), "", err.read_text())
 
 
 @pytest.mark.parametrize("stage", EXTRACT_STAGES)
@@ -434,7 +392,7 @@ def test_ctrl_c_at_a_random_moment_from_the_import_of_torch_on_ends_with_130(
         job.send_signal(signal.SIGINT)
         _, err = job.communicate(timeout=60)
         if job.returncode != 0:  # it was not over yet
-            assert_refused_in_one_line(Told(job.returncode, "", err), 130)
+            assert_refused_in_one_line(Ended(job.returncode, "", err), 130)
             assert not out.exists()
     subprocess.run(command, check=True, capture_output=True)
     assert out.read_bytes() == made.read_bytes()
@@ -611,7 +569,7 @@ def test_truncated_texts_are_listed_when_asked_for(
 def test_verify_names_the_damaged_row_and_extract_mends_it(
     run: Run, sample: Path, copy: Path, made: Path, models: list[object]
 ) -> None:
-    assert run("cache", "verify", copy) == Told(0, run("cache", "verify", copy).out, "")
+    assert run("cache", "verify", copy) == Ended(0, run("cache", "verify", copy).out, "")
     with EmbeddingFile.open(copy) as file:
         row = int(np.flatnonzero(file.image.has_embedding)[5])
         item = file.ids[row]

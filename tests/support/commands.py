@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+
+# what steers a terminal: everything below the space but tab and newline, DEL, and the C1 controls
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,17 @@ class Ended:
 Run = Callable[..., Ended]
 
 
-def assert_refused_in_one_line(ended: Ended, code: int, *says: str) -> None:
-    """Check the exit code, that the refusal is the last line of standard error and the only one, and what it says."""
+def assert_refused_in_one_line(ended: Ended, code: int, *says: str) -> str:
+    """Check the exit code, that the refusal is the last line of standard error and the only one, and what it says.
+
+    Nothing on standard error may steer a terminal. Returns that line.
+    """
     lines = ended.err.splitlines()
     assert ended.code == code, ended.err
     assert lines[-1].startswith("cinefuse: ")
     assert [line for line in lines if line.startswith("cinefuse: ")] == lines[-1:]
     assert "Traceback" not in ended.err
+    assert not CONTROL.search(ended.err)
     for word in says:
         assert word in lines[-1]
+    return lines[-1]
