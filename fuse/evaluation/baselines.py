@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .item_lists import USERS_AT_ONCE, ItemLists
+from .item_lists import ItemLists, users_of_block
 from .measured_lists import BlockScores, ListTask, measure
 
 _Ints = npt.NDArray[np.int64]
@@ -75,11 +75,12 @@ def baselines(history: History, k: int, say: Callable[[str], None]) -> list[Base
 def most_popular(history: History) -> Baseline:
     """Items in the order of their training rows, the same for all users."""
     count = np.bincount(history.item, minlength=history.items).astype(np.float32)
-    return Baseline(
-        "most popular",
-        "by training rows",
-        lambda block: np.tile(count, (_block(block, history.users)[1] - _block(block, history.users)[0], 1)),
-    )
+
+    def scores(block: int) -> npt.NDArray[np.float32]:
+        some = users_of_block(block, history.users)
+        return np.tile(count, (some.stop - some.start, 1))
+
+    return Baseline("most popular", "by training rows", scores)
 
 
 def ease(history: History, k: int, say: Callable[[str], None]) -> Baseline:
@@ -147,8 +148,8 @@ def _linear_scores(lists: ItemLists, weights: torch.Tensor, users: int) -> Block
     """Each user's row of ones times the weights (I, I)."""
 
     def scores(block: int) -> npt.NDArray[np.float32]:
-        start, stop = _block(block, users)
-        rows = torch.from_numpy(lists.of_users(start, stop).mask(len(weights))).float()
+        some = users_of_block(block, users)
+        rows = torch.from_numpy(lists.of_users(some.start, some.stop).mask(len(weights))).float()
         # the items that nobody of the block has add nothing: a product with their rows is saved
         there = rows.any(0).nonzero().flatten()
         part: npt.NDArray[np.float32] = (rows[:, there] @ weights[there]).numpy()
@@ -205,7 +206,7 @@ def _ials_scores(lists: ItemLists, history: History, setting: dict[str, float]) 
         )
         model.fit(matrix, show_progress=False)
     user, item = np.asarray(model.user_factors), np.asarray(model.item_factors)
-    return lambda block: user[slice(*_block(block, history.users))] @ item.T
+    return lambda block: user[users_of_block(block, history.users)] @ item.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +252,3 @@ def _trial(history: History, k: int) -> _Trial | None:
         small.lists(~small.held), small.items, user, item, nothing, np.ones(len(user), np.bool_), (k,), implicit=True
     )
     return _Trial(small, task, k) if len(task.user) else None
-
-
-def _block(block: int, users: int) -> tuple[int, int]:
-    return block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users)

@@ -14,7 +14,7 @@ from ...data.runtime.errors import UsageError
 from ...data.runtime.progress import NoProgress, Progress
 from ..models.recommender import Recommender
 from ..runs.run import Run
-from ..serving.scoring import list_scores
+from ..serving.scoring import item_counts, list_scores
 from .baselines import Baseline, baselines
 from .item_lists import ItemLists
 from .list_tables import activity_table, difference_table, quality_table
@@ -117,7 +117,7 @@ def evaluate(
     chosen = protocol_for(recommender.scale, name=protocol, k=k, liked=liked, implicit=run.implicit)
     tested = Tested.rows_of(run)
     errors = _errors(recommender, tested, draws=draws, seed=seed)
-    of_user, of_item = np.diff(recommender.rated_offsets)[tested.user], _item_counts(recommender)[tested.item]
+    of_user, of_item = np.diff(recommender.rated_offsets)[tested.user], item_counts(recommender)[tested.item]
     task = list_task(recommender, tested, chosen)
     others = baselines(history_of(run, chosen), chosen.k, progress.message) if beside and len(task.user) else []
     measured = measure_methods(run, task, others, progress)
@@ -230,10 +230,6 @@ def _by_popularity(recommender: Recommender, tested: Tested, counts: npt.NDArray
         return by_popularity(tested.rating, tested.prediction, counts)
     absent = pl.lit(None, pl.Float64)
     return by_popularity(tested.rating, tested.rating, counts).with_columns(rmse=absent, mae=absent)
-
-
-def _item_counts(recommender: Recommender) -> npt.NDArray[np.int64]:
-    return np.bincount(recommender.rated_items, minlength=len(recommender.item_ids))
 
 
 def _or_none(value: float) -> float | None:

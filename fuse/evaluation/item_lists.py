@@ -15,6 +15,11 @@ USERS_AT_ONCE = 64
 whether it is made alone or with everybody's."""
 
 
+def users_of_block(block: int, users: int) -> slice:
+    """Which of all ``users`` a block has, by number; the last block may have fewer than `USERS_AT_ONCE`."""
+    return slice(block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users))
+
+
 @dataclass(frozen=True, eq=False)
 class ItemLists:
     """For each of B users a list of items (compressed sparse rows): user b has items[offsets[b] : offsets[b + 1]].

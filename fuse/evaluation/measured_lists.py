@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .item_lists import USERS_AT_ONCE, ItemLists, top_items
+from .item_lists import USERS_AT_ONCE, ItemLists, top_items, users_of_block
 from .ranking_metrics import METRICS, hits_of, list_metrics
 
 _Ints = npt.NDArray[np.int64]
@@ -85,7 +85,8 @@ def measure(task: ListTask, block_scores: BlockScores, advance: Callable[[int], 
     rated, rating_sum, lists = np.zeros(len(task.cutoffs), np.int64), np.zeros(len(task.cutoffs)), 0
     whose, values = [np.empty(0, np.int64)], [np.empty((0, len(task.cutoffs), len(METRICS)))]
     for block in np.unique(task.user // USERS_AT_ONCE).tolist():
-        start, stop = block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users)
+        some = users_of_block(block, users)
+        start, stop = some.start, some.stop
         rows = slice(ends[start], ends[stop])
         user, item, relevant = task.user[rows] - start, task.item[rows], task.relevant[rows]
         tested = np.unique(user)

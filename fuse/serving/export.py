@@ -16,7 +16,7 @@ import torch
 
 from ...data.runtime.disk import put_in_place, write_atomically, write_json, writing
 from ...data.runtime.errors import BadInput, UsageError
-from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, top_items
+from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, top_items, users_of_block
 from ..models.factors import Vectors
 from ..models.ranking_model import unrated_last
 from ..models.recommender import Recommender
@@ -132,10 +132,10 @@ def _agreement(run: Run, vectors: Vectors) -> float:
     blocks = -(-users // USERS_AT_ONCE)
     shares: list[float] = []
     for block in np.unique(np.linspace(0, blocks - 1, _BLOCKS_COMPARED).astype(int)).tolist():
-        start, stop = block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users)
-        lists = seen.of_users(start, stop)
+        some = users_of_block(block, users)
+        lists = seen.of_users(some.start, some.stop)
         by_run = top_items(run_scores(block), lists, _BEST)
-        product = unrated_last(vectors.scores(torch.arange(start, stop)), unrated)
+        product = unrated_last(vectors.scores(torch.arange(some.start, some.stop)), unrated)
         by_score = top_items(product.numpy(), lists, _BEST)
         for best, found in zip(by_run, by_score, strict=True):
             if len(best := best[best >= 0]):

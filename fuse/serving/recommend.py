@@ -13,13 +13,14 @@ import torch
 
 from ...data.runtime.errors import BadInput, UsageError
 from ..evaluation.item_lists import USERS_AT_ONCE, ItemLists, best_open
+from ..evaluation.measured_lists import BlockScores
 from ..models.ranking_model import unrated_last
 from ..runs.run import Run
 from .diversity import diversified, pool_size
 from .filters import Filters
 from .known_ids import id_column, item_numbers_of, known_user
 from .run_tables import item_content, run_items
-from .scoring import BlockScores, chosen_model, expected_ratings, item_counts, list_scores, ranking_of
+from .scoring import chosen_model, expected_ratings, item_counts, list_scores, ranking_of
 
 _Numbers = npt.NDArray[np.int64]
 _Scores = npt.NDArray[np.float32]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,14 +9,13 @@ import numpy.typing as npt
 import torch
 
 from ...data.runtime.errors import BadInput, UsageError
-from ..evaluation.item_lists import USERS_AT_ONCE
+from ..evaluation.item_lists import users_of_block
+from ..evaluation.measured_lists import BlockScores
 from ..models.ranking_model import RankingModel, unrated_last
 from ..models.recommender import Recommender
 from ..runs.run import Run
 
 By = Literal["auto", "ranking", "rating"]
-Scores = npt.NDArray[np.float32]
-BlockScores = Callable[[int], Scores]
 
 
 def chosen_model(run: Run, by: str) -> Literal["ranking", "rating"]:
@@ -56,7 +54,7 @@ def list_scores(run: Run, by: str = "auto") -> BlockScores:
     recommender = run.recommender
     if chosen_model(run, by) == "ranking":
         model, users = ranking_of(run), len(recommender.user_ids)
-        return lambda block: model.scores(_users_of(block, users)).numpy()
+        return lambda block: model.scores(users_of_block(block, users)).numpy()
     unrated = torch.from_numpy(item_counts(recommender) == 0)
     scores = rating_scores(recommender)
     return lambda block: unrated_last(torch.from_numpy(scores(block)), unrated).numpy()
@@ -84,9 +82,9 @@ def rating_scores(recommender: Recommender) -> BlockScores:
     """
     users = len(recommender.user_ids)
     if not ranks_by_product(recommender):
-        return lambda block: recommender.all_ratings(np.arange(users)[_users_of(block, users)])
+        return lambda block: recommender.all_ratings(np.arange(users)[users_of_block(block, users)])
     vectors = recommender.joint_vectors()
-    return lambda block: vectors.scores(_users_of(block, users)).numpy()
+    return lambda block: vectors.scores(users_of_block(block, users)).numpy()
 
 
 def expected_ratings(
@@ -97,7 +95,3 @@ def expected_ratings(
     if recommender.predicts and (user >= 0).all():
         found = recommender.pair_ratings(user, item)
     return found
-
-
-def _users_of(block: int, users: int) -> slice:
-    return slice(block * USERS_AT_ONCE, min((block + 1) * USERS_AT_ONCE, users))
