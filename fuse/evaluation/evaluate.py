@@ -120,7 +120,7 @@ def evaluate(
     of_user, of_item = np.diff(recommender.rated_offsets)[tested.user], item_counts(recommender)[tested.item]
     task = list_task(recommender, tested, chosen)
     others = baselines(history_of(run, chosen), chosen.k, progress.message) if beside and len(task.user) else []
-    measured = measure_methods(run, task, others, progress)
+    measured = measure_methods(task, run_scores(run), others, progress)
     lists = quality_table(task, measured, draws=draws, seed=seed)
     differences = difference_table(task, measured, draws=draws, seed=seed)
     headline = lists.filter((pl.col("method") == THIS_RUN) & (pl.col("k") == chosen.k)).row(0, named=True)
@@ -173,10 +173,11 @@ def list_task(recommender: Recommender, tested: Tested, protocol: Protocol) -> L
     )
 
 
-def measure_methods(run: Run, task: ListTask, others: list[Baseline], progress: Progress) -> dict[str, Measured]:
-    """The lists of `run_scores`, then those of each baseline that could be run."""
-    scores = run_scores(run)
-    scores |= {other.name: other.scores for other in others if other.scores is not None}
+def measure_methods(
+    task: ListTask, own: dict[str, BlockScores], others: list[Baseline], progress: Progress
+) -> dict[str, Measured]:
+    """The lists of the ``own`` scores of runs, then those of each baseline that could be run."""
+    scores = own | {other.name: other.scores for other in others if other.scores is not None}
     measured = {}
     users = len(np.unique(task.user))
     for name, block_scores in scores.items():

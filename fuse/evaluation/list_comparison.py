@@ -14,13 +14,12 @@ from ...data.runtime.progress import NoProgress, Progress
 from ..runs.run import Run
 from .baselines import baselines
 from .comparison import names_of
-from .evaluate import THIS_RUN, list_task, run_scores
+from .evaluate import THIS_RUN, list_task, measure_methods, run_scores
 from .list_tables import difference_table, quality_table
-from .measured_lists import ListTask, Measured, measure
+from .measured_lists import BlockScores, ListTask, Measured
 from .protocol import Protocol, protocol_for
+from .ranking_metrics import METRICS
 from .run_rows import Tested, history_of
-
-_SHOWN = ("ndcg", "recall", "precision", "map", "mrr", "hit_rate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +71,7 @@ def compare_lists(
         ndcg_difference_low=-pl.col("high"),
         ndcg_difference_high=-pl.col("low"),
     )
-    bounded = [f"{name}{bound}" for name in _SHOWN for bound in ("", "_low", "_high")]
+    bounded = [f"{name}{bound}" for name in METRICS for bound in ("", "_low", "_high")]
     table = (
         quality.join(gaps, on="method", how="left", maintain_order="left")
         .with_columns(
@@ -108,15 +107,11 @@ def measured_case(
     chosen = protocol_for(first.recommender.scale, name=protocol, k=k, implicit=first.implicit)
     task = list_task(first.recommender, Tested.rows_of(first), chosen)
     others = baselines(history_of(first, chosen), chosen.k, progress.message) if len(task.user) else []
-    scores, names = {}, names_of(runs)
+    scores: dict[str, BlockScores] = {}
+    names = names_of(runs)
     for number, (name, run) in enumerate(zip(names, runs, strict=True)):
         scores[name if names.index(name) == number else f"{name} ({number + 1})"] = run_scores(run)[THIS_RUN]
-    scores |= {other.name: other.scores for other in others if other.scores is not None}
-    users = len(np.unique(task.user))
-    measured = {}
-    for name, block_scores in scores.items():
-        with progress.phase(f"lists of {name}", users) as phase:
-            measured[name] = measure(task, block_scores, phase.advance)
+    measured = measure_methods(task, scores, others, progress)
     absent = tuple(f"{other.name}: {other.reason}" for other in others if other.reason)
     return Case(chosen, task, measured, tuple(other.name for other in others if other.scores is not None), absent)
 
