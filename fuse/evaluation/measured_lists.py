@@ -23,8 +23,8 @@ class ListTask:
     """Which lists are made, and what they are judged by; all by number.
 
     seen: of each of U users the items that are left out of the list. user, item, rating: (T,) test rows that are not
-    seen. relevant: (T,) bool. cutoffs: lengths of lists, ascending. items: I. unknown_ratings: rows have no rating that
-    means anything (implicit feedback).
+    seen. relevant: (T,) bool. cutoffs: lengths of lists, ascending. items: I. implicit: the ratings of the rows
+    mean nothing (implicit feedback).
     """
 
     items: int
@@ -61,15 +61,14 @@ class ListTask:
 class Measured:
     """The lists of one method. C cutoffs, M = 6 metrics of `METRICS`.
 
-    users: (N,) those with a relevant item, ascending. values: (N, C, M) float64. listed: (C, I) how many of all
-    ``lists`` (one a user with a test row) hold each item. rated, rating_sum: (C,) over the places whose item the user
+    users: (N,) those with a relevant item, ascending. values: (N, C, M) float64. listed: (C, I) how many of the
+    lists (one a user with a test row) hold each item. rated, rating_sum: (C,) over the places whose item the user
     rated in the test part: how many, and the sum of those ratings.
     """
 
     users: _Ints
     values: _Floats
     listed: _Ints
-    lists: int
     rated: _Ints
     rating_sum: _Floats
 
@@ -82,7 +81,7 @@ def measure(task: ListTask, block_scores: BlockScores, advance: Callable[[int], 
     users, longest = len(task.seen), min(task.cutoffs[-1], task.items)
     ends = np.searchsorted(task.user, np.arange(users + 1))
     listed = np.zeros((len(task.cutoffs), task.items), np.int64)
-    rated, rating_sum, lists = np.zeros(len(task.cutoffs), np.int64), np.zeros(len(task.cutoffs)), 0
+    rated, rating_sum = np.zeros(len(task.cutoffs), np.int64), np.zeros(len(task.cutoffs))
     whose, values = [np.empty(0, np.int64)], [np.empty((0, len(task.cutoffs), len(METRICS)))]
     for block in np.unique(task.user // USERS_AT_ONCE).tolist():
         some = users_of_block(block, users)
@@ -105,7 +104,6 @@ def measure(task: ListTask, block_scores: BlockScores, advance: Callable[[int], 
             known = of_places[:, :k][~np.isnan(of_places[:, :k])]
             rated[number] += len(known)
             rating_sum[number] += known.sum(dtype=np.float64)
-        lists += len(tested)
         if advance:
             advance(len(tested))
-    return Measured(np.concatenate(whose), np.concatenate(values), listed, lists, rated, rating_sum)
+    return Measured(np.concatenate(whose), np.concatenate(values), listed, rated, rating_sum)

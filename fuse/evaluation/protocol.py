@@ -13,7 +13,7 @@ from ...data.runtime.errors import UsageError
 from ..models.heads import Scale
 
 CUTOFFS = (5, 10, 20)
-"""Lengths of lists that are always measured, beside the one asked for."""
+"""Lengths of lists that are always measured, beside the headline's k."""
 
 PROTOCOLS = ("auto", "movielens", "mmrec")
 _LIKED_SHARE = 0.8  # of the scale's top: 4 of 5
@@ -56,8 +56,7 @@ def protocol_for(
 
     "movielens": relevant is what was rated ``liked`` or more (`liked_by_default`), lists of 10. "mmrec": relevant is
     every test row, lists of 20, as in MMRec's published tables. "auto" is "mmrec" for ``implicit`` data, else
-    "movielens". UsageError for another name, a k
-    below 1, and a ``liked`` that is no number.
+    "movielens". UsageError for another name, a k below 1, and a ``liked`` that is no number.
     """
     if name not in PROTOCOLS:
         raise UsageError(f"protocol {name!r}: expected {', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}")
