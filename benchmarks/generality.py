@@ -72,7 +72,7 @@ class Line:
 
 
 def cases(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
-    """Every test part that was asked for, the small ones first; tables are imported as a user would import them."""
+    """Every test part of the options, the small ones first; tables are imported as a user would import them."""
     for file in sorted(options.ratings.glob("*.parquet")) if options.ratings else ():
         dataset = folder / f"dataset-{file.stem}"
         words = ["data", "import", "table", str(dataset), "--ratings", str(file)]
@@ -131,14 +131,16 @@ def compare(case: Case, folder: Path, options: argparse.Namespace) -> Iterator[L
     joined = join(case.dataset, None)
     test = Ratings.at(joined, run.split.test)
     train = Ratings.at(joined, np.sort(np.concatenate([run.split.train, run.split.validation])))
-    served = run.recommender.pair_ratings(test.user, test.item)
-    yield Line(case.name, OURS, len(test.rating), rmse(test.rating, served), mae(test.rating, served), *ours)
+    our_prediction = run.recommender.pair_ratings(test.user, test.item)
+    yield Line(
+        case.name, OURS, len(test.rating), rmse(test.rating, our_prediction), mae(test.rating, our_prediction), *ours
+    )
     for name, predict in rivals(case.dataset, joined).items():
         if name in options.skip:
             continue
         with measured() as cost:
             prediction = predict(train, test)
-        difference = paired_difference(test.rating, served, prediction, test.user)
+        difference = paired_difference(test.rating, our_prediction, prediction, test.user)
         yield Line(
             case.name,
             name,

@@ -9,7 +9,8 @@ RUN is a finished run whose dataset is still where it was; its split gives the r
 of --embeddings). Settings are chosen by NDCG@10 on the run's validation rows; then each method learns training and
 validation rows and is judged on the test part once. Needs `pip install -e '.[bench]'`; what isn't installed is named.
 Seconds are those of the last fit and of all lists, without the search; memory is the largest growth of the process
-meanwhile. With --grow a second run, on a larger dataset, is measured too, and the growth of both is told.
+meanwhile. With --grow a second run, on a larger dataset, is measured too, and its cost shown as a multiple of the
+first's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from measure import describe_machine, heading, table
+from measure import describe_machine, heading, resident, table
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import CinefuseError
@@ -205,7 +206,7 @@ class Resident:
     """Megabytes by which the process grew at most, in a `with` block, read every 10 ms."""
 
     def __enter__(self) -> Resident:
-        self.least = self.most = self._now()
+        self.least = self.most = resident()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -222,11 +223,7 @@ class Resident:
 
     def _watch(self) -> None:
         while not self._end.wait(0.01):
-            self.most = max(self.most, self._now())
-
-    @staticmethod
-    def _now() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+            self.most = max(self.most, resident())
 
 
 def learned_from(history: History, rows: np.ndarray | None, vectors: np.ndarray | None) -> Learned:
@@ -270,11 +267,11 @@ def say(line: str) -> None:
 @contextmanager
 def measured_fit() -> Iterator[dict[str, float]]:
     """Seconds and megabytes of a block."""
-    told: dict[str, float] = {}
+    cost: dict[str, float] = {}
     began = time.perf_counter()
-    with Resident() as resident:
-        yield told
-    told |= {"seconds": time.perf_counter() - began, "megabytes": resident.megabytes}
+    with Resident() as memory:
+        yield cost
+    cost |= {"seconds": time.perf_counter() - began, "megabytes": memory.megabytes}
 
 
 def item_vectors(run: Run, file: Path | None) -> np.ndarray | None:
@@ -298,17 +295,17 @@ def compare(run: Run, file: Path | None, *, quick: bool, only: set[str]) -> tupl
     absent = []
 
     def take(name: str, source: str, setting: str, make: Callable[[], BlockScores], before: float = 0.0) -> None:
-        with measured_fit() as told:
+        with measured_fit() as cost:
             lists[name] = measure(task, make())
-        told["seconds"] += before
-        facts[name] = {"source": source, "setting": setting} | told
-        say(f"{name}: {told['seconds']:.1f} s")
+        cost["seconds"] += before
+        facts[name] = {"source": source, "setting": setting} | cost
+        say(f"{name}: {cost['seconds']:.1f} s")
 
     take(THIS_RUN, "ours", f"preset {run.config.preset}", lambda: run_scores(run)[THIS_RUN], run.summary["seconds"])
     take("most popular", "ours", "by training rows", lambda: known(most_popular(history).scores))
     l2, liked, _ = chosen_for_ease(history, K, say)
-    told = f"L2 {l2:g}, {'liked' if liked else 'all'} rows"
-    take("EASE", "ours", told, lambda: ease_scores(history, l2, liked=liked))
+    chosen = f"L2 {l2:g}, {'liked' if liked else 'all'} rows"
+    take("EASE", "ours", chosen, lambda: ease_scores(history, l2, liked=liked))
     for method in METHODS:
         if only and method.name not in only:
             continue
@@ -320,8 +317,8 @@ def compare(run: Run, file: Path | None, *, quick: bool, only: set[str]) -> tupl
                 warnings.simplefilter("ignore")
                 setting, positive = chosen_setting(method, history, vectors, quick)
                 learned = learned_from(history, history.liked if positive else None, vectors)
-                told = f"{words(setting)}, {'liked' if positive else 'all'} rows"
-                take(method.name, method.source, told, lambda m=method, lr=learned, s=setting: m.fit(lr, s))
+                chosen = f"{words(setting)}, {'liked' if positive else 'all'} rows"
+                take(method.name, method.source, chosen, lambda m=method, lr=learned, s=setting: m.fit(lr, s))
         except ImportError as fault:
             absent.append(f"{method.name}: not run, {fault}")
     return rows_of(task, lists, facts), absent
@@ -335,7 +332,7 @@ def known(scores: BlockScores | None) -> BlockScores:
 
 
 def rows_of(task: ListTask, lists: dict[str, Measured], facts: dict[str, dict[str, Any]]) -> list[Row]:
-    """A row a method: what its lists are worth, what they lie from ours, what they cost."""
+    """A row a method: what its lists are worth, how far they are from ours, what they cost."""
     quality = quality_table(task, lists, draws=2000, seed=0).filter(pl.col("k") == K)
     apart = difference_table(task, lists, draws=2000, seed=0).filter((pl.col("k") == K) & (pl.col("metric") == "ndcg"))
     gaps = {row["method"]: row for row in apart.to_dicts()}
@@ -371,17 +368,17 @@ def cells(row: Row) -> list[str]:
 
 
 def main() -> None:
-    """Measure, print Markdown, and write JSON where --out asks."""
+    """Measure, print Markdown, and write JSON where --out is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="finished run")
-    parser.add_argument("--grow", type=Path, help="finished run on a larger dataset, whose growth is told")
+    parser.add_argument("--grow", type=Path, help="finished run on a larger dataset, to show how costs grow")
     parser.add_argument("--embeddings", type=Path, help="embedding file of the run's films, for VBPR")
     parser.add_argument("--only", nargs="*", default=[], help="some of the methods")
     parser.add_argument("--quick", action="store_true", help="one setting a method, no search")
     parser.add_argument("--out", type=Path, help="JSON to write")
     options = parser.parse_args()
     describe_machine(("torch", "numpy", "scipy", "implicit", "cornac"))
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for place in [options.run, *([options.grow] if options.grow else [])]:
         run = Run.open(place)
         file = options.embeddings if place is options.run else None
@@ -391,13 +388,13 @@ def main() -> None:
         table(["method", "source", *names], [cells(row) for row in rows])
         for line in absent:
             print(f"- {line}")
-        told[str(run.about["dataset"]).rsplit("/", 1)[-1]] = {
+        measured[str(run.about["dataset"]).rsplit("/", 1)[-1]] = {
             "split": run.about["split"],
             "methods": [asdict(row) for row in rows],
             "not_run": absent,
         }
     if options.grow:
-        small, large = ({row["method"]: row for row in part["methods"]} for part in told.values())
+        small, large = ({row["method"]: row for row in part["methods"]} for part in measured.values())
         heading("Growth, second dataset over first")
         table(
             ["method", "seconds", "MB"],
@@ -412,7 +409,7 @@ def main() -> None:
             ],
         )
     if options.out:
-        options.out.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        options.out.write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

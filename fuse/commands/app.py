@@ -166,9 +166,14 @@ def fuse(
         from ..tuning.tuned_settings import TunedSettings
 
         use_threads(threads)
-        told = {"validation": validation, "precision": precision, "compile": "true" if compile_ else None, "seed": seed}
-        told["objective"] = objective
-        words = [f"{name}={value}" for name, value in told.items() if value is not None]
+        given = {
+            "validation": validation,
+            "precision": precision,
+            "compile": "true" if compile_ else None,
+            "seed": seed,
+            "objective": objective,
+        }
+        words = [f"{name}={value}" for name, value in given.items() if value is not None]
         tuned = None if settings_file is None else TunedSettings.load(settings_file)
         if tuned is not None and preset not in ("best", tuned.preset):
             raise UsageError(f"--preset {preset} and --settings: the settings were tuned for preset {tuned.preset}")
@@ -190,7 +195,7 @@ def fuse(
             for case in cases:
                 tuned.refuse_if_seen(dataset, case.split, case.seed)
         if seeds == 1 and folds is None:
-            done = train(dataset, embeddings, run, config, split=split or "random:0.1", **options)
+            done = train(dataset, embeddings, run, config, split=splits[0], **options)
         else:
             repeated = repeat(dataset, embeddings, run, config, cases, **options).as_dict()
     from ..training.processes import told_to_speak
@@ -386,8 +391,8 @@ def compare(
     table = compared(opened) if all(run.recommender.predicts for run in opened) else None
     lists = compare_lists(opened, k=k, protocol=protocol, progress=TerminalProgress())
     if as_json:
-        told = {"ratings": table.to_dicts() if table is not None else [], "lists": lists.as_dict()}
-        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        both = {"ratings": table.to_dicts() if table is not None else [], "lists": lists.as_dict()}
+        typer.echo(json.dumps(both, indent=1, ensure_ascii=False))
         return
     if table is not None:
         show_comparison(table)

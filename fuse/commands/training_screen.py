@@ -38,8 +38,10 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
         console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}{chosen}")
     if ranking := summary.get("ranking"):
         figure = ranking["validation_ndcg"]
-        told = "no validation part to choose by" if figure is None else f"NDCG@10 {figure:.4f} on the validation part"
-        console.print(f"ranking     {told}, share of the item-item part {ranking['share']:g}")
+        reached = (
+            "no validation part to choose by" if figure is None else f"NDCG@10 {figure:.4f} on the validation part"
+        )
+        console.print(f"ranking     {reached}, share of the item-item part {ranking['share']:g}")
     console.print(f"seconds     {summary['seconds']:.1f}")
     console.print(f"run folder  {printable(folder)}", soft_wrap=True)
     run = shlex.quote(str(folder))
@@ -54,7 +56,7 @@ def show_warnings(warnings: Iterable[str], console: Console) -> None:
         console.print(Text.assemble(("warning: ", "yellow"), printable(warning)), soft_wrap=True)
 
 
-def show_repeated(told: dict[str, Any]) -> None:
+def show_repeated(repeated: dict[str, Any]) -> None:
     """The runs of `Repeated.as_dict`, one a line, with mean and deviation below."""
     console = screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -62,13 +64,13 @@ def show_repeated(told: dict[str, Any]) -> None:
     for column in ("seed", "validation RMSE", "test RMSE", "biases alone", "test MAE", "epochs", "seconds"):
         table.add_column(column, justify="right")
     table.add_column("run folder", overflow="fold")
-    for run in told["runs"]:
+    for run in repeated["runs"]:
         errors = (f"{run[name]:.4f}" if name in run else "" for name in _ERRORS)
         figures = str(run["seed"]), *errors, str(run["chosen_epochs"]), f"{run['seconds']:.1f}"
         table.add_row(printable(run["split"]), *figures, printable(run["run"]))
     for name in ("mean", "deviation"):
-        spreads = [told[figure] and told[figure][name] for figure in _ERRORS]
+        spreads = [repeated[figure] and repeated[figure][name] for figure in _ERRORS]
         table.add_row(name, "", *("" if value is None else f"{value:.4f}" for value in spreads), "", "", "")
     console.print(table)
-    for run in told["runs"]:
+    for run in repeated["runs"]:
         show_warnings((f"{run['run']}: {warning}" for warning in run.get("warnings", [])), console)
