@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ _HELD_SHARE = 10
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """The test part by number: user, film (R,) int64; rating, prediction (R,) float32.
+    """The test part by number: user, item (R,) int64; rating, prediction (R,) float32.
 
     Predictions are NaN where the run has no rating model.
     """
@@ -38,17 +39,15 @@ class Tested:
         rows = run.split.test
         if not len(rows):
             raise BadInput(f"{run.folder}: the run's split {run.about['split']!r} has no test part to evaluate on")
-        table = pl.read_parquet(dataset_of(run) / "ratings.parquet", columns=["user_id", "item_id", "rating"])[rows]
-        user = run.recommender.user_numbers(table["user_id"].to_list())
-        item = run.recommender.item_numbers(table["item_id"].to_list())
+        table = _ratings(dataset_of(run))[rows]
+        user, item = _numbers(run.recommender, table)
         return cls(user, item, table["rating"].to_numpy(), np.full(len(rows), np.nan, np.float32))
 
     @classmethod
     def of(cls, run: Run) -> Tested:
         """Read a run's predictions. BadInput where it has none, or they are damaged or not of this model."""
         table = tested_table(run)
-        user = run.recommender.user_numbers(table["user_id"].to_list())
-        item = run.recommender.item_numbers(table["item_id"].to_list())
+        user, item = _numbers(run.recommender, table)
         if (user < 0).any() or (item < 0).any():
             raise BadInput(
                 f"{run.folder / 'predictions.parquet'} names users or films that the run's model doesn't know: "
@@ -78,13 +77,12 @@ def history_of(run: Run, protocol: Protocol) -> History:
     try:
         dataset = dataset_of(run)
         split = run.split
-        table = pl.read_parquet(dataset / "ratings.parquet", columns=["user_id", "item_id", "rating"])
+        table = _ratings(dataset)
     except (CinefuseError, OSError, pl.exceptions.PolarsError):
         return _without_ratings(recommender)
     rows = np.concatenate([split.train, split.validation])
     known = table[rows]
-    user = recommender.user_numbers(known["user_id"].to_list())
-    item = recommender.item_numbers(known["item_id"].to_list())
+    user, item = _numbers(recommender, known)
     rating = known["rating"].to_numpy()
     if (user < 0).any() or (item < 0).any():
         return _without_ratings(recommender)
@@ -92,6 +90,19 @@ def history_of(run: Run, protocol: Protocol) -> History:
     if not len(split.validation):
         held = _tenth(len(rows))
     return History(len(recommender.user_ids), len(recommender.item_ids), user, item, protocol.relevant(rating), held)
+
+
+def _ratings(dataset: Path) -> pl.DataFrame:
+    """user_id, item_id and rating of every row of a dataset folder, in its order."""
+    return pl.read_parquet(dataset / "ratings.parquet", columns=["user_id", "item_id", "rating"])
+
+
+def _numbers(recommender: Recommender, rows: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(R,) each: the numbers of the rows' users and items, -1 for one that the model doesn't know."""
+    return (
+        recommender.user_numbers(rows["user_id"].to_list()),
+        recommender.item_numbers(rows["item_id"].to_list()),
+    )
 
 
 def _without_ratings(recommender: Recommender) -> History:
