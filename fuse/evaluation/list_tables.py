@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from .measured_lists import ListTask, Measured
+from .metrics import resampled_sums
 from .ranking_metrics import METRICS
 
 _Floats = npt.NDArray[np.float64]
@@ -121,16 +122,7 @@ def resampled_means(values: _Floats, *, draws: int, seed: int) -> _Floats:
 
     One row of NaN where there are fewer than two. The same seed draws the same rows whatever the columns.
     """
-    if len(values) < 2:
-        return np.full((1, values.shape[1]), np.nan)
-    chance = np.random.default_rng(seed)
-    columns = np.ascontiguousarray(values.T)
-    means = np.empty((draws, len(columns)))
-    for draw in range(draws):
-        times = np.bincount(chance.integers(0, len(values), len(values)), minlength=len(values)).astype(np.float64)
-        # not a matrix product, whose last digits would depend on the number of threads
-        means[draw] = [np.sum(times * column) for column in columns]
-    return means / len(values)
+    return resampled_sums(values, seed, draws) / max(len(values), 1)
 
 
 def _resampled(found: Measured, draws: int, seed: int) -> _Floats:

@@ -76,7 +76,7 @@ def bootstrap_interval(
     outside 0 to 1.
     """
     errors = _errors(rating, prediction)
-    sums = _resampled(_per_cluster(user, errors**2, np.abs(errors)), seed, draws)
+    sums = resampled_sums(_per_cluster(user, errors**2, np.abs(errors)), seed, draws)
     return ErrorIntervals(
         _interval(rmse(rating, prediction), np.sqrt(sums[:, 1] / sums[:, 0]), level),
         _interval(mae(rating, prediction), sums[:, 2] / sums[:, 0], level),
@@ -99,7 +99,7 @@ def paired_difference(
     ValueError as `bootstrap_interval` does.
     """
     a, b = _errors(rating, prediction_a), _errors(rating, prediction_b)
-    sums = _resampled(_per_cluster(user, a**2, b**2), seed, draws)
+    sums = resampled_sums(_per_cluster(user, a**2, b**2), seed, draws)
     differences = np.sqrt(sums[:, 1] / sums[:, 0]) - np.sqrt(sums[:, 2] / sums[:, 0])
     return _interval(rmse(rating, prediction_a) - rmse(rating, prediction_b), differences, level)
 
@@ -114,8 +114,12 @@ def _per_cluster(user: _Numbers | None, *amounts: _Floats) -> _Floats:
     return np.column_stack([np.bincount(cluster), *(np.bincount(cluster, amount) for amount in amounts)])
 
 
-def _resampled(clusters: _Floats, seed: int, draws: int) -> _Floats:
-    """(draws, columns): sums over as many clusters as there are, drawn with replacement; none without a spread."""
+def resampled_sums(clusters: _Floats, seed: int, draws: int) -> _Floats:
+    """(draws, columns): sums over as many rows of ``clusters`` (C, columns) as there are, drawn with replacement.
+
+    One row of NaN where there are fewer than two. The same seed draws the same rows whatever the columns.
+    ValueError for draws below 1.
+    """
     if draws < 1:
         raise ValueError(f"expected at least 1 draw, received {draws}")
     count = len(clusters)
@@ -126,7 +130,7 @@ def _resampled(clusters: _Floats, seed: int, draws: int) -> _Floats:
     sums = np.empty((draws, len(columns)))
     for draw in range(draws):
         # how often each cluster was drawn weighs its sums: ratings are never copied
-        times = np.bincount(chance.integers(0, count, count), minlength=count)
+        times = np.bincount(chance.integers(0, count, count), minlength=count).astype(np.float64)
         # not a matrix product, whose last digits would depend on the number of threads
         sums[draw] = [np.sum(times * column) for column in columns]
     return sums

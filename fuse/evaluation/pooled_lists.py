@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from .measured_lists import Measured
+from .metrics import resampled_sums
 
 _Floats = npt.NDArray[np.float64]
 
@@ -61,12 +62,6 @@ def pooled_lists(
 
 def _resampled(sums: _Floats, draws: int, seed: int) -> _Floats:
     """(draws,) means over as many users as have any row, drawn with replacement; NaN for fewer than two."""
-    known = sums[sums[:, 0] > 0]
-    if len(known) < 2:
-        return np.full(1, np.nan)
-    chance = np.random.default_rng(seed)
-    means = np.empty(draws)
-    for draw in range(draws):
-        times = np.bincount(chance.integers(0, len(known), len(known)), minlength=len(known))
-        means[draw] = np.sum(times * known[:, 1]) / np.sum(times * known[:, 0])
+    drawn = resampled_sums(sums[sums[:, 0] > 0, :2], seed, draws)
+    means: _Floats = drawn[:, 1] / drawn[:, 0]
     return means
