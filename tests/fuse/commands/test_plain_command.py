@@ -270,8 +270,8 @@ def test_predicted_ids_have_the_type_of_the_run_and_equal_those_given(
     for suffix in ("parquet", "csv"):
         out = tmp_path / f"out-{suffix}.parquet"
         assert run("predict", tmp_path / "run", tmp_path / f"pairs.{suffix}", "--out", out).code == 0
-        told = pl.read_parquet(out)
-        assert told.schema["user_id"] == kind
-        assert told.schema["item_id"] == pl.Int64
-        assert told["user_id"].cast(pl.String).to_list() == [str(one).removesuffix(".0") for one in user]
-        assert told["reason"].to_list() == [None, None, "unknown user"]
+        predicted = pl.read_parquet(out)
+        assert predicted.schema["user_id"] == kind
+        assert predicted.schema["item_id"] == pl.Int64
+        assert predicted["user_id"].cast(pl.String).to_list() == [str(one).removesuffix(".0") for one in user]
+        assert predicted["reason"].to_list() == [None, None, "unknown user"]

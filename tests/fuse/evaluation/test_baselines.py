@@ -48,12 +48,12 @@ def test_most_popular_ranks_by_training_rows_for_everybody() -> None:
 
 
 def test_ease_is_the_closed_form_of_its_paper() -> None:
-    rows, told = taste(), history(taste())
-    found = ease(told, 10, silent)
+    rows, known = taste(), history(taste())
+    found = ease(known, 10, silent)
     l2 = float(found.settings.split()[1].rstrip(","))
     learned = np.zeros(rows.shape)
-    chosen = told.liked if "liked rows" in found.settings else np.ones(len(told.user), bool)
-    learned[told.user[chosen], told.item[chosen]] = 1
+    chosen = known.liked if "liked rows" in found.settings else np.ones(len(known.user), bool)
+    learned[known.user[chosen], known.item[chosen]] = 1
     inverse = np.linalg.inv(learned.T @ learned + l2 * np.eye(rows.shape[1]))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
@@ -62,8 +62,8 @@ def test_ease_is_the_closed_form_of_its_paper() -> None:
 
 
 def test_ease_without_held_out_rows_says_that_nothing_was_chosen() -> None:
-    told = history(taste(), held=0)
-    assert "not chosen: no row is held out" in ease(told, 10, silent).settings
+    known = history(taste(), held=0)
+    assert "not chosen: no row is held out" in ease(known, 10, silent).settings
 
 
 def task_of(rows: np.ndarray, cutoffs: tuple[int, ...] = (5, 10)) -> ListTask:
