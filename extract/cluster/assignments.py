@@ -22,7 +22,7 @@ _COHERENT = {"lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "fuse.ceph-fuse", 
 
 @dataclass(frozen=True)
 class Orders:
-    """What workers are told of `work`, whose file has its lock at `lock`. With `send_rows` none of them writes."""
+    """What workers get of `work`, whose file has its lock at `lock`. With `send_rows` none of them writes."""
 
     work: Work
     lock: Path
@@ -30,7 +30,7 @@ class Orders:
 
     @cached_property
     def assignment(self) -> Assignment:
-        """What every worker is told, once."""
+        """What every worker gets, once."""
         work, job, settings = self.work, self.work.job, self.work.settings
         name = (settings.text_model if job.name == "text" else settings.image_model) or ""
         local = name != MINI and Path(name).expanduser().is_dir()

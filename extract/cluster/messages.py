@@ -26,7 +26,7 @@ SentRow = tuple[int, npt.NDArray[Any], npt.NDArray[Any], Status, Reason]
 
 @dataclass(frozen=True)
 class Assignment:
-    """One modality of a job, as every worker is told it. `file` None: rows are to be sent in any case."""
+    """One modality of a job, as every worker gets it. `file` None: rows are to be sent in any case."""
 
     name: str
     model: str
@@ -68,7 +68,7 @@ class Presence:
 class Task:
     """One batch: the plan of its rows alone, their numbers in the file, and posters (paths, or contents) where it has.
 
-    `wanted` (K,) tells which rows are written; with `items` (K,) the first input that fails ends the job.
+    `wanted` (K,) says which rows are written; with `items` (K,) the first input that fails ends the job.
     """
 
     plan: ModalityPlan

@@ -35,7 +35,7 @@ class Worker:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         import torch
 
-        with suppress(ImportError):  # what `open` needs, while the job is being planned; `open` tells what is missing
+        with suppress(ImportError):  # what `open` needs, while the job is being planned; `open` names what is missing
             import transformers.modeling_utils  # noqa: F401
 
             from ..job import loop as stream  # noqa: F401
@@ -52,38 +52,38 @@ class Worker:
 
         return resolve_precision("auto", resolve_device(self._device))
 
-    def open(self, told: Assignment, _after: Any = None) -> Presence:
+    def open(self, assignment: Assignment, _after: Any = None) -> Presence:
         """Load the encoder and find the file. Raises BadInput where this machine has other libraries or weights."""
         from ..job.loop import load_encoder, loading_threads
         from ..models.source import ModelSource
 
         host = socket.gethostname()
         with self._opening:
-            different = sorted({*told.versions} ^ {*versions()})
+            different = sorted({*assignment.versions} ^ {*versions()})
             if different:
                 raise BadInput(
                     f"{host}: other libraries than where the job began ({', '.join(different)}); make them equal"
                 )
-            modality: Modality = "text" if told.recipe is None else "image"
-            source = ModelSource.resolve(told.model, told.revision, weights=True, modality=modality)
-            if source.weights_sha256() != told.weights:
+            modality: Modality = "text" if assignment.recipe is None else "image"
+            source = ModelSource.resolve(assignment.model, assignment.revision, weights=True, modality=modality)
+            if source.weights_sha256() != assignment.weights:
                 raise BadInput(
                     f"{host}: {source.name} has other weights here than where the job began; copy that model"
                 )
-            structure = told.structure
+            structure = assignment.structure
             if structure is not None and structure.pooling.layers:
                 # the modules behind the pooling lie elsewhere on this machine
                 structure = replace(structure, pooling=replace(structure.pooling, layers=source.pooling.layers))
-            self._source, self._told = source, told
+            self._source, self._assignment = source, assignment
             load = self._encoding.submit(
-                load_encoder, source, told.recipe, told.layer, self._device, told.precision, told.compile,
-                structure, told.prompt_length,
+                load_encoder, source, assignment.recipe, assignment.layer, self._device, assignment.precision,
+                assignment.compile, structure, assignment.prompt_length,
             )  # fmt: skip
             self._encoder = load.result()
             self._loading = ThreadPoolExecutor(loading_threads(), "load")
-            same = machine() == told.machine
-            self._find_file(told, same)
-            sends, reads = self._writer is None, told.sample is not None and self._reads(*told.sample)
+            same = machine() == assignment.machine
+            self._find_file(assignment, same)
+            sends, reads = self._writer is None, assignment.sample is not None and self._reads(*assignment.sample)
             return Presence(host, os.getpid(), self._device, same, sends, reads)
 
     def encode(self, task: Task) -> Answer:
@@ -94,8 +94,8 @@ class Worker:
         batch = Batch(task.plan, self._feed(task), places, task.rows, task.wanted, task.items)
         loading = batch.load(self._loading)
         wait(loading.values())
-        encoded = self._encoding.submit(batch.encode, loading, self._told.dtype).result()
-        sink = _Parcel(task, self._told)
+        encoded = self._encoding.submit(batch.encode, loading, self._assignment.dtype).result()
+        sink = _Parcel(task, self._assignment)
         counts = encoded.write(sink if self._writer is None else self._writer)
         return Answer(*counts, sink.rows)
 
@@ -107,29 +107,32 @@ class Worker:
     def _feed(self, task: Task) -> Feed:
         from ..job.loop import PosterFeed, feed_for
 
-        told = self._told
-        recipe = told.recipe.at(self._source) if isinstance(told.recipe, ProcessorPixels) else told.recipe
-        feed = feed_for(task.plan, self._encoder, recipe, task.posters, told.posters, told.limits)
+        assignment = self._assignment
+        recipe = assignment.recipe
+        if isinstance(recipe, ProcessorPixels):
+            recipe = recipe.at(self._source)
+        feed = feed_for(task.plan, self._encoder, recipe, task.posters, assignment.posters, assignment.limits)
         if isinstance(feed, PosterFeed) and task.contents:
             return feed.reading(lambda place: _content(task.contents[place]))
         return feed
 
-    def _find_file(self, told: Assignment, same_machine: bool) -> None:
+    def _find_file(self, assignment: Assignment, same_machine: bool) -> None:
         """Open the job's file for writing where this machine sees it, and may write into it beside others."""
         if self._writer is not None:
             self._writer.__exit__()
         self._writer = None
-        if told.file is None or not (same_machine or told.coherent):
+        if assignment.file is None or not (same_machine or assignment.coherent):
             return
         try:
-            if told.lock.read_bytes() == told.locked:
-                self._writer = RowWriter(EmbeddingFile.open(told.file, pending=True))
+            if assignment.lock.read_bytes() == assignment.locked:
+                self._writer = RowWriter(EmbeddingFile.open(assignment.file, pending=True))
         except (OSError, CinefuseError):
             return
 
     def _reads(self, path: str, digest: bytes) -> bool:
         try:
-            return hashlib.sha256(read_poster(path, self._told.posters, self._told.limits)).digest() == digest
+            content = read_poster(path, self._assignment.posters, self._assignment.limits)
+            return hashlib.sha256(content).digest() == digest
         except PosterProblem:
             return False
 
@@ -139,7 +142,7 @@ class _Parcel:
     """Rows on their way to the process that writes them."""
 
     task: Task
-    told: Assignment
+    assignment: Assignment
     rows: list[SentRow] = field(default_factory=list)
 
     def write(
@@ -155,7 +158,8 @@ class _Parcel:
 
     def write_absent(self, modality: str, row: int, status: Status, reason: Reason) -> None:
         length = int(self.task.plan.stored_lengths[self.task.rows == row][0])
-        cls, tokens = nan((self.told.width,), self.told.dtype), nan((length, self.told.token_width), self.told.dtype)
+        dtype = self.assignment.dtype
+        cls, tokens = nan((self.assignment.width,), dtype), nan((length, self.assignment.token_width), dtype)
         self.rows.append((row, cls, tokens, status, reason))
 
 

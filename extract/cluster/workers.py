@@ -59,7 +59,7 @@ class Hand:
         return f"process {self.presence.process} on {self.presence.host}" if self.presence else "a worker"
 
     @property
-    def told(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """For events."""
         return {"host": self.presence.host, "process": self.presence.process} if self.presence else {}
 
@@ -144,12 +144,11 @@ class Crew:
     def ready(self, hand: Hand, presence: Presence) -> None:
         """A worker says that it is ready for its first batch."""
         hand.presence, hand.opening, self._lost_at_start = presence, None, 0
-        told = {"host": presence.host, "process": presence.process, "device": presence.device}
-        self._progress.event("worker", state="ready", **told, writes=not presence.sends)
+        self._progress.event("worker", state="ready", **hand.fields, device=presence.device, writes=not presence.sends)
 
     def lost(self, hand: Hand, death: Exception) -> None:
         """Tell that a worker died."""
-        self._progress.event("worker", state="lost", reason=reason_of(death), **hand.told)
+        self._progress.event("worker", state="lost", reason=reason_of(death), **hand.fields)
 
     def replace(self, hand: Hand, death: Exception) -> Hand:
         """Another worker for a dead one. Raises BadInput where none lives until its first batch."""

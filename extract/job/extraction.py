@@ -39,7 +39,7 @@ class Outcome:
     seconds: float
 
     @property
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The same, ready for JSON."""
         statuses: dict[str, int] = {}
         for (status, _), count in self.counts.items():
@@ -140,7 +140,7 @@ def extract(
             shares = [Work(file, job, job.plan, _rows_of(share, job.plan), catalog, settings) for job in ground.jobs]
             if share is not None:
                 _reserve(file, shares)
-            _tell_plan(shares, progress)
+            _report_plan(shares, progress)
             outcomes = tuple(_fill(work, ground, engine or ThisProcess(), progress) for work in shares)
             if file.path != out:
                 with writing(out):
@@ -158,7 +158,7 @@ def _reserve(file: EmbeddingFile, shares: list[Work]) -> None:
             writer.reserve(share.job.name, np.flatnonzero(share.wanted))
 
 
-def _tell_plan(shares: list[Work], progress: Progress) -> None:
+def _report_plan(shares: list[Work], progress: Progress) -> None:
     for share in shares:
         plan, dtype = share.plan, share.file[share.job.name].dtype
         encodable = share.wanted & plan.encodable
@@ -190,7 +190,7 @@ def _fill(share: Work, ground: Ground, engine: Engine, progress: Progress) -> Ou
     if encoded:
         work = replace(share, plan=_with_batches_for(wanted, job), wanted=wanted)
         engine.encode(work, progress)
-    _tell_failures(file, job.name, mine, progress)
+    _report_failures(file, job.name, mine, progress)
     return Outcome(job.name, _counts(file, job.name, mine), encoded, copied, time.monotonic() - started)
 
 
@@ -254,7 +254,7 @@ def _counts(file: EmbeddingFile, name: str, rows: npt.NDArray[np.bool_]) -> dict
     }
 
 
-def _tell_failures(file: EmbeddingFile, name: str, rows: npt.NDArray[np.bool_], progress: Progress) -> None:
+def _report_failures(file: EmbeddingFile, name: str, rows: npt.NDArray[np.bool_], progress: Progress) -> None:
     modality = file[name]
     for row in np.flatnonzero(rows & (modality.status == Status.FAILED)).tolist():
         reason = Reason(modality.reason[row]).sentence

@@ -176,7 +176,7 @@ def feed_for(
 class Batch:
     """Inputs that are encoded together: where they stand in `plan` and `feed`, and their `rows` in the file, (K,) each.
 
-    `wanted` (K,) tells which of the rows are to be written. A plan of a whole catalogue has equal `places` and `rows`.
+    `wanted` (K,) says which of the rows are to be written. A plan of a whole catalogue has equal `places` and `rows`.
     Where `items` (K,) are given, the first input that fails ends the job, and is named.
     """
 
@@ -240,7 +240,7 @@ def encode_rows(
     """Encode `batches` (each the rows that are encoded together) and write those rows that are `wanted` (N,).
 
     A whole batch is always encoded, even where a single row of it is wanted, so that every row comes out the same
-    whenever it is computed. `advance` is told the items, encoder positions and bytes of each batch. With `strict` the
+    whenever it is computed. `advance` gets the items, encoder positions and bytes of each batch. With `strict` the
     first input that fails ends the job with BadInput.
     """
     ids = file.ids if strict else None

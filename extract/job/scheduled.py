@@ -21,7 +21,7 @@ def run_batch(
     cluster: Cluster | None = None,
     log: str | None = None,
 ) -> None:
-    """Extract, telling people on the terminal and programs in `log` (a file, or ``-``: standard output).
+    """Extract, reporting to people on the terminal and to programs in `log` (a file, or ``-``: standard output).
 
     Raises Terminated where SIGTERM came, Interrupted on Ctrl-C: whatever is finished is kept.
     """
@@ -29,8 +29,8 @@ def run_batch(
     progress: Progress = events or TerminalProgress()
     job: AbstractContextManager[None] = nullcontext()
     if events is not None:
-        told = {"dataset": str(dataset), "out": str(out), "engine": "local" if cluster is None else "ray"}
-        job = events.job("extract", **told, **({"slice": str(share)} if share else {}))
+        fields = {"dataset": str(dataset), "out": str(out), "engine": "local" if cluster is None else "ray"}
+        job = events.job("extract", **fields, **({"slice": str(share)} if share else {}))
     with job, ending_on_sigterm(lambda: _how_to_go_on(out)):
         from ..commands.screen import show_summary
         from .extraction import Engine, ThisProcess, extract
@@ -43,7 +43,7 @@ def run_batch(
         with engine as encoding:
             summary = extract(dataset, out, encoding.settled(settings), progress, share=share, engine=encoding)
         for outcome in summary.outcomes:
-            progress.event("done", **outcome.told)
+            progress.event("done", **outcome.record)
         progress.event("file", path=str(out), bytes=summary.bytes, content_digest=summary.content_digest)
         show_summary(summary, share, aside=log == "-")
 

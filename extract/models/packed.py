@@ -54,7 +54,7 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     try:
         packed = PackedLinear(nn.Linear(32, 32, dtype=dtype))
         return bool(packed(torch.ones(1, 32, dtype=dtype)).shape == (1, 32))
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # a build, or a CPU, without the operation
         return False
 
 

@@ -71,17 +71,17 @@ class Pooling:
 
     def fingerprint(self) -> dict[str, Any]:
         """What of it decides embeddings, for the header; nothing where it is the CLS position of a text as it is."""
-        told: dict[str, Any] = {} if self.is_cls else {"pooling": self.mode}
+        fields: dict[str, Any] = {} if self.is_cls else {"pooling": self.mode}
         dense = [sha256_of(folder / "model.safetensors") for kind, folder in self.layers if kind != "normalize"]
         if dense:
-            told["dense"] = dense
+            fields["dense"] = dense
         if any(kind == "normalize" for kind, _ in self.layers):
-            told["normalized"] = True
+            fields["normalized"] = True
         if self.prompt:
-            told |= {"prompt": self.prompt} | ({} if self.pools_prompt else {"prompt_pooled": False})
+            fields |= {"prompt": self.prompt} | ({} if self.pools_prompt else {"prompt_pooled": False})
         if self.lower_case:
-            told["lower_case"] = True
-        return told
+            fields["lower_case"] = True
+        return fields
 
 
 @dataclass(frozen=True)
@@ -130,31 +130,31 @@ def document_prompt(root: Path, name: str) -> str:
     """The prompt of documents, as `SentenceTransformer.encode_document` takes it; empty where the model has none."""
     if not (root / PROMPTS).is_file():
         return ""
-    told = _json(root / PROMPTS, name)
-    prompts = told.get("prompts") if isinstance(told, dict) else None
+    config = _json(root / PROMPTS, name)
+    prompts = config.get("prompts") if isinstance(config, dict) else None
     if not isinstance(prompts, dict):
         return ""
-    key = next((key for key in _DOCUMENT_PROMPTS if key in prompts), told.get("default_prompt_name"))
+    key = next((key for key in _DOCUMENT_PROMPTS if key in prompts), config.get("default_prompt_name"))
     return str(prompts.get(key) or "")
 
 
-def _pooling_of(told: Any, pooling: Pooling, name: str) -> Pooling:
-    modes = told.get("pooling_mode") if isinstance(told, dict) else None
-    if modes is None and isinstance(told, dict):
-        modes = [mode for key, mode in _OLD_KEYS.items() if told.get(key)]
+def _pooling_of(config: Any, pooling: Pooling, name: str) -> Pooling:
+    modes = config.get("pooling_mode") if isinstance(config, dict) else None
+    if modes is None and isinstance(config, dict):
+        modes = [mode for key, mode in _OLD_KEYS.items() if config.get(key)]
     modes = [modes] if isinstance(modes, str) else modes
     modes = ["last" if mode == "lasttoken" else mode for mode in modes or ()]
     if not modes or not set(modes) <= set(OF_POSITIONS):
         raise BadInput(f"{name}: 1_Pooling/config.json: expected a pooling among {', '.join(MODES)}, found {modes}")
-    return replace(pooling, mode="+".join(modes), pools_prompt=bool(told.get("include_prompt", True)))
+    return replace(pooling, mode="+".join(modes), pools_prompt=bool(config.get("include_prompt", True)))
 
 
 def _length_and_case(folder: Path, name: str) -> tuple[int | None, bool]:
     for path in sorted(folder.glob("sentence_*_config.json")):
-        told = _json(path, name)
-        if isinstance(told, dict):
-            length = told.get("max_seq_length")
-            return (length if isinstance(length, int) and length > 0 else None), bool(told.get("do_lower_case"))
+        config = _json(path, name)
+        if isinstance(config, dict):
+            length = config.get("max_seq_length")
+            return (length if isinstance(length, int) and length > 0 else None), bool(config.get("do_lower_case"))
     return None, False
 
 
@@ -221,10 +221,10 @@ def width_behind(pooling: Pooling, width: int, name: str) -> int:
     """How wide vectors are behind the modules that follow the pooling, from their configurations alone."""
     for kind, folder in pooling.layers:
         if kind == "dense":
-            told = _json(folder / "config.json", name).get("out_features")
-            if not isinstance(told, int) or told < 1:
+            out = _json(folder / "config.json", name).get("out_features")
+            if not isinstance(out, int) or out < 1:
                 raise BadInput(f"{name}: {folder.name}/config.json gives no out_features; fetch the model again")
-            width = told
+            width = out
     return width
 
 
@@ -233,18 +233,18 @@ def _loaded(kind: str, folder: Path, name: str, device: torch.device) -> Any:
 
     if kind == "normalize":
         return lambda vectors: nn.functional.normalize(vectors, p=2, dim=-1)
-    told, weights = _json(folder / "config.json", name), _safetensors(folder, name)
+    config, weights = _json(folder / "config.json", name), _safetensors(folder, name)
     if kind == "layernorm":
-        norm = nn.LayerNorm(int(told["dimension"]))
+        norm = nn.LayerNorm(int(config["dimension"]))
         norm.load_state_dict({key.removeprefix("norm."): value.float() for key, value in weights.items()})
         return norm.to(device).eval().requires_grad_(requires_grad=False)
-    wide, out = int(told["in_features"]), int(told["out_features"])
-    linear = nn.Linear(wide, out, bias=bool(told.get("bias", True)))
+    wide, out = int(config["in_features"]), int(config["out_features"])
+    linear = nn.Linear(wide, out, bias=bool(config.get("bias", True)))
     linear.load_state_dict(
         {k.removeprefix("linear."): v.float() for k, v in weights.items() if k.startswith("linear.")}
     )
     linear.to(device).requires_grad_(requires_grad=False)
-    word = str(told.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    word = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = getattr(nn, word.rpartition(".")[2], None) if word.startswith("torch.nn.") else None
     if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
         raise BadInput(
@@ -255,7 +255,7 @@ def _loaded(kind: str, folder: Path, name: str, device: torch.device) -> Any:
 
     def dense(vectors: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = act(linear(vectors))
-        if told.get("use_residual"):
+        if config.get("use_residual"):
             out = out + (vectors if residual is None else vectors @ residual.float().to(vectors.device).T)
         return out
 

@@ -105,7 +105,7 @@ def image_structure(
 ) -> Structure:
     """The structure of an image encoder that is given inputs of the shapes of ``sample``, each (1, ...).
 
-    Raises BadInput where it does not read them, or where its output positions cannot be told apart.
+    Raises BadInput where it does not read them, or where it is unclear what its output positions are.
     """
     if source.model_type in _DRAWN:
         raise BadInput(f"{source.name}: masks patches at random; choose ViT, DeiT, DINOv2, BEiT or CLIP")
@@ -164,12 +164,12 @@ def is_causal(source: ModelSource, model: nn.Module) -> bool:
     """Whether a position sees only what stands before it."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    told = {
+    declared = {
         bool(module.is_causal) for module in model.modules() if isinstance(getattr(module, "is_causal", None), bool)
     }
     settings = source.settings
-    if told:
-        return True in told
+    if declared:
+        return True in declared
     if getattr(settings, "is_decoder", False) and not getattr(settings, "is_encoder_decoder", False):
         return True
     kind = type(settings)

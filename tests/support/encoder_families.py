@@ -205,9 +205,9 @@ def build_sentence_model(
         from safetensors.torch import save_file
 
         dense = folder / f"{1 + steps.index('Dense') + 1}_Dense"
-        told = {"in_features": WIDE, "out_features": 20, "bias": True,
-                "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
-        write_json(dense / "config.json", told)
+        config = {"in_features": WIDE, "out_features": 20, "bias": True,
+                  "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
+        write_json(dense / "config.json", config)
         save_file({"linear.weight": torch.randn(20, WIDE), "linear.bias": torch.randn(20)}, dense / "model.safetensors")
 
 

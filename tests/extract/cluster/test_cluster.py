@@ -369,11 +369,11 @@ def test_a_worker_with_the_encoders_that_ship_with_cinefuse_makes_the_bytes_of_o
     assert (tmp_path / "worker.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
 
 
-def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **told: Any) -> Any:
+def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **options: Any) -> Any:
     from cinefuse.extract.cluster.engine import RayEngine
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    return RayEngine(Cluster(**told), Settings(), tmp_path / "out.h5", NoProgress())
+    return RayEngine(Cluster(**options), Settings(), tmp_path / "out.h5", NoProgress())
 
 
 def test_a_missing_ray_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_every_plot_and_poster_that_is_there_has_an_embedding_and_the_file_is_so
             assert (file[name].has_embedding == given).all()
             absent = (file[name].status == Status.MISSING) & (file[name].reason == Reason.NOT_GIVEN)
             assert (absent == ~given).all()
-    told = json.loads(cinefuse("cache", "info", fp32, "--failures", "--json"))
-    assert {row["why"] for row in told} <= {Reason.NOT_GIVEN.sentence}
+    failures = json.loads(cinefuse("cache", "info", fp32, "--failures", "--json"))
+    assert {row["why"] for row in failures} <= {Reason.NOT_GIVEN.sentence}
 
 
 def test_minilm_rows_in_fp32_equal_plain_transformers(dataset: Path, minilm: Path, fp32: Path) -> None:

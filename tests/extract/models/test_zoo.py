@@ -280,7 +280,7 @@ def test_every_oddity_comes_to_its_defined_outcome_and_none_stops_the_job(
 ) -> None:
     assert len(ZOO) >= 40
     dataset, out = request.getfixturevalue(door), tmp_path / "zoo.h5"
-    code, told, err = run("extract", dataset, out, *models)
+    code, printed, err = run("extract", dataset, out, *models)
     assert code == 0, err
     with EmbeddingFile.open(out) as file:
         found = {(item, name): outcome for item, name, outcome in outcomes(file)}
@@ -293,7 +293,7 @@ def test_every_oddity_comes_to_its_defined_outcome_and_none_stops_the_job(
     assert verify(out).complete
     assert run("cache", "verify", out)[0] == 0
     failed = sum(status is FAILED for status, _ in EXPECTED.values())
-    assert sum(map(int, re.findall(r"^  (\d+) failed: ", told, re.MULTILINE))) == failed
+    assert sum(map(int, re.findall(r"^  (\d+) failed: ", printed, re.MULTILINE))) == failed
 
 
 def test_the_list_of_failures_is_exactly_those_without_an_embedding(
@@ -301,9 +301,9 @@ def test_the_list_of_failures_is_exactly_those_without_an_embedding(
 ) -> None:
     out = tmp_path / "zoo.h5"
     assert run("extract", imported, out, *models)[0] == 0
-    code, told, _ = run("cache", "info", out, "--failures", "--missing", "--json")
+    code, listed, _ = run("cache", "info", out, "--failures", "--missing", "--json")
     assert code == 0
-    found = {(row["item"], row["modality"]): (row["status"], row["why"]) for row in json.loads(told)}
+    found = {(row["item"], row["modality"]): (row["status"], row["why"]) for row in json.loads(listed)}
     absent = {key: outcome for key, outcome in EXPECTED.items() if not outcome[0].has_embedding}
     assert found == {key: (status.name.lower(), reason.sentence) for key, (status, reason) in absent.items()}
     _, table, _ = run("cache", "info", out, "--failures", "--missing")
