@@ -9,12 +9,12 @@ from rich.table import Table
 
 from ...data.runtime.terminal import screen
 from ...data.runtime.untrusted_text import printable
-from ..explaining.ablation import Rated
-from ..explaining.explain import Explanation
+from ..explaining.ablation import PredictedRating
+from ..explaining.explanation import Explanation
 
 
 def show_explanations(explanations: Sequence[Explanation], console: Console | None = None) -> None:
-    """A line a film: predictions with parts hidden, shares of the attention, and whether the two agree; then notes."""
+    """A line a film: predictions with parts masked, shares of attention, and whether the two agree; then notes."""
     console = console or screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("film", overflow="fold")
@@ -36,14 +36,14 @@ def show_explanations(explanations: Sequence[Explanation], console: Console | No
     console.print(table)
     console.print(
         "rating: the mean of all users' predictions, and its change without poster or plot"
-        + ("; agreement: rank correlation of attention and of what hiding changes" if attended else ""),
+        + ("; agreement: rank correlation of attention and change when masked" if attended else ""),
         style="dim",
         soft_wrap=True,
     )
     for e in explanations:
         words = ", ".join(printable(word) for word, _ in e.words_by_lift(8))
         lines = (
-            [f"words by {'attention' if e.shown == 'attention' else 'what hiding changes'}: {words}"] if words else []
+            [f"words by {'attention' if e.shown == 'attention' else 'change when masked'}: {words}"] if words else []
         )
         lines += [f"{kind}: {found.verdict}" for kind, found in e.agreements]
         lines += [f"note: {printable(note)}" for note in e.notes]
@@ -54,7 +54,7 @@ def show_explanations(explanations: Sequence[Explanation], console: Console | No
 
 
 def _predictions(e: Explanation, *, of_user: bool) -> list[str]:
-    def rating(rated: Rated) -> float:
+    def rating(rated: PredictedRating) -> float:
         return rated.user if of_user and rated.user is not None else rated.average
 
     a = e.ablation

@@ -1,1 +1,1 @@
-"""Where a run looks in a poster and a plot, and what really changes when it cannot see them."""
+"""Explain predictions: attention over a poster and a plot, and the change of predictions when they are masked."""

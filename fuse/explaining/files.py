@@ -1,4 +1,4 @@
-"""The files that explanations are written to: a picture or a page, as the name of the file says."""
+"""Write explanations as a picture or a page, by the suffix of the file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ...data.runtime.errors import UsageError
 from ..runs.run import Run
-from .explain import Explanation
+from .explanation import Explanation
 
 _SUFFIXES = (".png", ".html", ".htm")
 
 
 def refuse_unknown_picture(file: Path) -> None:
-    """UsageError where the name is neither a picture's nor a page's."""
+    """UsageError where the file's suffix is neither .png nor .html."""
     if file.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"--out {file}: expected a name that ends in .png or .html")
 

@@ -1,7 +1,7 @@
-"""Weights over a poster's patches as pictures: a smooth overlay on the poster, and the raw grid.
+"""Weights over an image's patches as pictures: a smooth overlay on the image, and the raw grid.
 
-Colours tell how many times an even share a patch gets, on a logarithmic scale around 1 that every picture states: a
-model that looks everywhere alike gives a picture of one colour, not a map of its rounding errors.
+Colours stand for lifts, the ratios of weights to the uniform weight, on a logarithmic scale around 1 that every picture
+states: uniform weights give a picture of one colour, not a map of rounding errors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 Floats = npt.NDArray[np.float32]
 
 _LEAST_SPAN, _MOST_SPAN = 1.5, 16.0
-# dark to light, each step lighter than the one before, so that the order is seen without hue too
+# from dark to light, each lighter than the one before, so that the order is visible without hue
 _STOPS = (
     (0.0, (20, 16, 44)),
     (0.25, (84, 24, 104)),
@@ -25,15 +25,15 @@ _STOPS = (
     (0.75, (236, 116, 48)),
     (1.0, (254, 238, 160)),
 )
-_UNSEEN = (128, 124, 118)
+_CROPPED = (128, 124, 118)
 _LEAST_OPAQUE, _MOST_OPAQUE = 0.3, 0.85
-# these look at the whole poster, brought to their size, where their settings don't say otherwise
-_WHOLE_POSTER = {"vit", "vit_msn", "beit", "data2vec-vision"}
+# these resize the whole image, where their image processor has no crop
+_NO_CROP = {"vit", "vit_msn", "beit", "data2vec-vision"}
 
 
 @dataclass(frozen=True)
 class Box:
-    """The part of a poster that its patches cover, in pixels of the poster; it may reach beyond its edges."""
+    """The area of an image that its patches cover, in pixels of the image; it may reach beyond the edges."""
 
     left: float
     top: float
@@ -42,19 +42,19 @@ class Box:
 
     @property
     def whole(self) -> tuple[int, int, int, int]:
-        """The same in whole pixels."""
+        """The edges rounded to whole pixels."""
         return round(self.left), round(self.top), round(self.right), round(self.bottom)
 
 
 def covered_box(record: Mapping[str, Any], width: int, height: int) -> Box | None:
-    """What the patches of a model cover of a poster of that size; None where the file's header does not tell.
+    """The area that a model's patches cover of an image of that size; None where the file's header does not say.
 
-    ``record`` is the header's record of posters. Its "pixels", where it has them, are the resizing (height and width,
+    ``record`` is the header's record of images. Its "pixels", where it has them, are the resizing (height and width,
     or the length of the shorter edge) and the cut from the middle that the image processor made.
     """
     pixels = record.get("pixels")
     if not isinstance(pixels, dict):
-        return Box(0, 0, width, height) if record.get("architecture") in _WHOLE_POSTER else None
+        return Box(0, 0, width, height) if record.get("architecture") in _NO_CROP else None
     size, crop = pixels.get("size"), pixels.get("crop")
     if isinstance(size, list):
         tall, wide = size
@@ -71,15 +71,15 @@ def covered_box(record: Mapping[str, Any], width: int, height: int) -> Box | Non
 
 
 def span_of(lift: Floats | None) -> float:
-    """How many times an even share the lightest colour stands for: the largest that is met, from 1.5 to 16."""
+    """The lift that the lightest colour stands for: the largest in ``lift``, clipped to 1.5 and 16."""
     largest = float(lift.max()) if lift is not None and lift.size else 0.0
     return min(max(largest, _LEAST_SPAN), _MOST_SPAN)
 
 
 def strength(lift: Floats, span: float) -> Floats:
-    """Lifts as 0 (``1 / span`` or less) over 0.5 (an even share) to 1 (``span`` or more)."""
-    told = 0.5 + 0.5 * np.log(np.maximum(lift, 1e-6)) / np.log(span)
-    clipped: Floats = np.clip(told, 0, 1).astype(np.float32)
+    """Lifts on a scale from 0 (``1 / span`` or less) over 0.5 (the uniform share) to 1 (``span`` or more)."""
+    scaled = 0.5 + 0.5 * np.log(np.maximum(lift, 1e-6)) / np.log(span)
+    clipped: Floats = np.clip(scaled, 0, 1).astype(np.float32)
     return clipped
 
 
@@ -91,17 +91,17 @@ def colours(values: Floats) -> npt.NDArray[np.uint8]:
 
 
 def overlay(poster: Image.Image, lift: Floats, box: Box, span: float) -> Image.Image:
-    """The poster, paler, under the weights in colour, smooth between the patches' middles; grey where it is not seen.
+    """The poster, paler, under the lifts in colour, smooth between the patches' middles; grey where it was cropped.
 
-    The farther from an even share, the more the colour covers.
+    The farther a lift from 1, the more opaque its colour.
     """
     left, top, right, bottom = box.whole
     smooth = Image.fromarray(strength(lift, span)).resize(
         (max(right - left, 1), max(bottom - top, 1)), Image.Resampling.BICUBIC
     )
     values = np.clip(np.asarray(smooth), 0, 1)
-    told = _LEAST_OPAQUE + (_MOST_OPAQUE - _LEAST_OPAQUE) * np.abs(2 * values - 1)
-    cover = Image.fromarray((255 * told).round().astype(np.uint8))
+    opacity = _LEAST_OPAQUE + (_MOST_OPAQUE - _LEAST_OPAQUE) * np.abs(2 * values - 1)
+    cover = Image.fromarray((255 * opacity).round().astype(np.uint8))
     grey = poster.convert("L").convert("RGB")
     seen = Image.new("L", poster.size, 0)
     seen.paste(128, (left, top, right, bottom))
@@ -116,7 +116,7 @@ def grid_picture(lift: Floats, box: Box, size: tuple[int, int], span: float) -> 
     blocks = Image.fromarray(colours(strength(lift, span))).resize(
         (max(right - left, 1), max(bottom - top, 1)), Image.Resampling.NEAREST
     )
-    picture = Image.new("RGB", size, _UNSEEN)
+    picture = Image.new("RGB", size, _CROPPED)
     picture.paste(blocks, (left, top))
     return picture
 
@@ -128,5 +128,5 @@ def scale_picture(width: int, height: int) -> Image.Image:
 
 
 def scale_ends(span: float) -> tuple[str, str, str]:
-    """What the left end, the middle and the right end of the scale say."""
+    """The labels at the left end, the middle and the right end of the scale."""
     return f"1/{span:.3g} ×", "uniform", f"{span:.3g} ×"

@@ -1,4 +1,4 @@
-"""Explanations as a page: films side by side, then each with its poster, its plot, its predictions and their check."""
+"""Explanations as a page: an overview of the films, then each with its pictures, predictions and plot."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.pages.page import picture_uri, render, write_page
-from .ablation import Rated
-from .explain import Explanation
+from .ablation import PredictedRating
+from .explanation import Explanation
 from .heatmap import scale_ends, scale_picture
-from .png import caption_of, film_pictures
+from .png import caption_of, item_pictures
 
 _TEMPLATE = Path(__file__).parent / "templates" / "explain.html"
 
@@ -22,27 +22,27 @@ _POSTER_WIDTH = 360
 
 @dataclass(frozen=True)
 class ShownPicture:
-    """A picture as the page has it: what stands over it, what it says without eyes, its data URI, its scale's ends."""
+    """A picture of the page: its caption, its description for screen readers, its data URI, the labels of its scale."""
 
     caption: str
-    says: str
+    description: str
     uri: str
     scale: tuple[str, str, str] | None
 
 
 @dataclass(frozen=True)
 class PredictionRow:
-    """A prediction with something hidden, and its changes for everybody and for one user; None where nothing is."""
+    """A prediction with something masked, and its change on average and for one user; None where nothing is masked."""
 
     name: str
-    everybody: Rated
+    prediction: PredictedRating
     change: float | None
     of_user: float | None
 
 
 @dataclass(frozen=True)
 class ShareBar:
-    """How plot and poster share something, from 0 to 1."""
+    """The shares of plot and poster in something, from 0 to 1."""
 
     name: str
     text: float
@@ -50,7 +50,7 @@ class ShareBar:
 
 
 def write_explanations(path: Path, explanations: Sequence[Explanation], about: str) -> None:
-    """Write the page of one film or several; ``about`` says which run. NoSpace or BadInput where the disk refuses."""
+    """Write the page of one item or several; ``about`` names the run. NoSpace or BadInput where the disk refuses."""
     write_page(path, explanations_page(explanations, about))
 
 
@@ -76,7 +76,7 @@ def explanations_page(explanations: Sequence[Explanation], about: str) -> str:
 
 
 def where_most(lift: npt.NDArray[np.float32]) -> str:
-    """Where on a poster most of the weight lies: "top left", "middle", "bottom right", ..."""
+    """The ninth of an image with the largest mean lift: "top left", "middle", "bottom right", ..."""
     rows, columns = lift.shape
     down = np.array_split(np.arange(rows), min(3, rows))
     across = np.array_split(np.arange(columns), min(3, columns))
@@ -89,32 +89,32 @@ def where_most(lift: npt.NDArray[np.float32]) -> str:
 
 def _pictures(e: Explanation) -> list[ShownPicture]:
     shown = []
-    for name, picture in film_pictures(e).items():
+    for name, picture in item_pictures(e).items():
         if name == "poster":
-            says = f"The poster of {e.title}" if e.poster is not None else f"No poster of {e.title} is at hand"
-            shown.append(ShownPicture(caption_of(name, e), says, picture_uri(picture, _POSTER_WIDTH), None))
+            description = f"The poster of {e.title}" if e.poster is not None else f"No poster of {e.title} is here"
+            shown.append(ShownPicture(caption_of(name, e), description, picture_uri(picture, _POSTER_WIDTH), None))
             continue
-        hiding = name.startswith("hiding")
-        lift = e.hiding_lift if hiding else e.patch_lift
+        masking = name.startswith("masking")
+        lift = e.masking_lift if masking else e.patch_lift
         what = (
             "Change of predictions when each part of the poster is masked"
-            if hiding
+            if masking
             else "The attention over the poster"
         )
-        says = what
+        description = what
         if lift is not None:
-            says += f": most at the {where_most(lift)}, at most {float(lift.max()):.2f} times uniform"
-        span = e.span if name.startswith(e.shown) else e.hiding_span
+            description += f": most at the {where_most(lift)}, at most {float(lift.max()):.2f} times uniform"
+        span = e.span if name.startswith(e.shown) else e.masking_span
         scale = scale_ends(span) if name.endswith("grid") else None
-        shown.append(ShownPicture(caption_of(name, e), says, picture_uri(picture, _POSTER_WIDTH, 85), scale))
+        shown.append(ShownPicture(caption_of(name, e), description, picture_uri(picture, _POSTER_WIDTH, 85), scale))
     return shown
 
 
 def _predictions(e: Explanation) -> list[PredictionRow]:
     a = e.ablation
     rows = []
-    told = (("Nothing", a.everything), ("Poster", a.without_image), ("Plot", a.without_text))
-    for name, rated in (*told, ("Both", a.without_both)):
+    modalities = (("Nothing", a.everything), ("Poster", a.without_image), ("Plot", a.without_text))
+    for name, rated in (*modalities, ("Both", a.without_both)):
         whole = rated is a.everything
         of_user = None if rated.user is None or a.everything.user is None or whole else rated.user - a.everything.user
         rows.append(PredictionRow(name, rated, None if whole else rated.average - a.everything.average, of_user))
@@ -126,9 +126,9 @@ def _shares(e: Explanation) -> list[ShareBar]:
     if e.attention is not None:
         for name, shares in (
             ("Attention", e.attention.shares),
-            ("Uniform attention", e.attention.even_shares),
+            ("Uniform attention", e.attention.uniform_shares),
         ):
             bars.append(ShareBar(name, shares["text"], shares["image"]))
     if e.ablation.shares is not None:
-        bars.append(ShareBar("Change when hidden", e.ablation.shares["text"], e.ablation.shares["image"]))
+        bars.append(ShareBar("Change when masked", e.ablation.shares["text"], e.ablation.shares["image"]))
     return bars

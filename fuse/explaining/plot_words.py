@@ -1,4 +1,4 @@
-"""The words of a plot behind its token embeddings: a tokenizer's pieces, laid back on the text they were cut from."""
+"""The words of a text behind its token embeddings: a tokenizer's pieces, mapped back to the text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SHIPPED = {"cinefuse-mini-text": mini_encoder("text")}
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a plot: ``text[start:end]`` of it, from the pieces at these positions (CLS is not counted).
+    """A word of a plot, ``text[start:end]``, and the positions of its pieces (CLS is not counted).
 
-    Without a tokenizer it is one position, called by its number, with start and end 0.
+    Without a tokenizer it is one position, named by its number, with start and end 0.
     """
 
     text: str
@@ -32,9 +32,9 @@ class Word:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as it was embedded, and its words in order; ``note`` says what could not be had.
+    """A plot as it was embedded, and its words in order.
 
-    ``read_to`` is where the last word that was embedded ends: the rest was cut off.
+    read_to: where the last embedded word ends; the rest was cut off. note: why there are positions instead of words.
     """
 
     text: str
@@ -44,9 +44,9 @@ class Plot:
 
 
 def plot_words(text: str, ids: npt.NDArray[np.integer[Any]], tokenizer: Any, max_length: int | None) -> Plot | None:
-    """The words of ``text`` from whose pieces ``ids`` (L,) come, those behind CLS; None where it gives other ids.
+    """The words of ``text``, whose token ids behind CLS are ``ids`` (L,); None where ``tokenizer`` gives other ids.
 
-    ``tokenizer`` is one of the package tokenizers.
+    ``tokenizer`` is a `tokenizers.Tokenizer`.
     """
     readable = text.encode("utf-8", "replace").decode()  # as it was when it was embedded
     tokenizer.no_padding()
@@ -62,16 +62,16 @@ def plot_words(text: str, ids: npt.NDArray[np.integer[Any]], tokenizer: Any, max
 
 
 def numbered_pieces(text: str, count: int, note: str) -> Plot:
-    """The positions of a plot of ``count`` pieces by number, where no tokenizer tells its words. The last closes it."""
+    """The positions of a plot of ``count`` pieces as numbered words, for want of a tokenizer; without the end token."""
     words = tuple(Word(f"#{number + 1}", 0, 0, (number,)) for number in range(max(count - 1, 0)))
     return Plot(text, words, len(text), note)
 
 
 def find_tokenizer(record: Mapping[str, Any], given: str | None = None) -> Any | None:
-    """The tokenizer of the text model that a header names, or of the folder ``given`` ("mini": built in); None without.
+    """The tokenizer of the text model in a header, or of the folder ``given`` ("mini": built in); None without one.
 
-    Looked for among the encoders that ship with cinefuse and in the hub's cache on this machine; the network is not
-    asked. BadInput where a folder was given that has none.
+    Searched among the encoders that ship with cinefuse and in the hub's cache on this machine, without network.
+    BadInput where a folder was given that has none.
     """
     from tokenizers import Tokenizer
 
@@ -87,7 +87,7 @@ def find_tokenizer(record: Mapping[str, Any], given: str | None = None) -> Any |
 
 
 def refuse_other_tokenizer(given: str, plot: Plot | None, model: object) -> Plot:
-    """The plot; FingerprintMismatch where the tokenizer that a user named gave other ids than the file has."""
+    """The plot; FingerprintMismatch where the user's tokenizer gave other ids than the file has."""
     if plot is None:
         raise FingerprintMismatch(
             f"--text-model {given}: its tokenizer cuts the plots into other pieces than the file's ({model}); "
@@ -103,7 +103,7 @@ def _joined(text: str, word_ids: Sequence[int | None], offsets: Sequence[tuple[i
         if number is None or end <= start:
             continue
         start += len(text[start:end]) - len(text[start:end].lstrip())  # some tokenizers count the space before
-        if spans and (number == before or _goes_on(text, spans[-1], start)):
+        if spans and (number == before or _continues(text, spans[-1], start)):
             spans[-1] = (spans[-1][0], end, [*spans[-1][2], position])
         else:
             spans.append((start, end, [position]))
@@ -111,8 +111,8 @@ def _joined(text: str, word_ids: Sequence[int | None], offsets: Sequence[tuple[i
     return tuple(Word(text[start:end], start, end, tuple(positions)) for start, end, positions in spans)
 
 
-def _goes_on(text: str, span: tuple[int, int, list[int]], start: int) -> bool:
-    """Whether what starts there goes on with the word before: an apostrophe or hyphen between letters, or behind it."""
+def _continues(text: str, span: tuple[int, int, list[int]], start: int) -> bool:
+    """Whether the piece at ``start`` continues the word: an apostrophe or hyphen between letters, or after one."""
     if span[1] != start or start >= len(text):
         return False
     if text[start] in _JOINING:
@@ -129,7 +129,7 @@ def _given(given: str) -> Path:
 
 
 def _shipped(record: Mapping[str, Any]) -> Path | None:
-    """The tokenizer of the encoder inside this package, where that is the one that the header names."""
+    """The tokenizer of an encoder in this package, where the header names it."""
     folder = _SHIPPED.get(str(record.get("model")))
     return folder / "tokenizer.json" if folder is not None and (folder / "tokenizer.json").is_file() else None
 

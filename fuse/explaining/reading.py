@@ -1,4 +1,4 @@
-"""What a run reads of its films, opened again: its dataset, its embedding file and the weights of its Transformers."""
+"""A run opened with what its model reads: the dataset, the embedding file and the weights that apply to items."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from ..settings.config import Config
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
-    """What one served member says of films besides their ids and ratings.
+class ItemWeights:
+    """The weights by which one served member computes an item's vector from its content.
 
-    of_side: (C, D + 1), what side information adds to a film's vector; cold_side: the same for a film that nobody has
-    rated, all 0 where there are no weights of their own for such films.
+    side_information: (C, D + 1), from side information to an item's vector. cold_start: the same for items without
+    ratings, all 0 where the run has no such weights.
     """
 
     transformer: FusionTransformer | None
-    of_side: Tensor
-    cold_side: Tensor
+    side_information: Tensor
+    cold_start: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A run with everything its model reads. rows: (I,) int64, each film's row of the embedding file, -1 for none."""
+    """A run with everything its model reads. rows: (I,) int64, each item's row of the embedding file, -1 for none."""
 
     run: Run
     dataset: Path
@@ -49,9 +49,9 @@ class Reading:
 
     @classmethod
     def open(cls, run: Run, *, dataset: Path | None = None, cache: Path | None = None) -> Reading:
-        """Open what the run was trained on, where it lay then, or at ``dataset`` and ``cache``.
+        """Open what the run was trained on, at the paths of then, or at ``dataset`` and ``cache``.
 
-        BadInput where one of them is not there any more; FingerprintMismatch where it is another one than the run's.
+        BadInput where one of them is missing; FingerprintMismatch where it is not the run's.
         """
         folder = dataset_of(run, dataset)
         catalog = Catalog.open(folder)
@@ -61,22 +61,22 @@ class Reading:
 
     @property
     def config(self) -> Config:
-        """The run's."""
+        """The config of the run."""
         return self.run.config
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What the run reads: "text", "image", both or neither."""
+        """The modalities that the run reads: "text", "image", both or neither."""
         return self.config.read_modalities
 
-    def has(self, film: int, modality: str) -> bool:
-        """Whether the film has an embedding of the modality."""
-        row = int(self.rows[film])
+    def has(self, item: int, modality: str) -> bool:
+        """Whether the item has an embedding of the modality."""
+        row = int(self.rows[item])
         return self.embeddings is not None and row >= 0 and bool(self.embeddings[modality].has_embedding[row])
 
     @cached_property
-    def shown(self) -> Tensor:
-        """(I, C'): the side information that the Transformer gets."""
+    def side_information(self) -> Tensor:
+        """(I, C'): the side information that the Transformer reads."""
         if not self.config.genres:
             return torch.zeros(len(self.catalog), 0)
         return torch.from_numpy(item_features(self.catalog.items))
@@ -90,19 +90,19 @@ class Reading:
         return load_components(self.run.folder, self.config)
 
     @cached_property
-    def members(self) -> tuple[Weights, ...]:
+    def members(self) -> tuple[ItemWeights, ...]:
         """The weights of the served members. BadInput where the run folder lacks them, or they are damaged."""
         files = _served_fits(self.run)
         return tuple(self._weights(file, config) for file, config in zip(files, self.run.members, strict=True))
 
-    def tokens(self, film: int) -> dict[str, TokenBatch]:
-        """The film's tokens as its Transformers read them, (1, T, D) float32: CLS first, patches pooled as asked."""
+    def tokens(self, item: int) -> dict[str, TokenBatch]:
+        """(1, T, D) float32 tokens as the Transformers read them: CLS first, patches pooled by `pool_patches`."""
         if self.embeddings is None:
             return {}
         tables = {
             name: TokenTable(
                 self.embeddings[name],
-                self.rows[[film]],
+                self.rows[[item]],
                 level=self.config.level,
                 dtype=torch.float32,
                 device=torch.device("cpu"),
@@ -112,21 +112,21 @@ class Reading:
         }
         return {name: table.batch(np.zeros(1, np.int64)) for name, table in tables.items()}
 
-    def _weights(self, file: Path, config: Config) -> Weights:
+    def _weights(self, file: Path, config: Config) -> ItemWeights:
         try:
             with safe_open(file, framework="pt") as content:
                 names = [name.removeprefix("now.") for name in content.keys() if name.startswith("now.")]  # noqa: SIM118
-                kept = {name: content.get_tensor(f"now.{name}") for name in names if _says_of_films(name)}
+                kept = {name: content.get_tensor(f"now.{name}") for name in names if _is_item_weight(name)}
             transformer = self._transformer(kept, config) if config.fuses else None
-            return Weights(transformer, kept["factors.tables.item_features"], kept["factors.cold_side"])
+            return ItemWeights(transformer, kept["factors.tables.item_features"], kept["factors.cold_side"])
         except (SafetensorError, OSError, KeyError, RuntimeError) as fault:
             raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): train the run again") from None
 
     def _transformer(self, tensors: dict[str, Tensor], config: Config) -> FusionTransformer:
         if self.embeddings is None:
             raise KeyError("a Transformer without an embedding file")
-        side = self.shown.shape[1]
-        with torch.device("meta"):  # takes neither time nor a number from anybody's random generator
+        side = self.side_information.shape[1]
+        with torch.device("meta"):  # draws no initial weights, which would move the random generator
             transformer = FusionTransformer(
                 {name: read_width(self.embeddings[name], config.level) for name in self.modalities},
                 side,
@@ -142,12 +142,12 @@ class Reading:
         return transformer.eval().requires_grad_(requires_grad=False)
 
 
-def _says_of_films(name: str) -> bool:
+def _is_item_weight(name: str) -> bool:
     return name.startswith("transformer.") or name in ("factors.tables.item_features", "factors.cold_side")
 
 
 def _served_fits(run: Run) -> list[Path]:
-    """The fits that serve, one a member; one that only chose how long to train comes before them."""
+    """The fits of the served members; a fit that only chose the number of epochs comes before them."""
     files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
     members = len(run.members)
     if len(files) < members:

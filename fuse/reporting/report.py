@@ -23,7 +23,7 @@ from ..evaluation.metrics import rmse
 from ..evaluation.run_rows import Tested
 from ..runs.dataset_of_run import dataset_of
 from ..runs.run import Run
-from .attention_gallery import looking
+from .attention_gallery import attention_gallery
 from .calibration import calibration, level_shares, slope
 from .example_users import Shelf, shelves
 from .item_errors import fair_least, film_errors
@@ -113,7 +113,7 @@ def write_report(
     found = [evaluate(each, beside=False, draws=draws, seed=seed) for each in runs]
     pictures = FilmPictures(run, folder)
     least = fair_least(tested[0])
-    looked = looking(run, tested[0], folder, cache)
+    attention = attention_gallery(run, tested[0], folder, cache)
     html = render(
         _TEMPLATE,
         name=names[0],
@@ -134,14 +134,14 @@ def write_report(
         least=least,
         film_groups=_film_groups(tested[0], run, pictures, least),
         shelves=[_shown(shelf, pictures) for shelf in shelves(run, tested[0], folder)],
-        looking=looked,
+        attention=attention,
         learning_charts=_learning_charts(runs, names),
         facts=_told_once(provenance(runs, cache), names),
         posters=posters,
     )
     write_page(out, html)
     shown = html.count("<img ")
-    return Written(out, out.stat().st_size, shown, pictures.missing, looked.refusal)
+    return Written(out, out.stat().st_size, shown, pictures.missing, attention.refusal)
 
 
 def _guess(run: Run, tested: Tested) -> float:

@@ -24,7 +24,7 @@ from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
 from cinefuse.extract.inputs.pixels import poster_pixels
 from cinefuse.extract.inputs.poster_files import PosterLimits
 from cinefuse.extract.models.preprocessing import PixelRecipe
-from cinefuse.fuse.explaining.attention import film_attention
+from cinefuse.fuse.explaining.attention import item_attention
 from cinefuse.fuse.explaining.heatmap import Box, colours, covered_box, grid_picture, overlay, strength
 from cinefuse.fuse.explaining.plot_words import find_tokenizer, plot_words
 from cinefuse.fuse.explaining.reading import Reading
@@ -133,7 +133,7 @@ def test_patches_and_words_share_one_and_all_kinds_of_tokens_share_one(
 ) -> None:
     film = film_with(reading, text=True, image=True)
     item = run.recommender.item_ids.tolist()[film]
-    found = film_attention(reading, item, rollout=rollout, text_model=str(encoders.text))
+    found = item_attention(reading, item, rollout=rollout, text_model=str(encoders.text))
     assert found is not None
     assert found.patches is not None
     assert found.patches.shape == (2, 2)
@@ -141,7 +141,7 @@ def test_patches_and_words_share_one_and_all_kinds_of_tokens_share_one(
     assert found.patches.sum() + found.word_weights.sum() == pytest.approx(1, abs=1e-5)
     assert sum(found.mass.values()) == pytest.approx(1, abs=1e-5)
     assert sum(found.shares.values()) == pytest.approx(1, abs=1e-5)
-    assert sum(found.even_shares.values()) == pytest.approx(1)
+    assert sum(found.uniform_shares.values()) == pytest.approx(1)
     assert found.mass["text.absent"] == found.mass["image.absent"] == 0
     assert found.absent == ()
     assert len(found.by_head) == (2 if rollout else 4)  # two members of two heads
@@ -152,23 +152,23 @@ def test_it_is_the_mean_of_heads_and_members(reading: Reading, run: Run) -> None
     assert film is not None
     rows = []
     for weights in reading.members:
-        x, present = weights.transformer.sequence(reading.tokens(film), reading.shown[[film]])
+        x, present = weights.transformer.sequence(reading.tokens(film), reading.side_information[[film]])
         rows.append(weights.transformer.attention(x, present)[-1][0, :, 0])
     over = torch.cat(rows).mean(0)
-    found = film_attention(reading, run.recommender.item_ids.tolist()[film])
+    found = item_attention(reading, run.recommender.item_ids.tolist()[film])
     patches = over[-4:]  # the sequence ends with the poster's patches, after its CLS
     assert found.mass["patches"] == pytest.approx(float(patches.sum()), abs=1e-6)
     np.testing.assert_allclose(found.patches.ravel() / found.patches.sum(), patches / patches.sum(), atol=1e-5)
 
 
 @pytest.mark.parametrize(("text", "image"), [(True, False), (False, True)])
-def test_what_is_absent_is_told_and_its_share_lies_on_the_absent_token(
+def test_an_absent_modality_is_named_and_its_share_is_that_of_the_absent_token(
     text: bool, image: bool, reading: Reading, run: Run
 ) -> None:
     film = film_with(reading, text, image)
     if film is None:
         pytest.skip("the sample catalogue has no such film")
-    found = film_attention(reading, run.recommender.item_ids.tolist()[film])
+    found = item_attention(reading, run.recommender.item_ids.tolist()[film])
     absent, there = ("image", "text") if text else ("text", "image")
     assert found.absent == (absent,)
     assert found.mass[f"{absent}.absent"] > 0
@@ -180,11 +180,11 @@ def test_what_is_absent_is_told_and_its_share_lies_on_the_absent_token(
 
 def test_a_run_without_a_transformer_has_no_attention(sample: Path, tmp_path: Path) -> None:
     config = preset("mf").with_settings(["factor_steps=5", "epochs=1"])
-    assert film_attention(fuse(sample, None, tmp_path / "mf", config), 1) is None
+    assert item_attention(fuse(sample, None, tmp_path / "mf", config), 1) is None
 
 
 def test_at_the_level_of_cls_shares_are_all_there_is(sample: Path, embeddings: Path, tmp_path: Path) -> None:
-    found = film_attention(Reading.open(trained(sample, embeddings, tmp_path / "cls", "level=cls")), 1)
+    found = item_attention(Reading.open(trained(sample, embeddings, tmp_path / "cls", "level=cls")), 1)
     assert found is not None
     assert found.patches is None
     assert found.words == ()
@@ -193,7 +193,7 @@ def test_at_the_level_of_cls_shares_are_all_there_is(sample: Path, embeddings: P
 
 def test_an_unknown_film_is_refused(reading: Reading) -> None:
     with pytest.raises(BadInput, match="knows no such item"):
-        film_attention(reading, 10**9)
+        item_attention(reading, 10**9)
 
 
 # --- a place on the grid is a place on the poster
@@ -230,7 +230,7 @@ def make_it_look_at_the_mark(run: Run) -> None:
     fit = next(run.folder.glob("fit-*.safetensors"))
     tensors = load_file(fit)
     model = Reading.open(run).members[0].transformer
-    x, _ = model.sequence(Reading.open(run).tokens(0), Reading.open(run).shown[[0]])
+    x, _ = model.sequence(Reading.open(run).tokens(0), Reading.open(run).side_information[[0]])
     heard = model.blocks[-1].norm(x[0])  # (T, W)
     patches = heard[model.places({"image": x.shape[1] - 3})["image"]][1:]
     others = patches[[n for n in range(len(patches)) if n != int((patches - patches.mean(0)).norm(dim=1).argmax())]]
@@ -259,7 +259,7 @@ def test_a_model_that_looks_at_one_patch_shows_it_where_it_is(
     make_it_look_at_the_mark(run)
     reading = Reading.open(run)
     for film in range(4):
-        found = film_attention(reading, run.recommender.item_ids.tolist()[film])
+        found = item_attention(reading, run.recommender.item_ids.tolist()[film])
         assert found.patches.shape == (grid[0] // pool, grid[1] // pool)
         row, column = MARKED[grid][film]
         at = np.unravel_index(int(found.patches.argmax()), found.patches.shape)
@@ -331,7 +331,7 @@ def test_what_the_model_did_not_see_of_a_poster_gets_no_colour() -> None:
     assert not (shown[60:240] == shown[60:240, :, :1]).all()
 
 
-def test_a_lighter_colour_is_more_attention_and_the_middle_an_even_share() -> None:
+def test_a_lighter_colour_is_more_attention_and_the_middle_the_uniform_share() -> None:
     ramp = colours(np.linspace(0, 1, 50, dtype=np.float32)).astype(float) @ [0.299, 0.587, 0.114]
     assert (np.diff(ramp) > 0).all()
     lifts = np.array([1e-9, 0.25, 0.5, 1, 2, 4, 100], np.float32)
@@ -388,7 +388,7 @@ def test_the_end_of_a_plot_that_was_cut_off_is_not_read(encoders: Any) -> None:
 def test_without_the_tokenizer_positions_are_shown_and_it_is_said(reading: Reading, run: Run) -> None:
     film = film_with(reading, text=True, image=True)
     item = run.recommender.item_ids.tolist()[film]
-    found = film_attention(reading, item)
+    found = item_attention(reading, item)
     assert "--text-model" in str(found.plot.note)
     assert found.words[0].text == "#1"
     row = int(reading.rows[film])
@@ -399,7 +399,7 @@ def test_without_the_tokenizer_positions_are_shown_and_it_is_said(reading: Readi
 def test_words_carry_what_their_pieces_carry(reading: Reading, run: Run, encoders: Any) -> None:
     film = film_with(reading, text=True, image=True)
     item = run.recommender.item_ids.tolist()[film]
-    pieces, words = film_attention(reading, item), film_attention(reading, item, text_model=str(encoders.text))
+    pieces, words = item_attention(reading, item), item_attention(reading, item, text_model=str(encoders.text))
     assert words.word_weights.sum() == pytest.approx(pieces.word_weights.sum(), abs=1e-6)
     for word, weight in zip(words.words, words.word_weights, strict=True):
         assert weight == pytest.approx(sum(pieces.word_weights[position] for position in word.positions), abs=1e-6)
@@ -412,9 +412,9 @@ def test_another_models_tokenizer_is_refused(reading: Reading, run: Run, tmp_pat
     film = film_with(reading, text=True, image=True)
     item = run.recommender.item_ids.tolist()[film]
     with pytest.raises(FingerprintMismatch, match="--text-model"):
-        film_attention(reading, item, text_model=str(tmp_path / "other"))
+        item_attention(reading, item, text_model=str(tmp_path / "other"))
     with pytest.raises(BadInput, match=r"tokenizer\.json"):
-        film_attention(reading, item, text_model=str(tmp_path))
+        item_attention(reading, item, text_model=str(tmp_path))
 
 
 # --- what a run was trained on may have moved

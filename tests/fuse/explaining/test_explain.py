@@ -25,13 +25,14 @@ from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch, UsageErr
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.fuse.commands.explain_screen import show_explanations
-from cinefuse.fuse.explaining.ablation import Agreement, Hiding, Parts, ablate, agreement, occlude, rank_correlation
-from cinefuse.fuse.explaining.component_changes import components_without
-from cinefuse.fuse.explaining.explain import Explanation, explain
+from cinefuse.fuse.explaining.ablation import Agreement, Parts, ablate, agreement, occlude, rank_correlation
+from cinefuse.fuse.explaining.explain import explain
+from cinefuse.fuse.explaining.explanation import Explanation
 from cinefuse.fuse.explaining.files import write_explanation
 from cinefuse.fuse.explaining.html import explanations_page, where_most
+from cinefuse.fuse.explaining.masking import ItemMasking, components_without
 from cinefuse.fuse.explaining.plot_words import Plot, Word
-from cinefuse.fuse.explaining.png import card, film_pictures
+from cinefuse.fuse.explaining.png import card, item_pictures
 from cinefuse.fuse.explaining.reading import Reading
 from cinefuse.fuse.inputs.components import Components, components_wanted, mean_tokens
 from cinefuse.fuse.inputs.join import join
@@ -48,7 +49,7 @@ FILM, USER = 3, 5  # by number; the film has poster and plot, and a hostile titl
 
 SMALL = ["adapt=false", "width=16", "attention_heads=2", "epochs=2", "factor_steps=20", "precision=fp32"]
 SMALL += ["batch_items=4", "transformer_learning_rate=0.01", "l2_content=1"]  # enough to say something
-# of weights so weakly held that hiding a component is seen, also on a film that nobody has rated
+# of weights so weakly held that masking a component is seen, also on a film that nobody has rated
 COMPONENTS = ["text_components=6", "image_components=4", "dim=8", "l2_cold_components=300"]
 KINDS: dict[str, tuple[str, list[str]]] = {
     "tokens": ("paper", [*SMALL, "layers=2"]),
@@ -166,7 +167,7 @@ def predicted_over(run: Run, dataset: Path, embeddings: Path, film: int) -> np.n
 
 @pytest.mark.parametrize("film", [FILM, FILM + 1], ids=["rated", "unrated"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_hiding_is_what_the_run_predicts_over_a_file_that_lacks_it(
+def test_masking_equals_the_prediction_over_a_file_that_lacks_the_modality(
     kind: str, film: int, runs: dict[str, Run], dataset: Path, lacking: dict[str, Path]
 ) -> None:
     run = runs[kind]
@@ -186,7 +187,7 @@ def test_hiding_is_what_the_run_predicts_over_a_file_that_lacks_it(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_nothing_hidden_the_prediction_is_the_runs_own(
+def test_with_nothing_masked_the_prediction_is_the_runs_own(
     kind: str, runs: dict[str, Run], explained: dict[str, Explanation]
 ) -> None:
     recommender = runs[kind].recommender
@@ -198,19 +199,19 @@ def test_with_nothing_hidden_the_prediction_is_the_runs_own(
     assert told.change == 0
 
 
-def test_a_hidden_token_is_a_token_that_is_not_there(runs: dict[str, Run]) -> None:
+def test_a_masked_token_is_a_token_that_is_not_there(runs: dict[str, Run]) -> None:
     run = runs["tokens"]
     reading = Reading.open(run)
-    hiding = Hiding(reading, FILM, {})
+    masking = ItemMasking(reading, FILM, {})
     transformer = reading.members[0].transformer
     tokens = reading.tokens(FILM)
     with torch.no_grad():
-        whole = transformer(tokens, reading.shown[[FILM]])
+        whole = transformer(tokens, reading.side_information[[FILM]])
         for name, out in (("text", [0, 4]), ("image", [3])):
             kept = [at for at in range(tokens[name].present.shape[1]) if at - 1 not in out]
             fewer = tokens | {name: type(tokens[name])(tokens[name].embeddings[:, kept], tokens[name].present[:, kept])}
-            expected = transformer(fewer, reading.shown[[FILM]]) - whole
-            [vectors] = hiding.vectors([{}, {name: np.array(out)}])
+            expected = transformer(fewer, reading.side_information[[FILM]]) - whole
+            [vectors] = masking.vectors([{}, {name: np.array(out)}])
             torch.testing.assert_close(vectors[1:] - vectors[:1], expected, atol=2e-6, rtol=0)
 
 
@@ -232,21 +233,21 @@ def test_components_are_the_runs_own_and_without_words_those_of_a_shorter_plot(r
                     np.testing.assert_allclose(shorter, same, atol=2e-5)
 
 
-def test_pooled_patches_are_hidden_as_their_squares(runs: dict[str, Run]) -> None:
+def test_pooled_patches_are_masked_as_their_squares(runs: dict[str, Run]) -> None:
     run = replace(runs["both"], config=replace(runs["both"].config, pool_patches=2))
     reading = Reading.open(run)
-    hiding = Hiding(reading, FILM, reading.components)
-    assert hiding.parts_told("image") == 1  # a grid of 2 x 2
-    assert sorted(hiding._in_file("image", np.array([0])).tolist()) == [0, 1, 2, 3]
+    masking = ItemMasking(reading, FILM, reading.components)
+    assert masking.count_parts("image") == 1  # a grid of 2 x 2
+    assert sorted(masking._in_file("image", np.array([0])).tolist()) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_parts_are_told_where_the_model_is_told_parts(kind: str, explained: dict[str, Explanation]) -> None:
+def test_parts_are_masked_where_the_model_reads_parts(kind: str, explained: dict[str, Explanation]) -> None:
     e = explained[kind]
     assert (e.attention is not None) == (kind in TRANSFORMERS)
     assert set(e.parts) == (set() if kind == "cls" else {"text", "image"})
     assert set(e.agreement) == ({"text", "image"} if kind in ("tokens", "pooled", "both") else set())
-    assert e.shown == {"cls": "nothing", "components": "hiding"}.get(kind, "attention")
+    assert e.shown == {"cls": "nothing", "components": "masking"}.get(kind, "attention")
     if e.parts:
         assert sum(len(part) for part in e.parts["text"].members) == len(e.plot.words)
         assert e.parts["image"].grid == ((1, 1) if kind == "pooled" else (2, 2))
@@ -266,7 +267,7 @@ def test_a_run_that_reads_neither_says_so_and_nothing_changes(dataset: Path, pla
     assert e.ablation.shares is None
 
 
-def test_a_film_without_poster_says_so_and_hiding_it_changes_nothing(runs: dict[str, Run]) -> None:
+def test_a_film_without_poster_says_so_and_masking_it_changes_nothing(runs: dict[str, Run]) -> None:
     run = runs["tokens"]
     reading = Reading.open(run)
     film = next(f for f in range(len(reading.catalog)) if not reading.has(f, "image") and reading.has(f, "text"))
@@ -293,33 +294,33 @@ def test_rank_correlation_is_spearmans() -> None:
     assert rank_correlation(np.array([1, 1, 1]), np.array([1, 2, 3])) is None
 
 
-def test_attention_that_is_what_hiding_does_is_found_to_predict_it_and_its_reverse_not(runs: dict[str, Run]) -> None:
+def test_attention_equal_to_the_effect_of_masking_predicts_it_and_its_reverse_is_opposite(runs: dict[str, Run]) -> None:
     reading = Reading.open(runs["tokens"])
-    hiding = Hiding(reading, FILM, {})
+    masking = ItemMasking(reading, FILM, {})
     plot = explain(runs["tokens"], [item_of(runs["tokens"], FILM)])[0].plot
-    parts = occlude(reading, hiding, FILM, "text", plot)
+    parts = occlude(reading, masking, FILM, "text", plot)
     positions = [np.array(word.positions) for word in plot.words]
-    true = agreement(reading, hiding, "text", parts, parts.change, positions)
+    true = agreement(reading, masking, "text", parts, parts.change, positions)
     assert true.correlation == pytest.approx(1)
     assert true.predicts
-    wrong = agreement(reading, hiding, "text", parts, 1 / parts.change, positions)
+    wrong = agreement(reading, masking, "text", parts, 1 / parts.change, positions)
     assert wrong.correlation == pytest.approx(-1)
     assert wrong.predicts is False
-    assert "runs against" in wrong.verdict
+    assert "is opposite to" in wrong.verdict
 
 
-def test_what_hiding_the_most_attended_changes_is_held_against_chance(runs: dict[str, Run]) -> None:
+def test_masking_the_most_attended_parts_is_compared_with_chance(runs: dict[str, Run]) -> None:
     reading = Reading.open(runs["tokens"])
-    hiding = Hiding(reading, FILM, {})
+    masking = ItemMasking(reading, FILM, {})
     plot = explain(runs["tokens"], [item_of(runs["tokens"], FILM)])[0].plot
-    parts = occlude(reading, hiding, FILM, "text", plot)
+    parts = occlude(reading, masking, FILM, "text", plot)
     positions = [np.array(word.positions) for word in plot.words]
     chance = np.random.default_rng(1)
     found = []
     for _ in range(12):  # attention that singles out some words, whichever
         attention = np.full(len(parts.change), 1e-6)
         attention[chance.permutation(len(attention))[: max(1, round(len(attention) / 10))]] = 1
-        found.append(agreement(reading, hiding, "text", parts, attention, positions))
+        found.append(agreement(reading, masking, "text", parts, attention, positions))
     assert len({a.random for a in found}) == 1, "chance is the same for all"
     most, least = max(found, key=lambda a: a.top), min(found, key=lambda a: a.top)
     assert most.top > most.random > least.top
@@ -329,17 +330,17 @@ def test_what_hiding_the_most_attended_changes_is_held_against_chance(runs: dict
 
 @pytest.mark.parametrize(("correlation", "predicts"), [(0.6, True), (0.4, None), (0.1, False), (None, False)])
 def test_a_verdict_follows_from_the_correlation(correlation: float | None, predicts: bool | None) -> None:
-    found = Agreement(parts=49, correlation=correlation, hidden=5, top=0.2, random=0.1, beaten=0.95)
+    found = Agreement(parts=49, correlation=correlation, masked=5, top=0.2, random=0.1, beaten=0.95)
     assert found.predicts is predicts
     if correlation is not None:
-        said = {True: "attention predicts", None: "only hints", False: "does not predict"}
+        said = {True: "attention predicts", None: "only weakly", False: "does not predict"}
         assert said[predicts] in found.verdict
         assert "2.0 times" in found.verdict
         assert f"{correlation:+.2f} over 49" in found.verdict
 
 
 def test_a_few_parts_are_no_evidence() -> None:
-    assert Agreement(parts=3, correlation=0.99, hidden=1, top=1, random=1, beaten=1).predicts is False
+    assert Agreement(parts=3, correlation=0.99, masked=1, top=1, random=1, beaten=1).predicts is False
 
 
 # --- what is written
@@ -415,12 +416,12 @@ def test_pictures_are_of_one_size_and_a_card_is_1200_wide(
     explained: dict[str, Explanation], runs: dict[str, Run], tmp_path: Path
 ) -> None:
     for kind, e in explained.items():
-        pictures = film_pictures(e)
+        pictures = item_pictures(e)
         assert len({picture.size for picture in pictures.values()}) == 1
         assert list(pictures) == {
             "cls": ["poster"],
-            "components": ["poster", "hiding", "hiding grid"],
-        }.get(kind, ["poster", "attention", "attention grid", "hiding grid"])
+            "components": ["poster", "masking", "masking grid"],
+        }.get(kind, ["poster", "attention", "attention grid", "masking grid"])
         assert card(e, "run x").width == 1200
     for count in (1, 3):
         out = tmp_path / f"{count}.png"
@@ -437,8 +438,8 @@ def test_a_film_whose_poster_is_gone_is_explained_by_the_grid(runs: dict[str, Ru
     (root / name).unlink()
     e = explain(run, [item_of(run, FILM)], dataset=bare)[0]
     assert e.poster is None
-    assert any("not at hand" in note for note in e.notes)
-    assert list(film_pictures(e)) == ["poster", "attention grid", "hiding grid"]
+    assert any("is missing" in note for note in e.notes)
+    assert list(item_pictures(e)) == ["poster", "attention grid", "masking grid"]
     Image.new("RGB", (20, 30)).save(root / name, "PNG")
     changed = explain(run, [item_of(run, FILM)], dataset=bare)[0]
     assert any("has changed" in note for note in changed.notes)
@@ -511,8 +512,8 @@ def test_parts_of_a_long_plot_are_stretches_and_of_a_large_poster_squares() -> N
 def test_ablating_one_user_is_what_that_user_is_predicted(runs: dict[str, Run]) -> None:
     run = runs["both"]
     reading = Reading.open(run)
-    hiding = Hiding(reading, FILM, reading.components)
-    everybody = [ablate(reading, hiding, user) for user in range(len(run.recommender.user_ids))]
+    masking = ItemMasking(reading, FILM, reading.components)
+    everybody = [ablate(reading, masking, user) for user in range(len(run.recommender.user_ids))]
     for name in ("everything", "without_image", "without_text", "without_both"):
         own = [getattr(found, name).user for found in everybody]
         assert np.mean(own) == pytest.approx(getattr(everybody[0], name).average, abs=1e-5)
