@@ -324,7 +324,6 @@ def out_of_memory(setting: Setting) -> dict[str, Any]:
 
 def stage_two_agrees(setting: Setting) -> dict[str, Any]:
     """A few steps of each preset on the device give the predictions that they give on the CPU."""
-    import polars as pl
 
     import cinefuse
 
@@ -347,8 +346,8 @@ def stage_two_agrees(setting: Setting) -> dict[str, Any]:
         predictions: list[np.ndarray[Any, Any]] = []
         for place in ("cpu", setting.device):
             out = setting.folder / f"{preset}-{place.replace(':', '-')}-{len(predictions)}"
-            cinefuse.train(dataset, file, out, small, device=place)
-            predictions.append(pl.read_parquet(out / "predictions.parquet")["prediction"].to_numpy())
+            run = cinefuse.train(dataset, file, out, small, device=place)
+            predictions.append(run.predictions()["prediction"].to_numpy())
         found[preset] = hold(
             float(np.abs(predictions[0] - predictions[1]).max()), 5e-3, f"{preset}: stars of difference"
         )
@@ -432,9 +431,9 @@ def ratings_speed(setting: Setting) -> dict[str, Any]:
             [f"objective={objective}", "members=1", "refit=false", f"factor_steps={steps}", "epochs=1"]
         )
         with timed(setting.device) as seconds:
-            cinefuse.train(dataset, None, setting.folder / objective, config, device=setting.device)
+            run = cinefuse.train(dataset, None, setting.folder / objective, config, device=setting.device)
             found[f"{objective}_seconds"] = round(seconds(), 2)
-        figures = setting.folder / objective / "metrics.jsonl"
+        figures = run.files.metrics
         if objective == "rating" and figures.exists():
             last = json.loads(figures.read_text().splitlines()[-1])
             found["million_ratings_a_second"] = round(ratings * steps / last["seconds"] / 1e6, 2)

@@ -421,8 +421,9 @@ def report(
     """
     from ..reporting.report import write_report
     from ..runs.run import Run
+    from ..runs.run_folder import RunFolder
 
-    page = out or runs[0] / "report.html"
+    page = out or RunFolder(runs[0]).report
     done = write_report([Run.open(run) for run in runs], page, dataset=dataset, cache=cache, posters=posters)
     lacking = f", {done.without_poster:,} films have none" if posters and done.without_poster else ""
     if done.left_out:

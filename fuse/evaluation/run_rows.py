@@ -50,7 +50,7 @@ class Tested:
         user, item = _numbers(run.recommender, table)
         if (user < 0).any() or (item < 0).any():
             raise BadInput(
-                f"{run.folder / 'predictions.parquet'} names users or films that the run's model doesn't know: "
+                f"{run.files.predictions} names users or films that the run's model doesn't know: "
                 "it is of another run; train the run again"
             )
         return cls(user, item, table["rating"].to_numpy(), table["prediction"].to_numpy())
@@ -64,7 +64,7 @@ def tested_table(run: Run) -> pl.DataFrame:
         return run.predictions().select("user_id", "item_id", "rating", "prediction")
     except (pl.exceptions.PolarsError, OSError) as fault:
         reason = str(fault).splitlines()[0]
-        raise BadInput(f"{run.folder / 'predictions.parquet'} cannot be read ({reason}): train the run again") from None
+        raise BadInput(f"{run.files.predictions} cannot be read ({reason}): train the run again") from None
 
 
 def history_of(run: Run, protocol: Protocol) -> History:

@@ -87,12 +87,12 @@ class Reading:
 
         BadInput where the run folder lacks them, or they are damaged.
         """
-        return load_components(self.run.folder, self.config)
+        return load_components(self.run.files.components, self.config)
 
     @cached_property
     def members(self) -> tuple[ItemWeights, ...]:
         """The weights of the served members. BadInput where the run folder lacks them, or they are damaged."""
-        files = _served_fits(self.run)
+        files = self.run.served_fits()
         return tuple(self._weights(file, config) for file, config in zip(files, self.run.members, strict=True))
 
     def tokens(self, item: int) -> dict[str, TokenBatch]:
@@ -144,18 +144,6 @@ class Reading:
 
 def _is_item_weight(name: str) -> bool:
     return name.startswith("transformer.") or name in ("factors.tables.item_features", "factors.cold_side")
-
-
-def _served_fits(run: Run) -> list[Path]:
-    """The fits of the served members; a fit that only chose the number of epochs comes before them."""
-    files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
-    members = len(run.members)
-    if len(files) < members:
-        raise BadInput(
-            f"{run.folder}: expected {members} finished fits (fit-N.safetensors), found {len(files)}; "
-            "train the run again"
-        )
-    return files[-members:]
 
 
 def _embeddings_of(run: Run, given: Path | None) -> EmbeddingFile | None:

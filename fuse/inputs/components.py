@@ -2,8 +2,8 @@
 
     components = (mean token of length 1 - middle) @ directions
 
-Both are the catalogue's own and know nothing of ratings. A run keeps them (`components.safetensors`), so that a
-component means the same to a run that starts from it, though films have come since, and to `cinefuse explain`.
+Both are the catalogue's own and know nothing of ratings. A run keeps them in its folder, so that a component means the
+same to a run that starts from it, though films have come since, and to `cinefuse explain`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from ..settings.config import Config
 
 Floats = npt.NDArray[np.float32]
 
-FILE = "components.safetensors"
 # which setting counts a modality's components, and their deviation: a smaller one is trusted less (docs/experiments.md)
 _SETTINGS = {"text": ("text_components", 1 / 4), "image": ("image_components", 1 / 8)}
 _ITEMS_AT_ONCE = 4096
@@ -99,19 +98,19 @@ def tokens_read(modality: Modality, row: int) -> Floats:
     return tokens if len(tokens) else modality.read_cls(row)[None]
 
 
-def save_components(folder: Path, components: Mapping[str, Components]) -> None:
-    """Write the components of each modality into a run folder, all or nothing."""
+def save_components(file: Path, components: Mapping[str, Components]) -> None:
+    """Write the components of each modality, all or nothing."""
     tensors = {f"{name}.middle": one.middle for name, one in components.items()}
     tensors |= {f"{name}.directions": np.ascontiguousarray(one.directions) for name, one in components.items()}
-    write_atomically(folder / FILE, save(tensors))
+    write_atomically(file, save(tensors))
 
 
-def load_components(folder: Path, config: Config) -> dict[str, Components]:
-    """What a run folder keeps of what its ``config`` reads, in the order of its columns.
+def load_components(file: Path, config: Config) -> dict[str, Components]:
+    """The components that a run of ``config`` reads, as ``file`` keeps them, in the order of its columns.
 
     BadInput where it is missing or damaged.
     """
-    wanted, file = components_wanted(config), folder / FILE
+    wanted = components_wanted(config)
     try:
         tensors = load_file(file) if wanted else {}
         return {name: Components(tensors[f"{name}.middle"], tensors[f"{name}.directions"]) for name in wanted}

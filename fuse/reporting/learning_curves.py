@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch: what `metrics.jsonl` of a run says, fit by fit."""
+"""How training went, epoch by epoch: what the log of a run says, fit by fit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def learning_curves(run: Run) -> list[Curve]:
 
     A run that was stopped and resumed may have an epoch twice (the later stands), and half a line (it is left out).
     """
-    file = run.folder / "metrics.jsonl"
+    file = run.files.metrics
     try:
         lines = file.read_text("utf-8").splitlines()
     except FileNotFoundError:

@@ -80,13 +80,13 @@ def dataset_name(run: Run) -> str:
 
 def _parts(run: Run) -> dict[str, int]:
     """How many ratings each part has, without reading which."""
-    counts = read_run_table(run, "split.parquet", ("part",))["part"].cast(pl.String).value_counts()
+    counts = read_run_table(run.files.split, ("part",))["part"].cast(pl.String).value_counts()
     found = dict(counts.iter_rows())
     return {part: found[part] for part in PARTS if part in found}
 
 
 def _coverage(run: Run) -> dict[str, str]:
-    file = run.folder / "coverage.json"
+    file = run.files.coverage
     try:
         found = json.loads(file.read_text("utf-8"))
         films, kept, read = found["items"], found["kept"], found["ratings"]

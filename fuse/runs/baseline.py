@@ -22,7 +22,7 @@ _FEW = 50  # validation ratings, below which their RMSE says little
 
 
 def baseline_figures(joined: Joined, parts: Split, epochs: Sequence[dict[str, Any]], chosen: int) -> dict[str, Any]:
-    """What `summary.json` says besides the test errors, of a run with these lines of `metrics.jsonl`.
+    """What a summary says besides the test errors, of a run with these figures of ``epochs``.
 
     validation_rmse: of the model after the ``chosen`` epoch. bias_validation_rmse: of a bias model fitted on the same
     training ratings. bias_rmse: of one fitted on training and validation ratings, on the test part. Each is left out
@@ -91,7 +91,7 @@ def _validation_rmses(epochs: Sequence[dict[str, Any]]) -> dict[int, float]:
     return {line["epoch"]: line["validation_rmse"] for line in epochs if line.get("validation_rmse") is not None}
 
 
-def epochs_logged(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`, each the figures of an epoch."""
-    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+def epochs_logged(metrics: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log of epochs, each the figures of one."""
+    lines = metrics.read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""`metrics.jsonl` of a run: a line for each epoch, however often training was stopped and went on."""
+"""The log of a run: a line of JSON for each epoch, however often training was stopped and resumed."""
 
 from __future__ import annotations
 

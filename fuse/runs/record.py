@@ -17,6 +17,7 @@ from ...data.runtime.disk import sha256_of, write_json
 from ...data.runtime.errors import BadInput, CinefuseError, FingerprintMismatch, UsageError
 from ..inputs.side_information import side_columns
 from ..settings.config import Config
+from .run_folder import RunFolder
 
 FORMAT = "cinefuse-run"
 VERSION = 1
@@ -56,10 +57,11 @@ def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
 
     UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where it is another.
     """
-    if not _holds_work(out):  # what was refused before its first checkpoint may be corrected and run again
-        for stale in ("split.parquet", "metrics.jsonl", "choices.json"):
-            (out / stale).unlink(missing_ok=True)
-        write_json(out / "config.json", about)
+    files = RunFolder(out)
+    if not files.holds_work():  # what was refused before its first checkpoint may be corrected and run again
+        for stale in (files.split, files.metrics, files.choices):
+            stale.unlink(missing_ok=True)
+        write_json(files.record, about)
         return
     if not resume:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
@@ -92,12 +94,6 @@ def removed_if_refused(new: Sequence[Path]) -> Iterator[Callable[[], None]]:
         raise
 
 
-def _holds_work(out: Path) -> bool:
-    finished = ("summary.json", "choices.json", "fit-0.safetensors", "fit-1.safetensors", "ranking-fit-0.safetensors")
-    kept = (*finished, "state.safetensors", "ranking-state.safetensors")
-    return (out / "config.json").exists() and any((out / name).exists() for name in kept)
-
-
 def _difference(old: Any, new: Any) -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         name = next(key for key in {*old, *new} if old.get(key) != new.get(key))
@@ -107,11 +103,11 @@ def _difference(old: Any, new: Any) -> str:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """What `config.json` of a run folder says. BadInput where it is no run folder, or one of another version."""
-    file = folder / "config.json"
+    file = RunFolder(folder).record
     try:
         about: Any = json.loads(file.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise BadInput(f"{folder} is no run folder (no config.json): {_runs_inside(folder)}") from None
+        raise BadInput(f"{folder} is no run folder (no {file.name}): {_runs_inside(folder)}") from None
     except (ValueError, OSError) as fault:
         raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
@@ -121,9 +117,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def _runs_inside(folder: Path) -> str:
     """What to do about a folder that is no run itself: name one of the runs that it holds, or make one."""
-    # of --seeds or --folds, of both, of a study: one, two or three folders down
-    runs = [file.parent for depth in ("*", "*/*", "*/*/*") for file in sorted(folder.glob(f"{depth}/config.json"))]
-    if not runs:
+    if not (runs := RunFolder(folder).runs_inside()):
         return "make one with `cinefuse fuse`"
     more = f" and {len(runs) - 3:,} more" if len(runs) > 3 else ""
     return f"it holds {', '.join(map(str, runs[:3]))}{more}; name one of them"

@@ -15,6 +15,7 @@ from ...data.runtime.errors import UsageError
 from ...data.runtime.progress import NoProgress, Progress
 from ..settings.config import Config
 from ..training.processes import ranks_of_launcher
+from .run_folder import RunFolder
 from .train import fuse
 
 
@@ -136,7 +137,7 @@ def repeat(
     ranks, _ = ranks_of_launcher(options.get("device", "auto"))
     progress = progress if progress and ranks.first else NoProgress()
     refuse_unknown_splits(dataset, cases, config.validation)
-    begun = [out / case.folder for case in cases if (out / case.folder / "config.json").exists()]
+    begun = [out / case.folder for case in cases if RunFolder(out / case.folder).is_begun()]
     if begun and not resume:
         raise UsageError(f"{begun[0]} holds a run already: go on with --resume, or choose another folder")
     ranks.wait()  # all have looked before the first begins

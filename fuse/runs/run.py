@@ -1,22 +1,4 @@
-"""A run folder: what was asked, what it was trained on, how it went, and the model that came of it.
-
-config.json          the config, the dataset, the embedding file with its content digest, the split, versions
-split.parquet        which row of ratings.parquet was in which part
-coverage.json        what the join found
-choices.json         the settings of each member and how they were chosen, where they follow the ratings
-metrics.jsonl        a line an epoch
-state.safetensors    the present fit, while training; fit-N.safetensors, a finished fit
-ranking-state, ranking-fit-N.safetensors   the same of the ranking model
-model.safetensors    the served vectors, ids, and who has seen what
-ranking.safetensors  the ranking model, where the run has one
-content.safetensors  content (I, C): genres, years and components of the items, where the model reads any
-components.safetensors   the directions of the principal components, where the model reads some
-tags.parquet         tag: what the rows of the weights of tags stand for, where the model reads tags
-items.parquet        item_id, title, year, genres, and how many ratings each film had in training
-predictions.parquet  user_id, item_id, rating, prediction of the test part
-summary.json         test RMSE and MAE, validation RMSE, both of a bias model too, warnings, chosen epochs, seconds;
-                     written last: a run that has it is finished
-"""
+"""A finished run, opened: what it was asked, what it was trained on, how it went, and the model that came of it."""
 
 from __future__ import annotations
 
@@ -35,14 +17,12 @@ from ..models.recommender import Recommender
 from ..settings.choices import Choices, members_of
 from ..settings.config import Config
 from .record import read_record
-
-RANKING_MODEL = "ranking.safetensors"
-CONTENT = "content.safetensors"
+from .run_folder import RunFolder
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A finished run, opened: its folder, its config, what `config.json` says, and the model."""
+    """A finished run, opened: its folder, its config, what its record says, and the model."""
 
     folder: Path
     config: Config
@@ -54,14 +34,20 @@ class Run:
         """Open a finished run. BadInput where there is none, or where it is unfinished or damaged."""
         folder = Path(folder)
         about = read_record(folder)
-        if not (folder / "summary.json").exists():
+        files = RunFolder(folder)
+        if not files.is_finished():
             raise BadInput(f"{folder}: the run is not finished; go on with the same `cinefuse fuse` and --resume")
         config = Config.from_dict(about["config"])
-        return cls(folder, config, about, Recommender.load(folder / "model.safetensors"))
+        return cls(folder, config, about, Recommender.load(files.model))
 
     def __repr__(self) -> str:
         figures = "".join(f", {name}={self.summary[name]:.4f}" for name in ("rmse", "mae") if name in self.summary)
         return f"Run({str(self.folder)!r}, preset={self.config.preset!r}, split={self.about['split']!r}{figures})"
+
+    @property
+    def files(self) -> RunFolder:
+        """The files of its folder."""
+        return RunFolder(self.folder)
 
     @property
     def implicit(self) -> bool:
@@ -71,39 +57,52 @@ class Run:
     @cached_property
     def ranking(self) -> RankingModel | None:
         """The ranking model; None where the run has none. BadInput where it is damaged or of other users or items."""
-        file = self.folder / RANKING_MODEL
+        file = self.files.ranking_model
         if not self.config.ranks:
             return None
         model = RankingModel.load(file)
         shape = len(model.vectors.user), len(model.vectors.item)
         if shape != (len(self.recommender.user_ids), len(self.recommender.item_ids)):
-            raise BadInput(f"{file} is of other users or items than model.safetensors: train the run again")
+            raise BadInput(f"{file} is of other users or items than {self.files.model.name}: train the run again")
         return model
 
     @property
     def members(self) -> tuple[Config, ...]:
         """The config of each member that serves."""
-        return members_of(self.folder, self.config)
+        return members_of(self.files.choices, self.config)
 
     @property
     def choices(self) -> Choices | None:
         """How the settings were chosen, where they follow the ratings."""
-        return Choices.read(self.folder)
+        return Choices.read(self.files.choices)
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` says."""
-        content: dict[str, Any] = json.loads((self.folder / "summary.json").read_text("utf-8"))
+        """Errors, warnings, chosen epochs, seconds."""
+        content: dict[str, Any] = json.loads(self.files.summary.read_text("utf-8"))
         return content
 
     @property
     def split(self) -> Split:
         """The split the run was trained and tested on."""
-        return Split.load(self.folder / "split.parquet")
+        return Split.load(self.files.split)
+
+    def served_fits(self) -> list[Path]:
+        """The last checkpoint of each member; a fit that only chose how long to train comes before them.
+
+        BadInput where some are missing.
+        """
+        files, members = self.files.fits.all_finished(), len(self.members)
+        if len(files) < members:
+            raise BadInput(
+                f"{self.folder}: expected {members} finished fits (fit-N.safetensors), found {len(files)}; "
+                "train the run again"
+            )
+        return files[-members:]
 
     def predictions(self) -> pl.DataFrame:
         """user_id, item_id, rating, prediction of the test part; BadInput where the run had none."""
-        file = self.folder / "predictions.parquet"
+        file = self.files.predictions
         if not file.exists():
             raise BadInput(f"{self.folder}: the run's split {self.about['split']!r} has no test part to evaluate on")
         return pl.read_parquet(file)

@@ -37,13 +37,13 @@ from ..settings.choices import Choices, members_of
 from ..settings.config import Config
 from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
-from ..training.ranking import STATE as RANKING_STATE
 from ..training.ranking import RankingTraining
 from ..training.search import Search
 from .baseline import baseline_figures, epochs_logged, warnings_of
 from .epoch_log import epoch_log
 from .record import begin, removed_if_refused, run_record
-from .run import CONTENT, RANKING_MODEL, Run
+from .run import Run
+from .run_folder import RunFolder
 from .tensorboard import events
 from .warm_start import (
     known_before,
@@ -81,6 +81,7 @@ def fuse(
     place = resolve_device(device)
     config = replace(config, precision=resolve_precision(config.precision, place)).checked()
     dataset, out = Path(dataset), Path(out)
+    files = RunFolder(out)
     implicit = Description.read(dataset).implicit
     config = config.with_objective(implicit=implicit)
     file = EmbeddingFile.open(embeddings) if embeddings is not None and config.reads_embeddings else None
@@ -97,11 +98,11 @@ def fuse(
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    with sole_writer(out / "run") if ranks.first else nullcontext(), removed_if_refused(new) as begun:
+    with sole_writer(files.lock) if ranks.first else nullcontext(), removed_if_refused(new) as begun:
         if ranks.first:
             begin(out, about, resume=resume)
         ranks.wait()  # the first has seen what is there, and written what it begins with
-        if resume and (out / "summary.json").exists():
+        if resume and files.is_finished():
             progress.message(f"{out} is finished already")
             ranks.wait()
             return Run.open(out)
@@ -109,14 +110,12 @@ def fuse(
         if config.rates and config.head == "auto":
             refuse_counts(dataset, joined.rating)
         if ranks.first:
-            _split(dataset, joined, out, split, config)
-            write_json(out / "coverage.json", joined.coverage.as_dict())
+            _split(dataset, joined, files.split, split, config)
+            write_json(files.coverage, joined.coverage.as_dict())
             if config.tags:
-                _write_table(
-                    out / "tags.parquet", pl.DataFrame({"tag": ItemTags.of(dataset).names}, {"tag": pl.String})
-                )
+                _write_table(files.tags, pl.DataFrame({"tag": ItemTags.of(dataset).names}, {"tag": pl.String}))
         ranks.wait()
-        parts = Split.load(out / "split.parquet")
+        parts = Split.load(files.split)
         if absent:
             progress.message(f"not there, so not used: {', '.join(absent)}")
         for line in joined.coverage.lines():
@@ -124,26 +123,26 @@ def fuse(
         kept: dict[str, Components] = {}
         if earlier is not None:
             refuse_other_inputs(earlier, config, about)
-            kept = load_components(earlier.folder, earlier.config)
+            kept = load_components(earlier.files.components, earlier.config)
         training_data = load_training_data(
             dataset, joined, file, parts, config, place, sharing=ranks.on_this_machine, kept=kept
         )
         if ranks.first and training_data.components:
-            save_components(out, training_data.components)
+            save_components(files.components, training_data.components)
         if ranks.first and config.rates:
-            _choose(config, training_data, out, earlier, choices, progress)
+            _choose(config, training_data, files, earlier, choices, progress)
         ranks.wait()
-        members = members_of(out, config)
+        members = members_of(files.choices, config)
         shorter = config
         if earlier is not None:
             shorter, members = config.for_warm_start(), tuple(member.for_warm_start() for member in members)
-        training = Training(shorter, training_data, out, progress, ranks=ranks, members=members)
-        ranking = RankingTraining(config, training_data, out, progress, ranks=ranks)
+        training = Training(shorter, training_data, files.fits, progress, ranks=ranks, members=members)
+        ranking = RankingTraining(config, training_data, files.ranking_fits, progress, ranks=ranks)
         if earlier is not None and earlier.ranking is not None and config.ranks:
             ranking.config, ranking.warm = shorter, warm_ranking_weights(earlier, config, joined, dataset)
             ranking.state.take_choice(earlier.ranking.settings)
         begun()
-        _train(training, ranking, out, dataset, joined, parts, earlier, tensorboard=tensorboard)
+        _train(training, ranking, files, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)
 
@@ -151,19 +150,19 @@ def fuse(
 def _choose(
     config: Config,
     data: TrainingData,
-    out: Path,
+    files: RunFolder,
     earlier: Run | None,
     given: Choices | None,
     progress: Progress,
 ) -> None:
     """Write the settings of the members, unless an earlier sitting did; a warm start keeps those of its run."""
-    choices = Choices.read(out) or given
+    choices = Choices.read(files.choices) or given
     if choices is None and earlier is not None:
-        choices = Choices.read(earlier.folder)
+        choices = Choices.read(earlier.files.choices)
     elif choices is None and config.adapt:
         choices = Search(config, data, progress).choose()
     if choices is not None:
-        choices.save(out)
+        choices.save(files.choices)
         for line in choices.lines():
             progress.message(f"settings: {line.strip()}")
 
@@ -171,7 +170,7 @@ def _choose(
 def _train(
     training: Training,
     ranking: RankingTraining,
-    out: Path,
+    files: RunFolder,
     dataset: Path,
     joined: Joined,
     parts: Split,
@@ -182,14 +181,14 @@ def _train(
     began, first, config = time.perf_counter(), training.ranks.first, training.config
     with ExitStack() as logs:
         if first:
-            event = logs.enter_context(events(out / "events")) if tensorboard else None
-            training.report = logs.enter_context(epoch_log(out / "metrics.jsonl", event))
+            event = logs.enter_context(events(files.events)) if tensorboard else None
+            training.report = logs.enter_context(epoch_log(files.metrics, event))
         if earlier is not None:
             _start_from(earlier, training, dataset, joined, parts)
         fitted = training.run() if config.rates else []
         ranked = ranking.run() if config.ranks else None
     if first:
-        _conclude(training, fitted, ranked, out, dataset, joined, parts, seconds=time.perf_counter() - began)
+        _conclude(training, fitted, ranked, files, dataset, joined, parts, seconds=time.perf_counter() - began)
 
 
 def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined, parts: Split) -> None:
@@ -210,7 +209,7 @@ def _conclude(
     training: Training,
     fitted: list[FittedModel],
     ranked: RankingModel | None,
-    out: Path,
+    files: RunFolder,
     dataset: Path,
     joined: Joined,
     parts: Split,
@@ -219,30 +218,30 @@ def _conclude(
 ) -> None:
     """Write what serves, test it once, and last say that the run is finished."""
     recommender = _served(fitted, joined, parts)
-    recommender.save(out / "model.safetensors")
+    recommender.save(files.model)
     if ranked is not None:
-        ranked.save(out / RANKING_MODEL)
-    _write_table(out / "items.parquet", _items(dataset, joined, recommender))
+        ranked.save(files.ranking_model)
+    _write_table(files.items, _items(dataset, joined, recommender))
     content = training.training_data.side.item.half().cpu().contiguous()
     if content.shape[1]:
-        write_atomically(out / CONTENT, save({"content": content}))
-    chosen, epochs = training.state.chosen_epochs or training.state.best_epoch, epochs_logged(out)
+        write_atomically(files.content, save({"content": content}))
+    chosen, epochs = training.state.chosen_epochs or training.state.best_epoch, epochs_logged(files.metrics)
     summary: dict[str, Any] = {"chosen_epochs": chosen, "fits": len(training.fits()), "seconds": seconds}
     if ranked is not None:
         summary["ranking"] = ranked.settings
-    if (choices := Choices.read(out)) is not None:
+    if (choices := Choices.read(files.choices)) is not None:
         summary["choices"] = choices.lines()
     if recommender.predicts:
         summary |= baseline_figures(joined, parts, epochs, chosen)
         summary["warnings"] = warnings_of(training.config, summary, epochs)
     if len(parts.test) and recommender.predicts:
-        summary |= _tested(out, recommender, joined, parts)
-    write_json(out / "summary.json", summary)
-    for unfinished in ("state.safetensors", RANKING_STATE):
-        (out / unfinished).unlink(missing_ok=True)
+        summary |= _tested(files.predictions, recommender, joined, parts)
+    write_json(files.summary, summary)
+    for fits in (files.fits, files.ranking_fits):
+        fits.in_progress.unlink(missing_ok=True)
 
 
-def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
+def _tested(predictions: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
     places = places_of(joined, parts.test)
     user, item, rating = joined.user[places], joined.item[places], joined.rating[places]
     prediction = recommender.pair_ratings(user, item)
@@ -254,7 +253,7 @@ def _tested(out: Path, recommender: Recommender, joined: Joined, parts: Split) -
             "prediction": prediction,
         }
     )
-    _write_table(out / "predictions.parquet", table)
+    _write_table(predictions, table)
     return {"test_ratings": len(rating), "rmse": rmse(rating, prediction), "mae": mae(rating, prediction)}
 
 
@@ -287,8 +286,7 @@ def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommen
     )
 
 
-def _split(dataset: Path, joined: Joined, out: Path, spec: str, config: Config) -> Split:
-    file = out / "split.parquet"
+def _split(dataset: Path, joined: Joined, file: Path, spec: str, config: Config) -> Split:
     if file.exists():
         return Split.load(file)
     kept: npt.NDArray[np.bool_] = np.zeros(joined.coverage.ratings, bool)

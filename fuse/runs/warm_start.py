@@ -66,13 +66,12 @@ def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tup
     FingerprintMismatch where the run's model is of another make; BadInput where its weights are missing.
     """
     moves = _moves(run, config, joined, dataset)
-    return tuple(_moved(load_file(file), moves) for file in _served_fits(run)) if config.rates else ()
+    return tuple(_moved(load_file(file), moves) for file in run.served_fits()) if config.rates else ()
 
 
 def warm_ranking_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> Mapping[str, Tensor]:
     """The same of the ranking model of ``run``. BadInput where its weights are missing."""
-    files = sorted(run.folder.glob("ranking-fit-*.safetensors"))
-    if not files:
+    if not (files := run.files.ranking_fits.all_finished()):
         raise BadInput(f"--warm-start {run.folder}: it holds no finished fit (ranking-fit-N.safetensors)")
     return _moved(load_file(files[-1]), _moves(run, config, joined, dataset))
 
@@ -95,7 +94,7 @@ def _moves(run: Run, config: Config, joined: Joined, dataset: Path) -> dict[tupl
     items = run.recommender.item_numbers(joined.item_ids.tolist())
     moves: dict[tuple[str, ...], npt.NDArray[np.int64]] = {_OF_USERS: users, _OF_ITEMS: items}
     if config.tags:
-        moves[_OF_TAGS] = _places(read_run_table(run, "tags.parquet", ("tag",))["tag"], ItemTags.of(dataset).names)
+        moves[_OF_TAGS] = _places(read_run_table(run.files.tags, ("tag",))["tag"], ItemTags.of(dataset).names)
     return moves
 
 
@@ -139,13 +138,6 @@ def known_before(run: Run, joined: Joined, places: npt.NDArray[np.int64]) -> int
     item = old.item_numbers(joined.item_ids.tolist())[joined.item[places]]
     asked = (user * items + item)[(user >= 0) & (item >= 0)]
     return int(np.isin(asked, known).sum())
-
-
-def _served_fits(run: Run) -> list[Path]:
-    files = sorted(run.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
-    if not files:
-        raise BadInput(f"--warm-start {run.folder}: it holds no finished fit (fit-N.safetensors)")
-    return files[-len(run.members) :]  # a fit that only chose comes before them
 
 
 def _moved(tensors: Mapping[str, Tensor], moves: Mapping[tuple[str, ...], npt.NDArray[np.int64]]) -> dict[str, Tensor]:

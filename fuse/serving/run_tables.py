@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -9,18 +11,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ...data.runtime.errors import BadInput
-from ..runs.run import CONTENT, Run
+from ..runs.run import Run
 
 _DETAILS = {"year": pl.Int32(), "genres": pl.List(pl.String())}
 
 
 def run_items(run: Run) -> pl.DataFrame:
     """item_id, title, train_ratings, year and genres of all items of a run, by number. BadInput if it is damaged."""
-    items = read_run_table(run, "items.parquet", ("item_id", "title", "train_ratings"))
+    file = run.files.items
+    items = read_run_table(file, ("item_id", "title", "train_ratings"))
     if items["item_id"].to_list() != run.recommender.item_ids.tolist():
-        raise BadInput(f"{run.folder / 'items.parquet'} lists other films than the model: train the run again")
-    there = pl.read_parquet_schema(run.folder / "items.parquet")
-    details = read_run_table(run, "items.parquet", tuple(name for name in _DETAILS if name in there))
+        raise BadInput(f"{file} lists other films than the model: train the run again")
+    there = pl.read_parquet_schema(file)
+    details = read_run_table(file, tuple(name for name in _DETAILS if name in there))
     absent = [pl.lit(None, kind).alias(name) for name, kind in _DETAILS.items() if name not in there]
     return items.hstack(details).with_columns(absent)
 
@@ -30,7 +33,7 @@ def item_content(run: Run) -> npt.NDArray[np.float32]:
 
     BadInput where the run read nothing of the kind, or the file is damaged.
     """
-    file = run.folder / CONTENT
+    file = run.files.content
     try:
         content = load_file(file)["content"].astype(np.float32)
     except FileNotFoundError:
@@ -46,9 +49,8 @@ def item_content(run: Run) -> npt.NDArray[np.float32]:
     return rows
 
 
-def read_run_table(run: Run, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
-    """The columns of a table of the run folder; BadInput where it is missing or damaged."""
-    file = run.folder / name
+def read_run_table(file: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """The columns of a table of a run folder; BadInput where it is missing or damaged."""
     try:
         return pl.read_parquet(file, columns=list(columns))
     except FileNotFoundError:

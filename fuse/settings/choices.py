@@ -1,6 +1,6 @@
 """What a run chose by its training ratings: the settings of each member, what was tried, and what that gained.
 
-`choices.json` of a run folder; written before training begins, so that a run that goes on does not choose again.
+Written before training begins, so that a resumed run does not choose again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any
 from ...data.runtime.disk import write_json
 from ...data.runtime.errors import BadInput, UsageError
 from .config import Config
-
-FILE = "choices.json"
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,13 @@ class Choices:
         """The config of each member."""
         return tuple(replace(config, **settings) for settings in self.members)
 
-    def save(self, folder: Path) -> None:
-        """Write `choices.json`, all or nothing."""
-        write_json(folder / FILE, asdict(self))
+    def save(self, file: Path) -> None:
+        """Write JSON, all or nothing."""
+        write_json(file, asdict(self))
 
     @classmethod
-    def read(cls, folder: Path) -> Choices | None:
-        """What a run folder's `choices.json` says, or None where it has none. BadInput where it is damaged."""
-        file = folder / FILE
+    def read(cls, file: Path) -> Choices | None:
+        """What ``file`` says, or None where it is not there. BadInput where it is damaged."""
         try:
             content = json.loads(file.read_text("utf-8"))
             trials = tuple(Trial(**trial) for trial in content.pop("trials"))
@@ -81,14 +78,17 @@ class Choices:
         return said
 
 
-def members_of(folder: Path, config: Config) -> tuple[Config, ...]:
-    """The config of each member that the run in ``folder`` serves. UsageError where they don't fit this version."""
-    if (choices := Choices.read(folder)) is None:
+def members_of(file: Path, config: Config) -> tuple[Config, ...]:
+    """The config of each member of a run of ``config`` whose choices, if any, are in ``file``.
+
+    UsageError where they don't fit this version.
+    """
+    if (choices := Choices.read(file)) is None:
         return (config,) * config.members
     try:
         return choices.configs(config)
     except TypeError as fault:
-        raise UsageError(f"{folder / FILE} has a setting of another version ({fault}); train the run again") from None
+        raise UsageError(f"{file} has a setting of another version ({fault}); train the run again") from None
 
 
 def _plain(value: Any) -> str:

@@ -15,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from ..inputs.interactions import TrainingPairs
 from ..inputs.training_data import TrainingData
 from ..models.factors import Vectors
 from ..models.heads import OrdinalHead, Scale, SquaredHead
+from ..runs.run_folder import FitFiles
 from ..settings.config import Config
 from .batches import ItemBatches
 from .checkpoint import load_state, read_state, save_state
@@ -70,14 +70,14 @@ class FittedModel:
 
 @dataclass(eq=False)
 class Training:
-    """One run's fits. ``folder`` receives the checkpoints and ``report`` each epoch's figures, from the first rank.
+    """One run's fits. ``files`` receive the checkpoints and ``report`` each epoch's figures, from the first rank.
 
     ``members`` are the configs of its members, where they are not all ``config``.
     """
 
     config: Config
     training_data: TrainingData
-    folder: Path | None = None
+    files: FitFiles | None = None
     progress: Progress = field(default_factory=NoProgress)
     report: Callable[[dict[str, Any]], None] = lambda figures: None
     warm: tuple[Mapping[str, Tensor], ...] = ()
@@ -119,8 +119,8 @@ class Training:
         member, batches = self._member(fit), self._batches()
         config, epochs = member.config, member.config.epochs
         best: Mapping[str, Tensor] = {}
-        if resume and self.folder is not None:
-            best = load_state(self.folder / "state.safetensors", member)
+        if resume and self.files is not None:
+            best = load_state(self.files.in_progress, member)
         name = f"fit {fit.number + 1}/{of}"
         if state.epoch == 0 and not state.begun and member.transformer is not None:
             self._train_factors(fit, member, _share(config, -1))
@@ -262,39 +262,37 @@ class Training:
         if not fit.whole:
             self.state.chosen_epochs = self.state.best_epoch
         fitted = FittedModel(member.vectors(), member.head)
-        if self.folder is not None:
+        if self.files is not None:
             self.state.fit += 1
             self.state.epoch = self.state.batch = 0
             if self.ranks.first:
-                save_state(self.folder / f"fit-{fit.number}.safetensors", member, {}, self.state.__dict__)
+                save_state(self.files.finished(fit.number), member, {}, self.state.__dict__)
         return fitted
 
     def _finished(self, fit: Fit) -> FittedModel:
         """Read back a fit that an earlier process finished."""
-        if self.folder is None:
+        if self.files is None:
             raise ValueError("expected a run folder to read a finished fit from")
         member = self._member(fit)
-        load_state(self.folder / f"fit-{fit.number}.safetensors", member)
+        load_state(self.files.finished(fit.number), member)
         return FittedModel(member.vectors(), member.head)
 
     def _resume(self) -> bool:
         """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
-        if self.folder is None:
+        if self.files is None:
             return False
-        finished = sorted(self.folder.glob("fit-*.safetensors"), key=lambda file: int(file.stem.split("-")[1]))
-        if finished:
+        if finished := self.files.all_finished():
             self.state = FitState(**read_state(finished[-1]))
-        state = self.folder / "state.safetensors"
-        if state.exists():
-            found = FitState(**read_state(state))
+        if self.files.in_progress.exists():
+            found = FitState(**read_state(self.files.in_progress))
             if found.fit == self.state.fit:
                 self.state = found
                 return True
         return False
 
     def _save(self, member: Member, best: Mapping[str, Tensor]) -> None:
-        if self.folder is not None and self.ranks.first:
-            save_state(self.folder / "state.safetensors", member, best, self.state.__dict__)
+        if self.files is not None and self.ranks.first:
+            save_state(self.files.in_progress, member, best, self.state.__dict__)
 
     def _stopped_at_nan(self, fit: Fit, member: Member, best: Mapping[str, Tensor]) -> FittedModel:
         state = self.state

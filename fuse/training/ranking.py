@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +25,13 @@ from ..models.heads import Scale
 from ..models.item_item import Spectrum
 from ..models.ranking_model import RankingModel
 from ..models.unrated_items import vectors_of_content
+from ..runs.run_folder import FitFiles
 from ..settings.config import Config
 from .checkpoint import load_state, read_state, save_state
 from .processes import ALONE, Ranks
 from .ranking_choice import NO_ITEM_ITEM, Blend, HeldOut, best
 from .ranking_member import RankingMember
 
-STATE = "ranking-state.safetensors"
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
 _STEPS_BETWEEN_LOOKS = 10
 _MOST_RATINGS_TO_SEARCH = 300_000
@@ -65,11 +64,11 @@ class RankingState:
 
 @dataclass(eq=False)
 class RankingTraining:
-    """The fits of a run's ranking model. ``folder`` receives the checkpoints, from the first rank."""
+    """The fits of a run's ranking model. ``files`` receive the checkpoints, from the first rank."""
 
     config: Config
     training_data: TrainingData
-    folder: Path | None = None
+    files: FitFiles | None = None
     progress: Progress = field(default_factory=NoProgress)
     warm: Mapping[str, Tensor] | None = None
     ranks: Ranks = ALONE
@@ -89,7 +88,7 @@ class RankingTraining:
             resumed = False
         if member is None:  # an earlier process finished the last fit
             member = self._member(fits[-1])
-            load_state(self._file(len(fits) - 1), member)
+            load_state(self._written().finished(len(fits) - 1), member)
         return self._model(member)
 
     def _fits(self) -> list[int | None]:
@@ -108,7 +107,7 @@ class RankingTraining:
     def _fit(self, number: int, candidate: int | None, *, resume: bool, of: int) -> RankingMember:
         member, state = self._member(candidate), self.state
         if resume:
-            load_state(self._file(None), member)
+            load_state(self._written().in_progress, member)
         name = f"ranking fit {number + 1}/{of}"
         with self.progress.phase(name, member.steps) as phase:
             phase.advance(state.step)
@@ -118,7 +117,7 @@ class RankingTraining:
         ndcg = "" if figure is None else f"  validation NDCG@10 {figure:.4f}"
         self.progress.message(f"{name}  loss {float(loss):.4f}{ndcg}  {phase.seconds:.1f} s")
         state.fit, state.step = number + 1, 0
-        self._save(member, self._file(number))
+        self._save(member, finished=number)
         return member
 
     def _steps(self, member: RankingMember, phase: Phase) -> Tensor:
@@ -136,7 +135,7 @@ class RankingTraining:
                     "factor_learning_rate, or train without it: --objective rating"
                 )
             if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
-                self._save(member, self._file(None))
+                self._save(member)
                 saved = time.monotonic()
         return loss
 
@@ -225,24 +224,25 @@ class RankingTraining:
         settings["liked_residual"] = float(liked.mean()) if len(liked) else 0.0
         return RankingModel(Vectors(user.cpu(), item.cpu()), **on_host, settings=settings)
 
-    def _file(self, number: int | None) -> Path:
-        name = STATE if number is None else f"ranking-fit-{number}.safetensors"
-        return Path(name) if self.folder is None else self.folder / name
-
     def _resume(self) -> bool:
         """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
-        if self.folder is None:
+        if self.files is None:
             return False
-        finished = sorted(self.folder.glob("ranking-fit-*.safetensors"))
-        if finished:
+        if finished := self.files.all_finished():
             self.state = RankingState(**read_state(finished[-1]))
-        if self._file(None).exists():
-            found = RankingState(**read_state(self._file(None)))
+        if self.files.in_progress.exists():
+            found = RankingState(**read_state(self.files.in_progress))
             if found.fit == self.state.fit:
                 self.state = found
                 return True
         return False
 
-    def _save(self, member: RankingMember, file: Path) -> None:
-        if self.folder is not None and self.ranks.first:
+    def _written(self) -> FitFiles:
+        if self.files is None:
+            raise ValueError("expected the files of a run, to resume from")
+        return self.files
+
+    def _save(self, member: RankingMember, finished: int | None = None) -> None:
+        if self.files is not None and self.ranks.first:
+            file = self.files.in_progress if finished is None else self.files.finished(finished)
             save_state(file, member, _NO_WEIGHTS, asdict(self.state))

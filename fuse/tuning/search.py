@@ -42,6 +42,7 @@ from ..training.search import GROUPS, Search
 from .tuned_settings import TunedSettings, tuned_on
 
 SETTINGS_FILE = "settings.json"
+CHOICES_FILE = "choices.json"
 TRIALS_FILE = "trials.jsonl"
 _CONFIRMING_DRAWS = 2
 _TRIALS_AT_RANDOM = 10  # before the sampler trusts its model of them
@@ -178,8 +179,8 @@ def tune(
         joined = join(dataset, file, missing=missing, duplicates=duplicates)
         data = load_training_data(dataset, joined, file, parts, config, place)
         judged = _Draws(dataset, joined, data, config, split, draws)
-        choices = Choices.read(out) or _choices(config, data, progress)
-        choices.save(out)
+        choices = Choices.read(out / CHOICES_FILE) or _choices(config, data, progress)
+        choices.save(out / CHOICES_FILE)
         members = choices.configs(config)
         file_of_settings = out / SETTINGS_FILE
         write = partial(_write, file_of_settings, config, about | {"settings": _by_hand(asked)})

@@ -134,22 +134,24 @@ def test_a_run_gets_back_the_components_it_kept_of_what_it_reads(tmp_path: Path)
     kept = {
         name: Components(chance.random(6, np.float32), chance.random((6, 3), np.float32)) for name in ("image", "text")
     }
-    save_components(tmp_path, kept)
+    file = tmp_path / "components.safetensors"
+    save_components(file, kept)
     config = replace(preset("best"), text_components=3, image_components=3)
-    found = load_components(tmp_path, config)
+    found = load_components(file, config)
     assert list(found) == ["text", "image"]  # the order of the columns of side information
     for name, one in found.items():
         assert np.array_equal(one.middle, kept[name].middle)
         assert np.array_equal(one.directions, kept[name].directions)
-    assert list(load_components(tmp_path, replace(config, image_components=0))) == ["text"]
-    assert list(load_components(tmp_path, replace(config, modalities="image"))) == ["image"]
+    assert list(load_components(file, replace(config, image_components=0))) == ["text"]
+    assert list(load_components(file, replace(config, modalities="image"))) == ["image"]
     assert load_components(tmp_path / "nowhere", replace(config, modalities="none")) == {}
 
 
 def test_components_that_are_missing_or_damaged_are_refused_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "components.safetensors"
     with pytest.raises(BadInput, match=r"components\.safetensors is missing: train the run again"):
-        load_components(tmp_path, preset("best"))
+        load_components(file, preset("best"))
     for content in (b"", b"nothing of the kind", b"\x08" + bytes(7) + b'{"a": 1}'):
-        (tmp_path / "components.safetensors").write_bytes(content)
+        file.write_bytes(content)
         with pytest.raises(BadInput, match=r"components\.safetensors cannot be read .*train the run again"):
-            load_components(tmp_path, preset("best"))
+            load_components(file, preset("best"))

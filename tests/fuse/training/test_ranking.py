@@ -15,7 +15,7 @@ from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
 from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.ranking_model import RankingModel
-from cinefuse.fuse.runs.run import RANKING_MODEL, Run
+from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import fuse
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.settings.config import Config, preset
@@ -122,7 +122,7 @@ def test_a_run_killed_in_the_ranking_phase_goes_on_to_the_same_bits(
         patched.setattr("cinefuse.fuse.training.ranking._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
         with pytest.raises(Killed):
             trained(sample, tmp_path / "run")
-    assert not (tmp_path / "run" / RANKING_MODEL).exists()
+    assert not (tmp_path / "run" / "ranking.safetensors").exists()
     resumed = trained(sample, tmp_path / "run", resume=True)
     assert same(of(resumed), of(whole))
     assert not (tmp_path / "run" / "ranking-state.safetensors").exists()
@@ -175,7 +175,7 @@ def test_a_damaged_model_is_refused_by_name(
     damage: Callable[[Path], object], says: str, whole: Run, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(whole.folder, tmp_path / "run"))
-    damage(folder / RANKING_MODEL)
+    damage(folder / "ranking.safetensors")
     with pytest.raises(BadInput, match=says):
         _ = Run.open(folder).ranking
 
