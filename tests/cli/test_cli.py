@@ -33,7 +33,10 @@ from cinefuse.data.runtime import errors
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.extract.job.settings import DEFAULT_BATCH
 from cinefuse.tests.support.commands import CONTROL, Ended, Run, assert_refused_in_one_line
+from cinefuse.tests.support.forked import ForkedCommands
+from cinefuse.tests.support.jobs import EXTRACT_MODULES
 
+COMMAND_MODULES = (*EXTRACT_MODULES, "cinefuse.data.commands.cache_screen", "cinefuse.data.embeddings.verification")
 HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
 
 
@@ -265,54 +268,12 @@ def test_a_defect_of_ours_keeps_its_traceback_and_ends_with_1() -> None:
 
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
-# Imports everything once, then forks one real `cinefuse` for each line it reads: {"argv", "stage", "err"}. The process
-# says so on standard output when it reaches the stage (module:attribute) and then waits there for its signal.
-STAGES_SERVER = """
-import importlib, json, os, signal, sys, time
-import transformers.models.bert.modeling_bert, transformers.models.vit.modeling_vit
-from cinefuse import cli
-from cinefuse.data.commands import cache_screen
-from cinefuse.data.embeddings import verification
-from cinefuse.extract.job import extraction
-from cinefuse.extract.models import encoders
-
-def stop_at(stage):
-    module, _, path = stage.partition(":")
-    *owners, name = path.split(".")
-    owner = importlib.import_module(module)
-    for each in owners:
-        owner = getattr(owner, each)
-    def waiting(*_, **__):
-        os.write(1, b"reached\\n")
-        time.sleep(60)
-    setattr(owner, name, waiting)
-
-for line in sys.stdin:
-    job = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.dup2(os.open(job["err"], os.O_WRONLY | os.O_CREAT), 2)
-        stop_at(job["stage"])
-        os.write(1, b"%d\\n" % os.getpid())
-        sys.argv = ["cinefuse", *job["argv"]]
-        cli.main()
-    _, status = os.waitpid(child, 0)
-    os.write(1, b"%d\\n" % os.waitstatus_to_exitcode(status))
-"""
-
 
 @pytest.fixture(scope="module")
-def stages() -> Iterator[subprocess.Popen[str]]:
-    server = subprocess.Popen(
-        [sys.executable, "-c", STAGES_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
+    server = ForkedCommands(tmp_path_factory.mktemp("server"), *COMMAND_MODULES)
     yield server
-    assert server.stdin is not None
-    assert server.stdout is not None
-    server.stdin.close()
-    server.wait()
-    server.stdout.close()
+    server.close()
 
 
 EXTRACT_STAGES = {
@@ -330,27 +291,13 @@ EXTRACT_STAGES = {
 }
 
 
-def interrupt_at(stages: subprocess.Popen[str], stage: str, argv: list[object], err: Path) -> Ended:
-    assert stages.stdin is not None
-    assert stages.stdout is not None
-    job = {"argv": [str(word) for word in argv], "stage": stage, "err": str(err)}
-    stages.stdin.write(json.dumps(job) + "\n")
-    child = int(stages.stdout.readline())
-    assert stages.stdout.readline() == "reached\n"
-    os.kill(child, signal.SIGINT)
-    line = stages.stdout.readline()
-    while line == "reached\n":  # the other threads of that stage
-        line = stages.stdout.readline()
-    return Ended(int(line), "", err.read_text())
-
-
 @pytest.mark.parametrize("stage", EXTRACT_STAGES)
 def test_ctrl_c_at_every_stage_of_extract_ends_with_130_and_one_line_that_says_how_to_go_on(
-    stage: str, stages: subprocess.Popen[str], sample: Path, made: Path, models: list[object], run: Run, tmp_path: Path
+    stage: str, server: ForkedCommands, sample: Path, made: Path, models: list[object], run: Run, tmp_path: Path
 ) -> None:
     out = tmp_path / "films.h5"
-    told = interrupt_at(stages, EXTRACT_STAGES[stage], ["extract", sample, out, *models], tmp_path / "err")
-    line = assert_refused_in_one_line(told, 130)
+    ended = server.interrupt_at(EXTRACT_STAGES[stage], "extract", sample, out, *models)
+    line = assert_refused_in_one_line(ended, 130)
     assert "run the same command again" in line
     planned = list(EXTRACT_STAGES).index(stage) >= list(EXTRACT_STAGES).index("hashing weights")
     assert (f"everything finished is kept in {out}.partial" in line) == planned
@@ -360,11 +307,9 @@ def test_ctrl_c_at_every_stage_of_extract_ends_with_130_and_one_line_that_says_h
     assert out.read_bytes() == made.read_bytes()
 
 
-def test_ctrl_c_during_verify_ends_with_130_too(stages: subprocess.Popen[str], made: Path, tmp_path: Path) -> None:
-    told = interrupt_at(
-        stages, "cinefuse.data.embeddings.verification:_constants", ["cache", "verify", made], tmp_path / "err"
-    )
-    assert "run the same command again" in assert_refused_in_one_line(told, 130)
+def test_ctrl_c_during_verify_ends_with_130_too(server: ForkedCommands, made: Path) -> None:
+    ended = server.interrupt_at("cinefuse.data.embeddings.verification:_constants", "cache", "verify", made)
+    assert "run the same command again" in assert_refused_in_one_line(ended, 130)
 
 
 INTERRUPTIBLE = (

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,46 +17,17 @@ import pytest
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.verification import intact_rows, verify
 from cinefuse.data.runtime.errors import DamagedFile
+from cinefuse.tests.support.forked import ForkServer
+from cinefuse.tests.support.jobs import EXTRACT_MODULES
 
+EXTRACT = "cinefuse.tests.support.jobs:extract_noting_batches"
 KILLS = 20
 KILLS_TORTURE = 100
 
 
-class Server:
-    """The process that forks extractions; see extraction_server.py."""
-
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("extraction_server.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        assert self._line() == "ready"
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def start(self, **job: Any) -> int:
-        """Start an extraction; its process id."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        return int(self._line())
-
-    def wait(self) -> int:
-        """The exit code of the extraction started last."""
-        return int(self._line())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
+def server() -> Iterator[ForkServer]:
+    server = ForkServer(*EXTRACT_MODULES)
     yield server
     server.close()
 
@@ -73,15 +41,17 @@ def job(sample: Path, encoders: Any) -> dict[str, Any]:
         "batch_posters": 2,
         "device": "cpu",
     }
-    return {"dataset": str(sample), "settings": settings}
+    return {"function": EXTRACT, "dataset": str(sample), "settings": settings}
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(server: Server, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, float]:
+def uninterrupted(
+    server: ForkServer, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[bytes, float]:
     """The bytes of a file whose job nothing disturbed, and the seconds it took."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     started = time.monotonic()
-    server.start(**job, out=str(folder / "out.h5"), log=str(folder / "log"))
+    server.start(**job, file=str(folder / "out.h5"), log=str(folder / "log"))
     assert server.wait() == 0
     return (folder / "out.h5").read_bytes(), time.monotonic() - started
 
@@ -106,13 +76,13 @@ def encoded_batches(log: Path) -> set[tuple[str, int]]:
 
 
 def kill_and_resume(
-    server: Server, job: dict[str, Any], folder: Path, seconds: float, moments: random.Random
+    server: ForkServer, job: dict[str, Any], folder: Path, seconds: float, moments: random.Random
 ) -> tuple[bytes, int]:
     """Start, kill up to three times, let it end; the file's bytes and how many kills met a living process."""
     out, kills = folder / "out.h5", 0
     for attempt in range(4):
         before, log = finished_batches(out), folder / f"log-{attempt}"
-        process = server.start(**job, out=str(out), log=str(log))
+        process = server.start(**job, file=str(out), log=str(log))
         if attempt < 3:
             time.sleep(moments.uniform(0, seconds))
             with suppress(ProcessLookupError):
@@ -139,7 +109,7 @@ def lacks_rows(out: Path) -> bool:
 
 
 def check_kills(
-    server: Server, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path, wanted: int
+    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path, wanted: int
 ) -> None:
     expected, seconds = uninterrupted
     moments, kills, tries = random.Random(20), 0, 0
@@ -155,59 +125,59 @@ def check_kills(
 
 
 def test_a_job_killed_at_random_moments_ends_in_the_same_bytes(
-    server: Server, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
     check_kills(server, job, uninterrupted, tmp_path, KILLS)
 
 
 @pytest.mark.torture
 def test_a_job_killed_at_a_hundred_random_moments_ends_in_the_same_bytes(
-    server: Server, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
     check_kills(server, job, uninterrupted, tmp_path, KILLS_TORTURE)
 
 
 def test_the_same_job_twice_gives_the_same_bytes(
-    server: Server, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
-    server.start(**job, out=str(tmp_path / "out.h5"), log=str(tmp_path / "log"))
+    server.start(**job, file=str(tmp_path / "out.h5"), log=str(tmp_path / "log"))
     assert server.wait() == 0
     assert (tmp_path / "out.h5").read_bytes() == uninterrupted[0]
 
 
 def test_ctrl_c_ends_with_130_keeps_what_is_done_and_the_next_run_goes_on(
-    server: Server, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
     expected, _ = uninterrupted
     out = tmp_path / "out.h5"
-    process = server.start(**job, out=str(out), log=str(tmp_path / "log"))
+    process = server.start(**job, file=str(out), log=str(tmp_path / "log"))
     wait_for_first_batch(tmp_path / "log")
     os.kill(process, signal.SIGINT)
     assert server.wait() == 130
     encoded = encoded_batches(tmp_path / "log")
     # what was encoded before the interrupt was also written; at most the batch in flight is lost
     assert len(encoded - finished_batches(out)) <= 1
-    server.start(**job, out=str(out), log=str(tmp_path / "log-2"))
+    server.start(**job, file=str(out), log=str(tmp_path / "log-2"))
     assert server.wait() == 0
     assert out.read_bytes() == expected
 
 
-def test_a_second_job_on_the_same_file_is_refused_and_told_who_holds_it(
-    server: Server, job: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_second_job_on_the_same_file_is_refused_with_the_process_that_holds_it(
+    server: ForkServer, job: dict[str, Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
-    process = server.start(**job, out=str(out), log=str(tmp_path / "log"))
+    process = server.start(**job, file=str(out), log=str(tmp_path / "log"))
     wait_for_first_batch(tmp_path / "log")
     os.kill(process, signal.SIGSTOP)
-    other = Server()
+    other = ForkServer(*EXTRACT_MODULES)
     try:
-        other.start(**job, out=str(out), log=str(tmp_path / "log-2"))
+        other.start(**job, file=str(out), log=str(tmp_path / "log-2"), err=tmp_path / "err")
         assert other.wait() == 6
     finally:
         os.kill(process, signal.SIGCONT)
         assert server.wait() == 0
         other.close()
-    assert f"process {process}" in capfd.readouterr().err
+    assert f"process {process}" in (tmp_path / "err").read_text()
 
 
 def wait_for_first_batch(log: Path) -> None:

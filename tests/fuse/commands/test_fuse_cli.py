@@ -23,13 +23,20 @@ import pytest
 
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.fuse.settings.config import MEANINGS, PRESETS, Config
-from cinefuse.tests.support.commands import Ended, Run, assert_refused_in_one_line
+from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
+from cinefuse.tests.support.forked import ForkedCommands
 
 HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
 TINY = tuple(
     word
     for setting in ("adapt=false", "factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
     for word in ("--set", setting)
+)
+COMMAND_MODULES = (
+    "cinefuse.fuse.commands.training_screen",
+    "cinefuse.fuse.runs.repeat",
+    "cinefuse.fuse.runs.study",
+    "cinefuse.fuse.runs.warm_start",
 )
 LIGHT = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")
 
@@ -442,85 +449,10 @@ def test_an_unfinished_run_and_one_without_test_part_have_nothing_to_evaluate(
 
 # --- stopped and resumed ----------------------------------------------------------------------------------------------
 
-# Imports everything once, then forks one real `cinefuse` for each line it reads: {"argv", "stage", "err"}. Where there
-# is a stage (module:attribute) the process says so when it reaches it for the n-th time, and waits there.
-SERVER = """
-import importlib, json, os, signal, sys, time
-import torch
-from cinefuse import cli
-from cinefuse.fuse.commands import training_screen
-from cinefuse.fuse.runs import repeat, run, study, warm_start
-
-def stop_at(stage):
-    module, _, path = stage.partition(":")
-    path, _, times = path.partition("#")
-    *owners, name = path.split(".")
-    owner = importlib.import_module(module)
-    for each in owners:
-        owner = getattr(owner, each)
-    real, left = getattr(owner, name), [int(times or 1)]
-    def waiting(*words, **options):
-        left[0] -= 1
-        if left[0]:
-            return real(*words, **options)
-        os.write(1, b"reached\\n")
-        time.sleep(60)
-    setattr(owner, name, waiting)
-
-for line in sys.stdin:
-    job = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.dup2(os.open(job["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        if job["stage"]:
-            stop_at(job["stage"])
-        os.write(1, b"%d\\n" % os.getpid())
-        os.dup2(2, 1) if not job["stage"] else None
-        sys.argv = ["cinefuse", *job["argv"]]
-        cli.main()
-    _, status = os.waitpid(child, 0)
-    os.write(1, b"%d\\n" % os.waitstatus_to_exitcode(status))
-"""
-
-
-class Server:
-    """The process that forks commands."""
-
-    def __init__(self, err: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self._err = err
-
-    def start(self, *argv: object, stage: str = "") -> int:
-        """Start a command; its process id."""
-        assert self._process.stdin is not None
-        job = {"argv": [str(word) for word in argv], "stage": stage, "err": str(self._err)}
-        self._process.stdin.write(json.dumps(job) + "\n")
-        return int(self.line())
-
-    def line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def end(self) -> Ended:
-        """How the command started last ended."""
-        while (line := self.line()) == "reached":
-            pass
-        return Ended(int(line), "", self._err.read_text())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server") / "err")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
+    server = ForkedCommands(tmp_path_factory.mktemp("server"), *COMMAND_MODULES)
     yield server
     server.close()
 
@@ -530,13 +462,12 @@ LONGER = (*TINY, "--set", "epochs=3", "--set", "members=2", "--device", "cpu")
 
 @pytest.fixture(scope="module")
 def uninterrupted(
-    server: Server, sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+    server: ForkedCommands, sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, float]:
     """A run that nothing disturbed, and the seconds it took."""
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
     began = time.monotonic()
-    server.start("fuse", sample, cache, out, *LONGER)
-    assert server.end().code == 0
+    assert server.run("fuse", sample, cache, out, *LONGER).code == 0
     return out, time.monotonic() - began
 
 
@@ -563,21 +494,17 @@ STAGES = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_at_every_stage_of_fuse_ends_with_130_and_resume_ends_in_the_same_model(
-    stage: str, server: Server, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
+    stage: str, server: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
 ) -> None:
     words = ["fuse", sample, cache, tmp_path / "run", *LONGER]
-    process = server.start(*words, stage=STAGES[stage])
-    assert server.line() == "reached"
-    os.kill(process, signal.SIGINT)
-    assert_refused_in_one_line(server.end(), 130, "with --resume", str(tmp_path / "run"))
-    server.start(*words, "--resume")
-    assert server.end().code == 0
+    assert_refused_in_one_line(server.interrupt_at(STAGES[stage], *words), 130, "with --resume", str(tmp_path / "run"))
+    assert server.run(*words, "--resume").code == 0
     assert_equal_runs(uninterrupted[0], tmp_path / "run")
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.torture)])
 def test_a_run_killed_at_any_moment_resumes_to_the_same_model(
-    rounds: int, server: Server, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
+    rounds: int, server: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
 ) -> None:
     whole, seconds = uninterrupted
     chance, met = random.Random(rounds), 0
@@ -588,33 +515,31 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_model(
             time.sleep(chance.uniform(0, seconds))
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            met += server.end().code == -signal.SIGKILL
-        server.start(*words)
-        told = server.end()
-        assert told.code == 0, told.err
+            met += server.ended().code == -signal.SIGKILL
+        ended = server.run(*words)
+        assert ended.code == 0, ended.err
         assert_equal_runs(whole, tmp_path / f"run-{number}")
     assert met, "no kill met a living process"
 
 
-def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: Server, sample: Path, tmp_path: Path) -> None:
+def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: ForkedCommands, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *LIGHT, "--seeds", 3]
-    process = server.start(*words, stage="cinefuse.fuse.runs.train:join#2")
-    assert server.line() == "reached"
-    os.kill(process, signal.SIGINT)
-    assert_refused_in_one_line(server.end(), 130, "with --resume")
+    assert_refused_in_one_line(server.interrupt_at("cinefuse.fuse.runs.train:join#2", *words), 130, "with --resume")
     first = (tmp_path / "runs" / "seed-0" / "summary.json").stat().st_mtime_ns
-    server.start(*words, "--resume")
-    assert server.end().code == 0
+    assert server.run(*words, "--resume").code == 0
     assert (tmp_path / "runs" / "seed-0" / "summary.json").stat().st_mtime_ns == first
     assert len(json.loads((tmp_path / "runs" / "repeats.json").read_text())["runs"]) == 3
 
 
-def test_ctrl_c_during_a_study_says_to_run_it_again(server: Server, sample: Path, cache: Path, tmp_path: Path) -> None:
+def test_ctrl_c_during_a_study_says_to_run_it_again(
+    server: ForkedCommands, sample: Path, cache: Path, tmp_path: Path
+) -> None:
     words = ["study", sample, cache, tmp_path / "study", "--models", "bias,mf", "--set", "factor_steps=10"]
-    process = server.start(*words, stage="cinefuse.fuse.runs.train:join#2")
-    assert server.line() == "reached"
-    os.kill(process, signal.SIGINT)
-    assert_refused_in_one_line(server.end(), 130, "run the same command again", str(tmp_path / "study"))
-    server.start(*words)
-    assert server.end().code == 0
+    assert_refused_in_one_line(
+        server.interrupt_at("cinefuse.fuse.runs.train:join#2", *words),
+        130,
+        "run the same command again",
+        str(tmp_path / "study"),
+    )
+    assert server.run(*words).code == 0
     assert (tmp_path / "study" / "results.md").exists()

@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,6 +31,8 @@ from cinefuse.fuse.settings.config import PRESETS, Config, preset
 from cinefuse.fuse.training import loop as train
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
+from cinefuse.tests.support.forked import ForkServer
+from cinefuse.tests.support.jobs import TRAIN_MODULES
 
 KILLS = 2
 KILLS_TORTURE = 20
@@ -274,75 +274,15 @@ def test_a_checkpoint_that_is_damaged_is_refused_by_name(
 
 # --- real processes ---------------------------------------------------------------------------------------------------
 
-SERVER = """
-import json, os, sys
-from pathlib import Path
-import torch
-from cinefuse.data.runtime.errors import CinefuseError
-from cinefuse.fuse.training import loop
-from cinefuse.fuse.settings.config import Config
-from cinefuse.fuse.runs.train import fuse
-
-def job(dataset, embeddings, out, config):
-    torch.set_num_threads(1)
-    loop._SECONDS_BETWEEN_CHECKPOINTS = -1
-    try:
-        fuse(Path(dataset), Path(embeddings), Path(out), Config.from_dict(config), device="cpu", resume=True)
-    except CinefuseError as refusal:
-        return refusal.exit_code
-    return 0
-
-torch.set_num_threads(1)
-print("ready", flush=True)
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        os._exit(job(**json.loads(line)))
-    print(child, flush=True)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
-"""
-
-
-class Server:
-    """Imports torch once and forks a process for each run."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        assert self._line() == "ready"
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def start(self, **job: Any) -> int:
-        """Start a run; its process id."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        return int(self._line())
-
-    def wait(self) -> int:
-        """The exit code of the run started last."""
-        return int(self._line())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
+def server() -> Iterator[ForkServer]:
+    server = ForkServer(*TRAIN_MODULES)
     yield server
     server.close()
 
 
-def kill_and_resume(server: Server, job: dict[str, Any], kills: int, seconds: float, seed: int) -> int:
+def kill_and_resume(server: ForkServer, job: dict[str, Any], kills: int, seconds: float, seed: int) -> int:
     """Start the run again and again, killing it at random moments; how many kills hit it before it was done."""
     chance, hit = random.Random(seed), 0
     for _ in range(kills):
@@ -350,49 +290,50 @@ def kill_and_resume(server: Server, job: dict[str, Any], kills: int, seconds: fl
         time.sleep(chance.uniform(0, seconds))
         os.kill(child, signal.SIGKILL)
         hit += server.wait() == -signal.SIGKILL
-        if (Path(job["out"]) / "summary.json").exists():
+        if (Path(job["run"]) / "summary.json").exists():
             break
     server.start(**job)
     assert server.wait() == 0
     return hit
 
 
-def killed_runs_end_alike(server: Server, job: dict[str, Any], expected: Path, folder: Path, kills: int) -> None:
+def killed_runs_end_alike(server: ForkServer, job: dict[str, Any], expected: Path, folder: Path, kills: int) -> None:
     began = time.monotonic()
-    server.start(**job, out=str(folder / "timed"))
+    server.start(**job, run=str(folder / "timed"))
     assert server.wait() == 0
     seconds, hit, number = time.monotonic() - began, 0, 0
     while hit < kills:
         number += 1
         out = folder / f"run{number}"
-        hit += kill_and_resume(server, job | {"out": str(out)}, kills, 0.7 * seconds, number)
+        hit += kill_and_resume(server, job | {"run": str(out)}, kills, 0.7 * seconds, number)
         assert same(out, expected), f"killed with seed {number}"
         assert not list(out.glob("*.tmp*"))
 
 
 @pytest.fixture
 def job(sample: Path, embeddings: Path) -> dict[str, Any]:
-    return {"dataset": str(sample), "embeddings": str(embeddings), "config": EVERYTHING.as_dict()}
+    run = {"dataset": str(sample), "embeddings": str(embeddings), "config": EVERYTHING.as_dict()}
+    return {"function": "cinefuse.tests.support.jobs:train_saving_every_batch", **run}
 
 
 def test_a_process_killed_at_random_moments_and_resumed_ends_in_the_same_bytes(
-    server: Server, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
+    server: ForkServer, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
     killed_runs_end_alike(server, job, uninterrupted, tmp_path, KILLS)
 
 
 @pytest.mark.torture
 def test_a_process_killed_many_times_ends_in_the_same_bytes(
-    server: Server, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
+    server: ForkServer, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
     killed_runs_end_alike(server, job, uninterrupted, tmp_path, KILLS_TORTURE)
 
 
 def test_two_processes_never_train_one_run(
-    server: Server, job: dict[str, Any], sample: Path, embeddings: Path, tmp_path: Path
+    server: ForkServer, job: dict[str, Any], sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    child = server.start(**job, out=str(out))
+    child = server.start(**job, run=str(out))
     until = time.monotonic() + 60
     while not (out / "config.json").exists() and time.monotonic() < until:
         time.sleep(0.002)
