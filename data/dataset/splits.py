@@ -15,7 +15,7 @@ from ..runtime.disk import put_in_place, writing
 from ..runtime.errors import BadInput, UsageError
 from ..splitting.hold_out import HoldOut, RatingColumns
 from ..splitting.row_files import PARTS, Rows, listed_rows, parts_in, readable, row_numbers
-from ..splitting.specs import Asked
+from ..splitting.specs import SplitSpec
 from .folder import Description
 
 __all__ = ["PARTS", "Split", "split_ratings"]
@@ -27,7 +27,7 @@ _MOST_ROWS = 2**32  # of a table whose row numbers are UInt32
 class Split:
     """The three parts of a split; a row of `ratings.parquet` is in one of them at most.
 
-    ``name`` is the spec as asked. ``train``, ``validation`` and ``test`` are (n,) int64, ascending; only
+    ``name`` is the spec as given. ``train``, ``validation`` and ``test`` are (n,) int64, ascending; only
     ``validation`` may be empty, and ``test`` where the spec was "all".
     """
 
@@ -116,12 +116,12 @@ def split_ratings(dataset: Path, spec: str, *, seed: int = 0, validation: float 
         raise UsageError(f"validation share {validation:g}: expected a share from 0 to below 1, for instance 0.1")
     Description.read(dataset)
     ratings = RatingColumns(dataset / "ratings.parquet")
-    asked = Asked.parse(spec, _official_folds(dataset))
+    parsed = SplitSpec.parse(spec, _official_folds(dataset))
     rows = np.arange(ratings.count(), dtype=np.int64)
-    hold_out = ratings.way_to_hold_out(asked.kind)
-    marked = ratings.marked(asked) if asked.kind == "column" else None
-    parts = _cut(asked, rows, hold_out, np.random.default_rng(seed), marked)
-    _refuse_empty(parts, asked, rows.size)
+    hold_out = ratings.way_to_hold_out(parsed.kind)
+    marked = ratings.marked(parsed) if parsed.kind == "column" else None
+    parts = _cut(parsed, rows, hold_out, np.random.default_rng(seed), marked)
+    _refuse_empty(parts, parsed, rows.size)
     if "validation" not in parts:
         # A child of the seed: numbers that have nothing to do with those that drew the test part.
         child = np.random.default_rng(np.random.SeedSequence(seed).spawn(draw + 1)[draw])
@@ -143,24 +143,24 @@ def _official_folds(dataset: Path) -> dict[str, Path]:
 
 
 def _cut(
-    asked: Asked, rows: Rows, hold_out: HoldOut, draw: np.random.Generator, marked: Rows | None
+    spec: SplitSpec, rows: Rows, hold_out: HoldOut, draw: np.random.Generator, marked: Rows | None
 ) -> dict[str, Rows]:
     """Train and test part; and validation where a file gives it. ``marked``: the test part that a column gives."""
-    if asked.kind in ("fold", "file"):
-        listed = listed_rows(asked.file)
+    if spec.kind in ("fold", "file"):
+        listed = listed_rows(spec.file)
         if "part" not in listed.columns:
-            test = row_numbers(listed["row"], rows.size, asked.file)
+            test = row_numbers(listed["row"], rows.size, spec.file)
             return {"train": _without(rows, test), "test": np.sort(test)}
-        parts = parts_in(listed, rows.size, asked.file)
-        return {part: parts[part] for part in PARTS if part != "validation" or asked.kind == "file"}
-    if asked.kind == "kfold":
-        test = _nth_fold(draw.permutation(rows.size), asked.fold, asked.folds)
-    elif asked.kind == "all":
+        parts = parts_in(listed, rows.size, spec.file)
+        return {part: parts[part] for part in PARTS if part != "validation" or spec.kind == "file"}
+    if spec.kind == "kfold":
+        test = _nth_fold(draw.permutation(rows.size), spec.fold, spec.folds)
+    elif spec.kind == "all":
         test = _none()
     elif marked is not None:
         test = marked
     else:
-        test = hold_out(rows, asked.share, draw)
+        test = hold_out(rows, spec.share, draw)
     return {"train": _without(rows, test), "test": np.sort(test)}
 
 
@@ -179,10 +179,8 @@ _ADVICE = {
 }
 
 
-def _refuse_empty(parts: dict[str, Rows], asked: Asked, ratings: int) -> None:
+def _refuse_empty(parts: dict[str, Rows], spec: SplitSpec, ratings: int) -> None:
     for part in ("train", "test"):
-        if not parts[part].size and not (part == "test" and asked.kind == "all"):
-            advice = _ADVICE.get(
-                asked.kind, "ask for a larger share, import more ratings, or train on all: --split all"
-            )
-            raise BadInput(f"split {asked.spec} of {ratings:,} ratings: its {part} part is empty; {advice}")
+        if not parts[part].size and not (part == "test" and spec.kind == "all"):
+            advice = _ADVICE.get(spec.kind, "ask for a larger share, import more ratings, or train on all: --split all")
+            raise BadInput(f"split {spec.text} of {ratings:,} ratings: its {part} part is empty; {advice}")

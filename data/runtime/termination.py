@@ -10,7 +10,7 @@ from types import FrameType
 
 from .errors import Terminated
 
-# what is in flight may take so many seconds; a scheduler kills some time after it asked
+# what is in flight may take so many seconds; a scheduler kills some time after the signal
 PATIENCE = 8.0
 
 
@@ -19,21 +19,21 @@ class Sigterm(KeyboardInterrupt):
 
 
 _unfinished = 0
-_asked = False
+_requested = False
 
 
 @contextmanager
 def ending_on_sigterm(how_to_go_on: Callable[[], str]) -> Iterator[None]:
-    """SIGTERM inside ends the job with Terminated (exit code 143), which says `how_to_go_on`, asked for then.
+    """SIGTERM inside ends the job with Terminated (exit code 143); its message ends with `how_to_go_on()`.
 
     At once, or where a `finished_first` block is open at its end, though no later than `PATIENCE` seconds on. Outside
     of the main thread it does nothing: only that one receives signals.
     """
-    global _asked
+    global _requested
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _asked = False
+    _requested = False
     before = signal.signal(signal.SIGTERM, _stop), signal.signal(signal.SIGALRM, _stop_now)
     try:
         yield
@@ -43,7 +43,7 @@ def ending_on_sigterm(how_to_go_on: Callable[[], str]) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGALRM, before[1])
-        _asked = False  # the next job of this process was not asked
+        _requested = False  # the next job of this process starts anew
 
 
 @contextmanager
@@ -55,21 +55,21 @@ def finished_first() -> Iterator[None]:
         yield
     finally:
         _unfinished -= 1
-    if _asked and not _unfinished:
+    if _requested and not _unfinished:
         raise Sigterm
 
 
-def asked_to_stop() -> bool:
+def stop_requested() -> bool:
     """Whether SIGTERM has come: a long `finished_first` block begins nothing new then."""
-    return _asked
+    return _requested
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    global _asked
-    if _asked or not _unfinished:
-        _asked = True
+    global _requested
+    if _requested or not _unfinished:
+        _requested = True
         raise Sigterm
-    _asked = True
+    _requested = True
     signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
 

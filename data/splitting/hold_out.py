@@ -1,4 +1,4 @@
-"""Ways of holding rows out: at random, the latest, of each user, whole items or users; reading no column in vain."""
+"""Ways of holding rows out: at random, the latest, of each user, whole items or users."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import polars as pl
 from ..runtime.errors import BadInput, UsageError
 from ..tables.boolean_columns import boolean_columns_of
 from .row_files import Rows, readable
-from .specs import Asked
+from .specs import SplitSpec
 
-# Takes rows (ascending), the share asked for and a generator; gives those of the rows that are held out.
+# Takes rows (ascending), the wanted share and a generator; gives those of the rows that are held out.
 HoldOut = Callable[[Rows, float, np.random.Generator], Rows]
 
 
@@ -61,7 +61,7 @@ def _last_of_each(
 
 @dataclass(frozen=True)
 class RatingColumns:
-    """A `ratings.parquet`, of which only the columns asked for are ever read."""
+    """A `ratings.parquet`, of which only the columns needed are ever read."""
 
     file: Path
 
@@ -81,21 +81,21 @@ class RatingColumns:
             return partial(_whole_groups, self._groups("item_id" if kind == "cold-items" else "user_id"))
         return _at_random
 
-    def marked(self, asked: Asked) -> Rows:
-        """The rows where the column that is asked for is true."""
+    def marked(self, spec: SplitSpec) -> Rows:
+        """The rows where the column that the spec names is true."""
         with readable(self.file):
             known = boolean_columns_of(self.file)
-        if asked.column not in known:
+        if spec.column not in known:
             has = f"its boolean columns are {', '.join(known)}" if known else "it has no boolean column"
-            near = difflib.get_close_matches(asked.column, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(spec.column, known, n=1, cutoff=0.4)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise UsageError(
-                f"split {asked.spec!r}: {self.file} has no boolean column {asked.column!r}{hint}; {has}; an import "
+                f"split {spec.text!r}: {self.file} has no boolean column {spec.column!r}{hint}; {has}; an import "
                 "keeps a column of true and false, or of 0 and 1, that is filled in every row"
             )
-        values = self._column(asked.column)
+        values = self._column(spec.column)
         if values.null_count():
-            raise BadInput(f"{self.file}, column {asked.column}: {values.null_count():,} rows are empty; fill them in")
+            raise BadInput(f"{self.file}, column {spec.column}: {values.null_count():,} rows are empty; fill them in")
         return np.flatnonzero(values.to_numpy())
 
     def _times(self, kind: str) -> Rows:

@@ -1,4 +1,4 @@
-"""The spec of a split, such as random:0.1, understood or refused with the nearest that there is."""
+"""The spec of a split, such as random:0.1, parsed, or refused with the nearest one that exists."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _WORDS = (*_SHARES, *_ALONE, "kfold", "column", "file")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A spec, understood. ``kind`` is "fold" or one of the words; the rest is set where the kind has it."""
+class SplitSpec:
+    """A parsed spec: its ``text`` and ``kind`` ("fold" or one of the words); the rest is set where the kind has it."""
 
-    spec: str
+    text: str
     kind: str
     share: float = 0.0
     fold: int = 0
@@ -32,7 +32,7 @@ class Asked:
     column: str = ""
 
     @classmethod
-    def parse(cls, spec: str, official: dict[str, Path]) -> Asked:
+    def parse(cls, spec: str, official: dict[str, Path]) -> SplitSpec:
         word, colon, value = spec.partition(":")
         if not colon and spec in official:
             return cls(spec, "fold", file=official[spec])

@@ -1,1 +1,1 @@
-"""Stage one on Ray: one process plans and deals out batches, workers on any machines encode and write them."""
+"""Stage one on Ray: one process plans and sends out batches, workers on any machines encode and write them."""

@@ -1,4 +1,4 @@
-"""The work of one modality, put into words for workers."""
+"""The work of one modality as the messages that workers receive: what each is given once, and one task a batch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _COHERENT = {"lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "fuse.ceph-fuse", 
 
 
 @dataclass(frozen=True)
-class Orders:
-    """What workers get of `work`, whose file has its lock at `lock`. With `send_rows` none of them writes."""
+class TaskFactory:
+    """Makes the messages of `work`, whose file has its lock at `lock`. With `send_rows` no worker writes."""
 
     work: Work
     lock: Path
@@ -30,7 +30,7 @@ class Orders:
 
     @cached_property
     def assignment(self) -> Assignment:
-        """What every worker gets, once."""
+        """The message that every worker gets once, before its first task."""
         work, job, settings = self.work, self.work.job, self.work.settings
         name = (settings.text_model if job.name == "text" else settings.image_model) or ""
         local = name != MINI and Path(name).expanduser().is_dir()

@@ -1,4 +1,4 @@
-"""A Ray cluster, as long as it is needed: one that stands somewhere, or one of our own that ends with the job."""
+"""A connection to a Ray cluster: one that runs already, or one of our own that ends with the job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any
 from ...data.runtime.errors import BadInput, CinefuseError, UsageError
 
 _OBJECT_STORE = 256 * 2**20
-# Ray says nothing to anybody: no usage report, no metrics, no dashboard
+# Ray sends nothing to anybody: no usage report, no metrics, no dashboard
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_metrics_collection": "0",
@@ -30,14 +30,14 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_raylet_start_wait_time_s": "180",
 }
-# a cluster of our own keeps to this machine: the first switch, whatever its name says, makes every address of it
-# 127.0.0.1; and its workers have the priority of the command, where Ray would let all other programs go first
+# a cluster of our own stays on this machine: the first switch, despite its name, makes all its addresses 127.0.0.1;
+# its workers run at the priority of the command, where Ray would let all other programs go first
 _OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 # on a busy machine a node may miss the half minute that Ray grants it
 _STARTS = 3
 # a head that stands may come back; Ray itself gives it up, and ends this process at once, after 60 seconds
 _SECONDS_BETWEEN_LOOKS = 5.0
-_MOST_LOOKS_IN_VAIN = 6
+_MAX_FAILED_LOOKS = 6
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Connection:
             )
         self._fewest_cores = fewest_cores
         self._folder: str | None = None
-        self._looked, self._in_vain = time.monotonic(), 0
+        self._looked, self._failed_looks = time.monotonic(), 0
 
     @property
     def own(self) -> bool:
@@ -119,8 +119,8 @@ class Connection:
                     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                     raise _no_cluster(self.address, reason) from None
 
-    def answer(self, ref: Any) -> Any:
-        """What a worker answered; its refusals are refusals here."""
+    def result(self, ref: Any) -> Any:
+        """The return value of a worker's call; an error that it raised is raised here."""
         try:
             return self.ray.get(ref)
         except self.ray.exceptions.RayTaskError as error:
@@ -136,16 +136,16 @@ class Connection:
     def refuse_a_lost_head(self) -> None:
         """Look, now and then, whether the head of the cluster is there. Raises CinefuseError where it is gone for good.
 
-        Workers, and what they were asked, go on for a while without it, but none of them can be replaced.
+        Without it workers go on with their tasks for a while, but none of them can be replaced.
         """
         if self.own:
             dead = {name for name, _ in self.ray._private.worker._global_node.dead_processes()}
             if dead & {"gcs_server", "raylet"}:
                 raise CinefuseError("Ray's own processes died; rows that were written stay: run the same command again")
         elif time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
-            self._in_vain = 0 if _listens(self.ray.get_runtime_context().gcs_address) else self._in_vain + 1
+            self._failed_looks = 0 if _listens(self.ray.get_runtime_context().gcs_address) else self._failed_looks + 1
             self._looked = time.monotonic()
-            if self._in_vain >= _MOST_LOOKS_IN_VAIN:
+            if self._failed_looks >= _MAX_FAILED_LOOKS:
                 raise CinefuseError(
                     f"the head of the Ray cluster at {self.address} is gone; rows that were written stay: start the "
                     "cluster, then the same command again"

@@ -1,4 +1,4 @@
-"""The engine of `--engine ray`: this process plans and deals out batches, workers on any machines encode them.
+"""The engine of `--engine ray`: this process plans and sends out batches, workers on any machines encode them.
 
 The plan, the batches and the encoders are those of a local run, so its file is the same to the last byte. Workers write
 the one file by `pwrite` where they see it; elsewhere they send their rows, and this process writes them.
@@ -20,13 +20,13 @@ from ...data.runtime.progress import Progress
 from ...data.runtime.termination import finished_first
 from ..job.extraction import Work
 from ..job.settings import DEFAULT_BATCH, Settings
-from .assignments import Orders
+from .assignments import TaskFactory
 from .connection import Cluster, Connection
-from .dispatch import Dealing
-from .workers import Crew
+from .dispatch import Dispatcher
+from .workers import WorkerPool
 
 # after so many rounds, rows that workers wrote and that are not there never will be
-_MOST_ROUNDS = 3
+_MAX_ROUNDS = 3
 
 
 class RayEngine:
@@ -38,14 +38,14 @@ class RayEngine:
 
     def __init__(self, cluster: Cluster, settings: Settings, out: Path, progress: Progress) -> None:
         self._connection = Connection(cluster.address, cluster.workers or 1)
-        self._crew = Crew(self._connection, cluster.workers, settings.device, progress)
+        self._pool = WorkerPool(self._connection, cluster.workers, settings.device, progress)
         self._send_rows, self._out = cluster.send_rows, out
         self._entered = ExitStack()
 
     def __enter__(self) -> RayEngine:
         with ExitStack() as entered:
             entered.enter_context(self._connection)
-            entered.enter_context(self._crew)
+            entered.enter_context(self._pool)
             self._entered = entered.pop_all()
         return self
 
@@ -53,12 +53,12 @@ class RayEngine:
         self._entered.close()
 
     def settled(self, settings: Settings) -> Settings:
-        """`settings` with the precision and batch sizes that the workers' devices, not this machine's, ask for."""
-        sizes = DEFAULT_BATCH["other" if self._crew.on_gpus else "cpu"]
+        """`settings` with the precision and batch sizes that suit the workers' devices, not this machine's."""
+        sizes = DEFAULT_BATCH["other" if self._pool.on_gpus else "cpu"]
         own, precision = self._connection.own, settings.precision
         begun = [self._out.with_name(self._out.name + ".partial"), *([] if settings.restart else [self._out])]
         if precision == "auto" and not own and not any(path.exists() for path in begun):
-            precision = self._crew.first_answer(lambda hand: hand.actor.precision.remote())
+            precision = self._pool.first_result(lambda handle: handle.actor.precision.remote())
         return replace(
             settings,
             device=settings.device if own else "cpu",  # for planning: workers know their own
@@ -69,17 +69,17 @@ class RayEngine:
 
     def encode(self, work: Work, progress: Progress) -> None:
         """Have the workers encode every batch of `work`; on return all its rows are in the file."""
-        device = "GPU" if self._crew.on_gpus else "CPU"
+        device = "GPU" if self._pool.on_gpus else "CPU"
         progress.message(
-            f"{work.job.name}: {work.job.source.name}, {work.precision}, {self._crew.size} Ray workers on {device}"
+            f"{work.job.name}: {work.job.source.name}, {work.precision}, {self._pool.size} Ray workers on {device}"
         )
         lock = self._out.with_name(self._out.name + ".lock").resolve()
         with progress.phase(f"encoding {work.job.name}", int(work.wanted.sum()), work=work.positions) as phase:
             wanted = work.wanted
-            for _ in range(_MOST_ROUNDS):
-                orders = Orders(replace(work, wanted=wanted), lock, self._send_rows)
+            for _ in range(_MAX_ROUNDS):
+                tasks = TaskFactory(replace(work, wanted=wanted), lock, self._send_rows)
                 with finished_first(), RowWriter(work.file) as writer:
-                    Dealing(self._connection, self._crew, orders, writer, phase).to_the_end()
+                    Dispatcher(self._connection, self._pool, tasks, writer, phase).run()
                 wanted = wanted & ~self._arrived(work)
                 if not wanted.any():
                     return
@@ -90,7 +90,7 @@ class RayEngine:
 
     def _arrived(self, work: Work) -> npt.NDArray[np.bool_]:
         """(N,) True for the rows that lie in the file; what other machines wrote is read and checked."""
-        present = [hand.presence for hand in self._crew.hands if hand.presence is not None]
-        if all(presence.same_machine or presence.sends for presence in present):
+        present = [handle.info for handle in self._pool.handles if handle.info is not None]
+        if all(info.same_machine or info.sends for info in present):
             return ~work.file[work.job.name].pending
         return intact_rows(work.file, work.job.name)

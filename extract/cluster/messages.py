@@ -1,4 +1,4 @@
-"""What the process that deals out and its workers say to each other."""
+"""The messages between the coordinating process and its workers."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Presence:
-    """What a worker says of itself: where it is, whether it sends its rows, whether it can read the posters."""
+class WorkerInfo:
+    """A worker as it describes itself: where it runs, whether it sends its rows, whether it can read the posters."""
 
     host: str
     process: int
@@ -80,8 +80,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A batch is done: so many items, encoder positions and bytes; and its rows, where the worker sends them."""
+class BatchResult:
+    """What a batch that is done came to: items, encoder positions, bytes; and its rows, where the worker sends them."""
 
     items: int
     positions: int
@@ -90,7 +90,7 @@ class Answer:
 
 
 def machine() -> str:
-    """What tells one running machine from all others: processes of the same one see each other's writes at once."""
+    """An id of this running machine: processes with the same one see each other's writes at once."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

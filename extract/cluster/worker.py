@@ -1,4 +1,4 @@
-"""A worker of a cluster: encodes the batches that it is dealt, and writes their rows or sends them back."""
+"""A worker of a cluster: encodes the batches that it receives, and writes their rows or sends them back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...data.embeddings.status import Reason, Status
 from ...data.runtime.errors import BadInput, CinefuseError
 from ..inputs.poster_files import PosterProblem, read_poster
 from ..inputs.processor_pixels import ProcessorPixels
-from .messages import Answer, Assignment, Presence, SentRow, Task, machine, versions
+from .messages import Assignment, BatchResult, SentRow, Task, WorkerInfo, machine, versions
 
 if TYPE_CHECKING:
     from ..job.loop import Feed
@@ -52,7 +52,7 @@ class Worker:
 
         return resolve_precision("auto", resolve_device(self._device))
 
-    def open(self, assignment: Assignment, _after: Any = None) -> Presence:
+    def open(self, assignment: Assignment, _after: Any = None) -> WorkerInfo:
         """Load the encoder and find the file. Raises BadInput where this machine has other libraries or weights."""
         from ..job.loop import load_encoder, loading_threads
         from ..models.source import ModelSource
@@ -84,10 +84,10 @@ class Worker:
             same = machine() == assignment.machine
             self._find_file(assignment, same)
             sends, reads = self._writer is None, assignment.sample is not None and self._reads(*assignment.sample)
-            return Presence(host, os.getpid(), self._device, same, sends, reads)
+            return WorkerInfo(host, os.getpid(), self._device, same, sends, reads)
 
-    def encode(self, task: Task) -> Answer:
-        """Encode one batch; on return its rows are written, or are in the answer."""
+    def encode(self, task: Task) -> BatchResult:
+        """Encode one batch; on return its rows are written, or are in the result."""
         from ..job.loop import Batch
 
         places = np.arange(len(task.rows))
@@ -95,9 +95,9 @@ class Worker:
         loading = batch.load(self._loading)
         wait(loading.values())
         encoded = self._encoding.submit(batch.encode, loading, self._assignment.dtype).result()
-        sink = _Parcel(task, self._assignment)
+        sink = _RowBuffer(task, self._assignment)
         counts = encoded.write(sink if self._writer is None else self._writer)
-        return Answer(*counts, sink.rows)
+        return BatchResult(*counts, sink.rows)
 
     def sync(self) -> None:
         """Wait until everything written is on the disk."""
@@ -138,8 +138,8 @@ class Worker:
 
 
 @dataclass
-class _Parcel:
-    """Rows on their way to the process that writes them."""
+class _RowBuffer:
+    """Collects rows, to be sent to the process that writes them."""
 
     task: Task
     assignment: Assignment

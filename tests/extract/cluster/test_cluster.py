@@ -29,7 +29,7 @@ from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.runtime.progress import NoProgress, Progress
 from cinefuse.data.sample.catalogue import write_sample
-from cinefuse.extract.cluster.assignments import Orders
+from cinefuse.extract.cluster.assignments import TaskFactory
 from cinefuse.extract.cluster.connection import Cluster
 from cinefuse.extract.cluster.worker import Worker
 from cinefuse.extract.job.extraction import Work, extract
@@ -340,12 +340,12 @@ class OneWorker:
         return settings
 
     def encode(self, work: Work, progress: Progress) -> None:
-        orders = Orders(work, self._lock, self._send_rows)
+        tasks = TaskFactory(work, self._lock, self._send_rows)
         worker = Worker({}, torch.get_num_threads())
-        assert worker.open(orders.assignment).sends == self._send_rows
+        assert worker.open(tasks.assignment).sends == self._send_rows
         with RowWriter(work.file) as writer:
             for rows in work.batches():
-                for row in worker.encode(orders.task(rows, reads_posters=self._reads_posters)).rows:
+                for row in worker.encode(tasks.task(rows, reads_posters=self._reads_posters)).rows:
                     writer.write(work.job.name, *row)
 
 

@@ -18,7 +18,7 @@ from cinefuse.data.runtime import termination
 from cinefuse.data.runtime.errors import BadInput, Terminated
 from cinefuse.data.runtime.event_log import EventLog
 from cinefuse.data.runtime.progress import NoProgress
-from cinefuse.data.runtime.termination import asked_to_stop, ending_on_sigterm, finished_first
+from cinefuse.data.runtime.termination import ending_on_sigterm, finished_first, stop_requested
 
 
 def command(sample: Path, encoders: Any, out: Path, *more: Any) -> list[Any]:
@@ -134,7 +134,7 @@ def test_a_block_that_is_to_be_finished_is_finished_first() -> None:
         with ending_on_sigterm(lambda: "go on so"), finished_first():
             with finished_first():
                 os.kill(os.getpid(), signal.SIGTERM)
-            finished.append(asked_to_stop())
+            finished.append(stop_requested())
 
     with pytest.raises(Terminated, match="go on so") as stopped:
         in_two_blocks()
@@ -147,7 +147,7 @@ def test_a_job_that_was_stopped_does_not_stop_the_next_one_of_the_same_process()
     with pytest.raises(Terminated), ending_on_sigterm(str):
         ask_and_sleep()
     with finished_first():
-        assert not asked_to_stop()
+        assert not stop_requested()
 
 
 def ask_and_sleep() -> None:
