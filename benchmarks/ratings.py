@@ -1,9 +1,12 @@
 """A large rating table through the front of stage two: join, split, sorted pairs, an epoch of film batches.
 
     python benchmarks/ratings.py [--quick] [--ratings N]
+    python benchmarks/ratings.py --factors [--ratings N]
 
 The shape is MovieLens 32M's: 32,000,204 ratings, 200,948 users, 87,585 films, some films far more popular than others.
 Every part runs in a process of its own, so that its peak of memory is its own; the goal is under 4 GB for the largest.
+``--factors`` measures full-batch steps of 128 factors with rating histories instead, on one thread, over 22.5 million
+ratings of MovieLens 25M's shape: dot products sampled as on a CPU, and gathered in chunks as on a GPU.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from measure import arguments, describe_machine, heading, most_resident, table
+from measure import arguments, describe_machine, heading, most_resident, resident, table
 
 from cinefuse.data.dataset.folder import Description
 from cinefuse.data.embeddings.file import EmbeddingFile
@@ -26,6 +29,8 @@ from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
 
 RATINGS, USERS, ITEMS = 32_000_204, 200_948, 87_585
+TRAINING_RATINGS, TRAINING_USERS, TRAINING_ITEMS = 22_500_000, 162_541, 59_047  # nine tenths of MovieLens 25M
+FACTORS, STEPS = 128, 3
 TOKENS, WIDTH = 9, 64
 
 
@@ -103,6 +108,61 @@ def training(folder: Path) -> None:
     fuse(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")
 
 
+def factor_steps(ratings: int, gathered: bool) -> tuple[float, float]:
+    """Processor seconds of a full-batch step on one thread, and bytes of this process before the first one."""
+    import torch
+
+    from cinefuse.fuse.inputs import interactions
+    from cinefuse.fuse.inputs.side_information import SideInformation
+    from cinefuse.fuse.models.heads import Scale
+    from cinefuse.fuse.settings.config import preset
+    from cinefuse.fuse.training.member import Member
+
+    torch.set_num_threads(1)
+    if gathered:
+        interactions._SAMPLED_ON = ()
+    share = min(1.0, ratings / TRAINING_RATINGS)
+    users, items = max(int(TRAINING_USERS * share), 100), max(int(TRAINING_ITEMS * share**0.5), 100)
+    rng = np.random.default_rng(0)
+    drawn = int(1.2 * ratings)
+    key = rng.integers(0, users, drawn) * items + (items * rng.random(drawn) ** 2).astype(np.int64)
+    key = np.unique(key)
+    key = rng.permutation(key)[:ratings]
+    user, item = torch.from_numpy(key // items), torch.from_numpy(key % items)
+    rating = torch.from_numpy(rng.integers(1, 11, len(key)).astype(np.float32) / 2)
+    del key
+    scale = Scale.of(rating)
+    pairs = interactions.TrainingPairs.sorted(user, item, scale.standardise(rating), users=users, items=items)
+    del user, item, rating
+    side = SideInformation(torch.zeros(users, 0), torch.zeros(items, 20), torch.zeros(items, 20))
+    config = preset("best").with_settings([f"dim={FACTORS}", "precision=fp32"])
+    member = Member(config, pairs, scale, side, {}, seed=0)
+    before, began = resident(), time.process_time()
+    for step in range(STEPS):
+        member.factor_step(step, torch.Generator().manual_seed(step))
+    return (time.process_time() - began) / STEPS, before
+
+
+def _measure_steps(ratings: int, gathered: bool, results: Any) -> None:
+    results.send((*factor_steps(ratings, gathered), most_resident()))
+
+
+def report_factor_steps(ratings: int) -> None:
+    """Print what full-batch steps over so many ratings take, both ways."""
+    heading(f"Full-batch steps over {ratings:,} ratings, {FACTORS} factors, one thread")
+    rows = []
+    for name, gathered in (("sampled, as on a CPU", False), ("gathered in chunks, as on a GPU", True)):
+        here, there = multiprocessing.get_context("spawn").Pipe()
+        process = multiprocessing.get_context("spawn").Process(target=_measure_steps, args=(ratings, gathered, there))
+        process.start()
+        there.close()
+        seconds, before, peak = here.recv()
+        process.join()
+        rows.append((name, f"{seconds:.2f}", f"{before / 1e9:.2f}", f"{peak / 1e9:.2f}"))
+        print(*rows[-1], sep=" | ", flush=True)
+    table(["", "processor s a step", "GB before the steps", "peak GB"], rows)
+
+
 def measured(part: Any, folder: Path) -> tuple[float, float]:
     """Seconds and peak bytes of ``part`` in a process of its own."""
     here, there = multiprocessing.get_context("spawn").Pipe()
@@ -124,9 +184,13 @@ def main() -> None:
     """Run all of it."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--ratings", type=int, help="how many ratings")
+    parser.add_argument("--factors", action="store_true", help="full-batch steps of 128 factors only")
     options = parser.parse_args()
-    ratings = options.ratings or (1_000_000 if options.quick else RATINGS)
+    ratings = options.ratings or (1_000_000 if options.quick else TRAINING_RATINGS if options.factors else RATINGS)
     describe_machine(["polars", "numpy", "torch"])
+    if options.factors:
+        report_factor_steps(ratings)
+        return
     folder = Path(tempfile.mkdtemp(prefix="cinefuse-benchmark-", dir=options.folder))
     try:
         drawing = multiprocessing.get_context("spawn").Process(target=draw_dataset, args=(folder / "drawn", ratings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,15 @@ with warnings.catch_warnings():
     torch.sparse_csr_tensor([0, 0], torch.zeros(0, dtype=torch.long), torch.zeros(0), (1, 1), check_invariants=False)
 
 _MOST_IN_32_BITS = 2**31 - 1
+CHUNK_BYTES = 2**28  # of rows gathered for many ratings at a time: R rows at once would take more than a GPU has
+_SAMPLED_ON = ("cpu",)  # kinds of device on which dot products are sampled by a sparse matrix, without gathered rows
+
+
+def chunks(rows: int, row_bytes: int) -> Iterator[slice]:
+    """``rows`` in slices of at most ``CHUNK_BYTES``, where each takes ``row_bytes``; one row at least."""
+    step = max(1, CHUNK_BYTES // max(1, row_bytes))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +149,10 @@ class _PairDots(torch.autograd.Function):
     def forward(ctx: Any, user_vectors: Tensor, item_vectors: Tensor, pairs: TrainingPairs) -> Tensor:
         ctx.pairs = pairs
         ctx.save_for_backward(user_vectors, item_vectors)
-        if user_vectors.device.type == "cpu":
+        if user_vectors.device.type in _SAMPLED_ON:
             # twenty times the speed of gathering R rows on each side, which would be written to memory and read back
             return _sampled(pairs.by_user_matrix(user_vectors.new_zeros(len(pairs))), user_vectors, item_vectors)
-        return (user_vectors[pairs.user] * item_vectors[pairs.item]).sum(1)
+        return _gathered(user_vectors, pairs.user, item_vectors, pairs.item)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -162,6 +172,14 @@ def _sampled(pattern: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return found
 
 
+def _gathered(left: Tensor, left_row: Tensor, right: Tensor, right_row: Tensor) -> Tensor:
+    """(R,) the dot product of row ``left_row[r]`` of (M, D) and row ``right_row[r]`` of (N, D), some r at a time."""
+    found = left.new_empty(len(left_row))
+    for part in chunks(len(left_row), 2 * left.shape[1] * left.element_size()):
+        found[part] = left[left_row[part]].mul_(right[right_row[part]]).sum(1)
+    return found
+
+
 class _ItemDots(torch.autograd.Function):
     """Row dot products of films' vectors with their raters'; backward is one sparse product."""
 
@@ -169,12 +187,13 @@ class _ItemDots(torch.autograd.Function):
     def forward(ctx: Any, item_vectors: Tensor, user_vectors: Tensor, offsets: Tensor, user: Tensor) -> Tensor:
         ctx.save_for_backward(user_vectors, offsets, user)
         shape = len(item_vectors), len(user_vectors)
-        if item_vectors.device.type == "cpu":  # without K rows gathered on each side, as in `_PairDots`
+        if item_vectors.device.type in _SAMPLED_ON:  # without K rows gathered on each side, as in `_PairDots`
             nothing = torch.sparse_csr_tensor(
                 offsets, user, item_vectors.new_zeros(len(user)), shape, check_invariants=False
             )
             return _sampled(nothing, item_vectors, user_vectors)
-        return (torch.repeat_interleave(item_vectors, offsets.diff(), dim=0) * user_vectors[user]).sum(1)
+        place = torch.repeat_interleave(offsets.diff(), output_size=len(user))  # (K,), the host need not wait for it
+        return _gathered(item_vectors, place, user_vectors, user)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..inputs.interactions import chunks
 from .factors import Factors
 
-_ITEMS_AT_ONCE = 256
 _STEPS, _TOLERANCE = 1000, 1e-6
 _LEAST_STRENGTH = 1e-3  # so that there is one answer also where nothing is asked to be small
 
@@ -34,8 +34,10 @@ def cold_start_weights(factors: Factors, side_strength: Tensor, tag_strength: fl
     strength = strength.clamp(min=_LEAST_STRENGTH)[:, None]  # (C + T, 1)
     asked, told = _questions_of_items(factors)
     # turned to the directions that users ask in, the outputs hardly depend on each other: a tenth of the steps
-    turn = torch.linalg.eigh(asked.sum(0)).eigenvectors  # (O, O)
-    asked, told = (turn.T @ asked @ turn).float(), (told @ turn).float()
+    turn = torch.linalg.eigh(asked.sum(0, dtype=torch.float64)).eigenvectors  # (O, O)
+    for part in chunks(len(asked), 3 * 8 * turn.numel()):
+        asked[part] = turn.T @ asked[part].double() @ turn
+    told = (told @ turn).float()
     turn = turn.float()
 
     def of_items(weights: Tensor) -> Tensor:
@@ -73,20 +75,26 @@ def solved(normal: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor,
 
 
 def _questions_of_items(factors: Factors) -> tuple[Tensor, Tensor]:
-    """Of each film's ratings: the sum of asking asking' (I, O, O), and of asking times what is left to tell (I, O)."""
+    """Of each film's ratings: the sum of asking asking' (I, O, O), and of asking times what is left to tell (I, O).
+
+    The sums are float64; the first are kept as float32, since there are so many.
+    """
     items, outputs = factors.pairs.items, factors.dim + 1
-    asked = torch.zeros(items, outputs, outputs, dtype=torch.float64, device=factors.item_features.device)
+    asked = torch.zeros(items, outputs, outputs, device=factors.item_features.device)
     told = torch.zeros(items, outputs, dtype=torch.float64, device=factors.item_features.device)
     offsets = factors.pairs.item_offsets.tolist()
     user = factors.vectors().user
-    for start in range(0, items, _ITEMS_AT_ONCE):
-        stop = min(start + _ITEMS_AT_ONCE, items)
-        pair = factors.pairs.by_item[offsets[start] : offsets[stop]]
-        asking, left = _questions(factors, user, pair)  # (K, O), (K,)
-        for item in range(start, stop):
-            mine = slice(offsets[item] - offsets[start], offsets[item + 1] - offsets[start])
-            asked[item] = asking[mine].T @ asking[mine]
-            told[item] = asking[mine].T @ left[mine]
+    item = 0
+    # five float32 vectors and one of float64 a rating: of a popular film's ratings some at a time, too
+    for part in chunks(len(factors.pairs), 28 * outputs):
+        asking, left = _questions(factors, user, factors.pairs.by_item[part])  # (K, O), (K,)
+        while item < items and offsets[item] < part.stop:
+            mine = slice(max(offsets[item] - part.start, 0), min(offsets[item + 1], part.stop) - part.start)
+            asked[item] += asking[mine].T @ asking[mine]
+            told[item] += asking[mine].T @ left[mine]
+            if offsets[item + 1] > part.stop:
+                break
+            item += 1
     return asked, told
 
 

@@ -13,12 +13,13 @@ rating is scored, its own term is taken out of the four sums: a model that saw i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..inputs.interactions import SparseProduct, TrainingPairs
+from ..inputs.interactions import SparseProduct, TrainingPairs, chunks
 
 
 class Vectors(NamedTuple):
@@ -34,7 +35,14 @@ class Vectors(NamedTuple):
 
     def pair_scores(self, user: Tensor, item: Tensor) -> Tensor:
         """(R,) standardised scores of pairs, both (R,)."""
-        u, f = self.user[user], self.item[item]
+        return torch.cat([self._pair_scores(user[part], item[part]) for part in self._parts(len(user))])
+
+    def _parts(self, pairs: int) -> Iterator[slice]:
+        """Slices of so many pairs whose rows, gathered and multiplied, are small enough; one slice where none is."""
+        return chunks(max(1, pairs), 3 * self.user.shape[1] * self.user.element_size())
+
+    def _pair_scores(self, user: Tensor, item: Tensor) -> Tensor:
+        u, f = self.user[user], self.item[item]  # (R, D + 1)
         return (u[:, :-1] * f[:, :-1]).sum(1) + u[:, -1] + f[:, -1]
 
 

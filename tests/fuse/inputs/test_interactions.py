@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
+from cinefuse.fuse.inputs import interactions
+from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs, chunks
 
 
 @st.composite
@@ -131,3 +135,51 @@ def test_more_pairs_than_32_bits_can_count_have_the_same_products(monkeypatch: p
     assert many.col_indices().dtype == many.crow_indices().dtype == torch.int64
     torch.testing.assert_close(many @ vectors, few @ vectors)
     torch.testing.assert_close(wide.dots(normal(4, 3).float(), vectors), narrow.dots(normal(4, 3).float(), vectors))
+
+
+class LargestTensor(TorchDispatchMode):
+    """The most bytes that one tensor made inside it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.layout == torch.strided:
+            self.bytes = max(self.bytes, made.numel() * made.element_size())
+        return made
+
+
+@pytest.mark.parametrize("row_bytes", [1, 7, 20, 10**6])
+def test_chunks_cover_all_rows_in_order_within_their_bytes(row_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactions, "CHUNK_BYTES", 20)
+    parts = list(chunks(33, row_bytes))
+    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(33))
+    assert all((part.stop - part.start) * row_bytes <= 20 or part.stop - part.start == 1 for part in parts)
+
+
+def drawn_pairs() -> TrainingPairs:
+    everyone = torch.randperm(40 * 30, generator=torch.Generator().manual_seed(3))[:600].tolist()
+    return pairs_of(40, 30, [(number // 30, number % 30) for number in everyone])
+
+
+def test_on_a_gpu_dot_products_of_many_ratings_never_gather_more_rows_than_a_chunk_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs, width = drawn_pairs(), 64
+    made = []
+    for sampled_on in (("cpu",), ()):  # as on a CPU, then as on a GPU, in chunks of 8 ratings
+        monkeypatch.setattr(interactions, "_SAMPLED_ON", sampled_on)
+        monkeypatch.setattr(interactions, "CHUNK_BYTES", 8 * 2 * 8 * width)
+        user, item = normal(40, width).requires_grad_(), normal(30, width, seed=1).requires_grad_()
+        items = torch.tensor([7, 3, 29])
+        rater = torch.cat([pairs.user[pairs.item == number] for number in items.tolist()])
+        with LargestTensor() as largest:
+            dots = pairs.dots(user, item)
+            of_items = pairs.dots_of_items(items, rater, item[items], user.detach())
+            (dots.square().sum() + of_items.square().sum()).backward()
+        assert largest.bytes <= 40 * width * 8  # all users' vectors; the rows of 600 ratings are 15 times that
+        made.append((dots, of_items, user.grad, item.grad))
+    for on_cpu, on_gpu in zip(*made, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cinefuse.fuse.inputs import interactions
 from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
 from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.models.cold_start import cold_start_weights
@@ -76,6 +77,15 @@ def test_no_change_of_the_weights_lowers_the_penalised_error(
     for found in (side, of_tags):
         assert found.grad is not None
         torch.testing.assert_close(found.grad, torch.zeros_like(found), atol=2e-3, rtol=0)
+
+
+def test_weights_do_not_depend_on_how_many_ratings_are_taken_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors, strength = factors_of(TAGS), torch.full((SIDE,), 2.0)
+    whole = cold_start_weights(factors, strength, 2.0)
+    for budget in (1, 5 * 28 * (DIM + 1)):  # one rating at a time; five, so that most films' ratings are split
+        monkeypatch.setattr(interactions, "CHUNK_BYTES", budget)
+        for found, expected in zip(cold_start_weights(factors, strength, 2.0), whole, strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_where_the_search_begins_does_not_change_where_it_ends() -> None:

@@ -200,6 +200,15 @@ def test_all_scores_are_the_scores_of_all_pairs() -> None:
     torch.testing.assert_close(vectors.scores(torch.tensor([3, 1])), vectors.scores()[[3, 1]])
 
 
+def test_scores_of_pairs_do_not_depend_on_how_many_are_taken_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = factors_of(RATING).vectors(CONTENT)
+    user, item = torch.cartesian_prod(torch.arange(USERS), torch.arange(ITEMS)).T
+    whole = vectors.pair_scores(user, item)
+    monkeypatch.setattr("cinefuse.fuse.inputs.interactions.CHUNK_BYTES", 1)
+    torch.testing.assert_close(vectors.pair_scores(user, item), whole)
+    assert vectors.pair_scores(user[:0], item[:0]).shape == (0,)
+
+
 def test_the_penalty_is_half_the_squared_weights_each_group_times_its_own_strength() -> None:
     factors = factors_of(RATING)
     names = list(factors.tables)
