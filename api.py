@@ -95,11 +95,11 @@ def train(
     ``config`` is a `Config` or the name of a preset. ``embeddings`` may be None where the config reads none. Raises the
     classes of `cinefuse.errors`.
     """
-    from .fuse.runs.train import fuse
+    from .fuse.runs.train import train as train_run
     from .fuse.settings.config import preset
 
     progress = progress or TerminalProgress()
-    run = fuse(
+    run = train_run(
         Path(dataset),
         None if embeddings is None else Path(embeddings),
         Path(out),

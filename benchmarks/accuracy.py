@@ -33,7 +33,7 @@ from cinefuse.fuse.inputs.side_information import item_features, user_features
 from cinefuse.fuse.inputs.tags import ItemTags
 from cinefuse.fuse.inputs.training_data import places_of
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import Config, preset
 
 
@@ -203,14 +203,14 @@ def compare(options: argparse.Namespace, split: str, seed: int, folder: Path) ->
     """Train both on one split and predict its test part."""
     config = replace(_config(options), seed=seed)
     started = time.perf_counter()
-    run = fuse(options.dataset, options.embeddings, folder, config, split=split, device=options.device)
+    run = train(options.dataset, options.embeddings, folder, config, split=split, device=options.device)
     our_seconds = time.perf_counter() - started
     joined = join(options.dataset, None)
     test = Ratings.at(joined, run.split.test)
-    train = Ratings.at(joined, np.sort(np.concatenate([run.split.train, run.split.validation])))
+    known = Ratings.at(joined, np.sort(np.concatenate([run.split.train, run.split.validation])))
     ours = _ours(run, joined, test)
     started = time.perf_counter()
-    foretold = MyFM(options.dataset, joined, train).predict(
+    foretold = MyFM(options.dataset, joined, known).predict(
         test, rank=options.rank, iterations=options.iterations, burn_in=options.burn_in, seed=seed
     )
     return Predicted(test.user, test.rating, ours, foretold, our_seconds, time.perf_counter() - started)

@@ -31,7 +31,7 @@ from cinefuse.data.runtime.errors import CinefuseError
 from cinefuse.device import resolve_device, resolve_precision
 from cinefuse.fuse.models.recommender import Recommender
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.recommend import recommend_all
 from cinefuse.fuse.settings.config import preset
 
@@ -225,7 +225,7 @@ def _whole(bench: Bench, which: str, name: str, source: Source, split: str, most
         config = replace(config, epochs=1, factor_steps=20)
 
     def run() -> None:
-        fuse(source.dataset, source.embeddings, folder, config, split=split, device=str(bench.device))
+        train(source.dataset, source.embeddings, folder, config, split=split, device=str(bench.device))
 
     found = interleaved({"": run}, 1, warm_up=False, clock=bench.clock)
     found.warn()

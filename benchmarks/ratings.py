@@ -101,11 +101,11 @@ def batching(folder: Path) -> None:
 
 def training(folder: Path) -> None:
     """A whole small training of matrix factorisation: 16 factors, 5 full-batch steps."""
-    from cinefuse.fuse.runs.train import fuse
+    from cinefuse.fuse.runs.train import train
     from cinefuse.fuse.settings.config import preset
 
     settings = ["dim=16", "factor_steps=5", "epochs=1", "validation=0", "histories=false", "precision=fp32"]
-    fuse(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")
+    train(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")
 
 
 def factor_steps(ratings: int, gathered: bool) -> tuple[float, float]:

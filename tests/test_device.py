@@ -13,7 +13,7 @@ from cinefuse import device
 from cinefuse.data.runtime.errors import UsageError
 from cinefuse.device import threads_for
 from cinefuse.fuse.inputs.tokens import TokenBatch
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 from cinefuse.fuse.training.member import Member
 
@@ -59,7 +59,7 @@ def test_a_transformer_over_cls_embeddings_has_the_threads_that_its_width_is_wor
     monkeypatch.setattr(device, "_FEWEST_NUMBERS_TO_SHARE", 4000)  # 40 films of 2 tokens, 16 or 64 wide
     settings = [f"width={width}", "level=cls", "layers=1", "epochs=1", "batch_items=40", "factor_steps=2"]
     config = preset("paper").with_settings([*settings, "precision=fp32", "validation=0"])
-    fuse(sample, embeddings, tmp_path / "run", config, device="cpu")
+    train(sample, embeddings, tmp_path / "run", config, device="cpu")
     assert seen == {threads}
     assert torch.get_num_threads() == 3
 

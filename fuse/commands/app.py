@@ -161,7 +161,7 @@ def fuse(
         from ...data.runtime.progress import TerminalProgress
         from ...device import use_threads
         from ..runs.repeat import cases_of, folds_named, repeat
-        from ..runs.train import fuse as train
+        from ..runs.train import train
         from ..settings.config import preset as preset_named
         from ..tuning.tuned_settings import TunedSettings
 

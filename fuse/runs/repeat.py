@@ -16,7 +16,7 @@ from ...data.runtime.progress import NoProgress, Progress
 from ..settings.config import Config
 from ..training.processes import ranks_of_launcher
 from .run_folder import RunFolder
-from .train import fuse
+from .train import train
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ def repeat(
     progress: Progress | None = None,
     **options: Any,
 ) -> Repeated:
-    """Train and test ``config`` once a case, each in its folder below ``out``; ``options`` are those of `fuse`.
+    """Train and test ``config`` once a case, each in its folder below ``out``; ``options`` are those of `train`.
 
     Writes `repeats.json` at the end. With ``resume`` finished runs are kept, and a begun one goes on. Raises what
-    `fuse` and `split_ratings` raise, and UsageError, before anything is trained, where ``out`` holds runs already.
+    `train` and `split_ratings` raise, and UsageError, before anything is trained, where ``out`` holds runs already.
     """
     ranks, _ = ranks_of_launcher(options.get("device", "auto"))
     progress = progress if progress and ranks.first else NoProgress()
@@ -145,7 +145,7 @@ def repeat(
     for number, case in enumerate(cases):
         progress.message(f"run {number + 1} of {len(cases)}: {case}")
         seeded = replace(config, seed=case.seed)
-        run = fuse(
+        run = train(
             dataset,
             embeddings,
             out / case.folder,

@@ -29,7 +29,7 @@ from ..training.processes import ranks_of_launcher
 from .repeat import Case, Spread, cases_of, folder_name, refuse_unknown_splits
 from .run import Run
 from .study_tables import write_tables
-from .train import fuse
+from .train import train
 
 _IMAGINED_RATINGS = 5
 
@@ -306,7 +306,7 @@ class _Job:
         self.number += 1
         self.progress.message(f"run {self.number} of {self.runs}: {name}, {case}")
         folder = self.out / name / folder_name(case.split) / f"seed-{case.seed}"
-        return fuse(
+        return train(
             self.dataset,
             self.embeddings,
             folder,

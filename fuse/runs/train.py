@@ -54,7 +54,7 @@ from .warm_start import (
 )
 
 
-def fuse(
+def train(
     dataset: Path | str,
     embeddings: Path | str | None,
     out: Path | str,

@@ -26,7 +26,7 @@ from cinefuse.fuse.evaluation.metrics import bootstrap_interval, paired_differen
 from cinefuse.fuse.evaluation.protocol import liked_by_default
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 
 KINDS = {
@@ -40,7 +40,7 @@ KINDS = {
 
 def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
     config = preset("mf").with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
-    return fuse(dataset, None, out, config, split=split)
+    return train(dataset, None, out, config, split=split)
 
 
 @pytest.fixture(scope="module")

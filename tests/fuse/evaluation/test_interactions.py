@@ -17,7 +17,7 @@ from cinefuse.fuse.commands.evaluation_screen import show_evaluation
 from cinefuse.fuse.evaluation.comparison import compare
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.settings.config import preset
 
@@ -40,7 +40,7 @@ def plays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(plays: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = preset("best").with_settings(SETTINGS)
-    return fuse(plays, None, tmp_path_factory.mktemp("run") / "run", config, split="random:0.2")
+    return train(plays, None, tmp_path_factory.mktemp("run") / "run", config, split="random:0.2")
 
 
 def test_interactions_train_a_ranking_model_alone(run: Run) -> None:
@@ -75,7 +75,7 @@ def test_what_needs_ratings_is_refused_with_the_reason(run: Run, plays: Path, tm
     with pytest.raises(BadInput, match="no rating model, so it predicted no test rating"):
         compare([run])
     with pytest.raises(UsageError, match="interactions without ratings; use --objective ranking"):
-        fuse(plays, None, tmp_path / "run", preset("best").with_settings([*SETTINGS, "objective=rating"]))
+        train(plays, None, tmp_path / "run", preset("best").with_settings([*SETTINGS, "objective=rating"]))
     assert not (tmp_path / "run").exists()
 
 

@@ -11,7 +11,7 @@ from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.list_comparison import compare_lists
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 
 
@@ -24,7 +24,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(crowd: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
     config = preset("mf").with_settings(["factor_steps=20", "epochs=2", *settings])
-    return fuse(crowd, None, out, config, split=split)
+    return train(crowd, None, out, config, split=split)
 
 
 @pytest.fixture(scope="module")

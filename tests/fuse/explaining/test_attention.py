@@ -31,7 +31,7 @@ from cinefuse.fuse.explaining.reading import Reading
 from cinefuse.fuse.inputs.tokens import TokenBatch
 from cinefuse.fuse.models.fusion_transformer import FusionTransformer
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 
 WIDTHS = {"text": 6, "image": 4}
@@ -109,7 +109,7 @@ SMALL = ["width=16", "attention_heads=2", "epochs=1", "factor_steps=8", "precisi
 
 
 def trained(dataset: Path, file: Path, out: Path, *settings: str) -> Run:
-    return fuse(dataset, file, out, preset("paper").with_settings([*SMALL, *settings]), split="all")
+    return train(dataset, file, out, preset("paper").with_settings([*SMALL, *settings]), split="all")
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_an_absent_modality_is_named_and_its_share_is_that_of_the_absent_token(
 
 def test_a_run_without_a_transformer_has_no_attention(sample: Path, tmp_path: Path) -> None:
     config = preset("mf").with_settings(["factor_steps=5", "epochs=1"])
-    assert item_attention(fuse(sample, None, tmp_path / "mf", config), 1) is None
+    assert item_attention(train(sample, None, tmp_path / "mf", config), 1) is None
 
 
 def test_at_the_level_of_cls_shares_are_all_there_is(sample: Path, embeddings: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from cinefuse.fuse.inputs.components import Components, components_wanted, mean_
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 from cinefuse.fuse.training.checkpoint import load_state
 from cinefuse.fuse.training.loop import Training
@@ -127,7 +127,7 @@ def runs(dataset: Path, file: Path, place: Path) -> dict[str, Run]:
     made = {}
     for kind, (name, changes) in KINDS.items():
         config = preset(name).with_settings(changes)
-        made[kind] = fuse(dataset, file, place / kind, config, split="random:0.2")
+        made[kind] = train(dataset, file, place / kind, config, split="random:0.2")
     return made
 
 
@@ -257,7 +257,7 @@ def test_parts_are_masked_where_the_model_reads_parts(kind: str, explained: dict
 
 
 def test_a_run_that_reads_neither_says_so_and_nothing_changes(dataset: Path, place: Path) -> None:
-    run = fuse(dataset, None, place / "bias", preset("bias").with_settings(["factor_steps=20", "epochs=1"]))
+    run = train(dataset, None, place / "bias", preset("bias").with_settings(["factor_steps=20", "epochs=1"]))
     e = explain(run, [item_of(run, FILM)])[0]
     assert e.attention is None
     assert e.shown == "nothing"

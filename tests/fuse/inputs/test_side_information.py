@@ -12,7 +12,7 @@ import pytest
 
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
 from cinefuse.fuse.inputs.side_information import item_features, side_columns, user_features
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 
 
@@ -122,11 +122,11 @@ def _with_genre_renamed(dataset: Path, folder: Path) -> Path:
 
 def test_as_many_genres_of_other_names_are_no_start_for_a_run(sample: Path, tmp_path: Path) -> None:
     config = preset("mf").with_settings(["genres=true", "epochs=1", "factor_steps=2", "dim=2"])
-    fuse(sample, None, tmp_path / "earlier", config, split="all")
+    train(sample, None, tmp_path / "earlier", config, split="all")
     other = _with_genre_renamed(sample, tmp_path / "other")
     with pytest.raises(FingerprintMismatch, match=r"its genres are not this dataset's .*--set genres=false"):
-        fuse(other, None, tmp_path / "run", config, split="all", warm_start=tmp_path / "earlier")
-    fuse(sample, None, tmp_path / "same", config, split="all", warm_start=tmp_path / "earlier")
+        train(other, None, tmp_path / "run", config, split="all", warm_start=tmp_path / "earlier")
+    train(sample, None, tmp_path / "same", config, split="all", warm_start=tmp_path / "earlier")
 
 
 def test_columns_are_named_in_the_order_in_which_they_stand(sample: Path) -> None:

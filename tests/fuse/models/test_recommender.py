@@ -18,7 +18,7 @@ from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.models.recommender import Recommender
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import PRESETS, Config, preset
 
 NEW_USERS, NEW_ITEMS = [19, 20], [36, 37, 38, 39, 40]  # of the sample: in its tables, but in no rating
@@ -70,7 +70,7 @@ def case(
 ) -> tuple[Config, Run]:
     """A config and the run it gave; read it, never write into it."""
     config = CASES[request.param]
-    return config, fuse(dataset, embeddings, tmp_path_factory.mktemp("case") / "run", config, device="cpu")
+    return config, train(dataset, embeddings, tmp_path_factory.mktemp("case") / "run", config, device="cpu")
 
 
 # --- the contract -----------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_bytes(
     case: tuple[Config, Run], dataset: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     config, run = case
-    fuse(dataset, embeddings, tmp_path / "run", config, device="cpu")
+    train(dataset, embeddings, tmp_path / "run", config, device="cpu")
     for name in ("model.safetensors", "predictions.parquet"):
         assert (tmp_path / "run" / name).read_bytes() == (run.folder / name).read_bytes()
 
@@ -171,7 +171,7 @@ def test_another_seed_gives_another_model_of_the_same_ratings(
     dataset: Path, embeddings: Path, tmp_path: Path, name: str
 ) -> None:
     first, second = (
-        fuse(dataset, embeddings, tmp_path / str(seed), small(name, seed=seed), device="cpu", split="all")
+        train(dataset, embeddings, tmp_path / str(seed), small(name, seed=seed), device="cpu", split="all")
         for seed in (0, 1)
     )
     everyone = np.arange(20)
@@ -179,7 +179,7 @@ def test_another_seed_gives_another_model_of_the_same_ratings(
 
 
 def test_members_are_of_different_seeds(dataset: Path, embeddings: Path, tmp_path: Path) -> None:
-    run = fuse(dataset, embeddings, tmp_path / "run", small("best", members=2), device="cpu")
+    run = train(dataset, embeddings, tmp_path / "run", small("best", members=2), device="cpu")
     first, second = run.recommender.vectors
     assert not torch.equal(first.user, second.user)
 

@@ -30,7 +30,7 @@ from cinefuse.fuse.reporting.provenance import changed_settings, provenance
 from cinefuse.fuse.reporting.report import MOST_RUNS, Written, write_report
 from cinefuse.fuse.reporting.report_charts import error_chart, learning_chart
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 
 HOSTILE = '<script>alert("x")</script> & \u202eevil" onload=\'x'
@@ -44,7 +44,7 @@ def runs(sample: Path, embeddings: Path, tmp_path_factory: pytest.TempPathFactor
 
     def trained(name: str, kind: str, *settings: str, file: Path | None = None, split: str = "random:0.2") -> Run:
         config = preset(kind).with_settings([*QUICK, *settings])
-        return fuse(sample, file, folder / name, config, split=split, device="cpu")
+        return train(sample, file, folder / name, config, split=split, device="cpu")
 
     small = ("width=16", "layers=1", "attention_heads=2", "precision=fp32")
     return {
@@ -68,7 +68,7 @@ def hostile(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     about = Description.read(folder)
     Description(HOSTILE, about.posters, about.sources, about.counts).write(folder)
     out = folder.parent / ("<i>" + "n" * 150)
-    return fuse(folder, None, out, preset("mf").with_settings(QUICK), split="random:0.2")
+    return train(folder, None, out, preset("mf").with_settings(QUICK), split="random:0.2")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.reporting.report import write_report
 from cinefuse.fuse.runs.baseline import warnings_of
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import Config, preset
 
 
@@ -32,7 +32,7 @@ def dataset_of_biases(folder: Path, count: int = 1500) -> Path:
 
 def trained(folder: Path, *settings: str, name: str = "best") -> Run:
     config = preset(name).with_settings([*settings, "members=1"])
-    return fuse(dataset_of_biases(folder), None, folder / "run", config, device="cpu")
+    return train(dataset_of_biases(folder), None, folder / "run", config, device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cinefuse.fuse.runs.run_folder import FitFiles, RunFolder
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 
 QUICK = ["adapt=false", "factor_steps=4", "epochs=1", "dim=4", "objective=both", "members=2", "modalities=none"]
@@ -21,7 +21,7 @@ def _known(folder: RunFolder) -> set[Path]:
 
 
 def test_every_file_of_a_run_is_one_that_the_run_folder_names(sample: Path, tmp_path: Path) -> None:
-    run = fuse(sample, None, tmp_path / "run", preset("best").with_settings(QUICK), device="cpu")
+    run = train(sample, None, tmp_path / "run", preset("best").with_settings(QUICK), device="cpu")
     fits = {*run.files.fits.all_finished(), *run.files.ranking_fits.all_finished()}
     assert len(fits) >= 5  # one that only tells the validation RMSE, two members, and those of ranking
     there = set(run.folder.iterdir())

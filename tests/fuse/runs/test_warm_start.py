@@ -24,7 +24,7 @@ from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.side_information import side_columns
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.runs.warm_start import warm_weights, with_inputs_of
 from cinefuse.fuse.settings.config import Config, preset
 from cinefuse.fuse.training.loop import Training
@@ -96,7 +96,7 @@ def smaller(sample: Path, new_users: list[int], tmp_path_factory: pytest.TempPat
 def earlier(smaller: Path, embeddings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on it; read it, never write into it."""
     out = tmp_path_factory.mktemp("earlier") / "run"
-    fuse(smaller, embeddings, out, CONFIG, device="cpu", split="all")
+    train(smaller, embeddings, out, CONFIG, device="cpu", split="all")
     return out
 
 
@@ -177,7 +177,7 @@ def test_a_warm_start_uses_the_fits_that_serve_and_not_the_one_that_chose(
 ) -> None:
     config = replace(CONFIG, validation=0.2)
     run = tmp_path / "run"
-    fuse(smaller, embeddings, run, config, device="cpu", split="all")
+    train(smaller, embeddings, run, config, device="cpu", split="all")
     assert sorted(file.name for file in run.glob("fit-*")) == [f"fit-{number}.safetensors" for number in range(3)]
     _, weights = for_warm_start(smaller, embeddings, run, config)
     assert len(weights) == 2
@@ -204,25 +204,25 @@ def test_a_run_of_another_make_is_refused_by_what_differs(
 ) -> None:
     (name,) = change
     with pytest.raises(FingerprintMismatch, match=f"--warm-start .*its {name} is"):
-        fuse(sample, embeddings, tmp_path / "run", replace(CONFIG, **change), device="cpu", warm_start=earlier)
+        train(sample, embeddings, tmp_path / "run", replace(CONFIG, **change), device="cpu", warm_start=earlier)
 
 
 def test_how_long_and_how_strictly_it_trains_may_differ(
     sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, epochs=1, factor_steps=5, seed=3, l2_user=9.0, members=3, validation=0.1, patience=2)
-    run = fuse(sample, embeddings, tmp_path / "run", config, device="cpu", warm_start=earlier)
+    run = train(sample, embeddings, tmp_path / "run", config, device="cpu", warm_start=earlier)
     assert len(run.recommender.vectors) == 3
     assert np.isfinite(run.recommender.all_ratings(np.arange(20))).all()
 
 
 def test_what_is_no_finished_run_warms_nothing(sample: Path, embeddings: Path, earlier: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is no run folder"):
-        fuse(sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=tmp_path)
+        train(sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=tmp_path)
     broken = Path(shutil.copytree(earlier, tmp_path / "broken"))
     (broken / "model.safetensors").unlink()
     with pytest.raises(BadInput, match=r"model\.safetensors is missing"):
-        fuse(sample, embeddings, tmp_path / "other", CONFIG, device="cpu", warm_start=broken)
+        train(sample, embeddings, tmp_path / "other", CONFIG, device="cpu", warm_start=broken)
 
 
 def test_a_genre_that_the_run_never_saw_is_refused_in_a_line(
@@ -232,7 +232,7 @@ def test_a_genre_that_the_run_never_saw_is_refused_in_a_line(
     new = pl.when(pl.col("item_id") == 40).then(pl.lit(["Zither"])).otherwise(pl.col("genres"))
     items.with_columns(genres=new).write_parquet(own_sample / "items.parquet")
     with pytest.raises(FingerprintMismatch, match=r"--warm-start .*genres.*train anew"):
-        fuse(own_sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=earlier)
+        train(own_sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=earlier)
 
 
 @pytest.mark.parametrize("name", ["mf", "best"])
@@ -251,14 +251,14 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
         **SMALL | {"modalities": "none", "text_components": 0, "image_components": 0, "epochs": 1, "factor_steps": 48},
     )
     third = replace(config, warm_start_share=1 / 3)
-    fuse(before, None, tmp_path / "earlier", config, device="cpu", split="all")
-    scratch = fuse(dataset, None, tmp_path / "scratch", config, device="cpu", split="random:0.2")
-    warm = fuse(
+    train(before, None, tmp_path / "earlier", config, device="cpu", split="all")
+    scratch = train(dataset, None, tmp_path / "scratch", config, device="cpu", split="random:0.2")
+    warm = train(
         dataset, None, tmp_path / "warm", third, device="cpu", split="random:0.2", warm_start=tmp_path / "earlier"
     )
     assert (scratch.split.test == split.test).all()
     short = replace(config, factor_steps=16)
-    cold = fuse(dataset, None, tmp_path / "cold", short, device="cpu", split="random:0.2")
+    cold = train(dataset, None, tmp_path / "cold", short, device="cpu", split="random:0.2")
     assert warm.summary["rmse"] <= scratch.summary["rmse"] + 0.003
     assert warm.summary["rmse"] < cold.summary["rmse"] - 0.003  # steps were short enough to tell
 
@@ -270,13 +270,13 @@ def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(
     without = replace(CONFIG, layers=0)  # no passes to save: its epochs only divide the light steps
     assert (without.for_warm_start().epochs, without.for_warm_start().factor_steps) == (CONFIG.epochs, 4)
     asked = {"device": "cpu", "split": "all", "warm_start": earlier}
-    whole = fuse(sample, embeddings, tmp_path / "whole", CONFIG, **asked)
+    whole = train(sample, embeddings, tmp_path / "whole", CONFIG, **asked)
     assert whole.config.factor_steps == CONFIG.factor_steps
     assert len((whole.folder / "metrics.jsonl").read_text().splitlines()) == CONFIG.members  # an epoch each
     cut = Path(shutil.copytree(whole.folder, tmp_path / "cut"))
     for name in ("summary.json", "model.safetensors", "fit-1.safetensors"):
         (cut / name).unlink()
-    fuse(sample, embeddings, cut, CONFIG, resume=True, **asked)
+    train(sample, embeddings, cut, CONFIG, resume=True, **asked)
     for name in ("model.safetensors", "fit-1.safetensors"):
         assert (cut / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
@@ -285,9 +285,9 @@ def test_a_component_means_what_it_meant_to_the_earlier_run_though_items_have_co
     sample: Path, smaller: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, layers=0, text_components=4, image_components=2)
-    before = fuse(smaller, embeddings, tmp_path / "before", config, device="cpu", split="all").folder
-    warm = fuse(sample, embeddings, tmp_path / "warm", config, device="cpu", split="all", warm_start=before).folder
-    anew = fuse(sample, embeddings, tmp_path / "anew", config, device="cpu", split="all").folder
+    before = train(smaller, embeddings, tmp_path / "before", config, device="cpu", split="all").folder
+    warm = train(sample, embeddings, tmp_path / "warm", config, device="cpu", split="all", warm_start=before).folder
+    anew = train(sample, embeddings, tmp_path / "anew", config, device="cpu", split="all").folder
     kept, same, other = ((folder / "components.safetensors").read_bytes() for folder in (before, warm, anew))
     assert kept == same
     assert kept != other
@@ -304,9 +304,9 @@ def test_embeddings_of_another_encoder_are_no_start(
     extract(sample, tmp_path / "stored.h5", Settings(**models, **how, dtype="float16"))
     extract(sample, tmp_path / "other.h5", Settings(**models, **how, dtype="float16", template="{title}. {text}"))
     asked = {"device": "cpu", "split": "all", "warm_start": earlier}
-    fuse(sample, tmp_path / "stored.h5", tmp_path / "stored", CONFIG, **asked)  # the same, stored otherwise
+    train(sample, tmp_path / "stored.h5", tmp_path / "stored", CONFIG, **asked)  # the same, stored otherwise
     with pytest.raises(FingerprintMismatch, match=r"--warm-start .*its text embeddings .*template.*; train anew"):
-        fuse(sample, tmp_path / "other.h5", tmp_path / "other", CONFIG, **asked)
+        train(sample, tmp_path / "other.h5", tmp_path / "other", CONFIG, **asked)
 
 
 def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tmp_path: Path) -> None:
@@ -319,10 +319,10 @@ def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tm
 
     config = replace(preset("mf"), **SMALL | {"modalities": "none", "epochs": 1, "factor_steps": 5})
     for earlier, flatters in (("all", True), ("random:0.2", False)):
-        fuse(own_sample, None, tmp_path / f"{earlier}-earlier", config, device="cpu", split=earlier)
+        train(own_sample, None, tmp_path / f"{earlier}-earlier", config, device="cpu", split=earlier)
         said = Said()
         warm = tmp_path / f"{earlier}-earlier"
-        fuse(
+        train(
             own_sample, None, tmp_path / f"{earlier}-later", config, split="random:0.2", warm_start=warm, progress=said
         )
         assert any("the test RMSE flatters" in line for line in said.lines) == flatters
@@ -338,7 +338,7 @@ def test_tags_keep_their_weights_by_name_and_new_ones_start_at_nothing(
 
     config = replace(CONFIG, tags=True)
     tag(own_sample, [["country: B"], ["country: D"], []])
-    run = fuse(own_sample, embeddings, tmp_path / "earlier", config, device="cpu", split="all")
+    run = train(own_sample, embeddings, tmp_path / "earlier", config, device="cpu", split="all")
     old = load_file(run.folder / "fit-0.safetensors")["now.factors.tables.item_tags"]
     for given, kept in (([["country: A"], ["country: B"], ["country: C"]], [None, 0, None]), ([[]], [])):
         tag(own_sample, given)
@@ -346,4 +346,4 @@ def test_tags_keep_their_weights_by_name_and_new_ones_start_at_nothing(
         moved = weights["factors.tables.item_tags"]
         expected = [torch.zeros(old.shape[1]) if row is None else old[row] for row in kept]
         assert torch.equal(moved, torch.stack(expected) if expected else old[:0])
-        fuse(own_sample, embeddings, tmp_path / f"{len(kept)}", config, device="cpu", warm_start=tmp_path / "earlier")
+        train(own_sample, embeddings, tmp_path / f"{len(kept)}", config, device="cpu", warm_start=tmp_path / "earlier")

@@ -14,7 +14,7 @@ import pytest
 from cinefuse.data.dataset.folder import ITEM_COLUMNS, Description
 from cinefuse.data.runtime.errors import BadInput, NoSpace, UsageError
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.export import Exported, export
 from cinefuse.fuse.serving.recommend import recommend_all
 from cinefuse.fuse.settings.config import preset
@@ -32,7 +32,7 @@ RATED = [kind for kind in EXACT if kind != "ordinal"]
 
 def trained(dataset: Path, out: Path, name: str = "mf", *settings: str) -> Run:
     config = preset(name).with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
-    return fuse(dataset, None, out, config, split="random:0.2")
+    return train(dataset, None, out, config, split="random:0.2")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.models.ranking_model import RankingModel
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.diversity import diversified
 from cinefuse.fuse.serving.export import export
 from cinefuse.fuse.serving.filters import Filters, read_ids, years_of
@@ -47,7 +47,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     small = ["factor_steps=60", "epochs=2", "members=1", "dim=8", "modalities=none", "ranking_item_item=16"]
     config = preset("best").with_settings([*small, "adapt=false", "validation=0"])
-    return fuse(dataset, None, tmp_path_factory.mktemp("run") / "run", config, split="all")
+    return train(dataset, None, tmp_path_factory.mktemp("run") / "run", config, split="all")
 
 
 def model_of(run: Run) -> RankingModel:

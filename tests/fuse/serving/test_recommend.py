@@ -23,7 +23,7 @@ from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.models.recommender import Recommender
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.serving.recommend import recommend, recommend_all
 from cinefuse.fuse.settings.config import Config, preset
@@ -39,7 +39,7 @@ KINDS = {
 
 def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
     config = preset("mf").with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
-    return fuse(dataset, None, out, config, split=split)
+    return train(dataset, None, out, config, split=split)
 
 
 def dataset_of(folder: Path, ratings: pl.DataFrame, items: list[int] | list[str]) -> Path:

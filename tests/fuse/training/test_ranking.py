@@ -16,7 +16,7 @@ from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.ranking_model import RankingModel
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.settings.config import Config, preset
 from cinefuse.fuse.training.ranking_choice import Blend, HeldOut
@@ -37,7 +37,7 @@ def config(*settings: str) -> Config:
 
 
 def trained(dataset: Path, out: Path, *settings: str, **options: object) -> Run:
-    return fuse(dataset, None, out, config(*settings), split="random:0.2", **options)  # type: ignore[arg-type]
+    return train(dataset, None, out, config(*settings), split="random:0.2", **options)  # type: ignore[arg-type]
 
 
 def no_tags(items: int) -> SideInformation:

@@ -13,7 +13,7 @@ import torch
 from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.inputs.training_data import TrainingData
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.choices import Choices
 from cinefuse.fuse.settings.config import Config, preset
 from cinefuse.fuse.training import search
@@ -124,7 +124,7 @@ def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = config(epochs=1, dim=4)
-    whole = fuse(sample, None, tmp_path / "whole", quick, device="cpu")
+    whole = train(sample, None, tmp_path / "whole", quick, device="cpu")
     choices = whole.choices
     assert choices is not None
     assert whole.summary["choices"] == choices.lines()
@@ -136,10 +136,10 @@ def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr("cinefuse.fuse.training.loop.Training.run", lambda self: (_ for _ in ()).throw(Stopped()))
         with pytest.raises(Stopped):
-            fuse(sample, None, tmp_path / "stopped", quick, device="cpu")
+            train(sample, None, tmp_path / "stopped", quick, device="cpu")
     with monkeypatch.context() as patched:
         patched.setattr(Search, "choose", lambda self: pytest.fail("searched again"))
-        fuse(sample, None, tmp_path / "stopped", quick, device="cpu", resume=True)
+        train(sample, None, tmp_path / "stopped", quick, device="cpu", resume=True)
     stopped = Run.open(tmp_path / "stopped")
     assert stopped.choices is not None
     assert without_seconds(stopped.choices) == without_seconds(choices)

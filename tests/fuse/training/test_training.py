@@ -26,9 +26,9 @@ from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import fuse
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import PRESETS, Config, preset
-from cinefuse.fuse.training import loop as train
+from cinefuse.fuse.training import loop
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
 from cinefuse.tests.support.forked import ForkServer
@@ -80,7 +80,7 @@ def _one_thread() -> Iterator[None]:
 def uninterrupted(sample: Path, embeddings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of EVERYTHING; read it, never write into it."""
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
-    fuse(sample, embeddings, out, EVERYTHING, device="cpu")
+    train(sample, embeddings, out, EVERYTHING, device="cpu")
     return out
 
 
@@ -91,7 +91,7 @@ class Stop(Exception):
 def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> list[Path]:
     """Save after every batch, and stop right behind that many saves; what was saved so far."""
     saved: list[Path] = []
-    save_state = train.save_state
+    save_state = loop.save_state
 
     def noted(file: Path, *state: Any) -> None:
         save_state(file, *state)
@@ -99,8 +99,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> list[Path]:
         if len(saved) == saves:
             raise Stop
 
-    monkeypatch.setattr(train, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
-    monkeypatch.setattr(train, "save_state", noted)
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
+    monkeypatch.setattr(loop, "save_state", noted)
     return saved
 
 
@@ -109,7 +109,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, saves: int, *run: Any, **options: A
     with monkeypatch.context() as patched:
         stop_after(patched, saves)
         with pytest.raises(Stop):
-            fuse(*run, device="cpu", **options)
+            train(*run, device="cpu", **options)
 
 
 def same(run: Path, expected: Path) -> bool:
@@ -129,14 +129,14 @@ def test_a_run_stopped_behind_any_checkpoint_ends_in_the_bytes_of_an_uninterrupt
     """After a batch, between epochs, between fits: each of them once."""
     with monkeypatch.context() as patched:
         saved = stop_after(patched, -1)
-        fuse(sample, embeddings, tmp_path / "counted", EVERYTHING, device="cpu")
+        train(sample, embeddings, tmp_path / "counted", EVERYTHING, device="cpu")
     assert same(tmp_path / "counted", uninterrupted), "checkpoints must not change what they keep"
     assert {file.name for file in saved} == {"state.safetensors", *(f"fit-{n}.safetensors" for n in range(3))}
     assert len(saved) == 3 * (2 * (2 + 1) + 1)  # fits, epochs, batches and an epoch's end, a fit's end
     for saves in range(1, len(saved) + 1):
         out = tmp_path / str(saves)
         stopped(monkeypatch, saves, sample, embeddings, out, EVERYTHING)
-        fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+        train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
         assert same(out, uninterrupted), f"stopped behind checkpoint {saves}"
         shutil.rmtree(out)
 
@@ -149,7 +149,7 @@ def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(
         with monkeypatch.context() as patched:
             stop_after(patched, 5)
             with suppress(Stop):
-                fuse(sample, embeddings, tmp_path / "run", EVERYTHING, device="cpu", resume=True)
+                train(sample, embeddings, tmp_path / "run", EVERYTHING, device="cpu", resume=True)
                 break
             stops += 1
     assert stops >= 3
@@ -160,12 +160,12 @@ def test_patience_that_ran_out_stays_so_when_resumed(
     sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, patience=1, l2=0.0)
-    whole = fuse(sample, None, tmp_path / "whole", config, device="cpu")
+    whole = train(sample, None, tmp_path / "whole", config, device="cpu")
     epochs = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     chosen = sum(each["fit"] == 0 for each in epochs)
     assert whole.summary["chosen_epochs"] + 1 == chosen < 8, "the case must be one that stops early"
     stopped(monkeypatch, chosen, sample, None, tmp_path / "run", config)
-    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    train(sample, None, tmp_path / "run", config, device="cpu", resume=True)
     assert same(tmp_path / "run", tmp_path / "whole")
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == len(epochs)
 
@@ -183,7 +183,7 @@ def rates_of_fits(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Path, con
         return scores
 
     monkeypatch.setattr(Member, "factor_step", told)
-    fuse(dataset, None, out, config, device="cpu")
+    train(dataset, None, out, config, device="cpu")
     return rates
 
 
@@ -204,7 +204,7 @@ def test_what_serves_has_run_down_its_learning_rate(
 
 def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample: Path, tmp_path: Path) -> None:
     config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, l2=0.0)
-    run = fuse(sample, None, tmp_path / "run", config, device="cpu")
+    run = train(sample, None, tmp_path / "run", config, device="cpu")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     told = [line["validation_rmse"] for line in lines if line["fit"] == 0]
     assert told[-1] > min(told), "the case must be one whose validation RMSE rises again"
@@ -218,7 +218,7 @@ def test_a_fit_that_tells_validation_rmse_changes_nothing_of_what_serves(
     models = []
     for share in (0.1, 0.0):
         out = tmp_path / str(share)
-        run = fuse(sample, embeddings, out, replace(EVERYTHING, validation=share), device="cpu")
+        run = train(sample, embeddings, out, replace(EVERYTHING, validation=share), device="cpu")
         assert run.summary["fits"] == EVERYTHING.members + (share > 0)
         models.append((out / "model.safetensors").read_bytes())
     assert models[0] == models[1]
@@ -242,10 +242,10 @@ def test_an_epoch_told_but_not_yet_in_a_checkpoint_stands_in_the_metrics_once(
     with monkeypatch.context() as patched:
         patched.setattr(Training, "_save", killed)
         with pytest.raises(Stop):
-            fuse(sample, None, tmp_path / "run", config, device="cpu")
+            train(sample, None, tmp_path / "run", config, device="cpu")
     assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 2]
     metrics.write_bytes(metrics.read_bytes() + torn)
-    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    train(sample, None, tmp_path / "run", config, device="cpu", resume=True)
     told = [(figures["fit"], figures["epoch"]) for figures in map(json.loads, metrics.read_text().splitlines())]
     assert told[:3] == [(0, 1), (0, 2), (0, 3)]
     assert len(set(told)) == len(told)
@@ -256,7 +256,7 @@ def test_a_finished_run_resumed_is_left_as_it_is(
 ) -> None:
     out = Path(shutil.copytree(uninterrupted, tmp_path / "run"))
     before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
-    fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+    train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
     after = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
     assert before == after
 
@@ -269,7 +269,7 @@ def test_a_checkpoint_that_is_damaged_is_refused_by_name(
     state = out / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(BadInput, match=r"state\.safetensors cannot be read"):
-        fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+        train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
 
 
 # --- real processes ---------------------------------------------------------------------------------------------------
@@ -341,11 +341,11 @@ def test_two_processes_never_train_one_run(
     os.kill(child, signal.SIGSTOP)
     try:
         with pytest.raises(Busy, match=str(child)):
-            fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+            train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
     finally:
         os.kill(child, signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
-    fuse(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
+    train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -360,18 +360,18 @@ def test_a_run_is_not_trained_over_without_being_asked_to_resume(
     sample: Path, embeddings: Path, uninterrupted: Path
 ) -> None:
     with pytest.raises(UsageError, match="holds a run already: go on with --resume"):
-        fuse(sample, embeddings, uninterrupted, EVERYTHING, device="cpu")
+        train(sample, embeddings, uninterrupted, EVERYTHING, device="cpu")
 
 
 def test_a_run_begun_before_a_setting_existed_is_resumed(sample: Path, tmp_path: Path) -> None:
     config, file = small("bias", epochs=1), tmp_path / "run" / "config.json"
-    fuse(sample, None, tmp_path / "run", config, device="cpu")
+    train(sample, None, tmp_path / "run", config, device="cpu")
     about = json.loads(file.read_text())
     del about["config"]["token_drop"]
     file.write_text(json.dumps(about))
-    fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+    train(sample, None, tmp_path / "run", config, device="cpu", resume=True)
     with pytest.raises(FingerprintMismatch, match=r"token_drop was 0\.\d+, is 0\.77"):
-        fuse(sample, None, tmp_path / "run", replace(config, token_drop=0.77), device="cpu", resume=True)
+        train(sample, None, tmp_path / "run", replace(config, token_drop=0.77), device="cpu", resume=True)
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -382,7 +382,7 @@ def test_a_run_is_resumed_only_with_what_it_was_begun_with(
     with monkeypatch.context() as patched:
         stop_after(patched, -1 if finished else 2)
         with suppress(Stop):
-            fuse(own_sample, embeddings, out, config, device="cpu", split="random:0.2")
+            train(own_sample, embeddings, out, config, device="cpu", split="random:0.2")
     assert (out / "summary.json").exists() == finished
     other = tmp_path / "other.h5"
     with EmbeddingFile.open(embeddings) as file:
@@ -396,7 +396,7 @@ def test_a_run_is_resumed_only_with_what_it_was_begun_with(
         raw.write(b"\1\2\3\4\5\6\7\1")
 
     def resume(config: Config = config, file: Path = embeddings, split: str = "random:0.2", **options: Any) -> Run:
-        return fuse(own_sample, file, out, config, device="cpu", split=split, resume=True, **options)
+        return train(own_sample, file, out, config, device="cpu", split=split, resume=True, **options)
 
     with pytest.raises(FingerprintMismatch, match=r"another config .*dropout was 0\.0, is 0\.25"):
         resume(replace(config, dropout=0.25))
@@ -421,10 +421,10 @@ def test_a_warm_started_run_is_not_resumed_cold(
     sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small("mf", epochs=2)
-    fuse(sample, None, tmp_path / "earlier", config, device="cpu")
+    train(sample, None, tmp_path / "earlier", config, device="cpu")
     stopped(monkeypatch, 1, sample, None, tmp_path / "run", config, warm_start=tmp_path / "earlier")
     with pytest.raises(FingerprintMismatch, match="another warm_start"):
-        fuse(sample, None, tmp_path / "run", config, device="cpu", resume=True)
+        train(sample, None, tmp_path / "run", config, device="cpu", resume=True)
 
 
 def test_a_run_that_is_not_finished_is_not_opened(
@@ -445,7 +445,7 @@ def test_an_embedding_file_that_is_not_finished_is_refused(sample: Path, embeddi
         raw.seek(checksum + 8)
         raw.write(bytes(8))
     with pytest.raises(CinefuseError, match=r"unfinished\.h5.*(not finished|incomplete|not written|pending)"):
-        fuse(sample, unfinished, tmp_path / "run", small("text"), device="cpu")
+        train(sample, unfinished, tmp_path / "run", small("text"), device="cpu")
 
 
 def test_an_embedding_file_of_another_catalogue_is_refused(own_sample: Path, embeddings: Path, tmp_path: Path) -> None:
@@ -453,12 +453,12 @@ def test_an_embedding_file_of_another_catalogue_is_refused(own_sample: Path, emb
         content = pl.read_parquet(own_sample / f"{table}.parquet")
         content.with_columns(item_id=pl.col("item_id") + 1000).write_parquet(own_sample / f"{table}.parquet")
     with pytest.raises(BadInput, match=r"sample\.h5"):
-        fuse(own_sample, embeddings, tmp_path / "run", small("text"), device="cpu")
+        train(own_sample, embeddings, tmp_path / "run", small("text"), device="cpu")
 
 
 def test_a_preset_that_reads_embeddings_refuses_to_go_without(sample: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="preset text reads embeddings"):
-        fuse(sample, None, tmp_path / "run", small("text"), device="cpu")
+        train(sample, None, tmp_path / "run", small("text"), device="cpu")
 
 
 # --- numbers that are none --------------------------------------------------------------------------------------------
@@ -495,11 +495,11 @@ def test_a_run_that_diverges_keeps_its_last_good_epoch_and_says_so(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, step: int, head: str
 ) -> None:
     config = small("mf", epochs=2, factor_steps=8, head=head)  # steps 0 to 3 are epoch 1, 4 to 7 epoch 2
-    one = fuse(sample, None, tmp_path / "one", replace(config, patience=0), device="cpu")
+    one = train(sample, None, tmp_path / "one", replace(config, patience=0), device="cpu")
     assert one.summary["rmse"] > 0
     poisoned(monkeypatch, step, value)
     said = Said()
-    run = fuse(sample, None, tmp_path / "run", config, device="cpu", progress=said)
+    run = train(sample, None, tmp_path / "run", config, device="cpu", progress=said)
     users, items = len(run.recommender.user_ids), len(run.recommender.item_ids)
     ratings = run.recommender.all_ratings(np.arange(users))
     assert ratings.shape == (users, items)
@@ -517,7 +517,7 @@ def test_a_run_that_diverges_in_its_first_epoch_is_refused_and_leaves_no_model(
     with pytest.raises(
         BadInput, match=r"no number any more in epoch 1, and there is no earlier epoch.*factor_learning_rate"
     ):
-        fuse(sample, None, tmp_path / "run", small("mf", epochs=2), device="cpu")
+        train(sample, None, tmp_path / "run", small("mf", epochs=2), device="cpu")
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -563,7 +563,7 @@ def test_the_smallest_data_train_into_finite_ratings_on_their_scale(
 ) -> None:
     with_ratings(own_sample, few)
     ratings = pl.read_parquet(own_sample / "ratings.parquet")["rating"]
-    run = fuse(own_sample, embeddings, tmp_path / "run", small(name, validation=0.1), device="cpu", split="all")
+    run = train(own_sample, embeddings, tmp_path / "run", small(name, validation=0.1), device="cpu", split="all")
     told = run.recommender.all_ratings(np.arange(len(run.recommender.user_ids)))
     assert np.isfinite(told).all()
     assert (told >= ratings.min()).all()  # type: ignore[operator]
@@ -573,13 +573,13 @@ def test_the_smallest_data_train_into_finite_ratings_on_their_scale(
 def test_a_test_part_that_would_be_empty_is_refused(own_sample: Path, tmp_path: Path) -> None:
     with_ratings(own_sample, lambda ratings: ratings.head(1))
     with pytest.raises(BadInput):
-        fuse(own_sample, None, tmp_path / "run", small("mf"), device="cpu", split="random:0.1")
+        train(own_sample, None, tmp_path / "run", small("mf"), device="cpu", split="random:0.1")
 
 
 def test_an_ordinal_head_refuses_ratings_of_very_many_levels(own_sample: Path, tmp_path: Path) -> None:
     with_ratings(own_sample, lambda ratings: ratings.with_columns(rating=pl.int_range(pl.len()).cast(pl.Float32)))
     with pytest.raises(BadInput, match="head=squared"):
-        fuse(own_sample, None, tmp_path / "run", small("mf", head="ordinal"), device="cpu")
+        train(own_sample, None, tmp_path / "run", small("mf", head="ordinal"), device="cpu")
 
 
 @pytest.mark.parametrize("head", ["squared", "ordinal"])
@@ -590,9 +590,9 @@ def test_ratings_on_another_scale_give_the_same_predictions_on_that_scale(
     own_sample: Path, embeddings: Path, tmp_path: Path, head: str, times: float, plus: float
 ) -> None:
     config = small("best", head=head, layers=0, factor_steps=60)
-    ours = fuse(own_sample, embeddings, tmp_path / "ours", config, device="cpu")
+    ours = train(own_sample, embeddings, tmp_path / "ours", config, device="cpu")
     with_ratings(own_sample, lambda ratings: ratings.with_columns(rating=pl.col("rating") * times + plus))
-    theirs = fuse(own_sample, embeddings, tmp_path / "theirs", config, device="cpu")
+    theirs = train(own_sample, embeddings, tmp_path / "theirs", config, device="cpu")
     everyone = np.arange(len(ours.recommender.user_ids))
     np.testing.assert_allclose(
         theirs.recommender.all_ratings(everyone),
@@ -608,7 +608,7 @@ def test_training_lowers_the_error_of_ratings_told_without_themselves(
     sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     config = small("best", members=1, epochs=6, factor_steps=120)
-    fuse(sample, embeddings, tmp_path / "run", config, device="cpu")
+    train(sample, embeddings, tmp_path / "run", config, device="cpu")
     told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in told] == [1, 2, 3, 4, 5, 6]
     assert told[-1]["train_rmse"] < told[0]["train_rmse"]
@@ -620,11 +620,11 @@ def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_pat
         small("best", modalities="none", text_components=0, image_components=0),
         split_ratings(own_sample, "random:0.2", seed=0),
     )
-    ours = fuse(own_sample, None, tmp_path / "ours", config, device="cpu", split="random:0.2")
+    ours = train(own_sample, None, tmp_path / "ours", config, device="cpu", split="random:0.2")
     ratings = pl.read_parquet(own_sample / "ratings.parquet").height
     test = pl.Series(np.isin(np.arange(ratings), split.test))
     with_ratings(own_sample, lambda r: r.with_columns(rating=pl.when(test).then(1.0).otherwise(pl.col("rating"))))
-    theirs = fuse(own_sample, None, tmp_path / "theirs", config, device="cpu", split="random:0.2")
+    theirs = train(own_sample, None, tmp_path / "theirs", config, device="cpu", split="random:0.2")
     assert (tmp_path / "ours" / "model.safetensors").read_bytes() == (
         tmp_path / "theirs" / "model.safetensors"
     ).read_bytes()
@@ -634,7 +634,7 @@ def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_pat
 def test_validation_ratings_are_trained_on_only_where_a_refit_is_wanted(sample: Path, tmp_path: Path) -> None:
     config = small("mf", epochs=3, validation=0.2)
     for refit, fits in ((True, 2), (False, 1)):
-        run = fuse(sample, None, tmp_path / str(refit), replace(config, refit=refit), device="cpu")
+        run = train(sample, None, tmp_path / str(refit), replace(config, refit=refit), device="cpu")
         lines = [json.loads(line) for line in (tmp_path / str(refit) / "metrics.jsonl").read_text().splitlines()]
         assert run.summary["fits"] == fits
         assert {line["ratings"] for line in lines} == ({"train", "train+validation"} if refit else {"train"})
