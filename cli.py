@@ -17,19 +17,29 @@ from typer.core import TyperGroup
 
 from .data.commands import cache as cache_commands
 from .data.commands import dataset as data_commands
+from .data.commands.options import name_values
 from .data.runtime.errors import BadInput, CinefuseError, Interrupted, NoSpace, UsageError
 from .data.runtime.untrusted_text import printable
 from .extract.commands import encoders as encoder_commands
 from .extract.commands import extract as extract_commands
-from .fuse.commands import app as fuse_commands
+from .fuse.commands import evaluation as evaluation_commands
+from .fuse.commands import reports as report_commands
+from .fuse.commands import serving as serving_commands
+from .fuse.commands import study as study_commands
+from .fuse.commands import train as train_commands
 from .fuse.commands import tune as tune_commands
 
 
 class _Commands(TyperGroup):
-    """All commands. A word that is no option, and Ctrl-C where a command knows nothing better to say, are refusals too.
+    """All commands. Unknown words and options, and Ctrl-C, are refusals of one line, where typer would draw a box."""
 
-    They are told in a line of ours, where typer would draw a box.
-    """
+    def get_params(self, ctx: Any) -> Any:
+        if not self._values_are_named:
+            self._values_are_named = True
+            name_values(self)
+        return super().get_params(ctx)
+
+    _values_are_named = False
 
     def main(self, *args: Any, **options: Any) -> Any:
         try:
@@ -42,11 +52,11 @@ class _Commands(TyperGroup):
                 sys.exit(2)
             words = getattr(fault, "ctx", None)
             command = words.command_path if words else "cinefuse"
-            says = fault.format_message().rstrip(".")
-            if words and says.startswith("Missing argument"):
+            refusal = fault.format_message().rstrip(".")
+            if words and refusal.startswith("Missing argument"):
                 pieces = (piece.strip("{}").removesuffix("...") for piece in words.command.collect_usage_pieces(words))
-                says += f": expected `{' '.join([command, *pieces])}`"
-            raise UsageError(f"{says}; see `{command} --help`") from None
+                refusal += f": expected `{' '.join([command, *pieces])}`"
+            raise UsageError(f"{refusal}; see `{command} --help`") from None
         if options.get("standalone_mode", True):
             sys.exit(code if isinstance(code, int) else 0)
         return code
@@ -73,12 +83,16 @@ app.add_typer(data_commands.app, name="data")
 app.add_typer(extract_commands.app)
 app.add_typer(encoder_commands.app)
 app.add_typer(cache_commands.app, name="cache")
-app.add_typer(fuse_commands.app)
+app.add_typer(train_commands.app)
 app.add_typer(tune_commands.app)
+app.add_typer(evaluation_commands.app)
+app.add_typer(serving_commands.app)
+app.add_typer(report_commands.app)
+app.add_typer(study_commands.app)
 
 
-def _tell_version(asked: bool) -> None:
-    if asked:
+def _show_version(given: bool) -> None:
+    if given:
         from importlib.metadata import version
 
         typer.echo(f"cinefuse {version('cinefuse')}")
@@ -88,7 +102,7 @@ def _tell_version(asked: bool) -> None:
 @app.callback()
 def cinefuse(
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="show the version, and stop")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version, and stop")
     ] = False,
 ) -> None:
     """Two stages that meet in one file: `extract` fills it, `fuse` trains on it."""
@@ -200,7 +214,7 @@ def main() -> None:
     except OSError as fault:
         if fault.filename is not None and fault.errno in _NO_WAY_THERE:
             sys.exit(_refused(BadInput(f"{fault.filename}: {fault.strerror}; choose another path, or open this one")))
-        # a full disk under a file that a command writes is told by the command: this one lies under standard output
+        # a full disk under a file that a command writes is refused by the command: this one lies under standard output
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again at its end

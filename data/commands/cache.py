@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ..runtime.errors import DamagedFile
+from .options import JsonOption
 
 app = typer.Typer(no_args_is_help=True, help="Look at embedding files, check, cut, merge, convert and share them.")
 
@@ -26,7 +27,7 @@ def cache_info(
         bool, typer.Option("--missing", help="with --failures: also items that have none in the catalogue")
     ] = False,
     truncated: Annotated[bool, typer.Option("--truncated", help="with --failures: also texts that were cut")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what an embedding file is: models, settings, coverage, sizes, digest; how far it is while it is written."""
     from ..embeddings.file import EmbeddingFile
@@ -58,7 +59,7 @@ def cache_info(
 @app.command("verify")
 def cache_verify(
     file: Annotated[Path, typer.Argument(help="embedding file")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read every byte of an embedding file once and check all that the format promises.
 
@@ -184,7 +185,7 @@ def cache_diff(
     second: Annotated[Path, typer.Argument(help="another one")],
     most: Annotated[int, typer.Option(min=1, help="rows to show")] = 20,
     strict: Annotated[bool, typer.Option("--strict", help="exit code 5 where they differ")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell which rows of two files differ and by how much, and which items are in one alone."""
     from ..runtime.errors import FingerprintMismatch

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .options import DatasetArgument, JsonOption
+
 app = typer.Typer(no_args_is_help=True, help="Make, fetch and look at dataset folders.")
 
 
@@ -111,8 +113,8 @@ def data_enrich(
 
 @app.command("info")
 def data_info(
-    dataset: Annotated[Path, typer.Argument(help="dataset folder")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    dataset: DatasetArgument,
+    as_json: JsonOption = False,
 ) -> None:
     """Count what a dataset folder holds: items, plots, posters, ratings, duplicates, splits."""
     from ..dataset.summary import dataset_info

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ...data.commands.options import CompileOption, DatasetArgument, DeviceOption, ThreadsOption
 from ...data.runtime.errors import UsageError
 
 app = typer.Typer()
@@ -17,7 +18,7 @@ app = typer.Typer()
 
 @app.command("extract")
 def extract(
-    dataset: Annotated[Path, typer.Argument(help="dataset folder")],
+    dataset: DatasetArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="embedding file to make, continue or mend")],
     text_model: Annotated[
         str, typer.Option(help="hub id or folder of a text model, or mini (built in)", rich_help_panel="Models")
@@ -72,18 +73,9 @@ def extract(
     precision: Annotated[
         str, typer.Option(help="bf16, fp32, or auto: bf16 where it is native", rich_help_panel="Numbers")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps", rich_help_panel="Speed")] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="CPU threads of the encoders  [default: the cores that this process may use]",
-            rich_help_panel="Speed",
-        ),
-    ] = None,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="compile the encoders (needs a C++ compiler)", rich_help_panel="Speed")
-    ] = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    compile_: CompileOption = False,
     batch_tokens: Annotated[
         int | None, typer.Option(help="tokens in a text batch, padding included", rich_help_panel="Speed")
     ] = None,
@@ -123,7 +115,7 @@ def extract(
     reuse: Annotated[
         list[Path] | None, typer.Option(help="embedding file whose equal rows are copied; may be repeated")
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="start over, whatever is there")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="start over, replacing the file")] = False,
     source: Annotated[str | None, typer.Option(help="where plots and posters come from, for the header")] = None,
     licence: Annotated[str | None, typer.Option(help="terms of the file, for the header")] = None,
 ) -> None:

@@ -1,33 +1,56 @@
-"""`cinefuse fuse --list-settings`. Imports nothing heavy: it answers as fast as ``--help``."""
+"""`cinefuse fuse --list-settings`. Imports no torch and no polars: it answers as fast as ``--help``."""
 
 from __future__ import annotations
 
-from typing import Any
+import textwrap
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
+from ...data.runtime.terminal import screen
 from ..settings.config import MEANINGS, PRESETS
 
-_WIDTH_OF_A_FILE = 10_000
+_WIDTH_OF_TABLE = 160
 
 
-def show_settings() -> None:
-    """Every field of the config: its value in the preset `paper`, where other presets differ, and what it means."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("--set", "paper", "other presets", "meaning"):
-        table.add_column(column)
-    paper = PRESETS["paper"].as_dict()
-    for name, value in paper.items():
-        if name == "preset":
-            continue
-        others = {key: preset.as_dict()[name] for key, preset in PRESETS.items()}
-        differing = ", ".join(f"{key} {written(other)}" for key, other in others.items() if other != value)
-        table.add_row(name, written(value), differing, MEANINGS[name])
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_OF_A_FILE
-    console.print(table)
+class _Setting(NamedTuple):
+    name: str
+    value: str
+    others: str
+    meaning: str
+
+
+def show_settings(console: Console | None = None) -> None:
+    """Every field of the config: its value in the preset `paper`, where other presets differ, and what it means.
+
+    A table of a line each where there is room, as in a file; else the meaning stands below.
+    """
+    console = console or screen()
+    if console.width >= _WIDTH_OF_TABLE:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("--set", "paper", "other presets", "meaning"):
+            table.add_column(column)
+        for setting in _settings():
+            table.add_row(*setting)
+        console.print(table)
+        return
+    console.print("NAME=VALUE of the preset paper; values of other presets", style="bold")
+    for name, value, others, meaning in _settings():
+        first = f"{name}={value}" + (f"; {others}" if others else "")
+        console.print(textwrap.fill(first, console.width, subsequent_indent="    "), style="cyan")
+        console.print(textwrap.fill(meaning, console.width, initial_indent="    ", subsequent_indent="    "))
+
+
+def _settings() -> Iterator[_Setting]:
+    presets = {name: preset.as_dict() for name, preset in PRESETS.items()}
+    for name, value in presets["paper"].items():
+        if name != "preset":
+            others = (
+                f"{preset} {written(values[name])}" for preset, values in presets.items() if values[name] != value
+            )
+            yield _Setting(name, written(value), ", ".join(others), MEANINGS[name])
 
 
 def written(value: Any) -> str:

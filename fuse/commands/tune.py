@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...data.commands.options import DatasetArgument, DeviceOption, ThreadsOption
 from ...data.runtime.errors import UsageError
 from ...data.runtime.untrusted_text import printable
-from .app import CacheArgument, DatasetArgument, DeviceOption, SetOption, ThreadsOption, interruptible, one_at_most
+from .options import CacheArgument, SetOption, interruptible, one_at_most
 
 if TYPE_CHECKING:
     from ..tuning.search import Tuned

@@ -584,6 +584,20 @@ def test_every_command_and_every_option_has_help(words: tuple[str, ...], run: Ru
         assert re.search(rf"\b{name}\b", told.out)
 
 
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "cinefuse")
+def test_help_shows_no_python_types_and_cuts_no_summary(
+    words: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(*words, "--help").out
+    assert not re.search(r"<[a-z_]|list\[", shown)
+    for name, command in getattr(COMMANDS[words], "commands", {}).items():
+        summary = " ".join(command.help.split("\n\n")[0].split())
+        listed = re.search(rf"│ {name} +(.*?)(?=\n│ [a-z]|\n╰)", shown, re.DOTALL)
+        assert listed, name
+        assert " ".join(re.sub("[│\n]", " ", listed[1]).split()) == summary.replace("*", "") or "*" in summary
+
+
 def test_python_m_cinefuse_is_the_command() -> None:
     command = [sys.executable, "-m", "cinefuse", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

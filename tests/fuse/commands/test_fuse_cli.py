@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 from cinefuse.data.runtime.lock import sole_writer
+from cinefuse.fuse.commands.settings_screen import show_settings
 from cinefuse.fuse.settings.config import MEANINGS, PRESETS, Config
 from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
 from cinefuse.tests.support.forked import ForkedCommands
@@ -103,6 +106,15 @@ def test_the_list_of_settings_has_each_with_its_default_and_where_presets_differ
             value = config.as_dict()[name]
             shown = f"{preset} {str(value).lower() if isinstance(value, bool) else value}"
             assert (shown in rows[name].replace(meaning, "")) == (value != default)
+
+
+def test_the_list_of_settings_fits_a_narrow_terminal() -> None:
+    console = Console(width=80, record=True, file=io.StringIO(), force_terminal=True)
+    show_settings(console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert all(meaning in text for name, meaning in MEANINGS.items() if name != "preset")
 
 
 IMPORTED = """
