@@ -26,7 +26,7 @@ _VALUES = {"int": "NUMBER", "float": "NUMBER", "int range": "NUMBER", "float ran
 
 
 def name_values(command: Any) -> None:
-    """In the help of ``command`` and all below it, show `PATH`, `NUMBER` or the choices where typer shows `<list[Path]>`.
+    """Show `PATH`, `NUMBER` or the choices in the help of ``command`` and all below it, for `<list[Path]>` of typer.
 
     A switch and an argument, which has its name, show nothing.
     """
