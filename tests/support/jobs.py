@@ -45,7 +45,7 @@ def train_saving_every_batch(dataset: str, embeddings: str, run: str, config: di
     """Begin or continue a run on one thread, and save its state after every batch."""
     import torch
 
-    from cinefuse.fuse.runs.train import fuse
+    from cinefuse.fuse.runs.train import train
     from cinefuse.fuse.settings.config import Config
     from cinefuse.fuse.training import loop
 
