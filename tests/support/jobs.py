@@ -52,7 +52,7 @@ def train_saving_every_batch(dataset: str, embeddings: str, run: str, config: di
     torch.set_num_threads(1)
     loop._SECONDS_BETWEEN_CHECKPOINTS = -1
     settings = Config.from_dict(config)
-    return _exit_code(fuse, Path(dataset), Path(embeddings), Path(run), settings, device="cpu", resume=True)
+    return _exit_code(train, Path(dataset), Path(embeddings), Path(run), settings, device="cpu", resume=True)
 
 
 def _exit_code(job: Any, *words: Any, **options: Any) -> int:
