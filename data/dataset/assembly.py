@@ -134,11 +134,12 @@ def _doubts(found: dict[str, Any]) -> list[str]:
                 f"the ratings run from {lowest:g} to {highest:g} with a median of {median:g}: if they are counts, "
                 "import them with --log-ratings, or with --interactions to rank by them"
             )
-        doubts += [
-            f"the rating {value:g}, given {histogram[value]:,} times, stands apart from all others: if it means 'not "
-            f"rated', import with --drop-rating {value:g}"
-            for value in values_not_rated(histogram)
-        ]
+        else:
+            doubts += [
+                f"the rating {value:g}, given {'once' if histogram[value] == 1 else f'{histogram[value]:,} times'}, "
+                f"stands apart from all others: if it means 'not rated', import with --drop-rating {value:g}"
+                for value in values_not_rated(histogram)
+            ]
     if found["repeated_pairs"]:
         doubts.append(f"{found['repeated_pairs']:,} ratings repeat a user and film already rated; they were kept")
     if found["unknown_items"]:

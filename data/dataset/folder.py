@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 FORMAT = "cinefuse-dataset"
 VERSION = 1
 MAX_ID_BYTES = 256
+_IN_BRACES = re.compile(r"\{(\w+)\}")
+_LONGEST_VALUE = 60
 
 ITEM_COLUMNS: dict[str, pl.DataType] = {
     "item_id": pl.String(),
@@ -237,8 +240,9 @@ def is_integer_id(column: str) -> pl.Expr:
 def refuse_rows(table: pl.LazyFrame, faults: dict[str, pl.Expr], name: str) -> None:
     """Raise BadInput for the first fault that any row has, naming the first such rows.
 
-    ``table`` has a column ``row`` (from 0); ``faults`` maps the rest of the sentence to a Boolean expression.
-    One streaming pass where all is well.
+    ``table`` has a column ``row`` (from 0); ``faults`` maps the rest of the sentence to a Boolean expression. A column
+    in braces, as in "a {rating} that is no number", stands for its value in the first such row. One streaming pass
+    where all is well.
     """
     sums = table.select(fault.fill_null(False).sum().alias(says) for says, fault in faults.items())
     try:
@@ -247,8 +251,11 @@ def refuse_rows(table: pl.LazyFrame, faults: dict[str, pl.Expr], name: str) -> N
         raise BadInput(f"{name} cannot be read as a table: {_unreadable(str(fault))}") from None
     for says, count in counts.items():
         if count:
-            rows = table.filter(faults[says]).select("row").head(5).collect(engine="streaming")["row"].to_list()
-            raise BadInput(f"{name}: {rows_named(sorted(rows), count)} {says}")
+            shown = _IN_BRACES.findall(says)
+            first = table.filter(faults[says]).select("row", *shown).head(5).collect(engine="streaming").sort("row")
+            for column in shown:
+                says = says.replace(f"{{{column}}}", repr(first[column][0])[:_LONGEST_VALUE])
+            raise BadInput(f"{name}: {rows_named(first['row'].to_list(), count)} {says}")
 
 
 def _unreadable(polars_says: str) -> str:

@@ -29,11 +29,14 @@ def interactions(table: RatingTable) -> RatingTable:
     frame = given.with_text_ids()
     schema = frame.collect_schema()
     counted = "count" in schema
-    frame = frame.with_columns(count=_count(schema["count"]) if counted else pl.lit(1.0))
+    given_count = pl.col("count") if counted else pl.lit(1.0)
+    frame = frame.with_columns(given=given_count, count=_count(schema["count"]) if counted else given_count)
     refuse_rows(
         frame,
         {
-            "with a count that is not a number; correct or remove them": ~pl.col("count").is_finite().fill_null(False),
+            "with a count that is not a number (first {given}); correct or remove them": ~pl.col("count")
+            .is_finite()
+            .fill_null(False),
             "with a count below 0, which says nothing of a user's taste; correct or remove them": pl.col("count") < 0,
         },
         table.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -66,6 +67,9 @@ def _plain_text(cells: pl.Series, column: str, name: str) -> tuple[pl.Series, in
     """One text a row, null where there is none, and how many cells hold a word for that; lists are joined by spaces."""
     if isinstance(cells.dtype, pl.List) and cells.dtype.inner in (pl.String, pl.Null):
         cells = cells.cast(pl.List(pl.String)).list.drop_nulls().list.join(" ")
+    if cells.dtype == pl.Binary:  # some programs write text so
+        with suppress(pl.exceptions.ComputeError):
+            cells = cells.cast(pl.String)
     if cells.dtype.is_nested() or cells.dtype == pl.Binary:
         raise BadInput(f"{name}, column for {column}: expected text, found {cells.dtype}")
     cells = cells.cast(pl.String)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..tables.familiar import familiar_column
 from ..tables.ids import exact_ids
-from ..tables.table import familiar_column
 from .poster_members import ARCHIVES, Member, MemberFault, archive_members
 
 if TYPE_CHECKING:

@@ -61,17 +61,21 @@ class RatingTable:
         table = self.with_text_ids()
         rating = _rating(table.collect_schema()["rating"])
         faults = id_faults("user_id") | id_faults("item_id")
-        faults["with a rating that is not a number; correct or remove them"] = ~rating.is_finite().fill_null(False)
+        faults[
+            "with a rating that is not a number (first {rating}); correct or remove them"
+        ] = ~rating.is_finite().fill_null(False)
         if self.scale:
             low, high = self.scale
-            says = f"with a rating outside {low:g} to {high:g}; correct or remove them"
+            says = f"with a rating outside {low:g} to {high:g} (first {{rating}}); correct or remove them"
             faults[says] = ~rating.is_between(low, high)
         if self.has_timestamps:
             given = pl.col("timestamp")
             kept = as_timestamp(table.collect_schema()["timestamp"])
-            faults["with a timestamp that is not whole seconds since 1970; leave the column out or convert it"] = (
-                given.is_not_null() & kept.is_null()
+            says = (
+                "with a timestamp that is neither seconds since 1970 nor a date that can be read (first {timestamp}); "
+                "convert it to 2015-12-31 23:59:00, or leave the column out"
             )
+            faults[says] = given.is_not_null() & kept.is_null()
         refuse_rows(table, faults, self.name)
         whole = table.select(is_integer_id(name).all() for name in ("user_id", "item_id"))
         return whole.collect(engine="streaming").row(0, named=True)

@@ -14,8 +14,9 @@ from ..dataset.ratings import RatingTable
 from ..runtime.errors import BadInput
 from ..tables.dates import seconds
 from ..tables.delimited import Layout
+from ..tables.familiar import plain_name
 from ..tables.opening import utf8_or_latin
-from ..tables.table import TAG, plain_name
+from ..tables.table import TAG
 from .own_tables import rating_table
 
 if TYPE_CHECKING:

@@ -29,9 +29,10 @@ from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput, UsageError
 from ..tables.delimited import ROW, Layout, scan_text
+from ..tables.familiar import plain_name
 from ..tables.id_spaces import titles_differ
 from ..tables.opening import open_table, utf8_or_latin
-from ..tables.table import Table, plain_name
+from ..tables.table import Table
 from .movielens_tags import genome_tags, user_tags, with_tags
 from .own_tables import Reading, rating_table
 from .source_files import member_on_disk

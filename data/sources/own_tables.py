@@ -16,14 +16,15 @@ from ..dataset.posters import PosterSource, holds_images, images_of_rows, place_
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import UsageError
-from ..tables.boolean_columns import boolean_columns
-from ..tables.dates import decimal_points, seconds
+from ..tables.boolean_columns import boolean_columns, yes_and_no
+from ..tables.dates import decimal_points, read_times
 from ..tables.delimited import ROW, Layout
+from ..tables.familiar import named_so
 from ..tables.id_spaces import IdColumn, check_same_ids, links_between, meet_halfway
 from ..tables.ids import exact_ids
 from ..tables.opening import open_table
 from ..tables.table import Table
-from .interaction_tables import interaction_table, without_ratings
+from .interaction_tables import interaction_table, refuse_matrix, without_ratings
 from .poster_urls import PosterUrls, addresses_of, download_posters
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def import_table(
         raise UsageError("--log-ratings: expected a table of --ratings, found --interactions, whose counts stay counts")
     with new_folder(out, overwrite=choices.overwrite) as staging:
         films = open_table(items, staging.scratch, reading.encoding, reading.items) if items is not None else None
-        names = {} if films is None else _item_columns(films, columns)
         source = open_table(rows, staging.scratch, reading.encoding, reading.ratings) if rows is not None else None
+        names = {} if films is None else _item_columns(films, columns, source)
         rated_by = (
             None if source is None else _rated_column(source, columns, None if films is None else names["item_id"])
         )
@@ -139,18 +140,43 @@ def import_table(
         return assemble(parts, staging, out, choices)
 
 
-def _item_columns(films: Table, columns: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The film table's column for each of ours; None where it has none."""
-    return {ours: films.column_for(ours, columns.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
+def _item_columns(films: Table, columns: Mapping[str, str | None], rated: Table | None) -> dict[str, str | None]:
+    """The film table's column for each of ours; None where it has none.
+
+    Of several columns of ids that nobody named, the one that the ratings call by the same name comes first.
+    """
+    named = columns.get("item_id") or (None if rated is None else _shared_ids(films, rated, columns))
+    chosen = {**columns, "item_id": named}
+    return {ours: films.column_for(ours, chosen.get(ours), required=ours == "item_id") for ours in ITEM_OPTIONS}
+
+
+def _shared_ids(films: Table, rated: Table, columns: Mapping[str, str | None]) -> str | None:
+    """The column of the film table under the ratings' name for films, where it holds most of the rated ids."""
+    theirs = columns.get("rating_item_id") or rated.column_for("item_id")
+    guess = films.column_for("item_id")
+    ours = None if theirs is None else named_so(films.columns, [theirs])
+    if theirs is None or ours is None or guess in (None, ours) or guess in rated.columns:
+        return None
+    ids = IdColumn(rated, theirs, guessed=True).ids()
+    met = ids.is_in(IdColumn(films, ours, guessed=True).ids().implode()).sum()
+    return ours if 2 * met > len(ids) else None
 
 
 def _rated_column(source: Table, columns: Mapping[str, str | None], items_column: str | None) -> IdColumn:
-    """The rating table's column of film ids: the one that is named, else the film table's, else a familiar one."""
+    """The rating table's column of film ids: the one that is named, else the film table's, else a familiar one.
+
+    Titles stand for ids where there are no others. BadInput for a table with a column for each film.
+    """
     named = columns.get("rating_item_id")
     if named is None and items_column is not None and items_column in source.columns:
         return IdColumn(source, items_column, guessed=columns.get("item_id") is None)
     if named is None and items_column is None:
         named = columns.get("item_id")
+    if named is None and source.column_for("item_id") is None:
+        refuse_matrix(source)
+        if items_column is None and (title := source.column_for("title")):
+            source.notes.append(f"{source.name}: films are known by the column {title}, as there are no other ids")
+            return IdColumn(source, title, guessed=True)
     found = source.column_for("item_id", named, required=True)
     return IdColumn(source, str(found), guessed=named is None)
 
@@ -224,19 +250,20 @@ def rating_table(
     chosen = chosen or {}
     try:
         mapping = {
-            ours: table.column_for(ours, chosen.get(ours), required=ours != "timestamp")
-            for ours in ("user_id", "item_id", "timestamp", "rating")
+            ours: table.column_for(ours, chosen.get(ours), required=True) for ours in ("user_id", "item_id", "rating")
         }
     except UsageError as fault:
         if "no column for rating" not in str(fault):
             raise
         raise UsageError(f"{fault}; where rows are plays, clicks or likes, give the table as --interactions") from None
+    mapping["timestamp"], doubtful = table.times_column(chosen.get("timestamp"))
     kept = boolean_columns(table.frame, {ROW, "row", *mapping, *filter(None, mapping.values())}) if booleans else {}
     frame, notes = exact_ids(table.renamed(mapping, also=kept), ["user_id", "item_id"], name)
-    frame, decimals = decimal_points(frame, "rating", name)
-    notes += decimals
+    for reading in (decimal_points, yes_and_no):
+        frame, said = reading(frame, "rating", name)
+        notes += said
     if mapping["timestamp"]:
-        frame, dates = seconds(frame, "timestamp", name)
+        frame, dates = read_times(frame, name, mapping["timestamp"], doubtful=doubtful)
         notes += dates
     return RatingTable(name, frame, scale, (*table.notes, *notes), tuple(kept))
 

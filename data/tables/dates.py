@@ -7,9 +7,17 @@ import polars as pl
 from .words import means_nothing
 
 _UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
+_FIRST_PLAUSIBLE_SECOND = 10**8
 _LATEST_SECOND = 10**11  # the year 5138: larger numbers count something smaller
-_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M:%S%.f", "%Y/%m/%d %H:%M")
-_DAYS = ("%Y-%m-%d", "%Y/%m/%d")
+_DAYS = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
+    "%m %d, %Y",
+)
+_DAY_FIRST, _MONTH_FIRST = ("%d/%m/%Y", "%d-%m-%Y"), ("%m/%d/%Y", "%m-%d-%Y")
+_CLOCKS = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
+_WEEKDAYS = r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+"
+_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+_SAMPLE = 1_000
 
 
 def year(given: pl.Expr, dtype: pl.DataType | None) -> pl.Expr:
@@ -32,8 +40,9 @@ def year(given: pl.Expr, dtype: pl.DataType | None) -> pl.Expr:
 def seconds(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
     """The table with ``column`` in whole seconds since 1970 (Int64) where it can be read so, and what was done.
 
-    Milliseconds and finer are known by their size, text by ISO 8601; a word for a missing value becomes null. What
-    cannot be read stays as it is, for whoever checks the rows to name.
+    Milliseconds and finer are known by their size; text may be ISO 8601 or a date as spreadsheets and mails write it; a
+    word for a missing value becomes null. A cell that cannot be read stays as it is, text among text, for whoever
+    checks the rows to name.
     """
     dtype = table.collect_schema()[column]
     value = pl.col(column)
@@ -53,6 +62,26 @@ def seconds(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, 
     return _of_numbers(table, column, name)
 
 
+def read_times(table: pl.LazyFrame, name: str, column: str, *, doubtful: bool) -> tuple[pl.LazyFrame, list[str]]:
+    """The table with its column timestamp in `seconds`; ``column`` is what the source calls it.
+
+    Where its name makes it ``doubtful`` that it holds points in time, it is dropped, and that is said, if any cell
+    cannot be read or the last time is before 1973, as it is in a column of durations.
+    """
+    read, notes = seconds(table, "timestamp", name)
+    dtype = read.collect_schema()["timestamp"]
+    if not doubtful or dtype in (pl.Date, pl.Datetime):
+        return read, notes
+    if dtype.is_integer():
+        last = read.select(pl.col("timestamp").max()).collect(engine="streaming").item()
+        if last is not None and last >= _FIRST_PLAUSIBLE_SECOND:
+            return read, notes
+    return table.drop("timestamp"), [
+        f"{name}: the column {column} is not read as times, as not all its cells are such; --timestamp {column} names "
+        "the rows"
+    ]
+
+
 def _of_numbers(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
     number = pl.col(column).cast(pl.Float64, strict=False)
     number = pl.when(number.is_finite()).then(number)
@@ -60,6 +89,9 @@ def _of_numbers(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFra
     whole = pl.coalesce(pl.col(column).cast(pl.Int64, strict=False), number.floor().cast(pl.Int64, strict=False))
     if largest is None:
         return table.with_columns(whole.alias(column)), []
+    if (days := _written_as_one_number(table, whole)) is not None:
+        note = f"{name}: timestamps are years or days such as 20151231; they were made seconds since 1970, in UTC"
+        return table.with_columns(days.alias(column)), [note]
     unit, divisor = next(
         ((unit, divisor) for unit, divisor in _UNITS if largest / divisor < _LATEST_SECOND), _UNITS[-1]
     )
@@ -72,25 +104,67 @@ def _of_numbers(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFra
     return table.with_columns((whole // divisor).alias(column)), notes
 
 
+def _written_as_one_number(table: pl.LazyFrame, whole: pl.Expr) -> pl.Expr | None:
+    """Seconds of days written as 20151231, or of years, where all numbers are such; else None."""
+    ends = table.select(low=whole.min(), high=whole.max()).collect(engine="streaming").row(0, named=True)
+    for unit in (1, 10_000):
+        if _FIRST_YEAR * unit <= ends["low"] and ends["high"] < (_LAST_YEAR + 1) * unit:
+            text = whole.cast(pl.String) + ("0101" if unit == 1 else "")
+            day = text.str.to_date("%Y%m%d", strict=False).dt.epoch("s")
+            unread = table.select((whole.is_not_null() & day.is_null()).any()).collect(engine="streaming").item()
+            return None if unread else day
+    return None
+
+
 def _of_dates(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
-    text = pl.col(column).str.replace(r"(\d)T(\d)", "$1 $2")
-    zone = r"\s*(?:Z|UTC|[+-]\d{2}:?\d{2})$"
+    text = pl.col(column).str.replace(r"(\d)T(\d)", "$1 $2").str.replace(_WEEKDAYS, "")
+    zone = r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
     offset = text.str.extract(r"([+-])(\d{2}):?(\d{2})$", 1)
     hours = text.str.extract(r" \d{2}:\d{2}.*[+-](\d{2}):?\d{2}$", 1).cast(pl.Int64, strict=False)
     minutes = text.str.extract(r" \d{2}:\d{2}.*[+-]\d{2}:?(\d{2})$", 1).cast(pl.Int64, strict=False)
     sign = pl.when(offset == "-").then(-1).otherwise(1)
     shift = (sign * (hours * 3600 + minutes * 60)).fill_null(0)
-    has_zone = text.str.contains(r"\d{2}:\d{2}.*" + zone) | text.str.contains(r"(?:Z|UTC)$")
+    has_zone = text.str.contains(r"\d{2}:\d{2}.*" + zone) | text.str.contains(r"(?:Z|UTC|GMT)$")
     bare = pl.when(has_zone).then(text.str.replace(zone, "")).otherwise(text)
-    parsed = [bare.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("s") for form in _FORMATS]
-    parsed += [bare.str.to_date(form, strict=False).dt.epoch("s") for form in _DAYS]
-    point = pl.coalesce(parsed) - shift
-    unread = table.select((pl.col(column).is_not_null() & point.is_null()).any()).collect(engine="streaming").item()
-    if unread:
+    days = (*_DAYS, *_order_of_slashes(table, bare))
+    parsed = {f"{day} {clock}": _point(bare, f"{day} {clock}") for day in days for clock in _CLOCKS}
+    parsed |= {day: _point(bare, day) for day in days}
+    # most tables have one form, which their first rows show; the others would be tried in vain in every row
+    sample = table.select(bare.alias("t")).filter(pl.col("t").is_not_null()).head(_SAMPLE).collect()
+    found = [form for form in parsed if sample.select(_point(pl.col("t"), form).count()).item()]
+    if not found:
         return table, []
-    return table.with_columns(point.alias(column)), [
-        f"{name}: timestamps are dates; they were made seconds since 1970, in UTC where no zone stands with them"
-    ]
+    for forms in (found, list(parsed)):
+        point = pl.coalesce([parsed[form] for form in forms]) - shift
+        unread = (pl.col(column).is_not_null() & point.is_null()).any()
+        if not table.select(unread).collect(engine="streaming").item():
+            return table.with_columns(point.alias(column)), [
+                f"{name}: timestamps are dates; they were made seconds since 1970, in UTC where no zone stands with "
+                "them" + _said_order(found)
+            ]
+    return table.with_columns(pl.coalesce(point.cast(pl.String), pl.col(column)).alias(column)), []
+
+
+def _point(text: pl.Expr, form: str) -> pl.Expr:
+    if "%H" in form or "%I" in form:
+        return text.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("s")
+    return text.str.to_date(form, strict=False).dt.epoch("s")
+
+
+def _order_of_slashes(table: pl.LazyFrame, text: pl.Expr) -> tuple[str, ...]:
+    """Forms of dates such as 31/12/2015: day or month first, as a number above 12 says; none where no number does."""
+    parts = [text.str.extract(r"^(\d{1,2})[/-](\d{1,2})[/-]\d{4}\b", place).cast(pl.Int8) for place in (1, 2)]
+    largest = table.select(first=parts[0].max(), second=parts[1].max()).collect(engine="streaming").row(0, named=True)
+    first, second = largest["first"] or 0, largest["second"] or 0
+    if (first > 12) == (second > 12):
+        return ()
+    return _DAY_FIRST if first > 12 else _MONTH_FIRST
+
+
+def _said_order(forms: list[str]) -> str:
+    if any(form.startswith(_DAY_FIRST) for form in forms):
+        return "; the day stands first"
+    return "; the month stands first" if any(form.startswith(_MONTH_FIRST) for form in forms) else ""
 
 
 def decimal_points(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import mmap
 import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -31,6 +32,7 @@ _UNIT = "\x1f"  # in place of a separator of two characters, which Polars does n
 _ROWS_AT_ONCE = 50_000
 _SAMPLE_LINES = 500
 _LONGEST_SAMPLE = 1 << 22
+_SEPARATOR_LINE = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t|])"?\r?\n')
 _ESCAPED = re.compile(r'\\([\\"])')
 
 
@@ -94,8 +96,10 @@ def read_delimited(file: Path, text: Path, scratch: Path, layout: Layout) -> tup
 
     BadInput, naming the line, where no way of reading gives every record the header's fields.
     """
-    separator = layout.separator or _separator_of(text, file, layout)
+    text, stated = _without_separator_line(text, scratch)
+    separator = layout.separator or stated or _separator_of(text, file, layout)
     where = Path(tempfile.mkdtemp(dir=scratch))
+    _refuse_other_width(file, text, separator, layout)
     found = _Found()
     quoted = layout.quotes != "none" and separator != "::" and _holds(text, b'"')
     if not quoted and not layout.skip:
@@ -113,6 +117,35 @@ def read_delimited(file: Path, text: Path, scratch: Path, layout: Layout) -> tup
                 f"{file.name}: {len(lines):,} records have {kind} fields than the header (line {some}); {what}"
             )
     return frame, found.notes
+
+
+def _without_separator_line(text: Path, scratch: Path) -> tuple[Path, str | None]:
+    """The table without a first line such as "sep=;", which spreadsheets write and read, and what that says."""
+    with text.open("rb") as source:
+        stated = _SEPARATOR_LINE.match(source.readline(64))
+        if stated is None:
+            return text, None
+        copy = Path(tempfile.mkdtemp(dir=scratch)) / text.name
+        with copy.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+    return copy, stated[1].decode()
+
+
+def _refuse_other_width(file: Path, text: Path, separator: str, layout: Layout) -> None:
+    """BadInput where the first record has another number of fields than ``layout`` names columns."""
+    if not layout.columns or layout.skip:
+        return
+    quotes = layout.quotes if layout.quotes in ("none", "backslash") or len(separator) > 1 else "double"
+    with text.open(encoding="utf-8-sig", newline="") as lines:
+        try:
+            _, _, fields = next(_parsed(lines, separator, "none" if len(separator) > 1 else quotes), (1, 1, []))
+        except _Malformed:
+            return
+    if fields and len(fields) != len(layout.columns):
+        raise BadInput(
+            f"{file}: {len(layout.columns)} columns are named ({', '.join(layout.columns)}), and its first line has "
+            f"{len(fields)} fields; name each of them"
+        )
 
 
 def _records(

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
+from .familiar import plain_name
 from .ids import exact_ids
-from .table import plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

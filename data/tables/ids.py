@@ -41,6 +41,8 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
             notes.append(
                 f"{name}: ids in the column for {column} are floats ({dtype}); they were read as whole numbers{blank}"
             )
+        elif dtype.is_decimal() or dtype == pl.Binary:
+            table = table.with_columns(_as_text(table, column, dtype, name))
         elif dtype.is_integer() or dtype in (pl.Categorical, pl.Enum):
             table = table.with_columns(value.cast(pl.String))
         elif dtype == pl.String:
@@ -61,6 +63,27 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
                 "convert it where the table is made"
             )
     return table, notes
+
+
+def _as_text(table: pl.LazyFrame, column: str, dtype: pl.DataType, name: str) -> pl.Expr:
+    """Ids as text that a database wrote as decimals without a fraction, or text that lost its type and became bytes."""
+    text = pl.col(column).cast(pl.String)
+    if dtype.is_decimal():
+        faulty = ~text.str.contains(r"^-?\d+(?:\.0*)?$")
+        text = text.str.replace(r"\.0*$", "")
+        what = "some that are not whole numbers"
+    else:
+        faulty, what = text.is_null() & pl.col(column).is_not_null(), "bytes that are not UTF-8 text"
+    try:
+        wrong = table.select(faulty.any()).collect(engine="streaming").item()
+    except pl.exceptions.ComputeError:
+        wrong = True
+    if wrong:
+        raise BadInput(
+            f"{name}, column for {column}: ids must be integers or text, found {dtype} with {what}; convert it where "
+            "the table is made"
+        )
+    return text
 
 
 def _without_blanks(table: pl.LazyFrame, column: str) -> tuple[pl.LazyFrame, str]:

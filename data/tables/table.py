@@ -9,28 +9,12 @@ import polars as pl
 
 from ..runtime.errors import UsageError
 from .delimited import ROW
+from .familiar import PERHAPS_TIMES, familiar_column, named_so
 from .tags import FAMILIAR_TAG_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Compared without case, spaces, hyphens and underscores: "movie_id" is also MovieID, movieId and "Movie ID".
-FAMILIAR: dict[str, tuple[str, ...]] = {
-    "item_id": (
-        *("item_id", "movie_id", "id", "film_id", "show_id", "imdb_id", "tconst", "tmdb_id", "parent_asin", "asin"),
-        *("isbn", "book_id", "item"),
-    ),
-    "title": ("title", "name", "primary_title", "movie_title", "original_title"),
-    "year": ("year", "release_year", "start_year", "release_date", "released"),
-    "genres": ("genres", "genre"),
-    "text": ("text", "plot", "overview", "description", "synopsis", "storyline"),
-    "poster": ("poster", "image", "poster_path"),
-    "user_id": ("user_id", "reviewer_id", "user"),
-    "rating": ("rating", "overall"),
-    "timestamp": ("timestamp", "unix_review_time"),
-    "count": ("count", "plays", "play_count", "listens", "listen_count", "views", "view_count", "clicks", "times"),
-    "liked": ("liked", "like", "clicked", "watched", "played", "bought", "purchased"),
-}
 TAG = "tag:"
 
 
@@ -59,15 +43,26 @@ class Table:
         option = "--" + ours.replace("_", "-")
         if chosen is not None:
             if chosen not in self.columns:
-                raise UsageError(f"{option} {chosen}: {self.name} has no such column; it has {', '.join(self.columns)}")
+                raise UsageError(f"{option} {chosen}: {self.name} has no such column; it has {some_of(self.columns)}")
             return chosen
         found = familiar_column(self.columns, ours)
         if found is None and required:
-            raise UsageError(
-                f"{self.name} has no column for {ours}; name it with {option}: {', '.join(self.columns)}"
-                + "; a file without a header needs --columns" * _looks_like_values(self.columns)
-            )
+            if _looks_like_values(self.columns):
+                raise UsageError(
+                    f"{self.name} has no column for {ours}: its first line holds values ({some_of(self.columns, 5)}); "
+                    "a file without a header needs --columns, or for ratings --rating-columns, such as "
+                    "user_id,item_id,rating,timestamp"
+                )
+            raise UsageError(f"{self.name} has no column for {ours}; name it with {option}: {some_of(self.columns)}")
         return found
+
+    def times_column(self, chosen: str | None = None) -> tuple[str | None, bool]:
+        """The source's column of times, None where it has none; and whether its name may mean something else."""
+        found = self.column_for("timestamp", chosen)
+        if found is not None:
+            return found, False
+        found = named_so(self.columns, PERHAPS_TIMES)
+        return found, found is not None
 
     def tag_columns(self, chosen: Sequence[str] = ()) -> list[str]:
         """Name the source's columns that give tags: the ``chosen`` ones, else all familiar ones it has.
@@ -94,15 +89,10 @@ class Table:
         return self.frame.select(pl.col(ROW).alias("row"), *taken)
 
 
-def familiar_column(columns: Sequence[str], ours: str) -> str | None:
-    """Which of ``columns`` has the first familiar name for our column; None where none has one."""
-    plainly = {plain_name(name): name for name in reversed(columns)}
-    return next((plainly[key] for name in FAMILIAR[ours] if (key := plain_name(name)) in plainly), None)
-
-
-def plain_name(name: str) -> str:
-    """A column's name without case and without what joins its words."""
-    return "".join(character for character in name.casefold() if character.isalnum())
+def some_of(names: Sequence[str], most: int = 15) -> str:
+    """Names in a row, ``most`` of them, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _looks_like_values(header: Sequence[str]) -> bool:

@@ -22,7 +22,7 @@ def show_recommendations(films: pl.DataFrame, whose: str, k: int, console: Conso
     table.add_column("title", overflow="fold")
     table.add_column("expected", justify="right")
     table.add_column("rated by", justify="right")
-    because = films["because_title"].count() > 0
+    because = films["because_item_id"].count() > 0
     if because:
         table.add_column("because of", overflow="fold")
         table.add_column("adds", justify="right")
@@ -30,7 +30,8 @@ def show_recommendations(films: pl.DataFrame, whose: str, k: int, console: Conso
         names = printable(film["item_id"]), printable(film["title"] or "")
         expected = "" if film["prediction"] is None else f"{film['prediction']:.2f}"
         rated = f"{film['train_ratings']:,}" if film["train_ratings"] else "new"
-        reason = [printable(film["because_title"] or ""), _added(film["because_score"], film["score"])]
+        liked = film["because_title"] or ("" if film["because_item_id"] is None else film["because_item_id"])
+        reason = [printable(liked), _added(film["because_score"], film["score"])]
         table.add_row(str(film["rank"]), *names, expected, rated, *(reason if because else []))
     console.print(table)
     if len(films) < k:

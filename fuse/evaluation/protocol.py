@@ -17,6 +17,7 @@ CUTOFFS = (5, 10, 20)
 
 PROTOCOLS = ("auto", "movielens", "mmrec")
 _LIKED_SHARE = 0.8  # of the scale's top: 4 of 5
+_LIKED_SHARE_OF_RANGE = 0.75
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ def protocol_for(
 
 
 def liked_by_default(scale: Scale) -> float:
-    """The lowest level of at least four fifths of the highest: 4 where ratings go to 5, 8 where they go to 10."""
-    top = scale.levels[-1]
-    return min((level for level in scale.levels if level >= _LIKED_SHARE * top - 1e-6 * abs(top)), default=top)
+    """The lowest level of at least four fifths of the highest: 4 where ratings go to 5, 8 where they go to 10.
+
+    Where ratings go below 0 their highest says nothing of what is good: there it is three quarters up the scale.
+    """
+    lowest, top = scale.levels[0], scale.levels[-1]
+    bar = _LIKED_SHARE * top if lowest >= 0 else lowest + _LIKED_SHARE_OF_RANGE * (top - lowest)
+    return min((level for level in scale.levels if level >= bar - 1e-6 * abs(top)), default=top)

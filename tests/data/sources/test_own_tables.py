@@ -364,3 +364,18 @@ def test_the_command_line_imports_shows_and_refuses_in_one_line(tmp_path: Path) 
     assert shown.returncode == 0
     assert "1 repeat a user and film already rated" in shown.stdout
     assert cinefuse("data", "info", tmp_path).returncode == 3
+
+
+def test_of_several_id_columns_the_one_that_the_ratings_name_and_hold_is_the_items(tmp_path: Path) -> None:
+    films = "book_id,isbn,title\n" + "".join(f"{n},97{n}X,Book {n}\n" for n in range(1, 9))
+    ratings = "user_id,book_id,rating\n" + "".join(f"u{n},{n},4\n" for n in range(1, 9))
+    report = imported(tmp_path, films, ratings)
+    assert Catalog.open(report.folder).ids.tolist() == list(range(1, 9))
+    assert report.warnings == []
+    # one name for two makers' ids: what is rated are not the numbers of that column
+    others = films.replace("book_id,", "goodreads,").replace("isbn", "book_id")
+    with pytest.raises(BadInput, match="none of its 8 rated ids"):
+        imported(tmp_path, others, ratings)
+    both = "id,book_id,title\n" + "".join(f"{n},{n + 5000},Book {n}\n" for n in range(1, 9))
+    with pytest.raises(BadInput, match="nothing says that these are the same ids"):
+        imported(tmp_path, both, ratings)

@@ -93,3 +93,56 @@ def test_a_rating_that_means_not_rated_is_left_out(tmp_path: Path, suffix: str) 
 def test_a_row_at_fault_keeps_its_number_where_others_are_left_out(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="row 4 with a rating that is not a number"):
         imported(tmp_path, columns={"rating": [4.0, 0.0, 3.5, float("nan")]}, drop_rating=0)
+
+
+@pytest.mark.parametrize(
+    "words", [("True", "False"), ("yes", " NO "), ("thumbs up", "thumbs_down"), ("Like", "dislike")]
+)
+def test_thumbs_as_words_are_ratings_of_1_and_0(tmp_path: Path, words: tuple[str, str]) -> None:
+    folder = imported(tmp_path, "csv", {"rating": [words[0], words[1], words[0], words[1]]})
+    assert pl.read_parquet(folder / "ratings.parquet")["rating"].to_list() == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_a_rating_that_is_no_number_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"row 3 with a rating that is not a number \(first 'so-so'\)"):
+        imported(tmp_path, columns={"rating": ["4", "3", "so-so", "2"]})
+    with pytest.raises(BadInput, match=r"row 4 with a rating outside 0 to 4 \(first 5\.0\)"):
+        imported(tmp_path, scale=(0, 4))
+    with pytest.raises(BadInput, match=r"row 2 with a timestamp that is neither .* \(first 'soon'\)"):
+        imported(tmp_path, columns={"timestamp": ["2001-01-01", "soon", "2001-01-01", "2001-01-01"]})
+
+
+def test_times_under_another_name_are_taken_and_durations_are_not(tmp_path: Path) -> None:
+    def times(name: str, values: list[Any]) -> list[Any] | None:
+        kept = pl.read_parquet(imported(tmp_path, "csv", {name: values}) / "ratings.parquet")
+        return kept["timestamp"].to_list() if "timestamp" in kept.columns else None
+
+    assert times("created_at", ["2001-01-01 00:00:00"] * 4) == [978307200] * 4
+    assert times("date", ["31.12.2000"] * 4) == [978220800] * 4
+    assert times("time", [90, 120, 15, 3]) is None
+    assert times("date", ["soon"] * 4) is None
+
+
+def test_a_matrix_of_users_and_items_is_refused_as_one(tmp_path: Path) -> None:
+    films = {f"Film {number}": [5, None, 3, 1] for number in range(8)}
+    for users in ({"user_id": [1, 2, 3, 4]}, {"": [1, 2, 3, 4]}):
+        file = tmp_path / "wide.csv"
+        pl.DataFrame(users | films).write_csv(file)
+        with pytest.raises(BadInput, match=r"a matrix with a column for each of 8 films; .* unpivot"):
+            import_table(tmp_path / "dataset", ratings=file)
+
+
+def test_titles_are_the_ids_of_ratings_that_have_no_others_and_it_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    file.write_text("user,title,rating\nann,Heat,4\nbob,Brazil,2\nann,Brazil,1\n")
+    report = import_table(tmp_path / "dataset", ratings=file)
+    assert Catalog.open(report.folder).ids.tolist() == ["Brazil", "Heat"]
+    assert any("films are known by the column title" in warning for warning in report.warnings)
+
+
+def test_counts_are_not_also_said_to_hold_a_mark_for_not_rated(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    plays = [*range(1, 40), 90_000]
+    pl.DataFrame({"user": range(40), "item": range(40), "rating": plays}).write_csv(file)
+    warnings = import_table(tmp_path / "dataset", ratings=file).warnings
+    assert ["if they are counts" in warning for warning in warnings] == [True]

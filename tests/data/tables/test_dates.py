@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinefuse.data.tables.dates import decimal_points, seconds, year
+from cinefuse.data.runtime.errors import BadInput
+from cinefuse.data.tables.dates import decimal_points, read_times, seconds, year
 from cinefuse.data.tables.ids import exact_ids
 
 
@@ -24,11 +26,36 @@ def as_seconds(*values: object) -> list[object]:
         *("978307200", "978307200.0", "9.783072e8", "978307200000", "978307200000000", 978307200, 978307200000),
         *(978307200.0, 978307200000.5, "2001-01-01", "2001-01-01 00:00:00", "2001-01-01T00:00:00Z", "2001/01/01"),
         *("2001-01-01T00:00:00.000Z", "2001-01-01T02:00:00+02:00", "2000-12-31 19:30:00-0430", "2001-01-01 00:00"),
-        *("2001-01-01 00:00:00 UTC",),
+        *("2001-01-01 00:00:00 UTC", "01.01.2001", "01.01.2001 00:00", "1 January 2001", "01-Jan-2001 00:00:00"),
+        *("January 1, 2001", "1 1, 2001", "Mon, 01 Jan 2001 02:00:00 +0200", "20010101", 20010101, "2001", 2001),
     ],
 )
 def test_seconds_milliseconds_floats_and_iso_dates_are_one_point_in_time(value: object) -> None:
     assert as_seconds(value, value) == [978307200] * 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["01/02/2001", "13/02/2001"], [980985600, 982022400]),
+        (["02/01/2001", "02/13/2001 12:30"], [980985600, 982067400]),
+        (["02/01/2001 12:00:00 AM", "02/13/2001 12:30:00 PM"], [980985600, 982067400]),
+        (["01/02/2001", "03/04/2001"], ["01/02/2001", "03/04/2001"]),  # of either order
+        (["13/02/2001", "02/13/2001"], ["13/02/2001", "02/13/2001"]),
+    ],
+)
+def test_the_order_of_day_and_month_is_read_off_a_number_above_12_or_not_at_all(
+    cells: list[str], expected: list[object]
+) -> None:
+    assert as_seconds(*cells) == expected
+
+
+@pytest.mark.parametrize("cells", [["soon", "2001-01-01"], [90.5, 120.0], ["PT1H", None], [None, None]], ids=str)
+def test_a_column_that_only_may_be_times_is_left_out_where_it_is_not(cells: list[object]) -> None:
+    table = pl.LazyFrame({"timestamp": pl.Series(cells, dtype=pl.Float64 if cells == [90.5, 120.0] else pl.String)})
+    read, notes = read_times(table, "r.csv", "time", doubtful=True)
+    assert (read.collect_schema().names(), len(notes)) == ([], 1)
+    assert "timestamp" in read_times(table, "r.csv", "time", doubtful=False)[0].collect_schema()
 
 
 def test_a_word_for_nothing_is_no_point_in_time() -> None:
@@ -37,7 +64,7 @@ def test_a_word_for_nothing_is_no_point_in_time() -> None:
 
 def test_what_is_no_point_in_time_stays_for_whoever_names_the_rows() -> None:
     assert as_seconds("978307200", "soon") == ["978307200", "soon"]
-    assert as_seconds("2001-01-01", "soon") == ["2001-01-01", "soon"]
+    assert as_seconds("2001-01-01", "soon") == ["978307200", "soon"]
 
 
 @given(st.integers(0, 4_000_000_000), st.sampled_from([1, 10**3, 10**6]))
@@ -75,8 +102,16 @@ def test_decimal_commas_are_points_where_all_numbers_have_that_form() -> None:
         (["007.0"], ["007.0"]),
         (["862.5", "5.0"], ["862.5", "5.0"]),
         ([862.0, float("nan")], ["862"]),
+        ([Decimal(862), Decimal("5.00")], ["862", "5"]),
+        ([b"tt862", "\N{SNOWMAN}".encode()], ["tt862", "\N{SNOWMAN}"]),
         (["007", "7"], ["007", "7"]),
     ],
 )
 def test_ids_are_whole_numbers_again_where_all_were_made_floats(ids: list[object], expected: list[object]) -> None:
     assert exact_ids(pl.LazyFrame({"id": pl.Series(ids)}), ["id"], "t")[0].collect()["id"].to_list() == expected
+
+
+@pytest.mark.parametrize("ids", [[Decimal("8.5")], [b"\xff\xfe"], [datetime.date(2001, 1, 1)]], ids=str)
+def test_an_id_that_is_neither_a_whole_number_nor_text_is_refused_with_its_type(ids: list[object]) -> None:
+    with pytest.raises(BadInput, match=r"ids must be integers or text, found (Decimal|Binary|Date)"):
+        exact_ids(pl.LazyFrame({"id": pl.Series(ids)}), ["id"], "t")

@@ -96,8 +96,15 @@ def test_a_file_without_a_header_gets_the_names_it_is_given(tmp_path: Path) -> N
     opened = table(tmp_path, content, "movies.dat", columns=("item_id", "title", "genres"))
     assert opened.columns == ["item_id", "title", "genres"]
     assert rows(opened)[0] == ("1", "Star Wars: A New Hope (1977)", "Action|Sci-Fi")
-    with pytest.raises(BadInput, match="line 1: 3, expected 2"):
-        table(tmp_path, content, "movies.dat", columns=("item_id", "title"))
+    for names in (("item_id", "title"), ("item_id", "title", "genres", "year")):
+        with pytest.raises(BadInput, match=rf"{len(names)} columns are named .*first line has 3 fields"):
+            table(tmp_path, content, "movies.dat", columns=names)
+
+
+@pytest.mark.parametrize("start", ["sep=;\r\n", "\ufeffsep=;\n", '"sep=;"\n'])
+def test_a_first_line_that_states_the_separator_is_no_header(tmp_path: Path, start: str) -> None:
+    opened = table(tmp_path, f"{start}id;note\n1;a,b\n2;c,d\n")
+    assert (opened.columns, rows(opened)) == (["id", "note"], [("1", "a,b"), ("2", "c,d")])
 
 
 def test_a_file_without_a_header_is_recognised_in_the_refusal(tmp_path: Path) -> None:

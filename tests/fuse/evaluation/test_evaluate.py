@@ -142,7 +142,8 @@ def test_a_bar_between_floats_counts_the_rating_it_names(own_run: Run) -> None:
         (tuple(range(1, 11)), 8),
         ((0, 1), 1),
         ((3,), 3),
-        ((-10, -5, 0, 5, 10), 10),
+        ((-10, -5, 0, 5, 10), 5),  # three quarters up a scale that goes below 0
+        ((-1, 1), 1),
         ((-3, -2, -1), -1),
         (tuple(float(np.float32(n / 10)) for n in range(1, 11)), float(np.float32(0.8))),
         (
@@ -151,7 +152,9 @@ def test_a_bar_between_floats_counts_the_rating_it_names(own_run: Run) -> None:
         ),  # a little less than 0.8 * 3.5
     ],
 )
-def test_liked_is_the_lowest_level_of_at_least_four_fifths_of_the_top(levels: tuple[float, ...], liked: float) -> None:
+def test_liked_is_the_lowest_level_of_at_least_four_fifths_of_the_top_or_three_quarters_up_from_below_0(
+    levels: tuple[float, ...], liked: float
+) -> None:
     assert liked_by_default(Scale(levels, 0.0, 1.0)) == liked
 
 

@@ -359,6 +359,12 @@ def shown(items: pl.DataFrame, whose: str, width: int) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
+def test_a_reason_without_a_title_is_its_id() -> None:
+    row = {"rank": 1, "item_id": 7, "title": "", "score": 0.5, "prediction": 4.25, "train_ratings": 3}
+    row |= {"because_item_id": 8642, "because_title": "", "because_score": 0.125}
+    assert any("8642" in line for line in shown(pl.DataFrame([row]), "user 1", 80))
+
+
 @pytest.mark.parametrize("width", [40, 120])
 def test_the_screen_keeps_to_its_width_and_obeys_no_title(width: int) -> None:
     title = "[red]No markup[/red] \x1b[31m nor escapes :smile:"

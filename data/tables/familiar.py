@@ -1,0 +1,108 @@
+"""Names that tables give to ids, ratings and the rest, as the sources of public data and shops write them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_THINGS = (
+    *("movie", "film", "show", "series", "anime", "manga", "book", "track", "song", "artist", "album", "podcast"),
+    *("product", "business", "recipe", "game", "app", "video", "joke", "article", "news", "content", "beer"),
+    *("restaurant", "hotel", "place", "venue", "course"),
+)
+
+
+def plain_name(name: str) -> str:
+    """A column's name without case and without what joins its words."""
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+# Compared without case, spaces, hyphens and underscores: "movie_id" is also MovieID, movieId and "Movie ID".
+FAMILIAR: dict[str, tuple[str, ...]] = {
+    "item_id": (
+        *("item_id", "movie_id", "id", "film_id", "show_id", "imdb_id", "tconst", "tmdb_id", "parent_asin", "asin"),
+        *("isbn", "book_id", "item", "iid", *(f"{thing}_id" for thing in _THINGS), "sku"),
+    ),
+    "title": ("title", "name", "primary_title", "movie_title", "original_title"),
+    "year": ("year", "release_year", "start_year", "release_date", "released"),
+    "genres": ("genres", "genre"),
+    "text": ("text", "plot", "overview", "description", "synopsis", "storyline"),
+    "poster": ("poster", "image", "poster_path"),
+    "user_id": (
+        *("user_id", "reviewer_id", "user", "uid", "username", "customer_id", "customer", "member_id", "member"),
+        *("account_id", "profile_id", "visitor_id", "viewer_id", "listener_id", "reader_id", "player_id", "client_id"),
+        *("person_id", "rater_id", "reviewer", "profile_name", "session_id", "session"),
+    ),
+    "rating": (
+        *("rating", "overall", "score", "stars", "star_rating", "user_rating", "your_rating", "my_rating"),
+        *("movie_rating", "book_rating", "review_rating", "review_score", "rating_value", "rate", "grade", "vote"),
+    ),
+    "timestamp": ("timestamp", "unix_review_time"),
+    "count": (
+        *("count", "plays", "play_count", "listens", "listen_count", "views", "view_count", "clicks", "times"),
+        *("num_plays", "total_plays", "scrobbles", "weight", "quantity", "frequency", "hours", "hours_played"),
+    ),
+    "liked": ("liked", "like", "clicked", "watched", "played", "bought", "purchased"),
+}
+# Times under names that may mean something else: taken where they can be read as points in time.
+PERHAPS_TIMES = (
+    *("time", "date", "datetime", "date_time", "ts", "created_at", "created", "rated_at", "date_rated", "rating_date"),
+    *("review_date", "review_time", "event_time", "watched_at", "played_at", "listened_at", "clicked_at", "submitted"),
+)
+
+_USERS = frozenset(plain_name(name) for name in FAMILIAR["user_id"])
+_ID = re.compile(r"(?:[_\- ][iI][dD]|[a-z0-9]I[dD])$")  # not valid, paid or grid
+_NO_ITEM = (
+    "review",
+    "rating",
+    "transaction",
+    "order",
+    "event",
+    "log",
+    "row",
+    "record",
+    "request",
+    "device",
+    "user",
+    "uu",
+)
+
+
+def familiar_column(columns: Sequence[str], ours: str) -> str | None:
+    """Which of ``columns`` has the first familiar name for our column; None where none has one.
+
+    Beside a user's id a column "id" may be the row's: it is an item's only where there is no other; and "artist" or
+    "book" is what the user chose. Where no name is familiar, item_id is the only column that ends in the word "id" and
+    is no user's or row's, and rating the only one that ends in "rating", "score" or "stars".
+    """
+    names = FAMILIAR[ours]
+    if ours == "item_id" and named_so(columns, FAMILIAR["user_id"]):
+        names = (*(name for name in names if name != "id"), *_THINGS)
+        return named_so(columns, names) or _only_one(columns, _is_things_id) or named_so(columns, ("id",))
+    ending = {"item_id": _is_things_id, "rating": _is_a_mark}.get(ours)
+    return named_so(columns, names) or (None if ending is None else _only_one(columns, ending))
+
+
+def _only_one(columns: Sequence[str], alike: Callable[[str], object]) -> str | None:
+    found = [name for name in columns if alike(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_things_id(name: str) -> bool:
+    word = _ID.search(name.strip())
+    if word is None or plain_name(name) in _USERS:
+        return False
+    return not plain_name(name).removesuffix("id").endswith(_NO_ITEM)
+
+
+def _is_a_mark(name: str) -> bool:
+    return plain_name(name).endswith(("rating", "score", "stars"))
+
+
+def named_so(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """Which of ``columns`` has the first of ``names``, however written; None where none has one."""
+    plainly = {plain_name(name): name for name in reversed(columns)}
+    return next((plainly[key] for name in names if (key := plain_name(name)) in plainly), None)

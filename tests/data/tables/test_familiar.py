@@ -1,0 +1,49 @@
+"""Laws of columns found by their names: a thing's own id is never a row's, and nothing doubtful is taken in silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from cinefuse.data.tables.familiar import familiar_column
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("user_id,movie_id,rating", "movie_id"),
+        ("id,user_id,book_id,rating", "book_id"),  # the id of a row
+        ("id,userId,joke_id,rating", "joke_id"),
+        ("id,user,score", "id"),
+        ("id,title,imdb_id", "id"),
+        ("User,artistID,weight", "artistID"),
+        ("visitorid,itemid,event", "itemid"),
+        ("review_id,user_id,business_id,stars", "business_id"),
+        ("user_id,podcast_episode_id,rating", "podcast_episode_id"),
+        ("user_id,widget_id,gadget_id,rating", None),
+        ("user_id,transaction_id,valid,paid", None),
+        ("user,artist,plays", "artist"),
+        ("user,title,rating", None),
+        ("title,series,genres", None),
+    ],
+)
+def test_the_items_id_is_a_column_of_a_thing_before_one_of_a_row(columns: str, expected: str | None) -> None:
+    assert familiar_column(columns.split(","), "item_id") == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "columns", "expected"),
+    [
+        ("rating", "user,item,stars", "stars"),
+        ("rating", "user,item,Book-Rating", "Book-Rating"),
+        ("rating", "Const,Your Rating,IMDb Rating", "Your Rating"),
+        ("rating", "user,item,taste rating", "taste rating"),
+        ("rating", "user,item,first_rating,second_rating", None),
+        ("user_id", "customer_id,product_id,star_rating", "customer_id"),
+        ("user_id", "visitorid,itemid", "visitorid"),
+        ("count", "userID,artistID,weight", "weight"),
+    ],
+)
+def test_users_ratings_and_counts_are_known_by_what_public_data_calls_them(
+    ours: str, columns: str, expected: str | None
+) -> None:
+    assert familiar_column(columns.split(","), ours) == expected
