@@ -30,7 +30,8 @@ def evaluate(
     liked: Annotated[
         float | None,
         typer.Option(
-            help="lowest rating of a relevant film  [default: four fifths of the highest]", show_default=False
+            help="lowest rating of a relevant film  [default: four fifths of the highest; below 0, three quarters up]",
+            show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -16,8 +16,6 @@ CUTOFFS = (5, 10, 20)
 """Lengths of lists that are always measured, beside the headline's k."""
 
 PROTOCOLS = ("auto", "movielens", "mmrec")
-_LIKED_SHARE = 0.8  # of the scale's top: 4 of 5
-_LIKED_SHARE_OF_RANGE = 0.75
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def protocol_for(
 ) -> Protocol:
     """The protocol of this name for ratings of a scale.
 
-    "movielens": relevant is what was rated ``liked`` or more (`liked_by_default`), lists of 10. "mmrec": relevant is
+    "movielens": relevant is what was rated ``liked`` or more (`Scale.liked`), lists of 10. "mmrec": relevant is
     every test row, lists of 20, as in MMRec's published tables. "auto" is "mmrec" for ``implicit`` data, else
     "movielens". UsageError for another name, a k below 1, and a ``liked`` that is no number.
     """
@@ -69,14 +67,4 @@ def protocol_for(
         raise UsageError("protocol mmrec: every test row is relevant, so it takes no lowest rating; leave --liked out")
     if name == "mmrec" or (name == "auto" and implicit and liked is None):
         return Protocol("mmrec", None, k or 20)
-    return Protocol("movielens", liked_by_default(scale) if liked is None else liked, k or 10)
-
-
-def liked_by_default(scale: Scale) -> float:
-    """The lowest level of at least four fifths of the highest: 4 where ratings go to 5, 8 where they go to 10.
-
-    Where ratings go below 0 their highest says nothing of what is good: there it is three quarters up the scale.
-    """
-    lowest, top = scale.levels[0], scale.levels[-1]
-    bar = _LIKED_SHARE * top if lowest >= 0 else lowest + _LIKED_SHARE_OF_RANGE * (top - lowest)
-    return min((level for level in scale.levels if level >= bar - 1e-6 * abs(top)), default=top)
+    return Protocol("movielens", scale.liked if liked is None else liked, k or 10)

@@ -15,6 +15,7 @@ from ...data.runtime.errors import BadInput
 MOST_LEVELS = 101
 LEVELS_OF_AUTO = 20  # ratings on finer grids are taken as levels where a search finds that better
 _LIKED_SHARE = 0.8  # of the scale's top
+_LIKED_SHARE_OF_RANGE = 0.75
 _DEVIATION = 1.125  # of MovieLens 100K's ratings, on whose scale the L2 strengths were learned
 _NOISE = 0.75  # squared error that stays, on that scale: makes an ordinal loss as heavy as a squared one
 _FIRST_L2 = 6.0  # of users' own logits, until it is estimated; validation hardly changes from 1 to 12
@@ -42,9 +43,13 @@ class Scale:
 
     @property
     def liked(self) -> float:
-        """The lowest level of at least four fifths of the highest: 4 where ratings go to 5, 8 where they go to 10."""
-        top = self.levels[-1]
-        return min((level for level in self.levels if level >= _LIKED_SHARE * top - 1e-6 * abs(top)), default=top)
+        """The lowest level of at least four fifths of the highest: 4 where ratings go to 5, 8 where they go to 10.
+
+        Where ratings go below 0 their highest says nothing of what is good: there it is three quarters up the scale.
+        """
+        lowest, top = self.levels[0], self.levels[-1]
+        least = _LIKED_SHARE * top if lowest >= 0 else lowest + _LIKED_SHARE_OF_RANGE * (top - lowest)
+        return min((level for level in self.levels if level >= least - 1e-6 * abs(top)), default=top)
 
     def standardise(self, ratings: Tensor) -> Tensor:
         """Ratings as scores."""

@@ -23,7 +23,6 @@ from cinefuse.fuse.commands.evaluation_screen import show_comparison, show_evalu
 from cinefuse.fuse.evaluation.comparison import compare
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.metrics import bootstrap_interval, paired_difference
-from cinefuse.fuse.evaluation.protocol import liked_by_default
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
@@ -155,7 +154,7 @@ def test_a_bar_between_floats_counts_the_rating_it_names(own_run: Run) -> None:
 def test_liked_is_the_lowest_level_of_at_least_four_fifths_of_the_top_or_three_quarters_up_from_below_0(
     levels: tuple[float, ...], liked: float
 ) -> None:
-    assert liked_by_default(Scale(levels, 0.0, 1.0)) == liked
+    assert Scale(levels, 0.0, 1.0).liked == liked
 
 
 def test_by_mmrec_every_test_film_is_relevant_and_lists_have_twenty(runs: dict[str, Run], crowd: Path) -> None:
