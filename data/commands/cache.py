@@ -1,6 +1,6 @@
 """The `cinefuse cache` commands: embedding files are looked at and checked.
 
-Everything heavy is imported inside the commands, so that ``cinefuse --help`` answers at once.
+Slow imports stand inside the commands, so that ``cinefuse --help`` appears at once.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def cache_diff(
     strict: Annotated[bool, typer.Option("--strict", help="exit code 5 where they differ")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell which rows of two files differ and by how much, and which items are in one alone."""
+    """Show which rows of two files differ and by how much, and which items are in one alone."""
     from ..runtime.errors import FingerprintMismatch
     from ..sharing.diff import diff
     from .cache_screen import show_difference
@@ -269,7 +269,9 @@ def cache_browse(
     file: Annotated[Path, typer.Argument(help="embedding file, finished or not")],
     dataset: Annotated[Path | None, typer.Option(help="its dataset folder: titles, plots, genres, posters")] = None,
     out: Annotated[Path | None, typer.Option(help="where the page goes [default: FILE.html]")] = None,
-    limit: Annotated[int, typer.Option(help="films on the page; of more, so many are drawn at random")] = 5_000,
+    limit: Annotated[
+        int, typer.Option(help="most films on the page; of more, drawn at random, embedded ones first")
+    ] = 5_000,
     vector: Annotated[
         str | None, typer.Option(help="what stands for a film: cls, or mean (of its tokens) [default: mean]")
     ] = None,
@@ -277,7 +279,7 @@ def cache_browse(
 ) -> None:
     """Make one HTML page to walk an embedding file: a map of posters, nearest neighbours, search.
 
-    The page holds everything it shows and asks nothing of any network.
+    The page holds everything it shows and needs no network.
     """
     from ..embeddings.file import EmbeddingFile
     from ..pages.browse import browse_page, vector_kind

@@ -1,7 +1,7 @@
 """The page that walks an embedding file: films on a map, their neighbours by plot and by poster, and what is missing.
 
-Everything the page shows is computed here and lies inside it. Films of a file too large for a page are drawn at random,
-with a fixed seed; only their rows are ever read.
+Everything the page shows is computed here and lies inside it. Of a file too large for a page films are drawn at
+random with a fixed seed, those with embeddings first; only their rows are ever read.
 """
 
 from __future__ import annotations
@@ -74,10 +74,12 @@ def browse_page(
     progress = progress or NoProgress()
     if not 1 <= limit <= MOST_FILMS:
         raise UsageError(f"--limit {limit}: expected 1 to {MOST_FILMS:,} films; a page of more would not open well")
-    rows = chosen_rows(len(file), limit)
+    embedded = _embedded(file)
+    rows = chosen_rows(embedded, limit)
     if len(rows) < len(file):
         progress.message(
-            f"{file.path}: {len(file):,} films, of which {len(rows):,} drawn at random are shown (see --limit)"
+            f"{file.path}: {len(file):,} films, of which {len(rows):,} drawn at random are shown"
+            f"{_first(embedded)} (see --limit)"
         )
     films = films_of(file, rows, dataset)
     vectors: dict[str, npt.NDArray[np.float32]] = {}
@@ -114,29 +116,47 @@ def browse_page(
     return render(
         _TEMPLATE,
         page=page,
-        about=_about(file, films, kinds, states),
+        about=_about(file, films, kinds, states) | {"absent": not embedded.all()},
         sheets=posters.sheets,
         pictures=_together(posters.pictures),
     )
 
 
-def vector_kind(asked: str | None) -> VectorKind | None:
-    """`asked` as a kind of vector, None where nothing is asked. Raises UsageError for any other word."""
+def vector_kind(name: str | None) -> VectorKind | None:
+    """The kind of vector of that name, None for None. Raises UsageError for any other name."""
     kinds: dict[str | None, VectorKind | None] = {None: None, "cls": "cls", "mean": "mean"}
-    if asked not in kinds:
-        raise UsageError(f"--vector {asked}: expected cls or mean")
-    return kinds[asked]
+    if name not in kinds:
+        raise UsageError(f"--vector {name}: expected cls or mean")
+    return kinds[name]
 
 
-def chosen_rows(count: int, limit: int) -> npt.NDArray[np.int64]:
-    """All rows of a file of `count`, or `limit` of them drawn at random with a fixed seed; ascending, int64."""
-    if count <= limit:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False, shuffle=False)).astype(np.int64)
+def chosen_rows(embedded: npt.NDArray[np.bool_], limit: int) -> npt.NDArray[np.int64]:
+    """All rows, or `limit` of them drawn at random with a fixed seed: those `embedded` (N,) first; ascending, int64."""
+    if len(embedded) <= limit:
+        return np.arange(len(embedded))
+    draw = np.random.default_rng(0)
+    first, rest = np.flatnonzero(embedded), np.flatnonzero(~embedded)
+    drawn = draw.choice(first, min(limit, len(first)), replace=False, shuffle=False)
+    if len(drawn) < limit:
+        drawn = np.concatenate((drawn, draw.choice(rest, limit - len(drawn), replace=False, shuffle=False)))
+    return np.sort(drawn).astype(np.int64)
+
+
+def _embedded(file: EmbeddingFile) -> npt.NDArray[np.bool_]:
+    """(N,) True where an item has an embedding of any modality."""
+    found = np.zeros(len(file), np.bool_)
+    for name in file.modalities:
+        modality = file[name]
+        found |= np.isin(modality.status, [status for status in Status if status.has_embedding]) & ~modality.pending
+    return found
+
+
+def _first(embedded: npt.NDArray[np.bool_]) -> str:
+    return "" if embedded.all() else ", those with embeddings first"
 
 
 def films_of(file: EmbeddingFile, rows: npt.NDArray[np.int64], dataset: Path | None) -> Films:
-    """The films in `rows` with what `dataset` says of them; films it does not have keep their id alone.
+    """The films in `rows` with their columns in `dataset`; films that it does not have keep their id alone.
 
     Reads no other films' plots. Raises BadInput where it is no dataset, or has none of these films.
     """
@@ -150,7 +170,7 @@ def films_of(file: EmbeddingFile, rows: npt.NDArray[np.int64], dataset: Path | N
     wanted = pl.DataFrame({"item_id": ids}, schema={"item_id": pl.Int64 if integers else pl.String})
     items = dataset / "items.parquet"
     try:
-        told = (
+        found = (
             pl.scan_parquet(items)
             .select("item_id", "title", "year", "genres", "text", "poster")
             .with_columns(pl.col("text").str.slice(0, 4 * _PLOT_CHARACTERS))
@@ -163,12 +183,12 @@ def films_of(file: EmbeddingFile, rows: npt.NDArray[np.int64], dataset: Path | N
         raise BadInput(
             f"{items} does not fit {file.path} ({reason}): give the dataset that the file was made from"
         ) from None
-    if told.is_empty():
+    if found.is_empty():
         raise BadInput(
             f"{dataset}: expected the dataset of {file.path}, found none of its films (id {names[0]!r}, for one); "
             "give the dataset that the file was made from"
         )
-    table = wanted.join(told, on="item_id", how="left", maintain_order="left")
+    table = wanted.join(found, on="item_id", how="left", maintain_order="left")
     return Films(rows, names, table, dataset / description.posters, description.name)
 
 
@@ -202,7 +222,7 @@ def _spaces(
 
 
 def both_vectors(*parts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Parts side by side with an equal say: each of length 1, centred, brought to variance 1. NaN where one is."""
+    """Parts side by side with equal weight: each of length 1, centred, brought to variance 1. NaN where one is."""
     there = np.logical_and.reduce([has_vector(part) for part in parts])
     both = np.full((len(there), sum(part.shape[1] for part in parts)), np.nan, np.float32)
     if there.any():
@@ -217,11 +237,11 @@ def _standard(unit: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return standard
 
 
-def _kind(file: EmbeddingFile, name: str, asked: VectorKind | None) -> VectorKind:
+def _kind(file: EmbeddingFile, name: str, wanted: VectorKind | None) -> VectorKind:
     has_tokens = file.header.datasets[f"{name}/tokens"].shape[0] > 0
-    if asked == "mean" and not has_tokens:
+    if wanted == "mean" and not has_tokens:
         raise UsageError(f"--vector mean: {file.path} holds no tokens of {NAMES[name]}s; use --vector cls")
-    return asked or ("mean" if has_tokens else "cls")
+    return wanted or ("mean" if has_tokens else "cls")
 
 
 def _states(modality: Modality, rows: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> dict[str, Any]:
@@ -295,7 +315,7 @@ def _encoded_neighbours(near: Neighbours) -> dict[str, Any]:
 def _about(
     file: EmbeddingFile, films: Films, kinds: dict[str, VectorKind], states: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """What the page says of the file in words."""
+    """What the page says about the file."""
     modalities = []
     for name in file.modalities:
         modality = file[name]

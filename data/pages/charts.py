@@ -1,8 +1,8 @@
 """Charts as geometry: where ticks, lines, dots and bars stand in a small drawing, and the numbers they are made of.
 
-`data/templates/charts.html` draws them as SVG in the page's own colours. A drawing is 400 units wide and as many pixels
+`templates/charts.html` draws them as SVG in the page's own colours. A drawing is 400 units wide and as many pixels
 where it has room, on a phone as in half a page, so its type has one size everywhere. Every chart brings a sentence that
-says what is to be seen, and a table of its numbers for whoever does not see it.
+says what is to be seen, and a table of its numbers for readers who cannot see it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ COLOURS = 6
 """Colours of series, numbered from 1; `page.css` has them as --series-1 and so on, for light and dark."""
 MOST_DOTS = 30
 
+# of a label of 12 units above and below its baseline, and of the axis below the last row
+_ABOVE_LABEL, _BELOW_LABEL, _BELOW_ROWS = 12.0, 4.0, 40.0
+
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale from ``low`` and ``high`` to ``start`` and ``end`` in the drawing, with round ticks inside."""
+    """A scale that maps ``low`` to ``start`` and ``high`` to ``end`` in the drawing, with round ticks inside."""
 
     low: float
     high: float
@@ -32,7 +35,7 @@ class Axis:
     def over(
         cls, values: Iterable[float], start: float, end: float, *, about: int = 5, whole: bool = False, pad: bool = True
     ) -> Axis:
-        """An axis that holds all finite ``values``, with ``about`` so many ticks, ``whole`` numbers where asked.
+        """An axis that holds all finite ``values``, with some ``about`` ticks, at ``whole`` numbers only if set.
 
         With ``pad`` it reaches to round numbers on both sides; else it ends where the values do.
         """
@@ -85,11 +88,11 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """What every chart has: an id of its own, a heading, what is to be seen, the key, the numbers, its height."""
+    """What every chart has: an id of its own, a heading, a caption, the key, the numbers, its height."""
 
     slug: str
     title: str
-    says: str
+    caption: str
     numbers: Numbers
     height: float
     keys: tuple[Key, ...] = ()
@@ -97,7 +100,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y); ``whiskers`` (x, low, high) are their intervals, ``says`` tells each point in words.
+    """Points (x, y); ``whiskers`` (x, low, high) are their intervals, ``labels`` describe each point.
 
     More points than `MOST_DOTS` are a line without dots.
     """
@@ -105,7 +108,7 @@ class Line:
     colour: int
     points: tuple[tuple[float, float], ...]
     whiskers: tuple[tuple[float, float, float], ...] = ()
-    says: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     dashed: bool = False
     joined: bool = True
 
@@ -143,7 +146,7 @@ class Mark:
     value: float
     low: float
     high: float
-    says: str
+    label: str
 
     @property
     def is_bounded(self) -> bool:
@@ -172,6 +175,12 @@ class WhiskerChart(Chart):
     zero: float | None = None
     kind: str = "whiskers"
 
+    @property
+    def zero_spans(self) -> list[tuple[float, float]]:
+        """Where the line at ``zero`` is drawn (from y, to y): beside the dots of each row, not through its label."""
+        ends = [*(row.y - _ABOVE_LABEL for row in self.rows[1:]), self.height - _BELOW_ROWS]
+        return [(row.y + _BELOW_LABEL, end) for row, end in zip(self.rows, ends, strict=True)]
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -181,7 +190,7 @@ class Bar:
     right: float
     value: float
     colour: int
-    says: str
+    label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +224,7 @@ _TOP = 30.0
 def line_chart(
     slug: str,
     title: str,
-    says: str,
+    caption: str,
     lines: Sequence[Line],
     numbers: Numbers,
     *,
@@ -241,7 +250,7 @@ def line_chart(
     return LineChart(
         slug=slug,
         title=title,
-        says=says,
+        caption=caption,
         numbers=numbers,
         keys=tuple(keys),
         height=height,
@@ -258,7 +267,7 @@ def line_chart(
 def whisker_chart(
     slug: str,
     title: str,
-    says: str,
+    caption: str,
     rows: Sequence[tuple[str, str, bool, Sequence[Measured]]],
     numbers: Numbers,
     *,
@@ -275,7 +284,7 @@ def whisker_chart(
         placed.append(Row(label, remark, y, is_part))
         y += 16.0
         for value in values:
-            marks.append(Mark(y, value.colour, value.value, value.low, value.high, _told(value, places)))
+            marks.append(Mark(y, value.colour, value.value, value.low, value.high, _label(value, places)))
             y += 14.0
         y += 12.0
     reach = [bound for mark in marks for bound in (mark.value, mark.low, mark.high) if math.isfinite(bound)]
@@ -286,7 +295,7 @@ def whisker_chart(
     return WhiskerChart(
         slug=slug,
         title=title,
-        says=says,
+        caption=caption,
         numbers=numbers,
         keys=tuple(keys),
         height=y + 38.0,
@@ -298,15 +307,15 @@ def whisker_chart(
     )
 
 
-def _told(value: Measured, places: int) -> str:
-    told = f"{value.name}: {value.value:.{places}f}" if value.name else f"{value.value:.{places}f}"
-    return f"{told}, 95 % {value.low:.{places}f} to {value.high:.{places}f}" if math.isfinite(value.low) else told
+def _label(value: Measured, places: int) -> str:
+    label = f"{value.name}: {value.value:.{places}f}" if value.name else f"{value.value:.{places}f}"
+    return f"{label}, 95 % {value.low:.{places}f} to {value.high:.{places}f}" if math.isfinite(value.low) else label
 
 
 def bar_chart(
     slug: str,
     title: str,
-    says: str,
+    caption: str,
     groups: Sequence[tuple[str, Sequence[tuple[int, float, str]]]],
     numbers: Numbers,
     *,
@@ -330,15 +339,15 @@ def bar_chart(
         left = _LEFT + wide * (number + gap / 2)
         each = wide * (1 - gap) / max(1, len(members))
         bars += [
-            Bar(round(left + place * each, 2), round(left + (place + 1) * each, 2), value, colour, told)
-            for place, (colour, value, told) in enumerate(members)
+            Bar(round(left + place * each, 2), round(left + (place + 1) * each, 2), value, colour, words)
+            for place, (colour, value, words) in enumerate(members)
         ]
         if label:
             labels.append((round(_LEFT + wide * (number + labels_at), 2), label))
     return BarChart(
         slug=slug,
         title=title,
-        says=says,
+        caption=caption,
         numbers=numbers,
         keys=tuple(keys),
         height=height,

@@ -22,7 +22,7 @@ def film_vectors(modality: Modality, rows: npt.NDArray[np.int64], kind: VectorKi
     """
     width = modality.width if kind == "cls" else modality.token_width
     vectors = np.full((len(rows), width), np.nan, np.float32)
-    # a stranger's file may hold Inf and its negative in one column: their mean is NaN, which is what is wanted here
+    # an untrusted file may hold Inf and its negative in one column: their mean is NaN, which is what is wanted here
     with np.errstate(invalid="ignore", over="ignore"):
         for place in np.flatnonzero(modality.has_embedding[rows]).tolist():
             row = int(rows[place])

@@ -1,8 +1,8 @@
-"""Pages that need nothing but themselves: HTML from templates that escape, with their pictures inside.
+"""Self-contained pages: HTML from templates that escape, with their pictures inside.
 
 A template extends `page.html` and fills its blocks: title, head (more CSS), header, body, footer, script. Whatever
 comes from a dataset is escaped wherever a template names it; JSON for a script goes through ``tojson``. The page's own
-policy forbids every request: opened years later, or sent to a stranger, it shows what it showed and tells nobody.
+policy forbids every request: opened years later, or sent to somebody else, it shows the same and contacts nobody.
 """
 
 from __future__ import annotations

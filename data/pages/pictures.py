@@ -25,7 +25,7 @@ def poster_picture(root: Path, poster: str | None) -> Image.Image | None:
 
     ``poster`` is the path as the catalogue gives it, ``root`` the folder it starts from: nothing outside is opened.
     A page shows a placeholder instead of a poster that is absent, broken, too large or no image, so the reason is of
-    no use here; `cinefuse extract` tells it.
+    no use here; `cinefuse extract` gives it.
     """
     with without_warnings():
         return open_poster(root, poster)
@@ -54,7 +54,7 @@ def open_poster(root: Path, poster: str | None, least: tuple[int, int] | None = 
             if least is not None:
                 image.draft("RGB", least)
             return _on_white(ImageOps.exif_transpose(image))
-    except Exception:  # a stranger's bytes make Pillow raise almost anything
+    except Exception:  # untrusted bytes make Pillow raise almost anything
         return None
 
 

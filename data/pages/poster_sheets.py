@@ -36,7 +36,7 @@ class Posters:
 
 
 def small_posters(root: Path, paths: Sequence[str | None], done: Callable[[int], None] = lambda films: None) -> Posters:
-    """The posters at `paths` (relative to `root`) made small; `done` is told as films are finished.
+    """The posters at `paths` (relative to `root`) made small; `done` is called with the number of films just finished.
 
     A poster outside `root`, absent, broken, or of more than 64 MiB or 32 megapixels is left out. Holds a sheet's tiles
     at a time beside what it returns.

@@ -20,12 +20,12 @@ _LONGEST_TITLE = 120
 
 @dataclass(frozen=True)
 class ShownFilm:
-    """One film: its id, its title, ``poster`` as a data URI (None: there is none), and lines said under it."""
+    """One film: its id, its title, ``poster`` as a data URI (None: there is none), and the lines under it."""
 
     item_id: int | str
     title: str
     poster: str | None
-    says: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def title_lines(self) -> list[str]:
@@ -49,13 +49,13 @@ class FilmPictures:
         if self._catalog is not None:
             self._paths = dict(zip(self._catalog.ids.tolist(), self._catalog.posters(), strict=True))
 
-    def film(self, item_id: int | str, *says: str) -> ShownFilm:
-        """The film as it is shown, with lines to be said under it."""
+    def film(self, item_id: int | str, *lines: str) -> ShownFilm:
+        """The film as it is shown, with these lines under it."""
         if item_id not in self._posters:
             self._posters[item_id] = self._poster(item_id)
         title = str(self._titles.get(item_id) or f"film {item_id}")
         shown = title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
-        return ShownFilm(item_id, shown, self._posters[item_id], says)
+        return ShownFilm(item_id, shown, self._posters[item_id], lines)
 
     @property
     def missing(self) -> int:

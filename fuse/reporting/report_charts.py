@@ -206,7 +206,7 @@ def _binned(bins: Bins, form: str) -> Line:
             for said, _, low, high in zip(*columns, strict=True)
             if math.isfinite(low) and math.isfinite(high)
         ),
-        says=tuple(
+        labels=tuple(
             f"said {form.format(said)}, came {form.format(came)}"
             for said, came in zip(columns[0], columns[1], strict=True)
         ),
@@ -344,4 +344,4 @@ def learning_chart(
 
 def _curve(colour: int, epochs: Sequence[int], values: Sequence[float], name: str, *, dashed: bool = False) -> Line:
     told = tuple(f"epoch {epoch}, {name}: {value:.4f}" for epoch, value in zip(epochs, values, strict=True))
-    return Line(colour, tuple(zip(map(float, epochs), values, strict=True)), says=told, dashed=dashed)
+    return Line(colour, tuple(zip(map(float, epochs), values, strict=True)), labels=told, dashed=dashed)

@@ -30,6 +30,7 @@ function neighbours(name, film) {
 
 /* Posters: tiny ones on sheets, larger ones decoded when they are looked at. */
 const pictured = film => page.pictured[film] === "1";
+const anyPicture = page.pictured.includes("1");
 const perSheet = sheet.across * sheet.down;
 const sheets = [...document.querySelectorAll("script.sheet")].map(part => {
   const image = new Image();
@@ -86,19 +87,19 @@ function thumb(film) {
 }
 const address = film => "#film=" + encodeURIComponent(films.id[film]);
 
-/* Which films are meant: words and a filter. */
+/* Which films are listed: by words and a filter. */
 let matching = null;  // null: all of them
 let matches = [];
 let shown = 60;
 const filters = new Map([["", () => true]]);
 function buildFilters() {
   const select = $("which");
-  const offer = (group, key, says, keeps) => {
+  const offer = (group, key, label, keeps) => {
     let count = 0;
     for (let film = 0; film < total; film++) if (keeps(film)) count++;
     if (!count || count === total) return;
     filters.set(key, keeps);
-    group.append(make("option", { value: key }, `${says} (${count.toLocaleString("en")})`));
+    group.append(make("option", { value: key }, `${label} (${count.toLocaleString("en")})`));
   };
   select.append(make("option", { value: "" }, "All films"));
   const troubles = make("optgroup", { label: "Embeddings" });
@@ -134,16 +135,16 @@ function search() {
   redraw();
 }
 function entry(film) {
-  const says = [];
-  if (named(film) !== title(film)) says.push(String(year(film)));
+  const facts = [];
+  if (named(film) !== title(film)) facts.push(String(year(film)));
   for (const name of modalities) {
     const status = state(name, film)[0];
-    if (status !== "ok") says.push(`${names[name]} ${status}`);
+    if (status !== "ok") facts.push(`${names[name]} ${status}`);
   }
-  if (films.genres && films.genres[film].length) says.push(films.genres[film].map(g => films.genre[g]).join(", "));
-  if (films.title) says.push(`id ${films.id[film]}`);
+  if (films.genres && films.genres[film].length) facts.push(films.genres[film].map(g => films.genre[g]).join(", "));
+  if (films.title) facts.push(`id ${films.id[film]}`);
   const link = make("a", { href: address(film) }, thumb(film),
-    make("span", {}, make("b", {}, title(film)), make("small", {}, says.join(" · "))));
+    make("span", {}, make("b", {}, title(film)), make("small", {}, facts.join(" · "))));
   return make("li", {}, link);
 }
 function list() {
@@ -186,8 +187,8 @@ function show(film) {
   for (const name of modalities) {
     const [status, why] = state(name, film);
     const kind = status === "ok" ? "" : status === "truncated" ? "cut" : "bad";
-    const says = { ok: "embedded", truncated: "embedded in part" }[status] || status;
-    list.append(make("li", { class: kind }, make("b", {}, `${names[name][0].toUpperCase()}${names[name].slice(1)} ${says}`), why ? `: ${why}` : ""));
+    const outcome = { ok: "embedded", truncated: "embedded in part" }[status] || status;
+    list.append(make("li", { class: kind }, make("b", {}, `${names[name][0].toUpperCase()}${names[name].slice(1)} ${outcome}`), why ? `: ${why}` : ""));
   }
   if (films.title) list.append(make("li", { class: "plain" }, `id ${films.id[film]}`));
   about.append(list);
@@ -211,24 +212,24 @@ function show(film) {
   $("film").replaceChildren(...all);
 }
 
-/* The address says which film and which map, so that a view can be sent. */
+/* The address names the film and the map, so that a view can be shared as a link. */
 let current = maps[0];
 function readAddress(how) {
-  const said = new URLSearchParams(location.hash.slice(1));
-  const asked = maps.find(map => `${map.space}-${map.layout}` === said.get("map"));
-  if (asked && asked !== current) { current = asked; checkChoices(); }
-  const film = said.has("film") && placeOf.has(said.get("film")) ? placeOf.get(said.get("film")) : -1;
-  tellMap();
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  const wanted = maps.find(map => `${map.space}-${map.layout}` === parameters.get("map"));
+  if (wanted && wanted !== current) { current = wanted; checkChoices(); }
+  const id = parameters.get("film"), film = placeOf.has(id) ? placeOf.get(id) : -1;
+  describeMap();
   choose(film, how);
 }
 function go(film, how = {}) {
-  const said = [];
-  if (film >= 0) said.push(address(film).slice(1));
-  if (current && current !== maps[0]) said.push(`map=${current.space}-${current.layout}`);
-  history.pushState(null, "", said.length ? "#" + said.join("&") : location.pathname + location.search);
+  const parameters = [];
+  if (film >= 0) parameters.push(address(film).slice(1));
+  if (current && current !== maps[0]) parameters.push(`map=${current.space}-${current.layout}`);
+  history.pushState(null, "", parameters.length ? "#" + parameters.join("&") : location.pathname + location.search);
   choose(film, how);
 }
-// links, back and forward all come by here: no two entries of the history share a hash, so popstate would only do it twice
+// links, back and forward all end here: no two entries of the history share a hash, so popstate would only repeat it
 window.addEventListener("hashchange", () => readAddress({ focus: true, move: true }));
 
 /* Which map. */
@@ -237,10 +238,10 @@ const layoutNames = { near: "Neighbourhoods", main: "Main directions" };
 function buildChoices() {
   const segments = (legend, name, options) => {
     const set = make("fieldset", { class: "segments" }, make("legend", { class: "hidden" }, legend));
-    for (const [value, says] of options) {
+    for (const [value, label] of options) {
       const input = make("input", { type: "radio", name, value });
       input.addEventListener("change", () => changeMap());
-      set.append(make("label", {}, input, make("span", {}, says)));
+      set.append(make("label", {}, input, make("span", {}, label)));
     }
     $("choices").append(set);
   };
@@ -256,21 +257,21 @@ function changeMap() {
   const picked = name => (document.querySelector(`#choices input[name=${name}]:checked`) || { value: current[name] }).value;
   const before = current;
   current = maps.find(map => map.space === picked("space") && map.layout === picked("layout"));
-  const said = new URLSearchParams(location.hash.slice(1));
-  said.delete("map");
-  if (current !== maps[0]) said.set("map", `${current.space}-${current.layout}`);
-  history.replaceState(null, "", String(said) ? "#" + said : location.pathname + location.search);
-  tellMap();
+  const parameters = new URLSearchParams(location.hash.slice(1));
+  parameters.delete("map");
+  if (current !== maps[0]) parameters.set("map", `${current.space}-${current.layout}`);
+  history.replaceState(null, "", String(parameters) ? "#" + parameters : location.pathname + location.search);
+  describeMap();
   glide(before);
 }
-function tellMap() {
+function describeMap() {
   const absent = total - current.placed;
   const by = current.space === "both" ? "plot and poster" : names[current.space];
   const how = current.layout === "near" ? "t-SNE of the nearest neighbours" : "two principal components";
   const without = absent ? `; ${absent.toLocaleString("en")} without an embedding ${absent === 1 ? "is" : "are"} not on it` : "";
-  const says = `${current.placed.toLocaleString("en")} films by ${by}, ${how}${without}`;
-  $("note").textContent = `${says}.`;
-  $("map").setAttribute("aria-label", `Map of ${says}`);
+  const description = `${current.placed.toLocaleString("en")} films by ${by}, ${how}${without}`;
+  $("note").textContent = `${description}.`;
+  $("map").setAttribute("aria-label", `Map of ${description}`);
 }
 
 /* The view: which part of the map is on the screen. The map is a unit square. */
@@ -365,18 +366,24 @@ function drawPoster(film, x, y, w) {
       return;
     }
   }
+  // hollow: other films have a poster, this one has none; filled: it is still being decoded, or the page has no posters
+  const absent = anyPicture && !pictured(film);
+  brush.lineWidth = 1;
   if (w < 26) {
-    brush.fillStyle = colours.muted;
+    brush.fillStyle = absent ? colours.sunk : colours.muted;
+    brush.strokeStyle = colours.muted;
     brush.beginPath();
     brush.arc(x, y, Math.max(1.8, w / 7), 0, 7);
     brush.fill();
+    brush.stroke();
     return;
   }
-  brush.fillStyle = colours.card;
+  brush.fillStyle = absent ? colours.sunk : colours.card;
+  brush.strokeStyle = absent ? colours.muted : colours.rule;
   brush.fillRect(left, top, w, h);
-  brush.strokeStyle = colours.rule;
-  brush.lineWidth = 1;
+  if (absent) brush.setLineDash([4, 3]);
   brush.strokeRect(left + 0.5, top + 0.5, w - 1, h - 1);
+  brush.setLineDash([]);
   if (w > 44) writeTitle(film, left, top, w, h);
 }
 function writeTitle(film, left, top, w, h) {
@@ -432,8 +439,8 @@ function draw() {
   if (chosen) veil(0.72);
   if (chosen) drawSelection(above, w);
   if (document.activeElement === canvas && canvas.matches(":focus-visible")) drawCross();
-  if (!draw.told && (sheets.length === 0 || sheets.every(image => image.ready))) {
-    draw.told = true;
+  if (!draw.finished && (sheets.length === 0 || sheets.every(image => image.ready))) {
+    draw.finished = true;
     performance.mark("map-drawn");
     document.documentElement.dataset.map = "drawn";
   }
@@ -558,7 +565,7 @@ canvas.addEventListener("wheel", event => {
   zoomAt(...local(event), Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : event.ctrlKey ? 0.01 : 0.0018)));
 }, { passive: false });
 canvas.addEventListener("dblclick", event => zoomAt(...local(event), 2));
-let telling = 0;
+let announcing = 0;
 function middle() {
   let best = -1, least = Infinity;
   for (const [film, x, y] of drawn) {
@@ -584,8 +591,8 @@ canvas.addEventListener("keydown", event => {
   cancelAnimationFrame(flight);
   keys[event.key]();
   redraw();
-  clearTimeout(telling);
-  telling = setTimeout(() => { const film = middle(); if (film >= 0) $("told").textContent = `In the middle: ${named(film)}`; }, 500);
+  clearTimeout(announcing);
+  announcing = setTimeout(() => { const film = middle(); if (film >= 0) $("announcement").textContent = `In the middle: ${named(film)}`; }, 500);
 });
 canvas.addEventListener("focus", redraw);
 canvas.addEventListener("blur", redraw);

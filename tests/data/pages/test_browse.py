@@ -343,18 +343,36 @@ def test_a_poster_outside_the_folder_is_never_opened(place: Path, tmp_path: Path
 
 
 def test_the_films_drawn_of_a_large_file_are_distinct_ascending_and_always_the_same() -> None:
-    rows = chosen_rows(1_000_000, 500)
+    rows = chosen_rows(np.ones(1_000_000, np.bool_), 500)
     assert len(rows) == 500
     assert (np.diff(rows) > 0).all()
     assert 0 <= rows[0] <= rows[-1] < 1_000_000
-    assert (rows == chosen_rows(1_000_000, 500)).all()
-    assert chosen_rows(5, 500).tolist() == [0, 1, 2, 3, 4]
+    assert (rows == chosen_rows(np.ones(1_000_000, np.bool_), 500)).all()
+    assert chosen_rows(np.zeros(5, np.bool_), 500).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("embedded", "expected"), [(30, 20), (12, 12), (0, 0)])
+def test_of_a_large_file_films_with_embeddings_are_drawn_first(embedded: int, expected: int) -> None:
+    known = np.zeros(100, np.bool_)
+    known[np.random.default_rng(0).choice(100, embedded, replace=False)] = True
+    rows = chosen_rows(known, 20)
+    assert len(np.unique(rows)) == 20
+    assert int(known[rows].sum()) == expected
+
+
+def test_a_page_of_a_file_that_is_half_missing_shows_films_that_have_a_vector(tmp_path: Path) -> None:
+    absent = [(Status.MISSING, Reason.NOT_GIVEN)] * 30
+    states = {"text": [*absent, *[(Status.OK, Reason.NONE)] * 8], "image": [*absent[8:], *absent[:16]]}
+    with EmbeddingFile.open(written(tmp_path / "half.h5", list(range(38)), states)) as file:
+        page = browse_page(file, limit=8)
+    assert parts(page)[0]["films"]["id"] == [str(number) for number in range(30, 38)]
+    assert "drawn at random, those with embeddings first" in page
 
 
 def test_a_page_of_some_films_says_how_many_there_are(place: Path) -> None:
     with EmbeddingFile.open(place / "films.h5") as file:
         page = browse_page(file, place / "dataset", limit=20)
-        ids = file.raw_array("items/id")[chosen_rows(FILMS, 20)]
+        ids = file.raw_array("items/id")[chosen_rows(np.ones(FILMS, np.bool_), 20)]
     assert parts(page)[0]["films"]["id"] == [str(number) for number in ids.tolist()]
     assert f"20 of {FILMS} films, drawn at random" in page
 
@@ -515,6 +533,29 @@ def test_every_map_can_be_chosen_and_is_in_the_address(browser: Any, page: Path)
     browser.evaluate("document.querySelector('input[value=both]').click()")
     assert f"{FILMS - 2} films by plot and poster" in browser.evaluate(label)
     assert browser.evaluate("location.hash") == "#film=100&map=both-main"
+
+
+def test_a_poster_that_is_absent_looks_so_on_the_map(browser: Any, page: Path, html: str) -> None:
+    content = parts(html)[0]
+    at = np.frombuffer(base64.b64decode(content["maps"][0]["at"]), "<u2").reshape(FILMS, 2)
+    for film, expected in ((NO_POSTER, "sunk"), (NO_POSTER + 1, None)):
+        opened(browser, page)
+        browser.evaluate("document.getElementById('words').focus()")
+        browser.press(*f"{100 + film}")  # found films are drawn last, so that nobody covers them
+        browser.until("document.querySelectorAll('#found b').length === 1")
+        place = (at[content["films"]["id"].index(str(100 + film))] / 65534 - 0.5).tolist()
+        browser.until("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        inside = browser.evaluate(
+            "(() => { const map = document.getElementById('map'), side = 0.92 * Math.min(map.width, map.height);"
+            f"const x = map.width / 2 + {place[0]} * side, y = map.height / 2 + {place[1]} * side;"
+            "return [...map.getContext('2d').getImageData(x + 15, y + 25, 1, 1).data].slice(0, 3); })()"
+        )
+        if expected:
+            style = "getComputedStyle(document.documentElement)"
+            tint = browser.evaluate(f"{style}.getPropertyValue('--{expected}')").strip()
+            assert inside == [int(tint[digit : digit + 2], 16) for digit in (1, 3, 5)]
+        else:
+            assert np.abs(np.array(inside) - colour(film)).max() < 25
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])

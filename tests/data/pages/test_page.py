@@ -240,11 +240,24 @@ def test_marks_of_one_chart_never_stand_on_each_other() -> None:
     assert max(at) < drawn.height - 40
 
 
+def test_the_line_at_zero_never_runs_through_the_label_of_a_row() -> None:
+    rows = [
+        (name, "remark", False, [Measured(1, "", -0.1, -0.2, 0.1)] * count)
+        for name, count in (("a", 1), ("b", 3), ("c", 2))
+    ]
+    drawn = whisker_chart("a", "A", "", rows, NONE, x_name="x", zero=0.0)
+    assert len(drawn.zero_spans) == len(rows)
+    for row in drawn.rows:  # letters reach some 10 units above and 4 below the baseline
+        assert all(bottom <= row.y - 10 or top >= row.y + 4 for top, bottom in drawn.zero_spans)
+    for mark in drawn.marks:
+        assert any(top < mark.y < bottom for top, bottom in drawn.zero_spans)
+
+
 def test_an_interval_that_is_not_known_is_not_drawn() -> None:
     nan = float("nan")
     drawn = whisker_chart("a", "A", "", [("one", "", False, [Measured(1, "", 0.9, nan, nan)])], NONE, x_name="x")
     assert not drawn.marks[0].is_bounded
-    assert "nan" not in drawn.marks[0].says
+    assert "nan" not in drawn.marks[0].label
 
 
 def test_bars_stand_side_by_side_on_the_ground() -> None:

@@ -364,7 +364,7 @@ def test_a_film_needs_as_many_ratings_as_forty_films_have() -> None:
 )
 def test_to_which_side_predictions_err_is_said_only_where_they_do(tested: Predicted, shift: float, said: str) -> None:
     shifted = dataclasses.replace(tested, prediction=tested.rating + np.float32(shift))
-    assert f"on average they are {said}." in error_chart(shifted, 0.25).says
+    assert f"on average they are {said}." in error_chart(shifted, 0.25).caption
 
 
 def test_bands_part_the_test_ratings(runs: dict[str, Run], tested: Predicted) -> None:
