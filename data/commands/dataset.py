@@ -1,6 +1,6 @@
 """The `cinefuse data` commands: dataset folders are made, fetched and looked at.
 
-Everything heavy is imported inside the commands, so that ``cinefuse --help`` answers at once.
+Slow imports stand inside the commands, so that ``cinefuse --help`` appears at once.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ _KNOWN = {
 }
 
 
-def _add_known(name: str, says: str) -> None:
+def _add_known(name: str, description: str) -> None:
     def data_import_known(
         source: Annotated[Path, typer.Argument(metavar="SRC", help="folder or zip with the source's files")],
         out: Annotated[Path, typer.Argument(help="dataset folder to make")],
@@ -324,8 +324,8 @@ def _add_known(name: str, says: str) -> None:
         choices = Choices(overwrite=overwrite, strict=strict, copy_posters=copy_posters)
         show_import(import_known(name, source, out, posters=posters, choices=choices))
 
-    import_app.command(name, help=says)(data_import_known)
+    import_app.command(name, help=description)(data_import_known)
 
 
-for _name, _says in _KNOWN.items():
-    _add_known(_name, _says)
+for _name, _description in _KNOWN.items():
+    _add_known(_name, _description)

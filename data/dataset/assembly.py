@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user asked of an import: replace OUT, refuse doubtful rows, copy the posters, take tags from columns."""
+    """The options of an import: replace OUT, refuse doubtful rows, copy the posters, take tags from columns."""
 
     overwrite: bool = False
     strict: bool = False
@@ -104,14 +104,14 @@ def assemble(parts: Parts, staging: Staging, out: Path, choices: Choices) -> Imp
         given = items["poster"].drop_nulls().to_list()
         if choices.copy_posters and not own:
             root, missing = copy_posters(given, parts.posters, staging.folder)
-            said = "they were not copied"
+            note = "they were not copied"
         else:
             files = [file_of(poster) for poster in given]
             gone = {file for file in set(files) if poster_inside(parts.posters, file) is None}
             missing = sum(file in gone for file in files)
-            said = "--posters names the folder that they start from"
+            note = "--posters names the folder that they start from"
         if missing:
-            warnings.append(f"{missing:,} of {len(given):,} posters are not files inside {parts.posters}; {said}")
+            warnings.append(f"{missing:,} of {len(given):,} posters are not files inside {parts.posters}; {note}")
     implicit = parts.ratings is not None and parts.ratings.implicit
     Description(out.resolve().name, root, parts.sources, counts, implicit=implicit).write(staging.folder)
     return ImportReport(out, counts, warnings)

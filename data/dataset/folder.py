@@ -69,7 +69,7 @@ class Description:
 
     @property
     def notices(self) -> list[str]:
-        """What services require to be said wherever their data goes."""
+        """The notices that services require wherever their data goes."""
         given = [source.get("notice") for source in self.sources if isinstance(source, dict)]
         return [notice for notice in given if isinstance(notice, str)]
 
@@ -141,13 +141,13 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Staging]:
     out = out.resolve()
     if not out.name:
         raise BadInput(f"{out} is the root of everything: choose another folder")
-    with _faults_told(out):
+    with _refusing_faults(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     with growing(out) as place:
-        with _faults_told(out):
+        with _refusing_faults(out):
             _take_back(out)
         _refuse_to_replace(out, overwrite=overwrite)
-        with _faults_told(out):
+        with _refusing_faults(out):
             staging = Staging(place / "dataset", place / "scratch")
             staging.folder.mkdir(parents=True)
             staging.scratch.mkdir()
@@ -184,7 +184,7 @@ def _take_back(out: Path) -> None:
 
 
 @contextmanager
-def _faults_told(out: Path) -> Iterator[None]:
+def _refusing_faults(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as fault:
@@ -244,27 +244,27 @@ def refuse_rows(table: pl.LazyFrame, faults: dict[str, pl.Expr], name: str) -> N
     in braces, as in "a {rating} that is no number", stands for its value in the first such row. One streaming pass
     where all is well.
     """
-    sums = table.select(fault.fill_null(False).sum().alias(says) for says, fault in faults.items())
+    sums = table.select(fault.fill_null(False).sum().alias(problem) for problem, fault in faults.items())
     try:
         counts = sums.collect(engine="streaming").row(0, named=True)
     except pl.exceptions.ComputeError as fault:
         raise BadInput(f"{name} cannot be read as a table: {_unreadable(str(fault))}") from None
-    for says, count in counts.items():
+    for problem, count in counts.items():
         if count:
-            shown = _IN_BRACES.findall(says)
-            first = table.filter(faults[says]).select("row", *shown).head(5).collect(engine="streaming").sort("row")
+            shown = _IN_BRACES.findall(problem)
+            first = table.filter(faults[problem]).select("row", *shown).head(5).collect(engine="streaming").sort("row")
             for column in shown:
-                says = says.replace(f"{{{column}}}", repr(first[column][0])[:_LONGEST_VALUE])
-            raise BadInput(f"{name}: {rows_named(first['row'].to_list(), count)} {says}")
+                problem = problem.replace(f"{{{column}}}", repr(first[column][0])[:_LONGEST_VALUE])
+            raise BadInput(f"{name}: {rows_named(first['row'].to_list(), count)} {problem}")
 
 
-def _unreadable(polars_says: str) -> str:
+def _unreadable(message: str) -> str:
     """Why Polars cannot read a text table, in words that help."""
-    if "more fields than defined" in polars_says:
+    if "more fields than defined" in message:
         return "a row has more fields than the header has columns; put text that holds the separator in double quotes"
-    if "could not parse" in polars_says:
+    if "could not parse" in message:
         return 'a double quote is opened and never closed; inside quoted text write it twice, as ""'
-    return polars_says.splitlines()[0]
+    return message.splitlines()[0]
 
 
 def id_faults(column: str) -> dict[str, pl.Expr]:

@@ -45,7 +45,7 @@ def tidy_items(
     for column in ("title", "text", "poster"):
         cells, marked = _plain_text(given[column], column, name)
         given = given.with_columns(cells.alias(column))
-        warnings += _said_missing(marked, column, name)
+        warnings += _missing_note(marked, column, name)
     genres, notes = _words_of(given["genres"], "genres", name, genre_separator)
     tags, tag_notes = _tags(given, name)
     years, year_notes = _years(given["year"], name)
@@ -107,15 +107,15 @@ def _joined(cell: str | None) -> str | None:
     return cell
 
 
-def _said_missing(count: int, column: str, name: str) -> list[str]:
-    says = f'{name}: {count:,} cells for {column} say "N/A", "NaN" or the like; they count as missing'
-    return [says] if count else []
+def _missing_note(count: int, column: str, name: str) -> list[str]:
+    note = f'{name}: {count:,} cells for {column} say "N/A", "NaN" or the like; they count as missing'
+    return [note] if count else []
 
 
 def _words_of(cells: pl.Series, column: str, name: str, separator: str | None) -> tuple[pl.Series, list[str]]:
     words, wrong, first = word_lists(cells, None if separator is None else (separator,))
     _refuse_lists(wrong, first, column, name)
-    return words.alias(column), _said_missing(_marked(cells), column, name)
+    return words.alias(column), _missing_note(_marked(cells), column, name)
 
 
 def _tags(table: pl.DataFrame, name: str) -> tuple[pl.Series, list[str]]:
@@ -126,7 +126,7 @@ def _tags(table: pl.DataFrame, name: str) -> tuple[pl.Series, list[str]]:
     tags, wrong = tags_from(columns)
     for column, (rows, first) in wrong.items():
         _refuse_lists(rows, first, column, name)
-    notes = [note for column, cells in columns.items() for note in _said_missing(_marked(cells), column, name)]
+    notes = [note for column, cells in columns.items() for note in _missing_note(_marked(cells), column, name)]
     return tags, notes
 
 

@@ -22,7 +22,7 @@ class RatingTable:
 
     ``frame`` has row (from 0, unsigned), user_id, item_id, rating and perhaps timestamp, of whatever type the source
     has. ``name`` stands in messages. ``scale`` is the lowest and highest rating there can be, where that is known.
-    ``notes`` says what was changed in reading, one sentence each. ``booleans`` names further columns of the frame, of
+    ``notes`` are sentences on what was changed in reading. ``booleans`` names further columns of the frame, of
     Boolean values, that are kept. ``implicit`` says that every rating is 1 and means an interaction alone; then the
     frame may have a column count.
     """
@@ -66,8 +66,8 @@ class RatingTable:
         ] = ~rating.is_finite().fill_null(False)
         if self.scale:
             low, high = self.scale
-            says = f"with a rating outside {low:g} to {high:g} (first {{rating}}); correct or remove them"
-            faults[says] = ~rating.is_between(low, high)
+            problem = f"with a rating outside {low:g} to {high:g} (first {{rating}}); correct or remove them"
+            faults[problem] = ~rating.is_between(low, high)
         if self.has_timestamps:
             given = pl.col("timestamp")
             kept = as_timestamp(table.collect_schema()["timestamp"])

@@ -3,7 +3,7 @@
 It is written here, byte by byte, after the HDF5 File Format Specification (version 3.0: superblock 0, symbol-table
 groups, version 1 object headers), the oldest dialect, which every HDF5 library reads. So the same datasets give the
 same bytes whatever HDF5 is installed; a full disk cannot crash a library that is not there; and a reader compares
-instead of parsing: a stranger's links, filters or virtual datasets are refused without ever being interpreted.
+instead of parsing: an untrusted file's links, filters or virtual datasets are refused without ever being interpreted.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class Header:
 
         Raises DamagedFile naming the rule that is broken.
         """
-        header = cls._told(block, name)
+        header = cls._declared(block, name)
         if header.file_length != file_length:
             raise DamagedFile(
                 f"{name}: expected {header.file_length:,} bytes as its header says, found {file_length:,}: "
@@ -171,17 +171,17 @@ class Header:
         return header
 
     @classmethod
-    def length_told(cls, block: bytes, name: str) -> int:
-        """How many bytes the file called `name` has in all, as the header in its first bytes `block` says and proves.
+    def declared_length(cls, block: bytes, name: str) -> int:
+        """How many bytes the file called `name` has in all, as the checked header in its first bytes `block` says.
 
         For a file of which no more is there yet. Raises DamagedFile as `parse` does.
         """
-        header = cls._told(block, name)
+        header = cls._declared(block, name)
         _check_places(header, name)
         return header.file_length
 
     @classmethod
-    def _told(cls, block: bytes, name: str) -> Header:
+    def _declared(cls, block: bytes, name: str) -> Header:
         version, user_block, text = _json_bytes(block, name)
         header = _header_from_json(_strict_json(text, name), user_block, name)
         if version != header.version:

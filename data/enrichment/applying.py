@@ -34,7 +34,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one wish. ``accepted``: the confidence suffices. ``problem`` says why there is no answer."""
+    """What became of one wish. ``accepted``: the confidence suffices. ``problem`` says why nothing was found."""
 
     wish: Wish
     found: Found | None = None

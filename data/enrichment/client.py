@@ -51,7 +51,7 @@ class _Transient(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What a server answered: status and body, whatever they are."""
 
     status: int
@@ -123,12 +123,12 @@ class Client:
         limit: int,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        doubt: Callable[[Answer], str] | None = None,
-    ) -> Answer:
-        """The server's answer, at most ``limit`` bytes long, after retries of what may pass.
+        doubt: Callable[[Response], str] | None = None,
+    ) -> Response:
+        """The server's response, at most ``limit`` bytes long, after retries of what may pass.
 
-        ``headers`` (a key) go to that server alone, never where it redirects to. ``doubt`` says why an answer is none
-        and the request is to be repeated, "" where it is one. Raises Refused, Unreachable, Stop.
+        ``headers`` (a key) go to that server alone, never where it redirects to. ``doubt`` says why a response is
+        unusable and the request is to be repeated, "" where it is usable. Raises Refused, Unreachable, Stop.
         """
         try:
             async for attempt in AsyncRetrying(
@@ -138,10 +138,10 @@ class Client:
                     await lane.turn()
                     self.traffic.requests += 1
                     self.traffic.repeated += attempt.retry_state.attempt_number > 1
-                    answer = await self._in_time(address, lane, limit, params or {}, headers or {})
-                    if doubt is not None and (reason := doubt(answer)):
+                    response = await self._in_time(address, lane, limit, params or {}, headers or {})
+                    if doubt is not None and (reason := doubt(response)):
                         raise _Transient(reason)
-                    return answer
+                    return response
         except _Transient as fault:
             raise Unreachable(str(fault)) from None
         raise AssertionError("unreachable: tenacity returns or raises")
@@ -158,7 +158,7 @@ class Client:
 
     async def _in_time(
         self, address: str, lane: Lane, limit: int, params: Mapping[str, str], headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> Response:
         try:
             async with asyncio.timeout(self._patience):
                 return await self._follow(address, lane, limit, params, headers)
@@ -171,7 +171,7 @@ class Client:
 
     async def _follow(
         self, address: str, lane: Lane, limit: int, params: Mapping[str, str], headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> Response:
         url = httpx2.URL(address, params=params) if params else httpx2.URL(address)
         for _ in range(_REDIRECTS + 1):
             async with self._http.stream("GET", url, headers=headers) as response:
@@ -185,7 +185,7 @@ class Client:
             url = after
         raise Refused(f"redirects more than {_REDIRECTS} times")
 
-    async def _read(self, response: httpx2.Response, lane: Lane, limit: int) -> Answer:
+    async def _read(self, response: httpx2.Response, lane: Lane, limit: int) -> Response:
         status = response.status_code
         if status in PASSING_STATUS or status >= 500:
             self._make_way(response, lane)
@@ -198,7 +198,7 @@ class Client:
             if len(body) > limit:
                 raise Refused(f"larger than {limit // 2**20} MB")
         self.traffic.received += len(body)
-        return Answer(status, bytes(body))
+        return Response(status, bytes(body))
 
     def _make_way(self, response: httpx2.Response, lane: Lane) -> None:
         """Raise what a busy server's answer means; all connections wait where it says for how long."""

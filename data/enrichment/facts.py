@@ -76,7 +76,7 @@ class Service(Protocol):
     rate: float  # requests a second that the service allows
     connections: int
     max_age: float  # seconds that an answer may be kept
-    megabytes: float  # of an answer, roughly, for estimates
+    megabytes: float  # of a response, roughly, for estimates
 
     def credentials(self, key: Key) -> tuple[dict[str, str], dict[str, str]]:
         """Parameters and headers that carry a key."""
@@ -111,13 +111,13 @@ def year_of(date: object) -> int | None:
 
 
 def objects(value: object) -> list[dict[str, object]]:
-    """The objects in what should be a list of them: an answer is untrusted."""
+    """The objects in what should be a list of them: a response is untrusted."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def part(answer: dict[str, Any], name: str) -> dict[str, Any]:
-    """The object under a name, empty where there is none: an answer is untrusted."""
-    value = answer.get(name)
+def part(response: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object under a name, empty where there is none: a response is untrusted."""
+    value = response.get(name)
     return value if isinstance(value, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""Answers and posters of a service: from what is kept, else over the network, and kept then."""
+"""Responses and posters of a service: from what is kept, else over the network, and kept then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from PIL import Image, UnidentifiedImageError
 
-from .client import Answer, Client, Lane, Refused, Stop, Unreachable
+from .client import Client, Lane, Refused, Response, Stop, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,39 +65,41 @@ class Fetcher:
         params, address = params or {}, (self.base if base is None else base).rstrip("/") + path
         request = address + ("?" + urlencode(sorted(params.items())) if params else "")
         async with self._alone(request):
-            answer = self.responses.get(request)
-            if answer is not None:
+            response = self.responses.get(request)
+            if response is not None:
                 self.cached += 1
             else:
-                answer = await self._fetch(request, address, params, then, keyed=base is None)
-        if answer.status == 404:
+                response = await self._fetch(request, address, params, then, keyed=base is None)
+        if response.status == 404:
             raise NotThere
-        return _object_in(answer.body) or {}
+        return _object_in(response.body) or {}
 
-    async def _fetch(self, request: str, address: str, params: Mapping[str, str], then: int, *, keyed: bool) -> Answer:
+    async def _fetch(
+        self, request: str, address: str, params: Mapping[str, str], then: int, *, keyed: bool
+    ) -> Response:
         if self.client is None or self.lane is None:
             raise WouldFetch(1 + then)
         more: tuple[dict[str, str], dict[str, str]] = ({}, {})
         if self.key is not None and keyed:
             more = self.service.credentials(self.key)
         headers = {"Accept": "application/json"} | more[1]
-        answer = await self.client.get(
+        response = await self.client.get(
             address, self.lane, _LARGEST_ANSWER, dict(params) | more[0], headers, self._doubt
         )
-        if reason := self.service.refusal(answer.status, _object_in(answer.body) or {}):
+        if reason := self.service.refusal(response.status, _object_in(response.body) or {}):
             raise Stop(reason)
-        if answer.status not in (200, 404):
-            raise Unreachable(f"the server answers {answer.status}")
-        self.responses.put(request, answer)
-        return answer
+        if response.status not in (200, 404):
+            raise Unreachable(f"the server answers {response.status}")
+        self.responses.put(request, response)
+        return response
 
-    def _doubt(self, answer: Answer) -> str:
-        if answer.status != 200:
+    def _doubt(self, response: Response) -> str:
+        if response.status != 200:
             return ""
-        content = _object_in(answer.body)
+        content = _object_in(response.body)
         if content is not None:
             return self.service.fault(content)
-        page = answer.body[:200].lstrip().lower().startswith(_PAGE)
+        page = response.body[:200].lstrip().lower().startswith(_PAGE)
         return "a web page came in place of JSON" if page else "what came is no JSON object"
 
     async def poster(self, address: str) -> Path:
@@ -130,18 +132,18 @@ async def fetch_poster(responses: Responses, client: Client | None, lane: Lane |
         raise Refused(kept.body.decode())
     if urlsplit(address).scheme not in ("http", "https") or client is None or lane is None:
         raise Refused("its address is none of the web")
-    answer = await client.get(address, lane, LARGEST_POSTER)
+    response = await client.get(address, lane, LARGEST_POSTER)
     try:
-        if answer.status in (404, 410):
-            raise Refused(f"the server answers {answer.status}", final=True)
-        if answer.status != 200:
-            raise Refused(f"the server answers {answer.status}")
-        suffix = await asyncio.to_thread(_checked, answer.body)
+        if response.status in (404, 410):
+            raise Refused(f"the server answers {response.status}", final=True)
+        if response.status != 200:
+            raise Refused(f"the server answers {response.status}")
+        suffix = await asyncio.to_thread(_checked, response.body)
     except Refused as refusal:
         if refusal.final:
-            responses.put(address, Answer(0, str(refusal).encode()))
+            responses.put(address, Response(0, str(refusal).encode()))
         raise
-    return await asyncio.to_thread(responses.put_poster, address, suffix, answer.body)
+    return await asyncio.to_thread(responses.put_poster, address, suffix, response.body)
 
 
 def _object_in(body: bytes) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ class EnrichOptions:
     """The settings of an enrichment.
 
     accept: the least confidence, 0 to 1, that a match needs. rate: requests a second, None for what the service
-    allows. cache: the folder of responses. pause and patience in seconds: before the first retry, and for one answer.
+    allows. cache: the folder of responses. pause and patience in seconds: before the first retry, and for one response.
     """
 
     source: SourceName = "tmdb"

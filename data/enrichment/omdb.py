@@ -47,11 +47,15 @@ class Omdb:
         return {"apikey": key.value}, {}
 
     def refusal(self, status: int, content: dict[str, object]) -> str:
-        """401 says both: a wrong key, and a day's requests used up."""
-        said = str(content.get("Error") or "")[:100]
-        if "limit" in said.lower():
-            return f"OMDb answers: {said} Free keys have 1,000 requests a day; run the same command again tomorrow"
-        return f"OMDb does not accept the key ({status}{': ' + said if said else ''})" if status in (401, 403) else ""
+        """401 means either: a wrong key, or a day's requests used up."""
+        message = str(content.get("Error") or "")[:100]
+        if "limit" in message.lower():
+            return f"OMDb answers: {message} Free keys have 1,000 requests a day; run the same command again tomorrow"
+        return (
+            f"OMDb does not accept the key ({status}{': ' + message if message else ''})"
+            if status in (401, 403)
+            else ""
+        )
 
     def fault(self, content: dict[str, object]) -> str:
         """What OMDb writes where its own database fails it."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.disk import write_atomically, writing
 from ..runtime.errors import BadInput, NoSpace
-from .client import Answer
+from .client import Response
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,22 +64,22 @@ class Responses:
     ) -> None:
         self._db.close()
 
-    def get(self, request: str) -> Answer | None:
+    def get(self, request: str) -> Response | None:
         """The answer to a request; None where it was never answered, or too long ago."""
         query = "select status, body, fetched from responses where request = ?"
         try:
             row = self._db.execute(query, (request,)).fetchone()
             if row is None or time.time() - row[2] > self._max_age:
                 return None
-            return Answer(row[0], zlib.decompress(row[1]))
+            return Response(row[0], zlib.decompress(row[1]))
         except (sqlite3.DatabaseError, zlib.error) as fault:
             raise BadInput(
                 f"{self.file} is damaged ({fault}): remove it, or name another folder with --cache"
             ) from None
 
-    def put(self, request: str, answer: Answer) -> None:
-        """Keep an answer. Raises NoSpace or BadInput where the disk refuses."""
-        row = (request, answer.status, zlib.compress(answer.body, 1), time.time())
+    def put(self, request: str, response: Response) -> None:
+        """Keep a response. Raises NoSpace or BadInput where the disk refuses."""
+        row = (request, response.status, zlib.compress(response.body, 1), time.time())
         try:
             self._db.execute("insert or replace into responses values (?, ?, ?, ?)", row)
         except sqlite3.Error as fault:

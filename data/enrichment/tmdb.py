@@ -60,8 +60,8 @@ class Tmdb:
         """401 and 403: the key is wrong, suspended, or its owner's address is not verified."""
         if status not in (401, 403):
             return ""
-        said = str(content.get("status_message") or "")[:100]
-        return f"TMDB does not accept the key ({status}{': ' + said if said else ''})"
+        message = str(content.get("status_message") or "")[:100]
+        return f"TMDB does not accept the key ({status}{': ' + message if message else ''})"
 
     def fault(self, content: dict[str, object]) -> str:
         """TMDB answers faults by their status."""
@@ -109,11 +109,11 @@ class Tmdb:
     async def _by_imdb(self, wanted: Wanted, fetcher: Fetcher) -> Found | None:
         params = {"external_source": "imdb_id", "language": self._language}
         try:
-            answer = await fetcher.json(f"/find/{wanted.imdb_id}", params, then=1)
+            response = await fetcher.json(f"/find/{wanted.imdb_id}", params, then=1)
         except NotThere:
             return None
         for results, kind in (("movie_results", "movie"), ("tv_results", "tv")):
-            for film in objects(answer.get(results)):
+            for film in objects(response.get(results)):
                 if isinstance(film.get("id"), int):
                     return await self._by_id(wanted, kind, str(film["id"]), "imdb_id", fetcher)
         return None
@@ -125,8 +125,8 @@ class Tmdb:
         for year in dict.fromkeys((wanted.year, None)):
             params = {"query": search_words(wanted.title), "include_adult": "false", "language": self._language}
             params |= {"year": str(year)} if year is not None else {}
-            answer = await fetcher.json("/search/movie", params, then=1)
-            films = [_candidate(film) for film in objects(answer.get("results")) if isinstance(film.get("id"), int)]
+            response = await fetcher.json("/search/movie", params, then=1)
+            films = [_candidate(film) for film in objects(response.get("results")) if isinstance(film.get("id"), int)]
             guesses = ranked(wanted.title, wanted.year, films)
             if guesses and guesses[0].confidence >= 0.5:
                 break

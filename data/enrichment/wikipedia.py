@@ -96,8 +96,8 @@ class Wikipedia:
             f"?article schema:about ?film ; schema:isPartOf <https://{self._code}.wikipedia.org/> . "
             "OPTIONAL { ?film wdt:P577 ?date . } } GROUP BY ?id ?article"
         )
-        answer = await fetcher.json("/sparql", {"query": query, "format": "json"})
-        for row in objects(part(answer, "results").get("bindings")):
+        response = await fetcher.json("/sparql", {"query": query, "format": "json"})
+        for row in objects(part(response, "results").get("bindings")):
             number, article = _value(row, "id"), _value(row, "article")
             if number and "/wiki/" in article:
                 title = unquote(article.partition("/wiki/")[2]).replace("_", " ")
@@ -119,8 +119,8 @@ class Wikipedia:
     async def _by_title(self, wanted: Wanted, fetcher: Fetcher) -> Found:
         year = f" {wanted.year}" if wanted.year is not None else ""
         params = {"list": "search", "srsearch": f"{search_words(wanted.title)}{year} film", "srlimit": "5"}
-        answer = await self._query(params, fetcher, then=1)
-        titles = [str(one.get("title")) for one in objects(part(answer, "query").get("search"))]
+        response = await self._query(params, fetcher, then=1)
+        titles = [str(one.get("title")) for one in objects(part(response, "query").get("search"))]
         candidates = [Candidate(title, (_bare(title),), _year_in(title) or wanted.year) for title in titles]
         guesses = ranked(wanted.title, wanted.year, candidates)
         if not guesses or guesses[0].confidence < 0.5:

@@ -164,7 +164,7 @@ def _ungzipped(packed: BinaryIO, source: Path) -> Generator[bytes]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where a zstd frame lies, and how long its content is, where its header tells (else -1)."""
+    """Where a zstd frame lies, and how long its content is, where its header gives it (else -1)."""
 
     offset: int
     length: int
@@ -184,7 +184,7 @@ def _unzstd(packed: BinaryIO, source: Path) -> Generator[bytes]:
         return whole
 
     try:
-        # ours are small, and several are undone at once; another program's may be one large frame, read bit by bit
+        # ours are small, and several are decompressed at once; another program's may be one large frame, read in pieces
         for small, frames in groupby(_frames(packed, zstandard, source), lambda frame: frame.is_small):
             if small:
                 with side_by_side(content, frames) as blocks:
@@ -204,9 +204,9 @@ def _unpacker(zstandard: Any) -> Any:
 
 
 def _frames(packed: BinaryIO, zstandard: Any, source: Path) -> Iterator[_Frame]:
-    """The frames of a zstd file (RFC 8878: headers tell each block's length). Raises DamagedFile for a torn one.
+    """The frames of a zstd file (RFC 8878: headers give the lengths of blocks). Raises DamagedFile for a cut one.
 
-    zstandard's reader says nothing of a last frame that lacks its end, where the checksum of its content is.
+    zstandard's reader does not notice a last frame that lacks its end, where the checksum of its content is.
     """
     at, size = 0, os.fstat(packed.fileno()).st_size
     while at < size:
@@ -215,18 +215,18 @@ def _frames(packed: BinaryIO, zstandard: Any, source: Path) -> Iterator[_Frame]:
         if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:  # to be skipped: its length follows
             at += 8 + int.from_bytes(head[4:8], "little")
             continue
-        told = zstandard.get_frame_parameters(head)
+        parameters = zstandard.get_frame_parameters(head)
         at += int(zstandard.frame_header_size(head))
         last = False
         while not last and at < size:
             block = int.from_bytes(os.pread(packed.fileno(), 3, at), "little")
             last, kind = bool(block & 1), block >> 1 & 3
             at += 3 + (1 if kind == 1 else block >> 3)  # kind 1: one byte, repeated
-        at += 4 * bool(told.has_checksum)
+        at += 4 * bool(parameters.has_checksum)
         if not last or at > size:
             break
-        unknown = told.content_size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
-        yield _Frame(start, at - start, -1 if unknown else told.content_size)
+        unknown = parameters.content_size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
+        yield _Frame(start, at - start, -1 if unknown else parameters.content_size)
     if at != size:
         raise DamagedFile(f"{source}: cut short in the middle of a zstd frame; fetch it again")
 
@@ -246,4 +246,4 @@ def _head(blocks: Iterator[bytes], source: Path) -> bytes:
 
 def _declared_length(head: bytes, source: Path) -> int:
     name = f"{source} (decompressed)"
-    return Header.length_told(head[: user_block_size(head[:FIRST_LINE_LENGTH], name)], name)
+    return Header.declared_length(head[: user_block_size(head[:FIRST_LINE_LENGTH], name)], name)

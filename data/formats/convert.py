@@ -37,14 +37,14 @@ def perform(
     """Write to `out` what the options --dtype, --compression and --to ask for; a compressed `source` goes flat.
 
     `wanted` are the options of --to.
-    Raises UsageError where none or more than one is asked for, and what the conversions raise.
+    Raises UsageError where none or more than one is given, and what the conversions raise.
     """
     packed = compression_of(source)
-    asked = [option for option, value in (("--dtype", dtype), ("--compression", compression), ("--to", to)) if value]
+    options = [option for option, value in (("--dtype", dtype), ("--compression", compression), ("--to", to)) if value]
     if wanted and not to:
         raise UsageError("--modality, --vector, --missing, --dataset, --split and --seed are options of --to")
-    if len(asked) > 1 or (packed is None and not asked):
-        found = " and ".join(asked) or "none"
+    if len(options) > 1 or (packed is None and not options):
+        found = " and ".join(options) or "none"
         raise UsageError(f"expected one of --dtype, --compression and --to, found {found}")
     if packed is not None:
         if dtype or to or compression not in (None, "none"):

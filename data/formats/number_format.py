@@ -91,9 +91,9 @@ def _convert_modality(
         ends = (modality.offsets[start : stop + 1] - first).tolist()
         for place in np.flatnonzero(written[start:stop]).tolist():
             own = slice(ends[place], ends[place + 1])
-            told_of_row = int(modality.status[start + place]), int(modality.reason[start + place])
+            outcome = int(modality.status[start + place]), int(modality.reason[start + place])
             scales = np.concatenate([cls.scales[place : place + 1], tokens.scales[own]])
-            checksums[start + place] = row_checksum(cls.stored[place], tokens.stored[own], *told_of_row, scales)
+            checksums[start + place] = row_checksum(cls.stored[place], tokens.stored[own], *outcome, scales)
         of_tokens = np.searchsorted(modality.offsets, first + np.flatnonzero(tokens.too_large), "right") - 1
         too_large = cls.too_large
         too_large[of_tokens - start] = True

@@ -238,8 +238,8 @@ def _ours(table: Table, ids: IdArray, modality: str) -> Vectors:
 
     states = {}
     if status in table.names and reason in table.names:
-        said = zip(_words(table, status), _words(table, reason), strict=True)
-        for number, (state, why) in enumerate(said):
+        outcomes = zip(_words(table, status), _words(table, reason), strict=True)
+        for number, (state, why) in enumerate(outcomes):
             if not there[number] and state in ("missing", "failed") and why.upper() in Reason.__members__:
                 states[number] = Status[state.upper()], Reason[why.upper()]
     return Vectors(

@@ -65,7 +65,7 @@ def read_all(descriptor: int, buffer: memoryview, offset: int) -> None:
 def reserve(descriptor: int, length: int) -> None:
     """Make the file `length` bytes long with room on the disk for them. Raises OSError (ENOSPC) if there is none.
 
-    Where the system cannot reserve, the free space is asked for instead.
+    Where the system cannot reserve, the free space is checked instead.
     """
     if hasattr(os, "posix_fallocate"):
         try:
@@ -84,7 +84,7 @@ def reserve(descriptor: int, length: int) -> None:
 def reserve_parts(descriptor: int, parts: Iterable[tuple[int, int]]) -> None:
     """Room on the disk for `parts`, (offset, length) each, of a sparse file. Raises OSError (ENOSPC) if there is none.
 
-    Where the system cannot reserve, the free space is asked for instead.
+    Where the system cannot reserve, the free space is checked instead.
     """
     supported, needed = hasattr(os, "posix_fallocate"), 0
     for offset, length in parts:
@@ -106,7 +106,7 @@ def reserve_parts(descriptor: int, parts: Iterable[tuple[int, int]]) -> None:
 def written_behind(descriptor: int) -> Iterator[None]:
     """Inside, a thread sends to the disk what was written meanwhile, so that the last `fsync` finds little left.
 
-    An OSError that the thread meets comes out at the end: the system tells of a lost write only once.
+    An OSError that the thread meets comes out at the end: the system reports a lost write only once.
     """
     ended = threading.Event()
     faults: list[OSError] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class CinefuseError(Exception):
-    """A refusal told in one line: the thing, what is wrong with it (expected, found), and what to do.
+    """A refusal in one line: the thing, what is wrong with it (expected, found), and what to do.
 
     Subclasses differ in ``exit_code`` alone, so that callers catch by kind and schedulers decide by number.
     """
@@ -31,7 +31,7 @@ class DamagedFile(CinefuseError):
 
 
 class FingerprintMismatch(CinefuseError):
-    """An embedding file made by another model, revision or preprocessing than the one asked for."""
+    """An embedding file made by another model, revision or preprocessing than the one wanted."""
 
     exit_code = 5
 

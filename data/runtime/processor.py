@@ -11,9 +11,9 @@ _FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
 
 
 def has_native_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether bfloat16 is multiplied natively; False where the system doesn't tell.
+    """Whether bfloat16 is multiplied natively; False where the system does not say.
 
-    PyTorch's own test also says yes to every AVX512, where bfloat16 is emulated and slower than float32.
+    PyTorch's own test is also true of every AVX512, where bfloat16 is emulated and slower than float32.
     """
     try:
         lines = cpuinfo.read_text(encoding="ascii", errors="replace").splitlines()

@@ -1,10 +1,10 @@
-"""Text of a stranger, made safe to show: one line, without anything that steers a terminal."""
+"""Untrusted text made safe to show: one line, without anything that steers a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: object) -> str:
-    """`text` with every character that is not to be seen written as its escape: newlines, ESC, right-to-left marks.
+    """`text` with every character that does not print written as its escape: newlines, ESC, right-to-left marks.
 
     >>> printable("two\\nlines")
     'two\\\\nlines'

@@ -1,4 +1,4 @@
-"""Users of the sample and what they rate: tastes that plots and posters can tell, and some that only one of them can.
+"""Users of the sample and what they rate: tastes that plots and posters show, and some that only one of them shows.
 
 A rating is the sum of a user's habit, a film's quality, the user's taste for the film's genre, mood, manner (which only
 the poster shows) and theme (which only the plot shows), and noise. Tastes go together, as they do among people: they
@@ -32,7 +32,7 @@ def draw_audience(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Ratings (user_id, item_id, rating, timestamp), and users (user_id, age, gender, occupation, zip).
 
-    ``kinds`` says of each film, in the order of their ids from 1, its genre, mood, manner and theme. Films at the
+    ``kinds`` are the genre, mood, manner and theme of each film, in the order of their ids from 1. Films at the
     places ``unrated`` get no rating. Few films are rated often and many seldom; users see more of what they like.
     """
     ages = draw.integers(16, 81, users)

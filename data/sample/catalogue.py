@@ -1,7 +1,7 @@
 """A generated sample catalogue: drawn posters, composed plots, users with tastes. None of its films exist.
 
-Each film has a genre and a mood, which both its plot and its poster tell, a theme, which only the plot tells, and a
-manner, which only the poster tells. Users rate by their taste for all four: something real to learn, nothing borrowed.
+Each film has a genre and a mood, which both its plot and its poster show, a theme, which only the plot shows, and a
+manner, which only the poster shows. Users rate by their taste for all four: something real to learn, nothing borrowed.
 """
 
 from __future__ import annotations

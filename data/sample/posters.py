@@ -1,6 +1,6 @@
 """Posters of the sample's films: the scene or emblem of a genre, the palette of a mood, the layout of a manner.
 
-A plot tells genre and mood too, but never the manner a film is made in: who sees no posters cannot know it.
+A plot shows genre and mood too, but never the manner a film is made in: only a model that reads posters can learn it.
 """
 
 from __future__ import annotations

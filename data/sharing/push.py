@@ -94,7 +94,7 @@ def _destination(destination: str, name: str, retry: Retry, progress: TransferPr
 
 
 class _InStore:
-    """A place in a store that fsspec speaks to."""
+    """A place in a store that fsspec reaches."""
 
     def __init__(self, address: str, retry: Retry, progress: TransferProgress) -> None:
         self._store = Store(address)
@@ -108,7 +108,7 @@ class _InStore:
     def put(self, file: Path, sidecar: bytes, card: bytes | None) -> tuple[str, ...]:
         there = self.found()
         if there is None or not _is_same(there, file, Sidecar.parse(sidecar)):
-            # a sidecar that speaks of the old bytes must not outlive them
+            # a sidecar that describes the old bytes must not outlive them
             with_retries(self._retry, self.shown, lambda: self._store.remove(SUFFIX))
             with_retries(self._retry, self.shown, lambda: self._upload(file))
         beside = {SUFFIX: sidecar} | ({} if card is None else {".md": card})

@@ -205,9 +205,9 @@ def _add_films(
     raw = films.renamed(mapping, films.tag_columns(tags))
     numbers = films.renamed({"item_id": key, **link_columns(films.columns)})
     if way is not None:
-        raw, said = way.follow(raw, films.name)
+        raw, followed = way.follow(raw, films.name)
         numbers, _ = way.follow(numbers, films.name)
-        notes += said
+        notes += followed
     parts.items, doubts = tidy_items(raw, films.name, genre_separator=genre_separator)
     parts.links = tidy_links(numbers)
     if parts.ratings is not None and way is None:

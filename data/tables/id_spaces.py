@@ -154,14 +154,14 @@ class Links:
 
     column: str
     pairs: pl.DataFrame
-    said: str
+    note: str
 
     def follow(self, raw: pl.LazyFrame, name: str) -> tuple[pl.LazyFrame, list[str]]:
         """Give ``raw`` (its ids in item_id) the ids at the other end; items without one are left out and counted."""
         keyed = raw.with_columns(key=_key("item_id")).drop("item_id")
         lost = keyed.join(self.pairs.lazy(), on="key", how="anti").select(pl.len()).collect().item()
         joined = keyed.join(self.pairs.lazy(), on="key", how="inner", maintain_order="left").drop("key")
-        notes = [self.said]
+        notes = [self.note]
         if lost:
             notes.append(f"{name}: {lost:,} films have no link; they were left out")
         return joined, notes
@@ -193,9 +193,9 @@ def links_between(links: Table, items: Table, item_column: str | None, rated: Id
         frame, _ = exact_ids(pairs, ["item_id"], links.name)
         known = frame.drop_nulls().filter(pl.col("item_id") != "").unique(maintain_order=True).collect()
         met = items.frame.select(key=_key(column)).collect().join(known, on="key", how="semi").height
-        said = f"{items.name}: {met:,} films were joined through {links.name}, {column} = {here} -> {there}"
+        note = f"{items.name}: {met:,} films were joined through {links.name}, {column} = {here} -> {there}"
         if met and (best is None or met > best[0]):
-            best = met, Links(column, known, said)
+            best = met, Links(column, known, note)
     if best is None:
         raise UsageError(
             f"--links {links.name}: none of its columns {', '.join(others)} holds ids of {items.name} "

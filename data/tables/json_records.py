@@ -101,8 +101,8 @@ def _of_array(file: Path, text: Path) -> Iterator[Record]:
             except (ValueError, RecursionError):
                 more = source.read(max(_BLOCK, len(rest)))
                 if not more:
-                    says = "the array is not closed" if not rest else "not valid JSON"
-                    raise BadInput(f"{file}, record {number + 1:,}: {says}; expected an array of objects") from None
+                    problem = "the array is not closed" if not rest else "not valid JSON"
+                    raise BadInput(f"{file}, record {number + 1:,}: {problem}; expected an array of objects") from None
                 rest += more
                 continue
             number += 1

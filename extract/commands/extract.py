@@ -1,6 +1,6 @@
 """The `cinefuse extract` command.
 
-Everything heavy is imported inside the commands, so that ``cinefuse --help`` answers at once.
+Slow imports stand inside the commands, so that ``cinefuse --help`` appears at once.
 """
 
 from __future__ import annotations

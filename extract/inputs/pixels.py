@@ -1,6 +1,6 @@
 """A poster's bytes become pixels: decoded, turned upright, laid on white, resized, cropped.
 
-Posters come from strangers. Pillow's decoders read the pixels, but which bytes reach them is decided here, without
+Posters are untrusted. Pillow's decoders read the pixels, but which bytes reach them is decided here, without
 touching any state that threads share: no global pixel limit, no warning filters.
 """
 
@@ -83,8 +83,8 @@ _READ_AHEAD = 8  # bytes that libjpeg looks at beyond the last block of an image
 def _open_ended(raw: bytes, segments: list[tuple[int, int, int]]) -> bytes:
     """The file without its end marker, where one scan holds the whole image.
 
-    At an end marker that comes too early libjpeg fills up with grey, and Pillow hears nothing of it. Where the data
-    just stop, Pillow says that the file is truncated. (Of an image in several scans each is a whole, coarser picture.)
+    At an end marker that comes too early libjpeg fills up with grey, and Pillow does not notice. Where the data
+    just stop, Pillow reports a truncated file. (Of an image in several scans each is a whole, coarser picture.)
     """
     frame = next((start for marker, start, _ in segments if marker in _SEQUENTIAL), None)
     _, scan, pixels = segments[-1]

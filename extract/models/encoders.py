@@ -559,4 +559,4 @@ def _last_layer(model: nn.Module, depth: int, number: int, name: str) -> nn.Modu
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(layer) for layer in module}) == 1:
             return module[number - 1]
-    raise BadInput(f"{name}: its layers cannot be told apart (shared weights); leave out --layer")
+    raise BadInput(f"{name}: its layers cannot be distinguished (shared weights); leave out --layer")

@@ -77,7 +77,7 @@ def attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention over (B, heads, T, d) -> (B, T, heads, d), under the contract of transformers' attention functions.
 
-    ``attention_mask`` is None or boolean, True where a key may be read. Whatever else a model asks for (position bias,
+    ``attention_mask`` is None or boolean, True where a key may be read. Whatever else a model needs (position bias,
     causal order, grouped heads), and every other device or dtype, goes to transformers' own function.
     """
     simple = kwargs.get("position_bias") is None and not getattr(module, "is_causal", False)
@@ -156,7 +156,7 @@ def register_attention() -> None:
 class FreedMemory:
     """What becomes of buffers that a batch leaves behind: kept for the next one, given back now and then.
 
-    Fresh pages from the kernel cost more than kept ones, so glibc is told to keep them. But batches differ in shape,
+    Fresh pages from the kernel cost more than kept ones, so glibc is set to keep them. But batches differ in shape,
     and what one leaves does not fit the next: after hundreds of shapes the heap would be holes. A trim every few
     batches gives those back.
     """
@@ -178,7 +178,7 @@ class FreedMemory:
 
 
 def keep_few_compiled_products() -> None:
-    """Tell oneDNN, before its first product, to keep few of those that it compiles: one for each shape it has met.
+    """Have oneDNN, before its first product, keep few of those that it compiles: one for each shape it has met.
 
     The layers of one batch share theirs; the next batch has another shape, and an old one hardly comes back.
     """

@@ -189,7 +189,7 @@ class _Settings:
         if not self._given.get(setting):
             if model_type in _PROCESSOR_OF_MODEL:
                 return _PROCESSOR_OF_MODEL[model_type]
-            expected = f"the name of an image processor (the model type, {model_type!r}, does not tell)"
+            expected = f"the name of an image processor (the model type, {model_type!r}, does not imply one)"
             raise self._refusal("image_processor_type", expected)
         match = re.fullmatch(r"(\w+?)(?:ImageProcessor(?:Fast|Pil)?|FeatureExtractor)", str(self._given[setting]))
         if match is None or match[1] not in _DEFAULTS:
