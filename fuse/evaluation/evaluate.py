@@ -1,4 +1,4 @@
-"""How good a run is on its test part: error with its uncertainty, by popularity, and lists of all unseen films."""
+"""How good a run is on its test part: error with its uncertainty, by popularity, and lists of all unseen items."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Evaluation:
 
     ``rmse`` and ``mae`` come with the bounds of 95 % percentile intervals over ``draws`` draws of whole users, from
     ``seed``; NaN where the run has no rating model. ``by_item`` and ``by_user`` are `metrics.by_popularity` over
-    training ratings of the film and of the user. Users and films are unseen where they have no training rating;
+    training ratings of the item and of the user. Users and items are unseen where they have no training rating;
     ``of_unseen`` counts their test ratings.
 
     Lists are judged by ``protocol``, whose words are ``protocol_says``: ``ndcg`` and ``recall`` are means over the
-    ``ranked_users`` with a relevant test film, each ranked among *all* films not seen in training or validation, cut at
+    ``ranked_users`` with a relevant test item, each ranked among *all* items not seen in training or validation, cut at
     ``k``; NaN where there is no such user. ``lists`` (`list_tables.quality_table`) and ``differences`` hold this run
     and the baselines at 5, 10, 20 and ``k``, ``by_activity`` (`activity_table`) the same by users' training rows;
     ``baselines`` says of each how it was set, or why it was not run. ``warnings`` are sentences: those of the run,
@@ -105,7 +105,7 @@ def evaluate(
     """Measure a run on its test part, writing nothing.
 
     ``protocol`` is "movielens", "mmrec" or "auto" (`protocol.protocol_for`, which says what ``k`` and ``liked`` are
-    by default). Films are ranked as `recommend` ranks them, ``beside`` the baselines of `baselines.baselines` on the
+    by default). Items are ranked as `recommend` ranks them, ``beside`` the baselines of `baselines.baselines` on the
     same rows; without it they are left out. BadInput where the run had no test part; UsageError for k or draws below
     1, a negative seed, or a ``liked`` that is no number.
     """

@@ -13,7 +13,7 @@ _Numbers = npt.NDArray[Any]
 _Floats = npt.NDArray[np.float64]
 
 BANDS: tuple[tuple[str, int], ...] = (("unseen", 0), ("1-4", 1), ("5-19", 5), ("20+", 20))
-"""Bands of popularity: a name, and the fewest training ratings of a film in it."""
+"""Bands of popularity: a name, and the fewest training ratings of an item in it."""
 
 
 def rmse(rating: _Numbers, prediction: _Numbers) -> float:
@@ -146,7 +146,7 @@ def _interval(value: float, resampled: _Floats, level: float) -> Interval:
 def by_popularity(rating: _Numbers, prediction: _Numbers, counts: _Numbers) -> pl.DataFrame:
     """Errors in each of `BANDS`: band (String), ratings (Int64), rmse and mae (Float64, null where there is no rating).
 
-    `counts` (R,) says how often each rating's film occurs in training. Raises ValueError as `rmse` does, and for a
+    `counts` (R,) says how often each rating's item occurs in training. Raises ValueError as `rmse` does, and for a
     count below 0 or not one a rating.
     """
     errors, counts = _errors(rating, prediction), np.asarray(counts)

@@ -1,4 +1,4 @@
-"""Which of the inputs that a config may read are there: the others are switched off before anything is trained."""
+"""Switch off the inputs of a config that the dataset or the embedding file lacks, before anything is trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EMBEDDINGS = {"text": "plot embeddings", "image": "poster embeddings"}
 
 
 def with_available_inputs(config: Config, dataset: Path, file: EmbeddingFile | None) -> tuple[Config, list[str]]:
-    """The config reading only what a dataset folder and an embedding file have, and the names of what it lacks.
+    """The config without the inputs that a dataset folder and an embedding file lack, and the names of these inputs.
 
     ``modalities`` auto becomes those of the file. Genres and years, tags and demographics become false where the
     dataset has none. Modalities that are asked for by name stay: `load_training_data` refuses them if they are absent.

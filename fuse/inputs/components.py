@@ -1,9 +1,9 @@
-"""Plots and posters as side information: the principal components of their mean tokens, kept with the run.
+"""Texts and images as side information: the principal components of their mean tokens.
 
     components = (mean token of length 1 - middle) @ directions
 
-Both are the catalogue's own and know nothing of ratings. A run keeps them in its folder, so that a component means the
-same to a run that starts from it, though films have come since, and to `cinefuse explain`.
+Both depend on the catalogue alone, not on ratings. A run keeps them in its folder, so that a component means the same
+to `cinefuse explain`, and to a warm start after items were added.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 # which setting counts a modality's components, and their deviation: a smaller one is trusted less (docs/experiments.md)
 _SETTINGS = {"text": ("text_components", 1 / 4), "image": ("image_components", 1 / 8)}
 _ITEMS_AT_ONCE = 4096
-_LEAST_VARIANCE = 1e-6  # of the largest: below is rounding noise, which scaled up would look like information
+_LEAST_VARIANCE = 1e-6  # of the largest: below it is rounding noise, which scaling would turn into features
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Components:
         return cls(middle.astype(np.float32), directions)
 
     def of_items(self, means: Floats) -> Floats:
-        """(I, k) the components of films of ``means`` (I, D); 0, the mean, where a film has no embedding."""
+        """(I, k) the components of items of ``means`` (I, D); 0, the mean, where an item has no embedding."""
         found: Floats = np.nan_to_num((means - self.middle) @ self.directions)
         return found
 
@@ -74,7 +74,7 @@ def components_wanted(config: Config) -> dict[str, tuple[int, float]]:
 
 
 def mean_tokens(modality: Modality, rows: npt.NDArray[np.int64]) -> Floats:
-    """(I, D) the films' mean tokens, scaled to length 1; NaN for films without an embedding.
+    """(I, D) the items' mean tokens, scaled to length 1; NaN for items without an embedding.
 
     ``rows`` (I,) are rows of the embedding file, -1 for none.
     """
@@ -93,7 +93,7 @@ def mean_token(tokens: Floats) -> Floats:
 
 
 def tokens_read(modality: Modality, row: int) -> Floats:
-    """(T, D) the tokens whose mean tells a film's components: all but CLS; CLS alone where the file keeps no others."""
+    """(T, D) the tokens behind an item's components: all but CLS; CLS alone where the file keeps no others."""
     tokens = modality.read_tokens(row)
     return tokens if len(tokens) else modality.read_cls(row)[None]
 

@@ -1,4 +1,4 @@
-"""What the join of ratings, films and embeddings found: how much of each is there, and what was dropped, and why."""
+"""The counts of a join of ratings, items and embeddings: what is there, what was dropped, and why."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Presence:
-    """How many films, or ratings of such films, have a plot embedding, a poster embedding, both, or neither."""
+    """How many items, or ratings of such items, have a text embedding, an image embedding, both, or neither."""
 
     text: int
     image: int
@@ -49,7 +49,7 @@ class Presence:
 class Coverage:
     """What the join found: every rating read is kept, or dropped for exactly one reason.
 
-    ``films_outside_file`` counts films that the embedding file has no row for (0 where there is no file).
+    ``items_outside_file`` counts items that the embedding file has no row for (0 where there is no file).
     """
 
     modalities: tuple[str, ...]
@@ -72,11 +72,11 @@ class Coverage:
         return self.unknown_item.ratings + self.missing_embedding.ratings + self.duplicate.ratings
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON; `first_rows` count from 0."""
+        """Everything, ready for JSON; `first_rows` start at 0."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The report a person reads; its rows count from 1."""
+        """The report as text; its row numbers start at 1."""
         reasons = {
             "of films that are not in the catalogue": self.unknown_item,
             "of films without an embedding": self.missing_embedding,

@@ -1,4 +1,4 @@
-"""The training ratings as sparse matrices: who rated what, seen from the users' side and from the films'."""
+"""The training ratings as sparse matrices, by user and by item."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def chunks(rows: int, row_bytes: int) -> Iterator[slice]:
 
 @dataclass(frozen=True, eq=False)
 class TrainingPairs:
-    """R training ratings sorted by user, then film, and where each stands when sorted by film.
+    """R training ratings sorted by user, then item, and where each stands when sorted by item.
 
     user, item: (R,) int64. rating: (R,) float32, standardised. user_offsets (U + 1,), item_offsets (I + 1,): int64.
     by_item: (R,) int64, the order that sorts the pairs by item.
@@ -47,12 +47,12 @@ class TrainingPairs:
 
     @classmethod
     def sorted(cls, user: Tensor, item: Tensor, rating: Tensor, *, users: int, items: int) -> TrainingPairs:
-        """Sort R pairs. A pair given twice would see its own rating in its history: ValueError."""
+        """Sort R pairs. ValueError where one occurs twice, as its history would then leak its rating."""
         key = user.long() * items + item.long()
         order = torch.argsort(key, stable=True)
         key = key[order]
         if (key[1:] == key[:-1]).any():
-            raise ValueError("expected each (user, film) once, received some twice")
+            raise ValueError("expected each (user, item) once, received some twice")
         user, item = user.long()[order], item.long()[order]
         return cls(
             users,
@@ -80,17 +80,17 @@ class TrainingPairs:
 
     @cached_property
     def item_counts(self) -> Tensor:
-        """(I,) ratings of each film, float32."""
+        """(I,) ratings of each item, float32."""
         return self.item_offsets.diff().float()
 
     @cached_property
     def user_by_item(self) -> Tensor:
-        """(R,) the user of each pair, film by film: those of one film lie side by side in memory."""
+        """(R,) the user of each pair, item by item: those of one item lie side by side in memory."""
         return self.user[self.by_item]
 
     @cached_property
     def rating_by_item(self) -> Tensor:
-        """(R,) the rating of each pair, film by film."""
+        """(R,) the rating of each pair, item by item."""
         return self.rating[self.by_item]
 
     @cached_property
@@ -115,24 +115,24 @@ class TrainingPairs:
         return _PairDots.apply(user_vectors, item_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
 
     def dots_of_items(self, items: Tensor, user: Tensor, item_vectors: Tensor, user_vectors: Tensor) -> Tensor:
-        """(K,) the dot products of the pairs of some films; only the films' vectors get a gradient.
+        """(K,) the dot products of the pairs of some items; only the items' vectors get a gradient.
 
-        ``films`` (B,) are the films' numbers and ``user`` (K,) their raters', those of the first film first;
+        ``items`` (B,) are the items' numbers and ``user`` (K,) their raters', those of the first item first;
         ``item_vectors`` (B, D) belong to the items, ``user_vectors`` (U, D) to all users.
         """
         offsets = _offsets(self.item_offsets[items + 1] - self.item_offsets[items])
-        told: Tensor = _ItemDots.apply(item_vectors, user_vectors, offsets, user)  # type: ignore[no-untyped-call]
-        return told
+        dots: Tensor = _ItemDots.apply(item_vectors, user_vectors, offsets, user)  # type: ignore[no-untyped-call]
+        return dots
 
     def means(self, prior: float = 5.0) -> tuple[Tensor, Tensor]:
-        """(U,) and (I,): each side's mean of the standardised ratings, drawn to 0 by ``prior`` imagined ratings."""
+        """(U,) and (I,): each side's mean of the standardised ratings, shrunk to 0 by ``prior`` ratings of 0."""
         by_user = torch.zeros(self.users, device=self.rating.device).index_add_(0, self.user, self.rating)
         by_item = torch.zeros(self.items, device=self.rating.device).index_add_(0, self.item, self.rating)
         return by_user / (self.user_counts + prior), by_item / (self.item_counts + prior)
 
 
 def _indices(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in 32 bits where these can count the pairs, or every product would first make them so."""
+    """Both in 32 bits where these can count the pairs, as every product would convert them."""
     if len(columns) <= _MOST_IN_32_BITS:
         return offsets.int(), columns.int()
     return offsets, columns
@@ -181,7 +181,7 @@ def _gathered(left: Tensor, left_row: Tensor, right: Tensor, right_row: Tensor) 
 
 
 class _ItemDots(torch.autograd.Function):
-    """Row dot products of films' vectors with their raters'; backward is one sparse product."""
+    """Row dot products of items' vectors with those of their users; backward is one sparse product."""
 
     @staticmethod
     def forward(ctx: Any, item_vectors: Tensor, user_vectors: Tensor, offsets: Tensor, user: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class _ItemDots(torch.autograd.Function):
                 offsets, user, item_vectors.new_zeros(len(user)), shape, check_invariants=False
             )
             return _sampled(nothing, item_vectors, user_vectors)
-        place = torch.repeat_interleave(offsets.diff(), output_size=len(user))  # (K,), the host need not wait for it
+        place = torch.repeat_interleave(offsets.diff(), output_size=len(user))  # (K,), without waiting for the device
         return _gathered(item_vectors, place, user_vectors, user)
 
     @staticmethod

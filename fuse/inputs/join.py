@@ -1,4 +1,4 @@
-"""Ratings, films and rows of the embedding file, joined by number; the vectors themselves are never joined."""
+"""Ratings, items and rows of the embedding file, joined by number; the vectors themselves are never joined."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _Codes = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """U users, I films and the R ratings kept, by number.
+    """U users, I items and the R ratings kept, by number.
 
     user_ids: (U,) int64, or object holding str; sorted, each once: all of users.parquet (if there) and ratings.parquet.
-    item_ids: (I,) as `Catalog.ids`, in the catalogue's order; all films, also those never rated.
+    item_ids: (I,) as `Catalog.ids`, in the catalogue's order; all items, also those never rated.
     user, item: (R,) int32 into user_ids and item_ids, in the order of ratings.parquet.
     rating: (R,) float32, finite.
     row: (R,) int64 row of ratings.parquet from 0, ascending.
-    embedding_row: (I,) int64 row of the embedding file, -1 where it has no such film; None without a file.
-    text, image: (I,) bool: the film has a plot / poster embedding; all False where the file has none, or without one.
+    embedding_row: (I,) int64 row of the embedding file, -1 where it has no such item; None without a file.
+    text, image: (I,) bool: the item has a text / image embedding; all False where the file has none, or without one.
     """
 
     user_ids: npt.NDArray[Any]
@@ -54,11 +54,11 @@ class Joined:
 
 
 def join(dataset: Path, embeddings: EmbeddingFile | None, *, missing: str = "mask", duplicates: str = "last") -> Joined:
-    """Join the ratings of a dataset folder with its films and with the rows of `embeddings`.
+    """Join the ratings of a dataset folder with its items and with the rows of `embeddings`.
 
-    Ratings of films that the catalogue lacks are dropped. `missing` says what becomes of films without an embedding in
+    Ratings of items that the catalogue lacks are dropped. `missing` says what becomes of items without an embedding in
     any modality the file has: "mask" keeps them, "drop" drops their ratings, "error" refuses if there is one. Where a
-    user rated a film more than once, `duplicates` keeps the "last" by timestamp (by row among equal ones; a rating
+    user rated an item more than once, `duplicates` keeps the "last" by timestamp (by row among equal ones; a rating
     without a timestamp counts as the earliest) or the "first", or refuses ("error"). A rating that several of these
     rules would drop is counted under the first of them, in this order.
 
@@ -137,7 +137,7 @@ def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
 def _embedded(
     items: pl.Series, ids: npt.NDArray[Any], embeddings: EmbeddingFile | None
 ) -> tuple[npt.NDArray[np.int64] | None, dict[str, _Bools]]:
-    """Each film's row in the file, and per modality whether it has an embedding there."""
+    """Each item's row in the file, and per modality whether it has an embedding there."""
     embedded = {name: np.zeros(len(ids), bool) for name in ("text", "image")}
     if embeddings is None:
         return None, embedded
@@ -221,7 +221,7 @@ def _all_users(file: Path, ratings: pl.LazyFrame, rated: Path) -> pl.Series:
 
 
 def _coded(ratings: pl.LazyFrame, users: pl.Series, items: pl.Series) -> tuple[_Codes, _Codes, npt.NDArray[np.float32]]:
-    """(rows,) each: index of the user, index of the film (-1 where it is unknown), and the rating."""
+    """(rows,) each: index of the user, index of the item (-1 where it is unknown), and the rating."""
     if ratings.collect_schema()["item_id"] != items.dtype:
         # a number is never an id of text, nor a text one of a number: there is nothing to look up
         items = items.clear().cast(ratings.collect_schema()["item_id"])
@@ -242,7 +242,7 @@ def _coded(ratings: pl.LazyFrame, users: pl.Series, items: pl.Series) -> tuple[_
 def _duplicates(
     ratings: pl.LazyFrame, file: Path, user: _Codes, item: _Codes, candidate: _Bools, duplicates: str
 ) -> _Bools:
-    """(rows,) True where another `candidate` row of the same user and film counts instead."""
+    """(rows,) True where another `candidate` row of the same user and item counts instead."""
     dropped = np.zeros(len(user), bool)
     rows, group = _rows_alike(user, item, candidate)
     if not rows.size:
@@ -262,7 +262,7 @@ def _duplicates(
 
 
 def _rows_alike(user: _Codes, item: _Codes, candidate: _Bools) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """The candidate rows whose user and film occur in another one too, ascending, and a number for each such pair."""
+    """The candidate rows whose user and item occur in another one too, ascending, and a number for each such pair."""
     rows = np.flatnonzero(candidate)
     pair = user[rows] * np.int64(int(item.max()) + 1) + item[rows]
     ordered = np.sort(pair)

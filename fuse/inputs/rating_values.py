@@ -1,4 +1,4 @@
-"""Numbers that no rating model is for, refused before one is trained on them."""
+"""Refuse ratings that are counts, which no rating model fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...data.runtime.errors import BadInput
 
 
 def refuse_counts(dataset: Path, rating: npt.NDArray[Any]) -> None:
-    """BadInput where the ratings (R,) are counts: a few large ones would decide every error."""
+    """BadInput where the ratings (R,) are counts: a few large ones would dominate every error."""
     lowest, median, highest = (float(value) for value in (rating.min(), np.median(rating), rating.max()))
     if looks_like_counts(lowest, median, highest, len(np.unique(rating))):
         raise BadInput(

@@ -1,4 +1,4 @@
-"""Side information as plain matrices: what is known of a film or user besides ratings, plots and posters."""
+"""Side information as matrices: features of users and items besides ratings, texts and images."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .interactions import SparseProduct
 
 @dataclass(frozen=True, eq=False)
 class SideInformation:
-    """What is known besides ratings and tokens, on the device of the training.
+    """Features besides ratings and tokens, on the device of the training.
 
-    user: (U, S). item: (I, C), genres and years, principal components. shown: (I, C'), what the Transformer gets of it.
+    user: (U, S). item: (I, C), genres and years, principal components. shown: (I, C'), the part the Transformer reads.
     tags: (I, T), ones where an item has a tag.
     """
 
@@ -97,7 +97,7 @@ def _read_users(dataset: Path) -> pl.DataFrame | None:
 
 
 def _user_values(users: pl.DataFrame) -> list[pl.Series]:
-    """What is known of users, a column a trait, ages as the number of their band; null where nothing is known."""
+    """A column for each feature of users, ages as the number of their band; null where it is unknown."""
     known = [users[name].cast(pl.String) for name in ("occupation", "gender") if name in users.columns]
     if "age" in users.columns:
         age = users["age"].cast(pl.Float64, strict=False).fill_nan(None)

@@ -1,6 +1,6 @@
-"""Tags of films as side information: who made them, who plays in them, where they are from (data/dataset/tags.py).
+"""Tags of items as side information: who made them, who plays in them, where they are from (data/dataset/tags.py).
 
-A catalogue has thousands of tags and a film a dozen, so they are a sparse matrix of ones.
+A catalogue has thousands of tags and an item a dozen, so they are a sparse matrix of ones.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from ...data.dataset.catalog import Catalog
 from .interactions import SparseProduct
 
-_LEAST_ITEMS = 2  # a tag of one film says no more than the film's id
+_LEAST_ITEMS = 2  # a tag of one item says no more than the item's id
 
 
 @dataclass(frozen=True, eq=False)
 class ItemTags:
-    """T tags, in the order of their names, that at least two of I films share; ``of_films`` is (I, T), ones."""
+    """T tags, in the order of their names, that at least two of I items share; ``of_items`` is (I, T), ones."""
 
     names: list[str]
     of_items: SparseProduct
 
     @classmethod
     def of(cls, dataset: Path) -> ItemTags:
-        """The tags of a dataset folder's films."""
+        """The tags of a dataset folder's items."""
         return cls.read(Catalog.open(dataset).items)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The films' token embeddings, kept where they fit, and gathered a batch of films at a time."""
+"""Token embeddings of items, in memory where they fit, gathered in batches of items."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ITEMS_AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """One modality of B films, padded. embeddings: (B, T, D); present: (B, T) bool, False for padding.
+    """One modality of B items, padded. embeddings: (B, T, D); present: (B, T) bool, False for padding.
 
-    A film without this modality has no token at all; ``lacking`` says whether there may be such a film.
+    A item without this modality has no token at all; ``lacking`` says whether there may be such an item.
     """
 
     embeddings: Tensor
@@ -36,7 +36,7 @@ class TokenBatch:
 
 
 class TokenTable:
-    """The tokens of one modality of I films: CLS first, then plot tokens or poster patches.
+    """The tokens of one modality of I items: CLS first, then text tokens or image patches.
 
     ``place`` is where they lie: "device" (all of them in the GPU's memory), "host" (converted once, pinned for a GPU)
     or "file" (the mapped embedding file, shared by all processes of the machine and converted a batch at a time).
@@ -75,7 +75,7 @@ class TokenTable:
         return int(self.lengths.sum()) * self.width * self._dtype.itemsize
 
     def batch(self, items: npt.NDArray[np.int64]) -> TokenBatch:
-        """The tokens of B films, padded to the longest of them; on the device if the table is, else on the host."""
+        """The tokens of B items, padded to the longest of them; on the device if the table is, else on the host."""
         lengths = self.lengths[items]
         longest, lacking = int(lengths.max(initial=0)), not lengths.all()
         flat = self._gather(items)  # (sum of lengths, D)
@@ -96,7 +96,7 @@ class TokenTable:
         return self._flat[torch.from_numpy(places).to(self._flat.device)]
 
     def _read(self, items: npt.NDArray[np.int64]) -> Tensor:
-        """Read the films' tokens out of the mapped file: (sum of lengths, D) in the dtype of the computation."""
+        """Read the items' tokens from the mapped file: (sum of lengths, D) in the dtype of the computation."""
         result = torch.empty(int(self.lengths[items].sum()), self.width, dtype=self._dtype)
         at = 0
         for row in self._rows[items].tolist():
@@ -144,12 +144,12 @@ class TokenTable:
 
 
 def read_width(modality: Modality, level: str) -> int:
-    """D of what is read of a modality at this ``level``: that of its tokens, or of its vectors where it reads these."""
+    """The width D of the tokens, or at level "cls" of the vectors, of a modality."""
     return modality.token_width if level == "tokens" and len(modality.tokens) else modality.width
 
 
 def pooled(patches: Tensor, side: int) -> Tensor:
-    """Mean of each ``side`` x ``side`` square of a film's patches: (T, D) of a square grid to (T / side², D)."""
+    """Mean of each ``side`` x ``side`` square of an item's patches: (T, D) of a square grid to (T / side², D)."""
     edge, width = round(len(patches) ** 0.5), patches.shape[1]
     squares = patches.float().view(edge // side, side, edge // side, side, width)  # (R, side, C, side, D)
     return squares.mean((1, 3)).view((edge // side) ** 2, width)

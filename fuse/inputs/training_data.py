@@ -1,4 +1,4 @@
-"""From a dataset folder, an embedding file and a split to the tensors that training reads."""
+"""Load a dataset folder, an embedding file and a split as the tensors that training reads."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def load_training_data(
 
 
 def places_of(joined: Joined, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where ratings of `ratings.parquet`, given by row, stand among the joined ones."""
+    """The numbers among the joined ratings of rows of `ratings.parquet`."""
     return np.searchsorted(joined.row, rows)
 
 

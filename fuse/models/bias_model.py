@@ -2,9 +2,9 @@
 
     rating = mean + user_bias + item_bias + noise
 
-Both kinds of biases are normal with variances of their own, which are estimated with them from the training ratings
-(empirical Bayes: mean-field variational inference of the crossed random effects). A bias is thereby shrunk by the L2
-strength that the ratings ask for, noise variance over bias variance, and nothing has to be tuned.
+Biases of users and of items have normal priors, whose variances are estimated from the training ratings (empirical
+Bayes: mean-field variational inference of the crossed random effects). The L2 of a bias is the noise variance over its
+variance, so that nothing has to be tuned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEAST_SHARE = 1e-9  # of the ratings' variance: no variance is estimated below 
 class BiasModel:
     """mean, user (U,) and item (I,) biases; predictions stay between ``lowest`` and ``highest``.
 
-    ``l2_user`` and ``l2_item`` are the strengths that came of the estimated variances.
+    ``l2_user`` and ``l2_item`` are the L2 that follow from the estimated variances.
     """
 
     mean: float

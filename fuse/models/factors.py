@@ -1,14 +1,15 @@
-"""The factors of the model: biases, factors, side information and rating histories of users and films.
+"""The factors of the model: biases, factors, side information and rating histories of users and items.
 
-A user's vector is the sum of four parts, and so is a film's, whose tags and content come on top (SVD++ of Koren 2008,
-on both sides and with ratings):
+A user's vector is the sum of four parts; an item's too, with tags and content added (SVD++ of Koren 2008, for users and
+for items):
 
-    user = own row + demographics @ W  +  films seen / sqrt(n)   +  residuals of films rated / sqrt(n)
-    film = own row + genre, year, ... @ W  +  raters / sqrt(n)   +  residuals of its raters / sqrt(n)
-           + tags @ V  +  what a Transformer makes of its plot and poster
+    user = own row + demographics @ W  +  implicit_items / sqrt(n)  +  explicit_items / sqrt(n)
+    item = own row + genre, year, ... @ W  +  implicit_users / sqrt(n)  +  explicit_users / sqrt(n)
+           + tags @ V  +  the Transformer's output for its text and image
 
-and a rating is their dot product plus both biases. The last column of every table is the bias it adds. When a training
-rating is scored, its own term is taken out of the four sums: a model that saw it there would learn to copy it.
+The implicit terms sum over the n items that the user rated (the n users who rated the item), the explicit ones over the
+same, times the residual of the rating. A score is the dot product plus both biases; the last column of every table is
+the bias it adds. A training rating is scored without its own terms in these sums, which would be target leakage.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from ..inputs.interactions import SparseProduct, TrainingPairs, chunks
 
 
 class Vectors(NamedTuple):
-    """user (U, D + 1) and film (I, D + 1), float32; the last column is the bias."""
+    """user (U, D + 1) and item (I, D + 1), float32; the last column is the bias."""
 
     user: Tensor
     item: Tensor
 
     def scores(self, users: Tensor | slice = slice(None), items: Tensor | slice = slice(None)) -> Tensor:
-        """(len(users), len(films)): standardised scores of every such user for every such film."""
+        """(len(users), len(items)): standardised scores of every such user for every such item."""
         user, item = self.user[users], self.item[items]
         return user[:, :-1] @ item[:, :-1].T + user[:, -1:] + item[:, -1]
 
@@ -38,7 +39,7 @@ class Vectors(NamedTuple):
         return torch.cat([self._pair_scores(user[part], item[part]) for part in self._parts(len(user))])
 
     def _parts(self, pairs: int) -> Iterator[slice]:
-        """Slices of so many pairs whose rows, gathered and multiplied, are small enough; one slice where none is."""
+        """Slices of the pairs whose gathered rows fit the memory limit; one slice where there are no pairs."""
         return chunks(max(1, pairs), 3 * self.user.shape[1] * self.user.element_size())
 
     def _pair_scores(self, user: Tensor, item: Tensor) -> Tensor:
@@ -47,9 +48,9 @@ class Vectors(NamedTuple):
 
 
 class Histories:
-    """What the training ratings say of each user and each film, as four sparse matrices with constant weights.
+    """The implicit and explicit terms of users and items, as four sparse matrices with constant weights.
 
-    The residual of a rating takes away the *other* side's mean only: both together would betray the rating itself.
+    A residual is the rating less the mean of the *other* side alone: with both means it would leak the rating.
     """
 
     def __init__(self, pairs: TrainingPairs) -> None:
@@ -74,10 +75,10 @@ def _item_sums(pairs: TrainingPairs, values: Tensor) -> SparseProduct:
 
 
 class Factors(nn.Module):
-    """All parameters beside Transformer and head. Each table is (rows, D + 1): D factors and the bias it adds.
+    """All parameters but those of Transformer and head. Each table is (rows, D + 1): D factors and the bias it adds.
 
-    The L2 of a user's own row grows with the power ``user_power`` of how many ratings they gave, the mean user's being
-    1; a film's likewise.
+    The L2 of a user's own row is multiplied by (ratings of the user / mean ratings of a user) ** ``user_power``, that
+    of an item's by the same with ``item_power``.
 
     ``user_features`` (U, S) and ``item_features`` (I, C) are side information, ``item_tags`` (I, T) more of it in a
     sparse matrix; S, C or T may be 0. ``user_ids`` and ``item_ids`` say whether a user or item has a row of its own;
@@ -116,11 +117,11 @@ class Factors(nn.Module):
                 "explicit_users": pairs.users,
             }
         self.tables = nn.ParameterDict({name: _table(count, dim, generator) for name, count in rows.items()})
-        # whoever has no training rating starts, and so stays, at nothing: side information speaks for them
+        # rows without a training rating get no gradient: they start and stay at 0
         for name, counts in (("user", pairs.user_counts), ("item", pairs.item_counts)):
             if name in self.tables:
                 self.tables[name].data *= (counts > 0).float().cpu()[:, None]
-        # what side information and tags say of films without a rating (fuse/models/cold_start.py); 0: as of the others
+        # weights for items without ratings (fuse/models/cold_start.py); 0: the same as for all others
         self.register_buffer("cold_side", torch.zeros(item_features.shape[1], dim + 1))
         self.register_buffer("cold_tags", torch.zeros(self.item_tags.columns, dim + 1), persistent="item_tags" in rows)
         self.register_buffer("_user_share", _shares(pairs.user_counts, user_power), persistent=False)
@@ -133,9 +134,9 @@ class Factors(nn.Module):
     _item_share: Tensor
 
     def vectors(self, content: Tensor | None = None, keep: Tensor | None = None) -> Vectors:
-        """Vectors of all users and films. ``content`` (I, D + 1) is added to the films'.
+        """Vectors of all users and items. ``content`` (I, D + 1) is added to the items'.
 
-        ``keep`` (I,), 0 or 1: films with 0 lose their own row and histories, as if nobody had rated them yet.
+        ``keep`` (I,), 0 or 1: items with 0 lose their own row and histories, as if nobody had rated them yet.
         """
         t, h = self.tables, self.histories
         user = self.user_features @ t["user_features"]  # (U, D + 1)
@@ -155,7 +156,7 @@ class Factors(nn.Module):
         return Vectors(user, item if content is None else item + content)
 
     def training_scores(self, content: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """(R,) scores of the training pairs, none of which sees its own rating."""
+        """(R,) scores of the training pairs, each without the terms of its own rating."""
         pairs, h = self.pairs, self.histories
         user, item = self.vectors(content, keep)
         ones_u, ones_i = torch.ones_like(user[:, :1]), torch.ones_like(item[:, :1])
@@ -170,17 +171,17 @@ class Factors(nn.Module):
             w_user * t[name][:, :-1] for name in ("implicit_users", "explicit_users")
         )  # (U, D)
         seen, rated = (w_item * t[name][:, :-1] for name in ("implicit_items", "explicit_items"))  # (I, D)
-        # (u - a)(f - b) = uf - af - ub + ab, where a and b are what this very rating adds to the user and to the film:
+        # (u - a)(f - b) = uf - af - ub + ab, where a and b are the terms of this rating in the user and in the item:
         # a = implicit_items + item_residual * explicit_items,
         # b = implicit_users + user_residual * explicit_users, each times its weight. Without
-        # ab the score would still tell the residuals it has to predict.
-        left += [w_user, _meeting(t["implicit_users"], user), implicit_users]
-        right += [-_meeting(t["implicit_items"], item), -w_item, seen]
+        # ab the score would still leak the residuals that it has to predict.
+        left += [w_user, _table_scores(t["implicit_users"], user), implicit_users]
+        right += [-_table_scores(t["implicit_items"], item), -w_item, seen]
         of_item_residual = pairs.dots(
-            torch.cat([-w_user, implicit_users], 1), torch.cat([_meeting(t["explicit_items"], item), rated], 1)
+            torch.cat([-w_user, implicit_users], 1), torch.cat([_table_scores(t["explicit_items"], item), rated], 1)
         )
         of_user_residual = pairs.dots(
-            torch.cat([-_meeting(t["explicit_users"], user), explicit_users], 1), torch.cat([w_item, seen], 1)
+            torch.cat([-_table_scores(t["explicit_users"], user), explicit_users], 1), torch.cat([w_item, seen], 1)
         )
         of_both = pairs.dots(explicit_users, rated)
         return (
@@ -192,7 +193,7 @@ class Factors(nn.Module):
 
     @torch.no_grad()
     def user_vectors_at(self, user: Tensor, pair: Tensor) -> Tensor:
-        """(K, D + 1): ``user`` (U, D + 1) as the training pairs ``pair`` (K,) see it, each without its own term."""
+        """(K, D + 1): rows of ``user`` (U, D + 1) for the training pairs ``pair`` (K,), without the pair's own term."""
         u, item = self.pairs.user[pair], self.pairs.item[pair]
         seen = user[u]  # (K, D + 1)
         if (h := self.histories) is None:
@@ -203,27 +204,27 @@ class Factors(nn.Module):
         return without
 
     def content_scores(self, content: Tensor, user: Tensor, items: Tensor, pair: Tensor, place: Tensor) -> Tensor:
-        """(K,) what ``content`` (B, D + 1) of ``films`` adds to the scores of their pairs.
+        """(K,) the term of ``content`` (B, D + 1) of the B items ``items`` in the scores of their K pairs.
 
-        ``pair`` (K,) are their places among all pairs film by film, and ``place`` (K,) is which of the B films each is
-        of. ``user`` (U, D + 1) meets it as `user_vectors_at` tells it: without the pair's own term. Only content gets a
+        ``pair`` (K,) are their numbers in the order by item, and ``place`` (K,) says which of the B items each belongs
+        to. ``user`` (U, D + 1) is taken without the pair's own term, as in `user_vectors_at`. Only content gets a
         gradient.
         """
-        asking = torch.cat([user[:, :-1], torch.ones_like(user[:, :1])], 1)  # (U, D + 1), the bias as it is
-        rater = self.pairs.user_by_item[pair]
-        scores = self.pairs.dots_of_items(items, rater, content, asking)
+        query = torch.cat([user[:, :-1], torch.ones_like(user[:, :1])], 1)  # (U, D + 1), the bias as it is
+        rating_user = self.pairs.user_by_item[pair]
+        scores = self.pairs.dots_of_items(items, rating_user, content, query)
         if (h := self.histories) is None:
             return scores
-        # the own term meets a film's content in two numbers a film, not in a vector a pair
+        # the product of own term and content takes two numbers for an item, not a vector for each pair
         seen, rated = (
             (self.tables[name].detach()[items][:, :-1] * content[:, :-1]).sum(1)[place]
             for name in ("implicit_items", "explicit_items")
         )
-        own: Tensor = h.user_weight[rater] * (seen + h.item_residual[self.pairs.by_item[pair]] * rated)
+        own: Tensor = h.user_weight[rating_user] * (seen + h.item_residual[self.pairs.by_item[pair]] * rated)
         return scores - own
 
     def penalty(self, strengths: dict[str, float]) -> Tensor:
-        """Half the squared weights, each group times its strength: ``name`` for factors, ``name.bias`` for biases."""
+        """Half the squared weights, each group times its L2: ``name`` for factors, ``name.bias`` for biases."""
         total = torch.zeros((), device=self.user_features.device)
         for name, table in self.tables.items():
             squares = table[:, :-1].square().sum(1)
@@ -235,7 +236,7 @@ class Factors(nn.Module):
 
 
 def _shares(counts: Tensor, power: float) -> Tensor:
-    """(N,) how strongly each row is drawn to 0: (count / mean count) ** power, where nothing counts as one rating."""
+    """(N,) the factor of each row's L2: (count / mean count) ** power, with 1 for a count of 0."""
     counts = counts.clamp(min=1)
     return (counts / counts.mean()).pow(power)
 
@@ -245,7 +246,7 @@ def _table(rows: int, dim: int, generator: torch.Generator) -> nn.Parameter:
     return nn.Parameter(torch.cat([factors, torch.zeros(rows, 1)], 1))
 
 
-def _meeting(table: Tensor, vectors: Tensor) -> Tensor:
-    """(N, 1): what row n of a history table adds to the score of a pair with vector n."""
-    meeting: Tensor = (table[:, :-1] * vectors[:, :-1]).sum(1, keepdim=True) + table[:, -1:]
-    return meeting
+def _table_scores(table: Tensor, vectors: Tensor) -> Tensor:
+    """(N, 1): the score of row n of a history table with vector n."""
+    scores: Tensor = (table[:, :-1] * vectors[:, :-1]).sum(1, keepdim=True) + table[:, -1:]
+    return scores

@@ -1,4 +1,4 @@
-"""The fusion Transformer: one film's plot tokens and poster patches become one vector."""
+"""The fusion Transformer: one vector from the text tokens and image patches of an item."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from ..inputs.tokens import TokenBatch
 
-_LEVELS = 2**16  # of the 16 bits that decide whether dropout spares a place
+_LEVELS = 2**16  # of the 16 random bits that decide about one element in dropout
 
 
 class FusionTransformer(nn.Module):
-    """Reads ``[FUSE] genre-and-year, plot tokens, [SEP], poster tokens`` of a film and gives its content vector.
+    """Computes an item's content vector from ``[FUSE] genre-and-year, text tokens, [SEP], image patches``.
 
-    After arXiv 2407.09157; pre-norm blocks. The film's id is no token here: what ids know stands in `Factors`, so that
-    a film nobody has rated is read exactly as any other. In the last block only [FUSE] asks, since only its answer is
-    used: that block costs next to nothing. A film without plot or poster has a learned "absent" token there.
+    After arXiv 2407.09157, with pre-norm blocks. The item's id is not a token, ids have their vectors in `Factors`, so
+    that items without ratings are treated as all others. In the last block [FUSE] is the only query, as no other output
+    is used. A learned "absent" token stands for a text or image that the item lacks.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class FusionTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, outputs)
         self.drop = Dropout(dropout)
-        # a film starts as what its ratings say: content has to earn its first word
+        # zero-initialised: at first an item is represented by its ids and ratings alone
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, tokens: Mapping[str, TokenBatch], item_features: Tensor) -> Tensor:
-        """Content vectors (B, outputs) of B films; item_features is (B, C). Float32."""
+        """Content vectors (B, outputs) of B items; item_features is (B, C). Float32."""
         return self.fused(*self.sequence(tokens, item_features, every_place=False))
 
     def fused(self, x: Tensor, present: Tensor) -> Tensor:
-        """Content vectors (B, outputs) of B sequences (B, T, W), of whose places only ``present`` (B, T) are heard."""
+        """Content vectors (B, outputs) of B sequences (B, T, W); ``present`` (B, T) is the attention mask."""
         mask = present[:, None, None, :]  # (B, 1, 1, T)
         for block in self.blocks[:-1]:
             x = block(x, x, mask)
@@ -67,9 +67,9 @@ class FusionTransformer(nn.Module):
         return result
 
     def attention(self, x: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-        """How much every place hears of each, block by block: (B, H, T, T); in the last [FUSE] alone: (B, H, 1, T).
+        """The attention weights of each block, (B, H, T, T), and of the last one, (B, H, 1, T), of [FUSE] alone.
 
-        Of the same sequences as `fused` takes. Each row sums to 1 over the places that are present.
+        Of the same sequences as `fused` takes. Each row sums to 1 over the present positions.
         """
         mask, weights = present[:, None, None, :], []
         *before, last = (cast("Block", block) for block in self.blocks)
@@ -79,9 +79,10 @@ class FusionTransformer(nn.Module):
         return (*weights, last.attention(x[:, :1], x, mask))
 
     def places(self, lengths: Mapping[str, int]) -> dict[str, slice]:
-        """Where in the sequence everything stands, for so many tokens of each modality: "fuse", "side", "text", ...
+        """The positions of each kind of token, "fuse", "side", "text", ..., given the number of tokens by modality.
 
-        "text.absent" and "image.absent" are the places of the absent tokens, "separator" the one between modalities.
+        "text.absent" and "image.absent" are the positions of the absent tokens, "separator" of the token between texts
+        and images.
         """
         parts = [("fuse", 1), *([("side", 1)] if self.side is not None else [])]
         for name in self.modalities:
@@ -93,9 +94,9 @@ class FusionTransformer(nn.Module):
     def sequence(
         self, tokens: Mapping[str, TokenBatch], item_features: Tensor, *, every_place: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """The input sequence (B, T, W) and which of its places hold something, (B, T) bool. [FUSE] is place 0.
+        """The input sequence (B, T, W) and its mask (B, T) bool, True at positions that get attention; [FUSE] is first.
 
-        Without ``every_place`` an absent token that no film of the batch needs is left out: nobody would hear it.
+        Without ``every_place`` an absent token that is masked for every item of the batch is left out.
         """
         items = len(item_features)
         parts = [self.fuse.expand(items, 1, -1)]
@@ -110,18 +111,18 @@ class FusionTransformer(nn.Module):
             if every_place or batch.lacking:
                 parts.append(self.absent[name].expand(items, 1, -1))
                 present.append(~batch.present.any(1, keepdim=True))  # (B, 1)
-            told = batch.present
+            mask = batch.present
             if self.training and self.token_drop:
-                told = told & (torch.rand(told.shape, device=told.device) >= self.token_drop)
+                mask = mask & (torch.rand(mask.shape, device=mask.device) >= self.token_drop)
             read = self.norms[name](self.read[name](batch.embeddings)) + self.kind[name]  # (B, T, W)
             parts.append(read)
-            present.append(told)
+            present.append(mask)
         dtype = parts[-1].dtype
         return self.drop(torch.cat([part.to(dtype) for part in parts], 1)), torch.cat(present, 1)
 
 
 class Block(nn.Module):
-    """A pre-norm Transformer block in which ``asking`` (B, Q, W) attends to ``told`` (B, T, W)."""
+    """A pre-norm Transformer block in which ``query`` (B, Q, W) attends to ``context`` (B, T, W)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -135,58 +136,61 @@ class Block(nn.Module):
         )
         self.drop = Dropout(dropout)
 
-    def forward(self, asking: Tensor, told: Tensor, mask: Tensor) -> Tensor:
-        """(B, Q, W). mask: (B, 1, 1, T) bool, False where nothing is told."""
-        answer = self._tell_all(told, mask) if asking is told else self._tell_few(asking, told, mask)
-        asking = asking + self.drop(self.merge(answer))  # (B, Q, W)
-        result: Tensor = asking + self.drop(self.mlp(asking))
+    def forward(self, query: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """(B, Q, W). mask: (B, 1, 1, T) bool, False at positions of ``context`` that get no attention."""
+        self_attention = query is context
+        attended = (
+            self._self_attention(context, mask) if self_attention else self._cross_attention(query, context, mask)
+        )
+        query = query + self.drop(self.merge(attended))  # (B, Q, W)
+        result: Tensor = query + self.drop(self.mlp(query))
         return result
 
-    def _tell_all(self, told: Tensor, mask: Tensor) -> Tensor:
-        queries, keys, values = self.project(told, told)
-        answer = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)  # (B, H, T, W / H)
-        return answer.transpose(1, 2).flatten(2)
+    def _self_attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        queries, keys, values = self.project(x, x)
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)  # (B, H, T, W / H)
+        return attended.transpose(1, 2).flatten(2)
 
-    def _tell_few(self, asking: Tensor, told: Tensor, mask: Tensor) -> Tensor:
-        """The same without a key or a value for every place: few questions and answers pass their weights instead."""
-        heard = self.norm(told)
-        to_key, to_value = self.key_value.weight.view(2, self.heads, -1, heard.shape[-1])  # (H, W / H, W) each
-        queries = self.query(self.norm(asking)).unflatten(-1, (self.heads, -1))  # (B, Q, H, W / H)
-        questions = torch.einsum("bqhd,hdw->bhqw", queries, to_key)
-        # the bias of the keys would add the same to all scores of a question, which changes no weight
-        scores = torch.einsum("bhqw,btw->bhqt", questions, heard).float() * queries.shape[-1] ** -0.5
+    def _cross_attention(self, query: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """(B, Q, W) for a few queries: these pass the key and value weights, so that no key or value is computed."""
+        context = self.norm(context)
+        to_key, to_value = self.key_value.weight.view(2, self.heads, -1, context.shape[-1])  # (H, W / H, W) each
+        queries = self.query(self.norm(query)).unflatten(-1, (self.heads, -1))  # (B, Q, H, W / H)
+        queries_in_width = torch.einsum("bqhd,hdw->bhqw", queries, to_key)
+        # the keys' bias would add the same to all scores of a query, which the softmax ignores
+        scores = torch.einsum("bhqw,btw->bhqt", queries_in_width, context).float() * queries.shape[-1] ** -0.5
         weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-        mean = torch.einsum("bhqt,btw->bhqw", weights.to(heard.dtype), heard)
-        answer = torch.einsum("bhqw,hdw->bqhd", mean, to_value).flatten(2)
-        return answer + self.key_value.bias.chunk(2)[1]  # weights sum to 1
+        mean = torch.einsum("bhqt,btw->bhqw", weights.to(context.dtype), context)
+        attended = torch.einsum("bhqw,hdw->bqhd", mean, to_value).flatten(2)
+        return attended + self.key_value.bias.chunk(2)[1]  # weights sum to 1
 
-    def attention(self, asking: Tensor, told: Tensor, mask: Tensor) -> Tensor:
-        """(B, H, Q, T): the weights with which `forward` adds up values, which it keeps to itself."""
-        queries, keys, _ = self.project(asking, told)
+    def attention(self, query: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """(B, H, Q, T): the attention weights of `forward`."""
+        queries, keys, _ = self.project(query, context)
         scores: Tensor = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
         return scores.masked_fill(~mask, -torch.inf).softmax(-1)
 
-    def project(self, asking: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, query: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, Q, W / H), keys and values (B, H, T, W / H)."""
-        heard = self.norm(told)
-        asked = heard if asking is told else self.norm(asking)
-        keys, values = self.key_value(heard).chunk(2, -1)
-        split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.query(asked), keys, values)]
+        of_context = self.norm(context)
+        of_query = of_context if query is context else self.norm(query)
+        keys, values = self.key_value(of_context).chunk(2, -1)
+        split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (self.query(of_query), keys, values)]
         return split[0], split[1], split[2]
 
 
 class Dropout(nn.Module):
-    """`nn.Dropout`; on a CPU, where drawing takes longer than using, four places share each 64-bit number drawn."""
+    """`nn.Dropout`; on a CPU, where random numbers are the slow part, four elements share each 64-bit number."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, of whose places a share ``rate`` (to 1 / 65,536) is 0 and the others larger by as much in training."""
+        """x; in training a share ``rate`` (to 1 / 65,536) of its elements is 0, and the others are scaled up."""
         if not self.training or not self.rate:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():  # there drawing and using are one kernel
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # there dropout is one kernel
             return F.dropout(x, self.rate)
         drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = drawn.view(torch.int16)[: x.numel()].view(x.shape)

@@ -1,4 +1,4 @@
-"""From scores to ratings: the loss a rating costs, and the rating (or its distribution) a score stands for."""
+"""Heads: the loss of a rating given a score, and the expected rating, or the distribution of ratings, for a score."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from torch import Tensor, nn
 from ...data.runtime.errors import BadInput
 
 MOST_LEVELS = 101
-LEVELS_OF_AUTO = 20  # ratings on finer grids are taken as levels where a search finds that better
+LEVELS_OF_AUTO = 20  # with more levels, head=auto takes the ordinal head only where a search finds it better
 _LIKED_SHARE = 0.8  # of the scale's top
 _LIKED_SHARE_OF_RANGE = 0.75
-_DEVIATION = 1.125  # of MovieLens 100K's ratings, on whose scale the L2 strengths were learned
-_NOISE = 0.75  # squared error that stays, on that scale: makes an ordinal loss as heavy as a squared one
+_DEVIATION = 1.125  # of MovieLens 100K's ratings, on whose scale the L2 were tuned
+_NOISE = 0.75  # squared error on that scale: gives ordinal and squared losses the same weight against the L2
 _FIRST_L2 = 6.0  # of users' own logits, until it is estimated; validation hardly changes from 1 to 12
 _L2_RANGE = (0.2, 200.0)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The ratings' own scale, and the standard one that all strengths and scores are in.
+    """The ratings' own scale, and the standard one of all scores and L2.
 
-    ``levels`` are the distinct ratings of the training part, ascending; ``mean`` and ``unit`` translate:
-    rating = mean + unit * score.
+    ``levels`` are the distinct ratings of the training part, ascending; rating = mean + unit * score.
     """
 
     levels: tuple[float, ...]
@@ -36,7 +35,7 @@ class Scale:
 
     @classmethod
     def of(cls, ratings: Tensor) -> Scale:
-        """The scale of (R,) training ratings. One and the same rating throughout is a scale too: its unit is 1."""
+        """The scale of (R,) training ratings; its unit is 1 where they are all the same."""
         deviation = float(ratings.double().std(correction=0))
         levels = tuple(torch.unique(ratings).tolist())
         return cls(levels, float(ratings.double().mean()), deviation / _DEVIATION if deviation > 1e-6 else 1.0)
@@ -56,7 +55,7 @@ class Scale:
         return (ratings - self.mean) / self.unit
 
     def clamp(self, ratings: Tensor) -> Tensor:
-        """Ratings inside the lowest and highest one seen."""
+        """Ratings clamped to the lowest and highest one of the training part."""
         return ratings.clamp(self.levels[0], self.levels[-1])
 
 
@@ -66,7 +65,7 @@ class Head(Protocol):
     scale: Scale
 
     def losses(self, scores: Tensor, rating: Tensor, user: Tensor) -> Tensor:
-        """(R,) what each standardised rating costs, in units of half the squared error."""
+        """(R,) the loss of each standardised rating, in units of half the squared error."""
 
     def ratings(self, scores: Tensor, user: Tensor) -> Tensor:
         """Expected ratings on the ratings' own scale, of the shape of scores; user is their first axis."""
@@ -79,7 +78,7 @@ class Head(Protocol):
 
 
 class SquaredHead(nn.Module):
-    """The score is the rating; half the squared error."""
+    """The score is the standardised rating; the loss is half the squared error."""
 
     def __init__(self, scale: Scale) -> None:
         super().__init__()
@@ -107,8 +106,8 @@ class OrdinalHead(nn.Module):
     These are the adjacent-category logits of Goodman 1983, item response theory's partial credit model (Masters 1982):
     the log odds of one level against the next below rise with the score. It is a distribution for any parameters, and
     its expectation rises with the score, so that nothing has to be kept in order. With equal o_uk and normal c_k it is
-    the normal distribution around the score on a grid. The o_uk say which levels a user gives at all: a user of whole
-    stars learns low ones at half stars. Their L2 follows the ratings (`estimate_l2`).
+    the normal distribution around the score on a grid. The o_uk hold which levels a user gives at all: they are low at
+    half stars for a user of whole stars. Their L2 follows the ratings (`estimate_l2`).
     """
 
     def __init__(self, scale: Scale, ratings: Tensor, users: int) -> None:
@@ -121,7 +120,7 @@ class OrdinalHead(nn.Module):
         self.scale = scale
         self.register_buffer("levels", torch.tensor(scale.levels))  # (K,)
         self.register_buffer("_standard", scale.standardise(self.levels), persistent=False)  # (K,)
-        # between the levels, since ratings that were standardised and back may lie beside their own
+        # between the levels, as a rating that was standardised and back may differ from its level by rounding
         self.register_buffer("_cuts", (self.levels[:-1] + self.levels[1:]) / 2, persistent=False)
         counts = torch.bincount(torch.searchsorted(self._cuts, ratings.contiguous()), minlength=len(scale.levels))
         frequency = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
@@ -143,7 +142,7 @@ class OrdinalHead(nn.Module):
         return own + scores[..., None] * (self._standard / _NOISE)
 
     def losses(self, scores: Tensor, rating: Tensor, user: Tensor) -> Tensor:
-        """(R,) negative log likelihood, times the noise that makes it weigh as half a squared error does."""
+        """(R,) negative log likelihood times the noise, which gives it the weight of half a squared error."""
         given = (self.scale.mean + self.scale.unit * rating).contiguous()
         level = torch.searchsorted(self._cuts, given)
         of_users = self.user_level_logits + self.level_logits  # (U, K)
@@ -207,5 +206,5 @@ class _NegativeLogLikelihood(torch.autograd.Function):
 
 
 def levels_named(levels: Sequence[float]) -> str:
-    """The levels as a person writes them."""
+    """The levels as text for people."""
     return ", ".join(f"{level:g}" for level in levels)

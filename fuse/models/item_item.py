@@ -1,8 +1,8 @@
-"""The item-item part of the ranking model: what an interaction with one item says of every other one.
+"""The item-item part of the ranking model: scores of items given a user's interactions with others.
 
 EASE (Steck 2019, Embarrassingly Shallow Autoencoders for Sparse Data) predicts the interactions X (U, I) of users by
 X @ B, where B is the ridge regression of every item on all others. With G = X'X and P = inverse(G + l2) it is
-B = 1 - P / diag(P), and an item that a user hasn't met yet scores -sum of P_ji / P_ii over the items j they have.
+B = 1 - P / diag(P), and an item without an interaction of the user scores -sum of P_ji / P_ii over the user's items j.
 
 By the eigenvectors Q and eigenvalues w of G, P is (1 - Q diag(w / (w + l2)) Q') / l2. Off the diagonal only the second
 part is left, so that the score of a new item is exactly an inner product of as many numbers as there are eigenvectors:
@@ -21,13 +21,15 @@ from torch import Tensor
 
 from ..inputs.interactions import SparseProduct, TrainingPairs
 
-_ITERATIONS = 4  # of the subspace: the leading eigenvectors stand apart, and what they miss is worth little
+_ITERATIONS = (
+    4  # of the subspace: the leading eigenvalues are well separated, and the error of the others matters little
+)
 _MORE = 16  # directions than asked for, so that the last of these are good too (Halko et al. 2011, section 4.2)
 
 
 @dataclass(frozen=True, eq=False)
 class ItemItem:
-    """history (I, r): what an interaction with an item adds to a user. item (I, r): what the sum is multiplied with."""
+    """history (I, r): the term of an item in the vector of each of its users. item (I, r): the item's own vector."""
 
     history: Tensor
     item: Tensor
@@ -60,7 +62,7 @@ class Spectrum:
         return cls(values.to(basis), (basis @ turn.to(basis)).contiguous())
 
     def regression(self, l2: float) -> ItemItem:
-        """The ridge regression of each item on all others with so strong an L2."""
+        """The ridge regression of each item on all others with L2 ``l2``."""
         kept = self.values / (self.values + l2)  # (r,)
         left = 1 - self.directions.square() @ kept  # (I,), l2 times the diagonal of P; in (0, 1]
         return ItemItem(self.directions * kept, self.directions / left.clamp(min=1e-6)[:, None])

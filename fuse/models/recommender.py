@@ -1,4 +1,4 @@
-"""A trained model ready to serve: vectors, heads and ids, without the ratings or tokens it learned from."""
+"""A trained model for predictions: vectors, heads and ids, without ratings and tokens."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _USERS_AT_ONCE = 512
 class Recommender:
     """M trained members whose predicted ratings are averaged.
 
-    user_ids (U,), item_ids (I,): int64, or object holding str, as the dataset has them. ``seen`` says which films each
-    user rated in training: films ``rated_items[rated_offsets[u]:rated_offsets[u + 1]]``.
+    user_ids (U,), item_ids (I,): int64, or object holding str, as the dataset has them. In training user u rated the
+    items ``rated_items[rated_offsets[u]:rated_offsets[u + 1]]``.
     """
 
     user_ids: npt.NDArray[Any]
@@ -48,7 +48,7 @@ class Recommender:
     def pair_ratings(
         self, user: npt.NDArray[np.integer[Any]], item: npt.NDArray[np.integer[Any]]
     ) -> npt.NDArray[np.float32]:
-        """(R,) predicted ratings of pairs, given by user and film number, both (R,)."""
+        """(R,) predicted ratings of pairs, given by user and item number, both (R,)."""
         u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(item.astype(np.int64))
         with torch.no_grad():
             each = [head.ratings(v.pair_scores(u, f), u) for v, head in zip(self.vectors, self.heads, strict=True)]
@@ -56,7 +56,7 @@ class Recommender:
         return mean
 
     def all_ratings(self, user: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
-        """(B, I) predicted ratings of every film by B users, given by number: one matrix product a member."""
+        """(B, I) predicted ratings of every item by B users, given by number: one matrix product a member."""
         u = torch.from_numpy(user.astype(np.int64))
         with torch.no_grad():
             each = [head.ratings(v.scores(u), u) for v, head in zip(self.vectors, self.heads, strict=True)]
@@ -103,7 +103,7 @@ class Recommender:
         return np.array([self._user_number.get(user, -1) for user in ids], np.int64)
 
     def item_numbers(self, ids: Sequence[Any]) -> npt.NDArray[np.int64]:
-        """(n,) the number of each film id, -1 where the model doesn't know it."""
+        """(n,) the number of each item id, -1 where the model doesn't know it."""
         return np.array([self._item_number.get(item, -1) for item in ids], np.int64)
 
     def save(self, file: Path) -> None:

@@ -1,8 +1,7 @@
-"""Ranking vectors of items that nobody has taken yet: what content says, learned from the items that were.
+"""Ranking vectors of items without interactions, predicted from content.
 
-A ridge regression predicts the vectors of rated items, all numbers and the bias at once, from genres, years, components
-and tags. That it draws towards the mean of what it doesn't know is its calibration: the score of an unrated item is the
-mean of those of rated items with such content, as far as content predicts it.
+A ridge regression fits the vectors of rated items, bias included, from genres, years, components and tags. Its
+shrinkage to the mean calibrates the scores: an unrated item scores as the average rated item with such content.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from ..inputs.interactions import SparseProduct
 from .cold_start import solved
 
 L2 = 60.0  # on the validation part of cold-items:0.1 of MovieLens 100K, flat from 30 to 240 (docs/experiments.md)
-_INTERCEPT = 3.0  # its column's value: as if its own weight had a ninth of the L2
+_INTERCEPT = 3.0  # the value of its column: its weight has in effect a ninth of the L2
 
 
 @torch.no_grad()
@@ -22,7 +21,7 @@ def vectors_of_content(side: Tensor, tags: SparseProduct | None, vectors: Tensor
     """(I, D + 1) vectors as content predicts them.
 
     ``side`` (I, C) and ``tags`` (I, T) are the content, ``vectors`` (I, D + 1) those of the ``rated`` items (I,) bool;
-    the others' are not looked at.
+    the vectors of the others are ignored.
     """
     side = torch.cat([side, side.new_full((len(side), 1), _INTERCEPT)], 1)
     tags = tags if tags is not None else SparseProduct.nothing(len(side), side.device)

@@ -1,4 +1,4 @@
-"""Vectors of users and films as a nearest-neighbour index takes them."""
+"""Vectors of users and items as a nearest-neighbour index takes them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Exported:
     """What an export wrote: ``dim`` is the width of ``vector``; ``augmented`` is two wider.
 
     ``by`` is the model whose vectors they are, "ranking" or "rating".
-    ``agreement`` is the share of a user's ten best films that a score ranks among its ten best too, on average.
+    ``agreement`` is the share of a user's ten best items that a score ranks among its ten best too, on average.
     """
 
     folder: Path
@@ -62,19 +62,19 @@ def export(
     approximate: bool = False,
     by: str = "auto",
 ) -> Exported:
-    """Write the vectors of a run's users and films into the folder ``out``, all or nothing.
+    """Write the vectors of a run's users and items into the folder ``out``, all or nothing.
 
     They are the ranking model's, or with ``by`` "rating" the rating model's; "auto" is the first where the run has it.
-    For both sides (users, films) of D numbers each, D being all factors together:
+    For both sides (users, items) of D numbers each, D being all factors together:
 
-    - "parquet": users.parquet and films.parquet with user_id or item_id, vector (D Float32), bias (Float32) and
-      augmented (D + 2 Float32); films have train_ratings (Int64) too;
-    - "npy": {users,films}_ids.npy (int64, or fixed-length text), _vectors.npy (n, D), _biases.npy (n,),
+    - "parquet": users.parquet and items.parquet with user_id or item_id, vector (D Float32), bias (Float32) and
+      augmented (D + 2 Float32); items have train_ratings (Int64) too;
+    - "npy": {users,items}_ids.npy (int64, or fixed-length text), _vectors.npy (n, D), _biases.npy (n,),
       _augmented.npy (n, D + 2), float32; films_train_ratings.npy (int64).
 
-    The score of a pair is user vector · film vector + both biases, which is also the inner product of the two augmented
-    vectors: user [vector, 1, bias], film [vector, bias, 1]. export.json says what a score tells exactly: each user's
-    films in order of score stand as `recommend` lists them, but for films without a training rating, which come last
+    The score of a pair is user vector · item vector + both biases, which is also the inner product of the two augmented
+    vectors: user [vector, 1, bias], item [vector, bias, 1]. export.json says what a score tells exactly: each user's
+    items in order of score stand as `recommend` lists them, but for items without a training rating, which come last
     there and belong into an index of their own. With squared heads, mean + unit * score of the rating model is the
     expected rating before it is clamped; one ordinal head's score is no rating, nor is the ranking model's.
 
@@ -121,7 +121,7 @@ def export(
 
 
 def _agreement(run: Run, vectors: Vectors) -> float:
-    """The share of a user's `_BEST` best unseen films that the score of ``vectors`` ranks among its own best too.
+    """The share of a user's `_BEST` best unseen items that the score of ``vectors`` ranks among its own best too.
 
     The mean over all users, or over those of evenly chosen blocks where there are many.
     """

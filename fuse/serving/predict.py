@@ -20,7 +20,7 @@ def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.
     """The rating expected of each pair of ``pairs`` (user_id, item_id; other columns are left out), in their order.
 
     Columns: user_id and item_id, of the run's type (as given where some are no such ids), prediction (Float32) and
-    reason (String). Where the run doesn't know the user, the film or both, prediction is null and reason says which;
+    reason (String). Where the run doesn't know the user, the item or both, prediction is null and reason says which;
     elsewhere reason is null. With ``distribution`` p_1, p_2, ... (Float32) besides, the probability of each rating of
     the scale. BadInput where a column is absent or of another type than the run's ids, for ``distribution`` of a run
     without an ordinal head, and for a run without a rating model.

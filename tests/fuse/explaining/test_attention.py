@@ -61,17 +61,17 @@ KNOWN = torch.randn(3, 3, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_the_weights_shown_are_those_with_which_every_block_adds_up_what_it_hears(layers: int) -> None:
+def test_the_attention_weights_times_the_values_are_the_output_of_every_block(layers: int) -> None:
     model = transformer(layers)
     x, present = model.sequence(three_films(), KNOWN)
     shown = model.attention(x, present)
     assert len(shown) == layers
     for number, (block, weights) in enumerate(zip(model.blocks, shown, strict=True)):
-        asking = x[:, :1] if number == layers - 1 else x
-        _, _, values = block.project(asking, x)
-        after = asking + block.merge((weights @ values).transpose(1, 2).flatten(2))
+        query = x[:, :1] if number == layers - 1 else x
+        _, _, values = block.project(query, x)
+        after = query + block.merge((weights @ values).transpose(1, 2).flatten(2))
         after = after + block.mlp(after)
-        expected = block(asking, x, present[:, None, None, :])
+        expected = block(query, x, present[:, None, None, :])
         torch.testing.assert_close(after, expected, atol=1e-5, rtol=0)
         x = expected
     torch.testing.assert_close(model.output(model.norm(x[:, 0])), model(three_films(), KNOWN), atol=1e-5, rtol=0)

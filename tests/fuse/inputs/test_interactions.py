@@ -57,7 +57,7 @@ def test_sorting_loses_and_invents_no_rating(table: tuple[int, int, list[tuple[i
 
 
 def test_a_pair_given_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="each \\(user, film\\) once"):
+    with pytest.raises(ValueError, match="each \\(user, item\\) once"):
         pairs_of(3, 3, [(0, 1), (2, 2), (0, 1)])
 
 
