@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from cinefuse.extract.job.settings import Settings
     from cinefuse.tests.support.browser import Browser
     from cinefuse.tests.support.commands import Run
 
@@ -72,6 +73,47 @@ def embeddings(tmp_path_factory: pytest.TempPathFactory, sample: Path, encoders:
     return out
 
 
+@pytest.fixture(scope="session")
+def default_embeddings(tmp_path_factory: pytest.TempPathFactory, sample: Path, encoders: Encoders) -> Path:
+    """The same as the command makes it without options; read it, never write into it."""
+    from cinefuse.extract.job.extraction import extract
+    from cinefuse.extract.job.settings import Settings
+
+    out = tmp_path_factory.mktemp("default") / "sample.h5"
+    extract(sample, out, Settings(str(encoders.text), str(encoders.image), device="cpu"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_batches(encoders: Encoders) -> Settings:
+    """Settings of an extraction in float32 with several batches of each modality."""
+    from cinefuse.extract.job.settings import Settings
+
+    exact = {"device": "cpu", "precision": "fp32", "dtype": "float32"}
+    return Settings(str(encoders.text), str(encoders.image), batch_tokens=256, batch_posters=4, **exact)
+
+
+@pytest.fixture(scope="session")
+def small_batches_file(tmp_path_factory: pytest.TempPathFactory, sample: Path, small_batches: Settings) -> Path:
+    """What these settings make of the sample catalogue; read it, never write into it."""
+    from cinefuse.extract.job.extraction import extract
+
+    out = tmp_path_factory.mktemp("small-batches") / "sample.h5"
+    extract(sample, out, small_batches)
+    return out
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for PyTorch: more of them add in another order, and other bits come out."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def own_sample(sample: Path, tmp_path: Path) -> Path:
     """A dataset folder that may be changed."""
@@ -106,7 +148,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.skip("mounting a small disk needs root and the right to mount")
     yield folder
-    subprocess.run(["umount", folder], check=True)
+    # lazily: a failed test may hold a file open, and its disk must not stay behind
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ from cinefuse.data.runtime import errors
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.extract.job.settings import DEFAULT_BATCH
 from cinefuse.tests.support.commands import CONTROL, Ended, Run, assert_refused_in_one_line
+from cinefuse.tests.support.embedding_files import flip
 from cinefuse.tests.support.forked import ForkedCommands
 from cinefuse.tests.support.jobs import EXTRACT_MODULES
 
@@ -52,14 +53,8 @@ def models(encoders: Any) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def made(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished file of the sample catalogue; read it, never write into it."""
-    from cinefuse.extract.job.extraction import extract
-    from cinefuse.extract.job.settings import Settings
-
-    out = tmp_path_factory.mktemp("made") / "sample.h5"
-    extract(sample, out, Settings(text_model=str(encoders.text), image_model=str(encoders.image), device="cpu"))
-    return out
+def made(default_embeddings: Path) -> Path:
+    return default_embeddings
 
 
 @pytest.fixture
@@ -84,14 +79,6 @@ def unfinished(sample: Path, models: list[object], run: Run, tmp_path: Path, mon
         # a precision by name: auto would try both on some posters first
         assert run("extract", sample, tmp_path / "films.h5", *models, "--precision", by_name).code == 130
     return tmp_path / "films.h5.partial"
-
-
-def flip(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0x10]))
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

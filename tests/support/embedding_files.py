@@ -66,6 +66,26 @@ def write_file(
     return file
 
 
+def digest(path: Path) -> str:
+    """The digest over a file's content, finished or not."""
+    with EmbeddingFile.open(path, pending=True) as file:
+        return file.content_digest
+
+
+def names(folder: Path) -> list[str]:
+    """The names of what lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def flip(path: Path, offset: int) -> None:
+    """Change one bit of the byte at that offset."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x10]))
+
+
 @st.composite
 def catalogues(draw: st.DrawFn) -> tuple[list[Any], dict[str, tuple[ModalityLayout, list[Any]]]]:
     """Ids, and per modality a layout with each row's content: (CLS and tokens as bits, status, reason)."""

@@ -138,10 +138,6 @@ def bring(
     return pull(str(source), out, selection, retry=Retry(tries, 0), **options)  # type: ignore[arg-type]
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def arrays(path: Path) -> dict[str, bytes]:
     with EmbeddingFile.open(path, pending=True) as opened:
         return {name: opened.raw_array(name).tobytes() for name in opened.header.datasets}

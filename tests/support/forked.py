@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class ForkServer:
             bufsize=1,
         )
         self._out = self._err = Path(os.devnull)
+        self._child = 0
 
     def start(
         self, function: str, *, stage: str = "", out: Path = Path(os.devnull), err: Path | None = None, **arguments: Any
@@ -50,7 +52,8 @@ class ForkServer:
         job = {"function": function, "arguments": arguments, "stage": stage, **files}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._out, self._err = out, err or Path(os.devnull)
-        return int(self._line())
+        self._child = int(self._line())
+        return self._child
 
     def wait_for_stage(self) -> None:
         """Return when the process started last is at its stage."""
@@ -62,6 +65,12 @@ class ForkServer:
         while (line := self._line()) == "reached":  # other threads of that stage
             pass
         return int(line)
+
+    def kill(self) -> bool:
+        """Kill the process started last; whether it still lived."""
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)
+        return self.wait() == -signal.SIGKILL
 
     def ended(self) -> Ended:
         """How the process started last ended, with what it wrote into its files."""

@@ -16,7 +16,6 @@ import pytest
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, Interrupted, NoSpace
-from cinefuse.device import resolve_device, resolve_precision
 from cinefuse.extract.job import extraction as run
 from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
@@ -26,24 +25,15 @@ from cinefuse.extract.models import encoders as encoders_module
 NOBODY = 65534
 
 
-@pytest.fixture(scope="module")
-def settings(encoders: Any) -> Settings:
-    return Settings(
-        text_model=str(encoders.text),
-        image_model=str(encoders.image),
-        device="cpu",
-        dtype="float32",
-        batch_tokens=256,
-        batch_posters=4,
-    )
+@pytest.fixture
+def settings(small_batches: Settings) -> Settings:
+    return small_batches
 
 
-@pytest.fixture(scope="module")
-def expected(sample: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture
+def expected(small_batches_file: Path) -> bytes:
     """The bytes of the finished file, made where there is room."""
-    out = tmp_path_factory.mktemp("roomy") / "films.h5"
-    extract(sample, out, settings)
-    return out.read_bytes()
+    return small_batches_file.read_bytes()
 
 
 def fill(disk: Path, *, but: int = 0) -> Path:
@@ -130,10 +120,8 @@ def test_an_interrupted_job_goes_on_though_the_disk_is_full_by_now(
 
     with monkeypatch.context() as patch:
         patch.setattr(stream.PosterFeed, "load", interrupted)
-        # a precision by name: auto would try both on some posters first
-        by_name = resolve_precision("auto", resolve_device("cpu"))
         with pytest.raises(Interrupted):
-            extract(sample, disk / "films.h5", replace(settings, precision=by_name))
+            extract(sample, disk / "films.h5", settings)
     assert [path.name for path in disk.iterdir()] == ["films.h5.partial"]
     fill(disk, but=4096)  # the page that the lock file takes
     extract(sample, disk / "films.h5", settings)

@@ -26,14 +26,10 @@ from cinefuse.tests.support.embedding_files import (
     OK,
     TEXT_AND_IMAGE,
     TEXT_INT8,
+    digest,
     make_layout,
     write_file,
 )
-
-
-def digest(path: Path) -> str:
-    with EmbeddingFile.open(path, pending=True) as file:
-        return file.content_digest
 
 
 def job(path: Path, done: list[int], *, items: int = 6, value: float = 1.0, model: str = "toy") -> Path:

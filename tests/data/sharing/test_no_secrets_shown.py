@@ -14,7 +14,8 @@ from cinefuse.data.remote.address import redacted
 from cinefuse.data.remote.retry import Retry
 from cinefuse.data.remote.web_file import Redirects, WebFile
 from cinefuse.data.runtime.errors import BadInput, CinefuseError
-from cinefuse.tests.support.faulty_file_server import LOGIN, SIGNATURE, TEXT, Web, bring, names, unavailable
+from cinefuse.tests.support.embedding_files import names
+from cinefuse.tests.support.faulty_file_server import LOGIN, SIGNATURE, TEXT, Web, bring, unavailable
 
 
 def test_no_secret_of_an_address_is_written_or_told(file: Path, web: Web, tmp_path: Path) -> None:

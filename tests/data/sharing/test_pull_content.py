@@ -13,7 +13,8 @@ from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sharing.selection import Selection, selection_from_only
 from cinefuse.data.sharing.subset import subset
 from cinefuse.data.sharing.transfer_checks import Sidecar
-from cinefuse.tests.support.faulty_file_server import TEXT, Web, arrays, bring, drawn, names
+from cinefuse.tests.support.embedding_files import names
+from cinefuse.tests.support.faulty_file_server import TEXT, Web, arrays, bring, drawn
 
 
 def test_a_whole_file_arrives_byte_for_byte(file: Path, web: Web, tmp_path: Path) -> None:

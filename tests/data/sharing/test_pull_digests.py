@@ -11,7 +11,8 @@ from cinefuse.data.runtime.errors import BadInput, Busy, DamagedFile, UsageError
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.data.sharing.pull import Expected
 from cinefuse.data.sharing.transfer_checks import Sidecar
-from cinefuse.tests.support.faulty_file_server import TEXT, Web, bring, drawn, names
+from cinefuse.tests.support.embedding_files import names
+from cinefuse.tests.support.faulty_file_server import TEXT, Web, bring, drawn
 
 
 def test_another_file_than_the_one_expected_is_refused(file: Path, web: Web, tmp_path: Path) -> None:

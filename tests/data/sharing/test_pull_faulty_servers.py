@@ -12,7 +12,8 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, DamagedFile
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.transfer_checks import Sidecar
-from cinefuse.tests.support.faulty_file_server import ITEMS, LIES, TEXT, Answer, Web, bring, damaged, names
+from cinefuse.tests.support.embedding_files import names
+from cinefuse.tests.support.faulty_file_server import ITEMS, LIES, TEXT, Answer, Web, bring, damaged
 
 
 @pytest.mark.parametrize("selection", [None, TEXT, Selection(ids=["20", "900"])], ids=["whole", "cls", "items"])

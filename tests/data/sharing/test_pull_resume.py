@@ -13,7 +13,8 @@ import pytest
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput
 from cinefuse.data.sharing.selection import selection_from_only
-from cinefuse.tests.support.faulty_file_server import Web, bring, drawn, names, unavailable
+from cinefuse.tests.support.embedding_files import names
+from cinefuse.tests.support.faulty_file_server import Web, bring, drawn, unavailable
 
 
 def test_torn_transfers_are_continued_where_they_tore(file: Path, web: Web, tmp_path: Path) -> None:

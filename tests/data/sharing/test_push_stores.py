@@ -16,7 +16,8 @@ from cinefuse.data.sharing.push import push
 from cinefuse.data.sharing.selection import Selection
 from cinefuse.data.sharing.subset import subset
 from cinefuse.data.sharing.transfer_checks import Sidecar
-from cinefuse.tests.support.faulty_file_server import TEXT, Web, arrays, bring, damaged, drawn, names
+from cinefuse.tests.support.embedding_files import names
+from cinefuse.tests.support.faulty_file_server import TEXT, Web, arrays, bring, damaged, drawn
 
 
 def test_what_was_pushed_comes_back(file: Path, store: str, tmp_path: Path) -> None:

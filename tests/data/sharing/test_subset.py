@@ -36,20 +36,13 @@ from cinefuse.tests.support.embedding_files import (
     TEXT_INT8,
     UNFINISHED,
     catalogues,
+    digest,
     make_layout,
+    names,
     write_file,
 )
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def digest(path: Path) -> str:
-    with EmbeddingFile.open(path, pending=True) as file:
-        return file.content_digest
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def same_row(one: EmbeddingFile, other: EmbeddingFile, item: Any, name: str, level: str) -> bool:

@@ -24,6 +24,7 @@ from cinefuse.data.remote.retry import Retry
 from cinefuse.data.runtime.errors import BadInput, Busy, UsageError
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.data.sources.archives import PUBLISHED_MD5, Fetched, fetch
+from cinefuse.tests.support.embedding_files import names
 from cinefuse.tests.support.loopback import Quiet, serving
 
 if TYPE_CHECKING:
@@ -120,10 +121,6 @@ def interrupted(mirror: Mirror, folder: Path) -> Path:
     mirror.answers = ["whole"]
     mirror.requested.clear()
     return folder / "ml-100k.zip.part"
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("checksum", [MD5, SHA256, SHA256.upper()], ids=["md5", "sha256", "capitals"])

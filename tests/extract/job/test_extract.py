@@ -31,28 +31,18 @@ from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.models.encoders import Embedded
+from cinefuse.tests.support.embedding_files import flip
 from cinefuse.tests.support.untrained_encoders import write_untrained_image_encoder, write_untrained_text_encoder
 
 
-@pytest.fixture(scope="module")
-def settings(encoders: Any) -> Settings:
-    return Settings(
-        text_model=str(encoders.text),
-        image_model=str(encoders.image),
-        device="cpu",
-        precision="fp32",
-        dtype="float32",
-        batch_tokens=256,
-        batch_posters=4,
-    )
+@pytest.fixture
+def settings(small_batches: Settings) -> Settings:
+    return small_batches
 
 
-@pytest.fixture(scope="module")
-def made(sample: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished file of the sample catalogue; read it, never write into it."""
-    out = tmp_path_factory.mktemp("made") / "sample.h5"
-    extract(sample, out, settings)
-    return out
+@pytest.fixture
+def made(small_batches_file: Path) -> Path:
+    return small_batches_file
 
 
 @pytest.fixture
@@ -284,14 +274,6 @@ def test_a_finished_file_is_checked_once(
     monkeypatch.setattr(verify_module, "row_checksum", counted)
     extract(sample, copy, settings)
     assert len(checked) == 2 * 40, "a row of each modality, each once"
-
-
-def flip(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 0x10]))
 
 
 def test_exactly_the_damaged_rows_are_computed_again(

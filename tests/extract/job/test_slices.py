@@ -27,15 +27,8 @@ from cinefuse.extract.job.slices import Slice
 
 
 @pytest.fixture(scope="module")
-def settings(encoders: Any) -> Settings:
-    return Settings(
-        text_model=str(encoders.text),
-        image_model=str(encoders.image),
-        device="cpu",
-        precision="fp32",
-        batch_tokens=256,
-        batch_posters=4,
-    )
+def settings(small_batches: Settings) -> Settings:
+    return replace(small_batches, dtype="float16")
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ from cinefuse.tools.course import Course
 from cinefuse.tools.films import Films
 from cinefuse.tools.probe import macro_map, probe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MINI = Path(__file__).resolve().parents[3] / "data" / "mini"
 MODALITIES = ("text", "image")
 
@@ -64,14 +66,6 @@ GOLDEN = {
     "poster CLS": [-0.547, -0.306, -0.176, -0.422, 1.418, -0.396],
     "poster mean": [-0.472, -0.442, 0.008, -0.012, 0.225, -0.031],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

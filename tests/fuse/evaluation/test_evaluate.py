@@ -25,40 +25,21 @@ from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.metrics import bootstrap_interval, paired_difference
 from cinefuse.fuse.models.heads import Scale
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.tests.support.runs import KINDS, train_factors
 
-KINDS = {
-    "squared": [],
-    "two members": ["members=2"],
-    "ordinal": ["head=ordinal"],
-    "two ordinal": ["head=ordinal", "members=2"],
-    "with a ranking model": ["objective=both"],
-}
-
-
-def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
-    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
-    return train(dataset, None, out, config, split=split)
+RANKING = "with a ranking model"
+ALL_KINDS = (*KINDS, RANKING)
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of 40 films and 150 users: more than are scored at once."""
-    folder = tmp_path_factory.mktemp("crowd") / "dataset"
-    write_sample(folder, items=40, users=150)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    folder = tmp_path_factory.mktemp("runs")
-    return {kind: trained(crowd, folder / kind, *settings) for kind, settings in KINDS.items()}
+def runs(crowd: Path, crowd_runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    ranking = train_factors(crowd, tmp_path_factory.mktemp("ranking") / RANKING, "objective=both")
+    return crowd_runs | {RANKING: ranking}
 
 
 @pytest.fixture(scope="module")
 def other_split(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return trained(crowd, tmp_path_factory.mktemp("other") / "squared", split="random:0.3")
+    return train_factors(crowd, tmp_path_factory.mktemp("other") / "squared", split="random:0.3")
 
 
 @pytest.fixture
@@ -100,7 +81,7 @@ def plain_ranking(dataset: Path, run: Run, k: int, liked: float) -> dict[int, tu
 
 
 @pytest.mark.parametrize("k", [1, 5, 100])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_rank_among_all_unseen_items_is_what_a_reader_works_out(
     kind: str, k: int, runs: dict[str, Run], crowd: Path
 ) -> None:
@@ -200,7 +181,7 @@ def test_a_baseline_that_is_not_beaten_is_named_in_the_last_lines(runs: dict[str
 def test_without_its_dataset_a_run_is_still_set_beside_the_baselines(tmp_path: Path) -> None:
     dataset = tmp_path / "crowd"
     write_sample(dataset, items=40, users=70)
-    run = trained(dataset, tmp_path / "run")
+    run = train_factors(dataset, tmp_path / "run")
     before = evaluate(run, draws=1)
     shutil.rmtree(dataset)
     after = evaluate(run, draws=1)
@@ -209,7 +190,7 @@ def test_without_its_dataset_a_run_is_still_set_beside_the_baselines(tmp_path: P
     assert_frame_equal(*popular)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_errors_are_those_of_the_summary_with_intervals_that_draw_users(kind: str, runs: dict[str, Run]) -> None:
     run = runs[kind]
     found, table = evaluate(run, draws=50, seed=3), run.predictions()
@@ -236,7 +217,7 @@ def test_errors_by_popularity_count_training_ratings(runs: dict[str, Run], crowd
 
 @pytest.mark.parametrize(("split", "side"), [("cold-items:0.2", "films"), ("cold-users:0.2", "users")])
 def test_whom_training_never_saw_is_counted(split: str, side: str, crowd: Path, tmp_path: Path) -> None:
-    found = evaluate(trained(crowd, tmp_path / "run", split=split), draws=1)
+    found = evaluate(train_factors(crowd, tmp_path / "run", split=split), draws=1)
     test = found.test_ratings
     listed = pl.read_parquet(crowd / "ratings.parquet")["item_id" if side == "films" else "user_id"].n_unique()
     held_out = int(0.2 * listed)
@@ -290,7 +271,7 @@ def small(folder: Path, pairs: list[tuple[int, int, float]]) -> Path:
 
 def test_one_user_has_errors_without_an_interval(tmp_path: Path) -> None:
     dataset = small(tmp_path / "one", [(7, item, float(1 + item % 5)) for item in range(20)])
-    run = trained(dataset, tmp_path / "run")
+    run = train_factors(dataset, tmp_path / "run")
     found = evaluate(run)
     assert math.isnan(found.rmse.low)
     assert found.as_dict()["rmse"] == {"value": found.rmse.value, "low": None, "high": None}
@@ -303,7 +284,7 @@ def test_one_user_has_errors_without_an_interval(tmp_path: Path) -> None:
 
 def test_one_item_can_be_evaluated(tmp_path: Path) -> None:
     dataset = small(tmp_path / "one", [(user, 3, float(1 + user % 5)) for user in range(20)])
-    found = evaluate(trained(dataset, tmp_path / "run"), k=10)
+    found = evaluate(train_factors(dataset, tmp_path / "run"), k=10)
     assert (found.test_items, found.test_users) == (1, 4)
     assert (found.ndcg, found.recall) == (1, 1)
 
@@ -330,7 +311,7 @@ def test_what_cannot_be_asked_is_refused(asked: dict[str, float], says: str, run
 
 
 def test_a_run_without_a_test_part_is_refused(crowd: Path, tmp_path: Path) -> None:
-    run = trained(crowd, tmp_path / "run", split="all")
+    run = train_factors(crowd, tmp_path / "run", split="all")
     for asked in (lambda: evaluate(run), lambda: compare([run])):
         with pytest.raises(BadInput, match="split 'all' has no test part to evaluate on"):
             asked()
@@ -352,7 +333,7 @@ def test_damaged_predictions_are_refused_by_name(own_run: Run) -> None:
 
 def test_each_run_is_compared_with_the_first_over_the_same_draws(runs: dict[str, Run]) -> None:
     table = compare(list(runs.values()), draws=50, seed=1)
-    assert table["name"].to_list() == list(KINDS)
+    assert table["name"].to_list() == list(ALL_KINDS)
     assert table["preset"].to_list() == ["mf"] * 5
     assert table["split"].to_list() == ["random:0.2"] * 5
     assert table.row(0)[6:] == (None, None, None)

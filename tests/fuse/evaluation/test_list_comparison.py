@@ -11,8 +11,7 @@ from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.list_comparison import compare_lists
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.tests.support.runs import train_factors
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +21,12 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(crowd: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
-    config = preset("mf").with_settings(["factor_steps=20", "epochs=2", *settings])
-    return train(crowd, None, out, config, split=split)
-
-
 @pytest.fixture(scope="module")
 def runs(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     folder = tmp_path_factory.mktemp("runs")
-    return [trained(crowd, folder / kind, f"objective={kind}") for kind in ("rating", "both", "ranking")]
+    return [
+        train_factors(crowd, folder / kind, f"objective={kind}", steps=20) for kind in ("rating", "both", "ranking")
+    ]
 
 
 def test_each_run_has_the_figures_that_it_has_alone(runs: list[Run]) -> None:
@@ -56,7 +52,7 @@ def test_a_run_beside_itself_differs_by_nothing(runs: list[Run]) -> None:
 
 
 def test_runs_of_other_rows_are_refused_by_name(runs: list[Run], crowd: Path, tmp_path: Path) -> None:
-    other = trained(crowd, tmp_path / "other", "objective=ranking", split="random:0.3")
+    other = train_factors(crowd, tmp_path / "other", "objective=ranking", split="random:0.3", steps=20)
     with pytest.raises(BadInput, match="not trained and tested on the same rows") as refusal:
         compare_lists([runs[0], other])
     assert str(other.folder) in str(refusal.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,16 @@ from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.models.recommender import Recommender
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import PRESETS, Config, preset
+from cinefuse.fuse.settings.config import PRESETS, Config
+from cinefuse.tests.support.runs import small_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NEW_USERS, NEW_ITEMS = [19, 20], [36, 37, 38, 39, 40]  # of the sample: in its tables, but in no rating
 
 
 def small(name: str, **changes: Any) -> Config:
-    config = preset(name)
-    sizes = {"dim": min(config.dim, 4), "text_components": min(config.text_components, 3)}
-    fast = {"width": 16, "attention_heads": 2, "epochs": 2, "batch_items": 20, "factor_steps": 16, "precision": "fp32"}
-    return replace(
-        config,
-        adapt=False,
-        **(fast | sizes | {"transformer_learning_rate": 5e-3, "validation": 0.0, "patience": 0} | changes),
-    )
+    return small_config(name, **({"transformer_learning_rate": 5e-3} | changes))
 
 
 CASES = {name: small(name) for name in PRESETS} | {
@@ -45,14 +40,6 @@ CASES = {name: small(name) for name in PRESETS} | {
     "pooled, by bf16": small("poster", level="tokens", pool_patches=2, precision="bf16"),
     "no ids": small("paper", user_ids=False, item_ids=False),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

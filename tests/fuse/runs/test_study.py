@@ -27,23 +27,12 @@ FOLDS = ["kfold:3/1", "kfold:3/2", "kfold:3/3"]
 
 
 @pytest.fixture(scope="module")
-def cache(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedding file of the sample catalogue; read it, never write into it."""
-    from cinefuse.extract.job.extraction import extract
-    from cinefuse.extract.job.settings import Settings
-
-    out = tmp_path_factory.mktemp("cache") / "sample.h5"
-    extract(sample, out, Settings(text_model=str(encoders.text), image_model=str(encoders.image), device="cpu"))
-    return out
-
-
-@pytest.fixture(scope="module")
-def made(sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def made(sample: Path, default_embeddings: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Three models over three folds and two seeds, and over one cold split; read it, never write into it."""
     out = tmp_path_factory.mktemp("study")
     return study(
         sample,
-        cache,
+        default_embeddings,
         out,
         groups=[FOLDS, ["cold-items:0.2"]],
         seeds=2,
@@ -214,17 +203,17 @@ def test_the_markdown_says_what_the_csv_says(made: Study) -> None:
 
 
 def test_the_markdown_says_where_its_figures_came_from_and_names_no_folder_of_the_machine(
-    made: Study, cache: Path, sample: Path
+    made: Study, default_embeddings: Path, sample: Path
 ) -> None:
     from cinefuse.data.embeddings.file import EmbeddingFile
 
     text = (made.folder / "results.md").read_text()
-    with EmbeddingFile.open(cache) as file:
+    with EmbeddingFile.open(default_embeddings) as file:
         assert file.content_digest[:16] in text
         assert all(str(file[name].record["model"]) in text for name in ("text", "image"))
     assert all(setting in text for setting in TINY)
     assert str(sample.parent) not in text
-    assert str(cache.parent) not in text
+    assert str(default_embeddings.parent) not in text
 
 
 def test_the_shrunk_user_mean_is_what_a_reader_works_out_by_hand(tmp_path: Path) -> None:
@@ -297,7 +286,7 @@ def test_the_token_model_is_left_out_where_the_file_has_cls_alone(sample: Path, 
 
 
 def test_a_study_keeps_finished_runs_goes_on_with_the_rest_and_refuses_other_settings(
-    made: Study, sample: Path, cache: Path, tmp_path: Path
+    made: Study, sample: Path, default_embeddings: Path, tmp_path: Path
 ) -> None:
     own = Path(shutil.copytree(made.folder, tmp_path / "study"))
     for name in ("results.md", "results.csv", "runs.csv"):
@@ -307,20 +296,22 @@ def test_a_study_keeps_finished_runs_goes_on_with_the_rest_and_refuses_other_set
     shutil.rmtree(gone)
     options: dict[str, Any] = {"groups": [FOLDS, ["cold-items:0.2"]], "seeds": 2, "device": "cpu"}
     models = ["bias", "mf", "best"]
-    study(sample, cache, own, models=models, settings=TINY, **options)
+    study(sample, default_embeddings, own, models=models, settings=TINY, **options)
     after = {file: file.stat().st_mtime_ns for file in own.rglob("summary.json")}
     assert {file for file in before if before[file] != after[file]} == {gone / "summary.json"}
     columns = pl.exclude("seconds")
     again, first = (pl.read_csv(folder / "runs.csv").select(columns) for folder in (own, made.folder))
     assert again.equals(first)
     with pytest.raises(FingerprintMismatch, match="dim was 4, is 5"):
-        study(sample, cache, own, models=models, settings=[*TINY, "dim=5"], **options)
+        study(sample, default_embeddings, own, models=models, settings=[*TINY, "dim=5"], **options)
 
 
-def test_a_bad_split_is_refused_before_anything_is_trained(sample: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_bad_split_is_refused_before_anything_is_trained(
+    sample: Path, default_embeddings: Path, tmp_path: Path
+) -> None:
     for groups in ([["random:0.1"], ["u9"]], [["random:0.1"], ["all"]]):
         with pytest.raises(UsageError):
-            study(sample, cache, tmp_path / "study", groups=groups, models=["bias"], settings=TINY)
+            study(sample, default_embeddings, tmp_path / "study", groups=groups, models=["bias"], settings=TINY)
         assert not (tmp_path / "study").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -29,22 +28,16 @@ from cinefuse.fuse.runs.warm_start import warm_weights, with_inputs_of
 from cinefuse.fuse.settings.config import Config, preset
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
+from cinefuse.tests.support.runs import SMALL
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = SMALL | {"dim": 4, "validation": 0.0}
 NEW_ITEMS = [5, 39, 40]  # not known to the earlier run at all
-SMALL: dict[str, Any] = {
-    "dim": 4,
-    "width": 16,
-    "attention_heads": 2,
-    "epochs": 2,
-    "batch_items": 20,
-    "factor_steps": 16,
-    "precision": "fp32",
-    "validation": 0.0,
-}
 CONFIG = replace(
     preset("best"),
     adapt=False,
-    **SMALL,
+    **QUICK,
     modalities="both",
     layers=2,
     text_components=0,
@@ -52,14 +45,6 @@ CONFIG = replace(
     head="ordinal",
     members=2,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def without(dataset: Path, users: list[int], items: list[int], folder: Path) -> Path:
@@ -248,7 +233,7 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
 
     config = replace(
         preset(name),
-        **SMALL | {"modalities": "none", "text_components": 0, "image_components": 0, "epochs": 1, "factor_steps": 48},
+        **QUICK | {"modalities": "none", "text_components": 0, "image_components": 0, "epochs": 1, "factor_steps": 48},
     )
     third = replace(config, warm_start_share=1 / 3)
     train(before, None, tmp_path / "earlier", config, device="cpu", split="all")
@@ -317,7 +302,7 @@ def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tm
         def message(self, text: str) -> None:
             self.lines.append(text)
 
-    config = replace(preset("mf"), **SMALL | {"modalities": "none", "epochs": 1, "factor_steps": 5})
+    config = replace(preset("mf"), **QUICK | {"modalities": "none", "epochs": 1, "factor_steps": 5})
     for earlier, flatters in (("all", True), ("random:0.2", False)):
         train(own_sample, None, tmp_path / f"{earlier}-earlier", config, device="cpu", split=earlier)
         said = Said()

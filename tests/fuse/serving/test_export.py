@@ -11,13 +11,11 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from cinefuse.data.dataset.folder import ITEM_COLUMNS, Description
 from cinefuse.data.runtime.errors import BadInput, NoSpace, UsageError
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.export import Exported, export
 from cinefuse.fuse.serving.recommend import recommend_all
-from cinefuse.fuse.settings.config import preset
+from cinefuse.tests.support.runs import train_factors, write_dataset
 
 KINDS = {
     "squared": ["mf"],
@@ -31,8 +29,7 @@ RATED = [kind for kind in EXACT if kind != "ordinal"]
 
 
 def trained(dataset: Path, out: Path, name: str = "mf", *settings: str) -> Run:
-    config = preset(name).with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
-    return train(dataset, None, out, config, split="random:0.2")
+    return train_factors(dataset, out, *settings, preset_name=name)
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +42,10 @@ def runs(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ru
 def named(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose users and films have ids of text."""
     folder = tmp_path_factory.mktemp("named")
-    (folder / "dataset").mkdir()
-    Description("made by a test").write(folder / "dataset")
-    ids = pl.Series("item_id", ["a", "bb", "ccc", "ß"])
-    nothing = {name: pl.Series([None] * 4, dtype=kind) for name, kind in ITEM_COLUMNS.items()}
-    items = pl.DataFrame({**nothing, "item_id": ids, "title": [""] * 4})
-    items.write_parquet(folder / "dataset" / "items.parquet")
+    ids = ["a", "bb", "ccc", "ß"]
     pairs = [(user, item, 1.0 + (place + len(user)) % 5) for user in ("ann", "zoë") for place, item in enumerate(ids)]
-    ratings = pl.DataFrame(
-        pairs, schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32}, orient="row"
-    )
-    ratings.write_parquet(folder / "dataset" / "ratings.parquet")
-    return trained(folder / "dataset", folder / "run")
+    ratings = pl.DataFrame(pairs, schema=["user_id", "item_id", "rating"], orient="row")
+    return trained(write_dataset(folder / "dataset", ratings, ids), folder / "run")
 
 
 Side = dict[str, npt.NDArray[Any]]

@@ -15,57 +15,23 @@ import torch
 from polars.testing import assert_frame_equal
 from rich.console import Console
 
-from cinefuse.data.dataset.folder import ITEM_COLUMNS, Description
 from cinefuse.data.runtime.errors import BadInput, UsageError
-from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.commands.recommendation_screen import show_recommendations
 from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.models.recommender import Recommender
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.serving.recommend import recommend, recommend_all
-from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.tests.support.runs import KINDS, train_factors, write_dataset
 
 LAST_DIGIT = 2e-6  # of a float32 rating: sums of one pair and of many may round differently
-KINDS = {
-    "squared": [],
-    "two members": ["members=2"],
-    "ordinal": ["head=ordinal"],
-    "two ordinal": ["head=ordinal", "members=2"],
-}
 
 
-def trained(dataset: Path, out: Path, *settings: str, split: str = "random:0.2") -> Run:
-    config = preset("mf").with_settings(["factor_steps=40", "epochs=2", "objective=rating", *settings])
-    return train(dataset, None, out, config, split=split)
-
-
-def dataset_of(folder: Path, ratings: pl.DataFrame, items: list[int] | list[str]) -> Path:
-    """A dataset folder of these ratings (user_id, item_id, rating) and films."""
-    folder.mkdir()
-    Description("made by a test").write(folder)
-    ids = pl.Series("item_id", items)
-    nothing = {name: pl.Series([None] * len(ids), dtype=kind) for name, kind in ITEM_COLUMNS.items()}
-    items = pl.DataFrame({**nothing, "item_id": ids, "title": [f"Film {item}" for item in items]})
-    items.write_parquet(folder / "items.parquet")
-    ratings.with_columns(pl.col("rating").cast(pl.Float32)).write_parquet(folder / "ratings.parquet")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of 40 films and 150 users: more than are scored at once."""
-    folder = tmp_path_factory.mktemp("crowd") / "dataset"
-    write_sample(folder, items=40, users=150)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    folder = tmp_path_factory.mktemp("runs")
-    return {kind: trained(crowd, folder / kind, *settings) for kind, settings in KINDS.items()}
+@pytest.fixture
+def runs(crowd_runs: dict[str, Run]) -> dict[str, Run]:
+    return crowd_runs
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +42,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Run:
     users, items = ["ann", "Bob", "007", "zoë"], [f"tt{n:03}" for n in range(12)]
     pairs = [(user, item, float(chance.integers(1, 6))) for user in users for item in items[:9]]
     ratings = pl.DataFrame(pairs, schema=["user_id", "item_id", "rating"], orient="row")
-    return trained(dataset_of(folder / "dataset", ratings, items), folder / "run")
+    return train_factors(write_dataset(folder / "dataset", ratings, items), folder / "run")
 
 
 def seen_in_training(dataset: Path, run: Run) -> set[tuple[int, int]]:

@@ -19,13 +19,10 @@ from cinefuse.fuse.settings.config import Config, preset
 from cinefuse.fuse.training import search
 from cinefuse.fuse.training.search import Search
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 USERS, ITEMS = 60, 50
 QUICK: dict[str, Any] = {"factor_steps": 6, "modalities": "none", "text_components": 0, "image_components": 0}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def config(**changes: Any) -> Config:

@@ -33,22 +33,17 @@ from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
 from cinefuse.tests.support.forked import ForkServer
 from cinefuse.tests.support.jobs import TRAIN_MODULES
+from cinefuse.tests.support.runs import SMALL, small_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 KILLS = 2
 KILLS_TORTURE = 20
 
-SMALL: dict[str, Any] = {
-    "width": 16,
-    "attention_heads": 2,
-    "epochs": 2,
-    "batch_items": 20,
-    "factor_steps": 8,
-    "precision": "fp32",
-}
 # everything that draws: dropout, film-drop, members, an ordinal head, and a fit that holds ratings out
 EVERYTHING = replace(
     preset("best"),
-    **SMALL,
+    **SMALL | {"factor_steps": 8},
     adapt=False,
     modalities="both",
     layers=2,
@@ -62,18 +57,7 @@ EVERYTHING = replace(
 
 
 def small(name: str, **changes: Any) -> Config:
-    config = preset(name)
-    sizes = {"dim": min(config.dim, 4), "text_components": min(config.text_components, 3)}
-    return replace(config, **(SMALL | sizes | {"validation": 0.0, "patience": 0, "adapt": False} | changes))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """For runs of this module's fixtures too: other threads add in another order, and other bits come out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    return small_config(name, **({"factor_steps": 8} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -286,10 +270,9 @@ def kill_and_resume(server: ForkServer, job: dict[str, Any], kills: int, seconds
     """Start the run again and again, killing it at random moments; how many kills hit it before it was done."""
     chance, hit = random.Random(seed), 0
     for _ in range(kills):
-        child = server.start(**job)
+        server.start(**job)
         time.sleep(chance.uniform(0, seconds))
-        os.kill(child, signal.SIGKILL)
-        hit += server.wait() == -signal.SIGKILL
+        hit += server.kill()
         if (Path(job["run"]) / "summary.json").exists():
             break
     server.start(**job)
