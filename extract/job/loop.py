@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.functional import pad
 
 from ...data.embeddings.file import EmbeddingFile
 from ...data.embeddings.ids import IdArray
@@ -275,6 +276,18 @@ class _Stored:
     vectors: torch.Tensor | None = None
     skip: int = 1
 
+    @classmethod
+    def joined(cls, parts: Sequence[_Stored]) -> _Stored:
+        """Several batches as one, padded to the longest; waits until all of them are on the host."""
+        for part in parts:
+            part.ready()
+        longest = max(part.values.shape[1] for part in parts)
+        values = [pad(part.values, (0, 0, 0, longest - part.values.shape[1])) for part in parts]
+        finite = [pad(part.finite, (0, longest - part.finite.shape[1]), value=True) for part in parts]
+        vectors = [part.vectors for part in parts if part.vectors is not None]
+        whole = torch.cat(vectors) if vectors else None
+        return cls(torch.cat(values), torch.cat(finite), lambda: None, whole, parts[0].skip)
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -339,18 +352,23 @@ def _encode(feed: Feed, inputs: list[Any], dtype: str) -> _Stored | None:
     if not inputs:
         return None
     with torch.inference_mode():
-        embedded = _encode_or_halve(feed, inputs)
-        values = embedded.hidden.to(getattr(torch, dtype)).contiguous()  # (B, T, D)
-        stored = _to_host(values, torch.isfinite(values).all(-1))
-        if embedded.vectors is None:
-            return replace(stored, skip=embedded.skip)
-        vectors = embedded.vectors.to(getattr(torch, dtype)).contiguous().cpu()
-        return replace(stored, vectors=vectors, skip=embedded.skip)
+        try:
+            return _stored(feed, inputs, dtype)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # outside the except block: the error's traceback would keep the failed batch's tensors alive
+        _free_memory()
+        return _stored_or_halved(feed, inputs, dtype)
 
 
-def _encode_or_halve(feed: Feed, inputs: list[Any]) -> Embedded:
+def _stored_or_halved(feed: Feed, inputs: list[Any], dtype: str) -> _Stored:
+    """As `_stored`; what does not fit the device's memory is encoded in two halves, which are joined on the host.
+
+    Whatever needs memory may be what fails: the encoder, rounding to ``dtype``, pinned memory, the copy to the host.
+    """
     try:
-        return feed.encode(inputs)
+        return _stored(feed, inputs, dtype)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -358,11 +376,27 @@ def _encode_or_halve(feed: Feed, inputs: list[Any]) -> Embedded:
             raise BadInput(
                 "one single input does not fit the device's memory; use a smaller model or max length, or --device cpu"
             ) from error
-    # outside the except block: the error's traceback would keep the failed batch's tensors alive
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    _free_memory()
     middle = len(inputs) // 2
-    return Embedded.joined([_encode_or_halve(feed, inputs[:middle]), _encode_or_halve(feed, inputs[middle:])])
+    return _Stored.joined([_stored_or_halved(feed, half, dtype) for half in (inputs[:middle], inputs[middle:])])
+
+
+def _free_memory() -> None:
+    """Give back what torch's allocator keeps, once copies that still read it are done: the batch may fit then."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+
+def _stored(feed: Feed, inputs: list[Any], dtype: str) -> _Stored:
+    """A batch encoded in one call, on its way to the host."""
+    embedded = feed.encode(inputs)
+    values = embedded.hidden.to(getattr(torch, dtype)).contiguous()  # (B, T, D)
+    stored = _to_host(values, torch.isfinite(values).all(-1))
+    if embedded.vectors is None:
+        return replace(stored, skip=embedded.skip)
+    vectors = embedded.vectors.to(getattr(torch, dtype)).contiguous().cpu()
+    return replace(stored, vectors=vectors, skip=embedded.skip)
 
 
 def _to_host(values: torch.Tensor, finite: torch.Tensor) -> _Stored:
@@ -371,9 +405,9 @@ def _to_host(values: torch.Tensor, finite: torch.Tensor) -> _Stored:
     # copied on a stream of its own, so that the next batch computes meanwhile
     computed, copied = event_after_work_on(values.device), torch.cuda.Event()  # type: ignore[no-untyped-call]
     stream = _copy_stream(values.device)
+    on_host = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (values, finite)]
     with torch.cuda.stream(stream):
         stream.wait_event(computed)
-        on_host = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (values, finite)]
         for target, source in zip(on_host, (values, finite), strict=True):
             target.copy_(source, non_blocking=True)
             source.record_stream(stream)

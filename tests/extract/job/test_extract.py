@@ -55,13 +55,13 @@ def copy(made: Path, tmp_path: Path) -> Path:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size of every batch that reaches an encoder from now on."""
     sizes: list[int] = []
-    encode = stream._encode_or_halve
+    store = stream._stored
 
-    def noted(feed: Any, inputs: list[Any]) -> torch.Tensor:
+    def noted(feed: Any, inputs: list[Any], dtype: str) -> Any:
         sizes.append(len(inputs))
-        return encode(feed, inputs)
+        return store(feed, inputs, dtype)
 
-    monkeypatch.setattr(stream, "_encode_or_halve", noted)
+    monkeypatch.setattr(stream, "_stored", noted)
     return sizes
 
 
@@ -182,15 +182,15 @@ def test_a_template_joins_columns_into_the_text(sample: Path, settings: Settings
 def test_an_overflow_of_the_storage_dtype_fails_the_row_and_is_never_stored(
     sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = stream._encode_or_halve
+    encode = stream.TextFeed.encode
 
-    def overflowing(feed: Any, inputs: list[Any]) -> Embedded:
-        embedded = encode(feed, inputs)
+    def overflowing(self: Any, inputs: list[Any]) -> Embedded:
+        embedded = encode(self, inputs)
         hidden = embedded.hidden.clone()
         hidden[0, 1, 0] = 1e6
         return replace(embedded, hidden=hidden)
 
-    monkeypatch.setattr(stream, "_encode_or_halve", overflowing)
+    monkeypatch.setattr(stream.TextFeed, "encode", overflowing)
     summary = extract(sample, tmp_path / "o.h5", replace(settings, image_model=None, dtype="float16"))
     (outcome,) = summary.outcomes
     assert outcome.counts[Status.FAILED, Reason.NOT_FINITE] > 0
@@ -490,6 +490,52 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
         for name in ("text", "image"):
             np.testing.assert_allclose(halved[name].tokens, whole[name].tokens, atol=1e-5)
             np.testing.assert_allclose(halved[name].cls, whole[name].cls, atol=1e-5)
+
+
+def test_out_of_memory_behind_the_encoder_halves_the_batch_too(
+    made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_host = stream._to_host
+
+    def small(values: torch.Tensor, finite: torch.Tensor) -> Any:
+        if len(values) > 2:
+            raise RuntimeError("CUDA error: out of memory (of pinned memory, the test says)")
+        return to_host(values, finite)
+
+    monkeypatch.setattr(stream, "_to_host", small)
+    extract(sample, tmp_path / "small.h5", settings)
+    assert verify(tmp_path / "small.h5").complete
+    with EmbeddingFile.open(made) as whole, EmbeddingFile.open(tmp_path / "small.h5") as halved:
+        for name in ("text", "image"):
+            np.testing.assert_allclose(halved[name].tokens, whole[name].tokens, atol=1e-5)
+            np.testing.assert_allclose(halved[name].cls, whole[name].cls, atol=1e-5)
+
+
+def test_a_batch_that_fits_once_memory_is_freed_gives_the_bytes_of_an_uninterrupted_job(
+    made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, to_host, tries = stream.TextFeed.encode, stream._to_host, {"encode": 0, "copy": 0}
+
+    def full_at_first(self: Any, inputs: list[Any]) -> Embedded:
+        tries["encode"] += 1
+        if tries["encode"] % 3 == 1:  # every second batch, since a batch that failed comes again
+            raise torch.OutOfMemoryError("CUDA out of memory (the test says so)")
+        return encode(self, inputs)
+
+    def copy_full_at_first(values: torch.Tensor, finite: torch.Tensor) -> Any:
+        tries["copy"] += 1
+        if tries["copy"] % 5 == 1:
+            raise RuntimeError("CUDA error: out of memory (the test says so)")
+        return to_host(values, finite)
+
+    monkeypatch.setattr(stream.TextFeed, "encode", full_at_first)
+    extract(sample, tmp_path / "encode.h5", settings)
+    monkeypatch.setattr(stream.TextFeed, "encode", encode)
+    monkeypatch.setattr(stream, "_to_host", copy_full_at_first)
+    extract(sample, tmp_path / "copy.h5", settings)
+    assert min(tries.values()) > 3
+    for name in ("encode", "copy"):
+        assert (tmp_path / f"{name}.h5").read_bytes() == made.read_bytes()
 
 
 def test_one_input_that_does_not_fit_the_memory_is_told_in_one_line(

@@ -102,15 +102,15 @@ def test_a_part_takes_the_disk_of_its_own_rows_alone(sample: Path, encoders: Any
 def test_a_slice_that_stopped_goes_on_without_doing_anything_twice(
     sample: Path, settings: Settings, parts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, encode, encoded = tmp_path / "part.h5", stream._encode_or_halve, []
+    out, encode, encoded = tmp_path / "part.h5", stream._encode, []
 
-    def stopping(feed: Any, inputs: list[Any]) -> Any:
+    def stopping(feed: Any, inputs: list[Any], dtype: str) -> Any:
         if len(encoded) == 2:
             raise KeyboardInterrupt
         encoded.append(len(inputs))
-        return encode(feed, inputs)
+        return encode(feed, inputs, dtype)
 
-    monkeypatch.setattr(stream, "_encode_or_halve", stopping)
+    monkeypatch.setattr(stream, "_encode", stopping)
     with pytest.raises(CinefuseError, match="run the same command again"):
         extract(sample, out, settings, share=Slice(1, 3))
     assert not out.exists()
