@@ -18,7 +18,7 @@ from ...data.embeddings.verification import intact_rows
 from ...data.runtime.errors import BadInput
 from ...data.runtime.progress import Progress
 from ...data.runtime.termination import finished_first
-from ..job.extraction import Work
+from ..job.extraction import Work, wants_large_batches
 from ..job.settings import DEFAULT_BATCH, Settings
 from .assignments import TaskFactory
 from .connection import Cluster, Connection
@@ -73,6 +73,8 @@ class RayEngine:
         progress.message(
             f"{work.job.name}: {work.job.source.name}, {work.precision}, {self._pool.size} Ray workers on {device}"
         )
+        if wants_large_batches("cuda" if self._crew.on_gpus else "cpu"):
+            work = replace(work, plan=work.job.joined(work.plan))
         lock = self._out.with_name(self._out.name + ".lock").resolve()
         with progress.phase(f"encoding {work.job.name}", int(work.wanted.sum()), work=work.positions) as phase:
             wanted = work.wanted

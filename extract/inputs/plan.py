@@ -252,6 +252,33 @@ def cut_posters(plan: ModalityPlan, size: int) -> ModalityPlan:
     return replace(plan, batch=_with_duplicates(plan, numbers))
 
 
+def join_batches(plan: ModalityPlan, budget: int) -> ModalityPlan:
+    """`plan` with neighbouring batches joined up to `budget` positions, padding included, of which at most 5 %.
+
+    Batches that were cut for this budget stay as they are; those cut for a smaller one, on another device, are joined
+    to calls that are worth it here. Which ones depends on the plan and the budget alone.
+    """
+    rows = plan.distinct
+    numbers, number_of = np.unique(plan.batch[rows], return_inverse=True)
+    positions = plan.positions_of[rows]
+    counts, totals = (np.bincount(number_of, weights, len(numbers)) for weights in (None, positions))
+    longest = np.zeros(len(numbers), np.int64)
+    np.maximum.at(longest, number_of, positions)
+    joined = np.full(int(plan.batch.max(initial=0)) + 1, -1, np.int32)
+    last, widest, count, total = -1, 0, 0, 0.0
+    for number, wide, more, read in zip(
+        numbers.tolist(), longest.tolist(), counts.tolist(), totals.tolist(), strict=True
+    ):
+        if number < 0:  # copied from another file, not encoded
+            continue
+        padded = max(widest, wide) * (count + more)
+        if last < 0 or padded > budget or total + read < (1 - MOST_PADDING) * padded:
+            last, widest, count, total = last + 1, 0, 0, 0.0
+        joined[number] = last
+        widest, count, total = max(widest, wide), count + more, total + read
+    return replace(plan, batch=np.where(plan.batch >= 0, joined[plan.batch], plan.batch).astype(np.int32))
+
+
 def _with_duplicates(plan: ModalityPlan, numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """An item whose input stood before belongs to the batch that encodes it."""
     rows = np.flatnonzero(plan.encodable)

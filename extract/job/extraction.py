@@ -212,8 +212,10 @@ class ThisProcess:
         from ...device import resolve_device
         from .loop import encode_rows, feed_for, load_encoder
 
-        job, settings = work.job, work.settings
-        progress.message(f"{job.name}: {job.source.name}, {work.precision} on {resolve_device(settings.device)}")
+        job, settings, device = work.job, work.settings, resolve_device(work.settings.device)
+        progress.message(f"{job.name}: {job.source.name}, {work.precision} on {device}")
+        if wants_large_batches(device.type):
+            work = replace(work, plan=job.joined(work.plan))
         encoder = load_encoder(
             job.source, job.recipe, job.layer, settings.device, work.precision, settings.compile,
             job.structure, job.prompt_length,
@@ -232,6 +234,14 @@ class ThisProcess:
                 strict=settings.strict,
                 advance=phase.advance,
             )
+
+
+def wants_large_batches(kind: str) -> bool:
+    """Whether the small batches of a file begun on a processor are joined on this kind of device.
+
+    A processor takes the batches of the file as they are, so that the same command goes on to the same bytes.
+    """
+    return kind != "cpu"
 
 
 def _with_batches_for(wanted: npt.NDArray[np.bool_], job: ModalityJob) -> ModalityPlan:

@@ -14,7 +14,7 @@ from ...data.embeddings.status import Reason, Status
 from ...data.mini import MINI
 from ...data.runtime.errors import BadInput, UsageError
 from ...data.runtime.progress import Progress
-from ..inputs.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
+from ..inputs.plan import ModalityPlan, cut_posters, cut_text, join_batches, plan_posters, plan_text
 from ..inputs.poster_files import PosterLimits
 from ..inputs.processor_pixels import Pixels, ProcessorPixels, choose_pixels
 from ..models.pooling import Pooling
@@ -95,6 +95,11 @@ class ModalityJob:
     def cut(self, plan: ModalityPlan) -> ModalityPlan:
         """`plan` with batches of this job's size."""
         return (cut_text if self.name == "text" else cut_posters)(plan, self.batch_size)
+
+    def joined(self, plan: ModalityPlan) -> ModalityPlan:
+        """`plan` with batches joined up to this job's size, where they were cut for a device with smaller ones."""
+        positions = 1 if self.name == "text" else int(plan.positions_of.max(initial=1))
+        return join_batches(plan, self.batch_size * positions)
 
 
 def prepare(catalog: Catalog, settings: Settings, progress: Progress, *, weights: bool) -> list[ModalityJob]:

@@ -64,10 +64,10 @@ class Ranks:
         """The first rank's number, or None where all have None: what decides when to stop is the same everywhere."""
         if self.count == 1 or number is None:
             return number
-        heard = torch.tensor(number, device=device)
+        value = torch.tensor(number, device=device)
         with _all_there():
-            dist.broadcast(heard, 0)
-        return float(heard)
+            dist.broadcast(value, 0)
+            return float(value)  # which waits for a GPU
 
     def wait(self) -> None:
         """Until all ranks are here."""
@@ -120,6 +120,9 @@ def ranks_of_launcher(device: str) -> tuple[Ranks, str]:
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     if not dist.is_initialized():
+        if on_gpus:
+            # a rank that is gone is then met where it is waited for, not later, by a watchdog that ends the process
+            os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         dist.init_process_group("nccl" if on_gpus else "gloo")
         atexit.register(dist.destroy_process_group)
     return Ranks(rank, count, here), "cpu" if device == "auto" else device

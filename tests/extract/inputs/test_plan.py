@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings.status import Reason, Status
-from cinefuse.extract.inputs.plan import MOST_PADDING, ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
+from cinefuse.extract.inputs.plan import (
+    MOST_PADDING,
+    ModalityPlan,
+    cut_posters,
+    cut_text,
+    join_batches,
+    plan_posters,
+    plan_text,
+)
 from cinefuse.extract.inputs.poster_files import PosterLimits
 from cinefuse.extract.models.source import ModelSource
 
@@ -104,6 +112,39 @@ def test_a_batch_with_enough_positions_takes_no_shorter_text(plan: ModalityPlan,
         lengths = np.sort(cut.lengths[cut.distinct[cut.batch[cut.distinct] == number]] + 1)[::-1]
         shortest_start = int(np.argmax(lengths == lengths[-1]))
         assert lengths[:shortest_start].sum() < enough
+
+
+@given(text_plans(), st.integers(61, 500), st.integers(61, 500))
+@settings(deadline=None)
+def test_joined_batches_are_within_the_budget_and_none_is_split(plan: ModalityPlan, small: int, budget: int) -> None:
+    small = min(small, budget)
+    cut = cut_text(plan, small)
+    joined = join_batches(cut, budget)
+    assert ((joined.batch >= 0) == (cut.batch >= 0)).all()
+    distinct = joined.distinct
+    for number in np.unique(joined.batch[distinct]):
+        lengths = joined.lengths[distinct[joined.batch[distinct] == number]] + 1
+        padded = int(lengths.max()) * len(lengths)
+        assert padded <= budget
+        assert padded - lengths.sum() <= MOST_PADDING * padded + 1e-9
+    for number in np.unique(cut.batch):
+        assert len(np.unique(joined.batch[cut.batch == number])) == 1
+    assert len(np.unique(joined.batch)) <= len(np.unique(cut.batch))
+
+
+@given(text_plans(), st.integers(61, 500), st.integers(1, 9))
+@settings(deadline=None)
+def test_batches_cut_for_a_budget_are_not_joined_by_it(plan: ModalityPlan, budget: int, size: int) -> None:
+    cut = cut_text(plan, budget)
+    assert (join_batches(cut, budget).batch == cut.batch).all()
+    posters = cut_posters(text_plan([9 if length else 0 for length in plan.lengths.tolist()]), size)
+    assert (join_batches(posters, size * 10).batch == posters.batch).all()
+
+
+def test_poster_batches_of_a_processor_are_joined_to_a_gpus() -> None:
+    plan = cut_posters(text_plan([4] * 50), 2)
+    sizes = np.bincount(join_batches(plan, 8 * 5).batch)
+    assert sizes.tolist() == [8] * 6 + [2]
 
 
 def test_the_longest_texts_come_first() -> None:

@@ -27,6 +27,7 @@ from cinefuse.data.embeddings.rows import row_checksum
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, CinefuseError, DamagedFile, FingerprintMismatch, NoSpace, UsageError
+from cinefuse.extract.job import extraction as run
 from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
@@ -536,6 +537,33 @@ def test_a_batch_that_fits_once_memory_is_freed_gives_the_bytes_of_an_uninterrup
     assert min(tries.values()) > 3
     for name in ("encode", "copy"):
         assert (tmp_path / f"{name}.h5").read_bytes() == made.read_bytes()
+
+
+def test_a_file_begun_in_small_batches_goes_on_in_large_ones_where_the_device_wants_them(
+    made: Path, sample: Path, settings: Settings, tmp_path: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, encode = tmp_path / "begun.h5", stream._encode
+    small = replace(settings, batch_tokens=64, batch_posters=1)
+
+    def stopping(feed: Any, inputs: list[Any], dtype: str) -> Any:
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        return encode(feed, inputs, dtype)
+
+    monkeypatch.setattr(stream, "_encode", stopping)
+    with pytest.raises(CinefuseError, match="run the same command again"):
+        extract(sample, out, small)
+    monkeypatch.setattr(stream, "_encode", encode)
+    monkeypatch.setattr(run, "wants_large_batches", lambda kind: True)  # as on a GPU
+    del encoded[:]
+    extract(sample, out, settings)
+    assert verify(out).complete
+    with EmbeddingFile.open(made) as whole, EmbeddingFile.open(out) as joined:
+        posters = len(np.unique(whole.image.digest[whole.image.has_embedding], axis=0))
+        assert encoded.count(4) >= posters // 4, "posters went through the encoder one by one"
+        for name in ("text", "image"):
+            np.testing.assert_allclose(joined[name].tokens, whole[name].tokens, atol=1e-5)
+            np.testing.assert_allclose(joined[name].cls, whole[name].cls, atol=1e-5)
 
 
 def test_one_input_that_does_not_fit_the_memory_is_told_in_one_line(

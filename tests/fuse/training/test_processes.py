@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,6 +105,42 @@ def test_a_rank_whose_peers_are_gone_says_how_to_go_on(monkeypatch: pytest.Monke
     with pytest.raises(Interrupted, match=r"another process of this run is gone \(Connection closed.*--resume") as told:
         Ranks(1, 2).wait()
     assert told.value.exit_code == 130
+
+
+def test_a_gpus_number_that_never_comes_is_a_rank_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NeverThere:
+        """A number on a GPU: what went wrong with it is known once the host reads it."""
+
+        def __float__(self) -> float:
+            raise RuntimeError("NCCL error: remote process exited or there was a network error")
+
+    monkeypatch.setattr("torch.tensor", lambda *_, **__: NeverThere())
+    monkeypatch.setattr("torch.distributed.broadcast", lambda *_: None)
+    with pytest.raises(Interrupted, match="another process of this run is gone"):
+        Ranks(1, 2).broadcast_from_first(0.5, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("device", "backend", "blocking"), [("cuda", "nccl", "1"), ("cpu", "gloo", None)])
+def test_ranks_on_gpus_wait_for_each_message_so_that_its_failure_is_met_there(
+    device: str, backend: str, blocking: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCH_NCCL_BLOCKING_WAIT", raising=False)
+    begun = []
+
+    def begin(name: str) -> None:
+        begun.append((name, os.environ.get("TORCH_NCCL_BLOCKING_WAIT")))
+
+    monkeypatch.setattr("torch.distributed.init_process_group", begin)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: False)
+    monkeypatch.setattr("cinefuse.fuse.training.processes.atexit.register", lambda _: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", lambda _: None)
+    ranks, place = ranks_of_launcher(device)
+    monkeypatch.delenv("TORCH_NCCL_BLOCKING_WAIT", raising=False)
+    assert begun == [(backend, blocking)]
+    assert (ranks, place) == (Ranks(1, 2, 2), "cuda:1" if device == "cuda" else "cpu")
 
 
 @given(items=st.lists(st.integers(), max_size=40), count=st.integers(1, 8))
