@@ -16,7 +16,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.device import resolve_device
-from cinefuse.extract.inputs.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text
+from cinefuse.extract.inputs.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text, probing
 from cinefuse.extract.inputs.poster_files import PosterLimits
 from cinefuse.extract.job.loop import Feed, PosterFeed, TextFeed, encode_rows
 from cinefuse.extract.job.settings import DEFAULT_BATCH
@@ -53,10 +53,9 @@ class Stage:
             texts = self.catalog.texts()
             plan = plan_text(texts, self._tokenizer, width=width, max_length=longest, progress=_nobody)
             return cut_text(plan, self._batch)
-        plan = plan_posters(
-            self.catalog.posters(), self.catalog.poster_root, PosterLimits(),
-            width=width, patches=self.source.patches(self._recipe.output), progress=_nobody,
-        )  # fmt: skip
+        patches = self.source.patches(self._recipe.output)
+        with probing(self.catalog.posters(), self.catalog.poster_root, PosterLimits()) as probed:
+            plan = plan_posters(probed, width=width, patches=patches, progress=_nobody)
         return cut_posters(plan, self._batch)
 
     def whole(self) -> None:

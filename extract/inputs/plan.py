@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from ...data.runtime.processor import usable_cores
 from .poster_files import PosterLimits, PosterProblem, read_poster
 from .poster_header import checked_format
 
-_TEXTS_AT_A_TIME = 512
+_TEXTS_AT_A_TIME, _POSTERS_AT_A_TIME = 512, 64
 MOST_PADDING = 0.05
 
 
@@ -180,10 +181,47 @@ def plan_text(
     )
 
 
+class Probed(NamedTuple):
+    """What is known of some posters, one after another: a byte of status and reason each, and 32 of digest."""
+
+    status: bytes
+    reason: bytes
+    digest: bytes
+
+
+@contextmanager
+def probing(posters: list[str | None], root: Path, limits: PosterLimits) -> Iterator[Iterator[Probed]]:
+    """Begins to read and probe every poster (None: the item has none) in threads, and gives what they find, in order.
+
+    No pixel is decoded. It goes on while the caller does something else; on the way out what has not begun is dropped.
+    """
+
+    def probe(chunk: list[str | None]) -> Probed:
+        found = [_probe(path, root, limits) for path in chunk]
+        status, reason, digest = zip(*found, strict=True)
+        return Probed(bytes(status), bytes(reason), b"".join(digest))
+
+    pool = ThreadPoolExecutor(min(8, usable_cores() * 2), "probe")
+    try:
+        chunks = [pool.submit(probe, chunk) for chunk in _chunks(posters, _POSTERS_AT_A_TIME)]
+        yield (chunk.result() for chunk in chunks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _probe(path: str | None, root: Path, limits: PosterLimits) -> tuple[Status, Reason, bytes]:
+    if path is None:
+        return Status.MISSING, Reason.NOT_GIVEN, bytes(32)
+    try:
+        raw = read_poster(path, root, limits)
+        checked_format(raw, limits)
+    except PosterProblem as problem:
+        return Status.FAILED, problem.reason, bytes(32)
+    return Status.OK, Reason.NONE, hashlib.sha256(raw).digest()
+
+
 def plan_posters(
-    posters: list[str | None],
-    root: Path,
-    limits: PosterLimits,
+    probed: Iterable[Probed],
     *,
     width: int,
     patches: int,
@@ -191,31 +229,21 @@ def plan_posters(
     has_cls: bool = True,
     token_width: int | None = None,
 ) -> ModalityPlan:
-    """Read and probe every poster (None: the item has none); `cut_posters` makes the batches. No pixel is decoded."""
-
-    def probe(path: str | None) -> tuple[Status, Reason, bytes]:
-        if path is None:
-            return Status.MISSING, Reason.NOT_GIVEN, bytes(32)
-        try:
-            raw = read_poster(path, root, limits)
-            checked_format(raw, limits)
-        except PosterProblem as problem:
-            return Status.FAILED, problem.reason, bytes(32)
-        return Status.OK, Reason.NONE, hashlib.sha256(raw).digest()
-
-    outcomes: list[tuple[Status, Reason, bytes]] = []
-    with ThreadPoolExecutor(min(8, usable_cores() * 2), "probe") as pool:
-        for chunk in _chunks(posters, 256):
-            outcomes += pool.map(probe, chunk)
-            progress(len(chunk))
-    status = np.array([outcome[0] for outcome in outcomes], np.uint8)
+    """The plan of posters as `probing` finds them; `cut_posters` makes the batches."""
+    pieces = []
+    for piece in probed:
+        pieces.append(piece)
+        progress(len(piece.status))
+    status, reason, digest = (
+        np.frombuffer(b"".join(getattr(piece, name) for piece in pieces), np.uint8) for name in Probed._fields
+    )
     return ModalityPlan(
         name="image",
         width=width,
         status=status,
-        reason=np.array([outcome[1] for outcome in outcomes], np.uint8),
+        reason=reason,
         lengths=np.where(status == Status.OK, patches, 0).astype(np.int64),
-        digest=np.frombuffer(b"".join(outcome[2] for outcome in outcomes), np.uint8).reshape(-1, 32),
+        digest=digest.reshape(-1, 32),
         batch=np.full(len(status), -1, np.int32),
         has_cls=has_cls,
         token_width=token_width,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ...data.embeddings.status import Reason, Status
 from ...data.mini import MINI
 from ...data.runtime.errors import BadInput, UsageError
 from ...data.runtime.progress import Progress
-from ..inputs.plan import ModalityPlan, cut_posters, cut_text, join_batches, plan_posters, plan_text
+from ..inputs.plan import ModalityPlan, Probed, cut_posters, cut_text, join_batches, plan_posters, plan_text, probing
 from ..inputs.poster_files import PosterLimits
 from ..inputs.processor_pixels import Pixels, ProcessorPixels, choose_pixels
 from ..models.pooling import Pooling
@@ -113,13 +114,16 @@ def prepare(catalog: Catalog, settings: Settings, progress: Progress, *, weights
     sizes = DEFAULT_BATCH.get(device.type, DEFAULT_BATCH["other"])
     jobs = []
     shared = settings.text_model is not None and settings.text_model == settings.image_model != MINI
-    if settings.text_model is not None:
-        source = ModelSource.resolve(settings.text_model, settings.text_revision, weights, "text")
-        jobs.append(_prepare_text(catalog, source, settings, settings.batch_tokens or sizes["text"], progress))
-    if settings.image_model is not None:
-        source = ModelSource.resolve(settings.image_model, settings.image_revision, weights, "image")
-        size = settings.batch_posters or sizes["image"]
-        jobs.append(_prepare_posters(catalog, source, settings, size, progress, shared=shared))
+    # posters are probed while models are fetched and texts tokenised, which leaves Python to other threads
+    posters = catalog.posters() if settings.image_model is not None else []
+    with probing(posters, catalog.poster_root, settings.limits) as probed:
+        if settings.text_model is not None:
+            source = ModelSource.resolve(settings.text_model, settings.text_revision, weights, "text")
+            jobs.append(_prepare_text(catalog, source, settings, settings.batch_tokens or sizes["text"], progress))
+        if settings.image_model is not None:
+            source = ModelSource.resolve(settings.image_model, settings.image_revision, weights, "image")
+            size = settings.batch_posters or sizes["image"]
+            jobs.append(_prepare_posters(catalog, probed, source, settings, size, progress, shared=shared))
     if settings.strict:
         for job in jobs:
             _refuse_failures(catalog, job.plan)
@@ -174,7 +178,14 @@ def _prepare_text(
 
 
 def _prepare_posters(
-    catalog: Catalog, source: ModelSource, settings: Settings, size: int, progress: Progress, *, shared: bool
+    catalog: Catalog,
+    probed: Iterable[Probed],
+    source: ModelSource,
+    settings: Settings,
+    size: int,
+    progress: Progress,
+    *,
+    shared: bool,
 ) -> ModalityJob:
     layer = _layer(settings.image_layer, source, "image-layer")
     recipe = choose_pixels(source)
@@ -191,8 +202,7 @@ def _prepare_posters(
         )
     with progress.phase("probing posters", len(catalog)) as phase:
         plan = plan_posters(
-            catalog.posters(), catalog.poster_root, settings.limits,
-            width=structure.vector_width, patches=structure.tokens, progress=phase.advance,
+            probed, width=structure.vector_width, patches=structure.tokens, progress=phase.advance,
             has_cls=structure.has_cls, token_width=structure.token_width,
         )  # fmt: skip
     _refuse_lost_posters(catalog, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings.status import Reason, Status
+from cinefuse.extract.inputs import plan as plan_module
 from cinefuse.extract.inputs.plan import (
     MOST_PADDING,
     ModalityPlan,
@@ -21,6 +23,7 @@ from cinefuse.extract.inputs.plan import (
     join_batches,
     plan_posters,
     plan_text,
+    probing,
 )
 from cinefuse.extract.inputs.poster_files import PosterLimits
 from cinefuse.extract.models.source import ModelSource
@@ -215,9 +218,8 @@ def test_text_digests_are_sha256_of_the_utf8(tokenizer: Any) -> None:
 
 def test_poster_digests_are_sha256_of_the_files_bytes(sample: Path) -> None:
     catalog = Catalog.open(sample)
-    plan = plan_posters(
-        catalog.posters(), catalog.poster_root, PosterLimits(), width=8, patches=4, progress=lambda _: None
-    )
+    with probing(catalog.posters(), catalog.poster_root, PosterLimits()) as probed:
+        plan = plan_posters(probed, width=8, patches=4, progress=lambda _: None)
     for row, poster in enumerate(catalog.posters()):
         if poster is None:
             assert (plan.status[row], plan.lengths[row]) == (Status.MISSING, 0)
@@ -229,10 +231,44 @@ def test_poster_digests_are_sha256_of_the_files_bytes(sample: Path) -> None:
 
 def test_a_poster_that_cannot_be_read_has_a_reason_and_no_tokens(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
-    plan = plan_posters(
-        ["page.jpg", "nowhere.jpg", "../out.jpg", None], tmp_path, PosterLimits(), width=8, patches=4,
-        progress=lambda _: None,
-    )  # fmt: skip
+    posters = ["page.jpg", "nowhere.jpg", "../out.jpg", None]
+    with probing(posters, tmp_path, PosterLimits()) as probed:
+        plan = plan_posters(probed, width=8, patches=4, progress=lambda _: None)
     assert plan.reason.tolist() == [Reason.NOT_AN_IMAGE, Reason.NOT_FOUND, Reason.OUTSIDE_FOLDER, Reason.NOT_GIVEN]
     assert not plan.lengths.any()
     assert not plan.digest.any()
+
+
+def test_posters_are_probed_while_the_caller_does_something_else(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = Catalog.open(sample)
+    posters = [poster for poster in catalog.posters() if poster]
+    read, seen, all_seen = plan_module.read_poster, [], threading.Event()
+
+    def noted(path: str, root: Path, limits: PosterLimits) -> bytes:
+        seen.append(path)
+        if len(seen) == len(posters):
+            all_seen.set()
+        return read(path, root, limits)
+
+    monkeypatch.setattr(plan_module, "read_poster", noted)
+    with probing(posters, catalog.poster_root, PosterLimits()) as probed:
+        assert all_seen.wait(60), "posters wait until somebody asks for them"
+        plan = plan_posters(probed, width=8, patches=4, progress=lambda _: None)
+    assert len(plan.status) == len(posters) == len(seen)
+
+
+def test_what_is_not_probed_yet_is_dropped_when_the_caller_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = [], threading.Event()
+
+    def slow(path: str, root: Path, limits: PosterLimits) -> bytes:
+        begun.append(path)
+        go_on.wait(60)
+        return b""
+
+    monkeypatch.setattr(plan_module, "read_poster", slow)
+    threading.Timer(0.2, go_on.set).start()
+    with pytest.raises(KeyboardInterrupt), probing(["a.jpg"] * 100_000, tmp_path, PosterLimits()):
+        raise KeyboardInterrupt
+    assert len(begun) < 5_000
