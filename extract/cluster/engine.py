@@ -73,7 +73,7 @@ class RayEngine:
         progress.message(
             f"{work.job.name}: {work.job.source.name}, {work.precision}, {self._pool.size} Ray workers on {device}"
         )
-        if wants_large_batches("cuda" if self._crew.on_gpus else "cpu"):
+        if wants_large_batches("cuda" if self._pool.on_gpus else "cpu"):
             work = replace(work, plan=work.job.joined(work.plan))
         lock = self._out.with_name(self._out.name + ".lock").resolve()
         with progress.phase(f"encoding {work.job.name}", int(work.wanted.sum()), work=work.positions) as phase:
