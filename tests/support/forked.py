@@ -93,18 +93,15 @@ class ForkedCommands:
     """Runs `cinefuse` in processes of their own that need not import anything; `folder` keeps their output."""
 
     def __init__(self, folder: Path, *modules: str) -> None:
-        self._server = ForkServer("cinefuse.cli", *modules)
-        self._out, self._err = folder / "out", folder / "err"
-        self.wait_for_stage, self.ended, self.close = (
-            self._server.wait_for_stage,
-            self._server.ended,
-            self._server.close,
-        )
+        server = ForkServer("cinefuse.cli", *modules)
+        self._start, self._out, self._err = server.start, folder / "out", folder / "err"
+        self.wait_for_stage, self.kill = server.wait_for_stage, server.kill
+        self.ended, self.close = server.ended, server.close
 
     def start(self, *words: object, stage: str = "") -> int:
         """Start `cinefuse` with these words; its process id."""
         argv = [str(word) for word in words]
-        return self._server.start(COMMAND, stage=stage, out=self._out, err=self._err, argv=argv)
+        return self._start(COMMAND, stage=stage, out=self._out, err=self._err, argv=argv)
 
     def run(self, *words: object) -> Ended:
         """Run `cinefuse` with these words to its end."""
