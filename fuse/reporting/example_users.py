@@ -1,4 +1,4 @@
-"""A few users' shelves: what each rated highest in training, and what the run would give them next."""
+"""A few users for the report: the items each rated highest in training, and the run's recommendations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LEAST_RATED = 5  # training ratings, and test ratings
 
 
 @dataclass(frozen=True, eq=False)
-class Shelf:
-    """One user: how many training ratings, the test RMSE over so many test ratings (None where there are none).
+class ExampleUser:
+    """One user: numbers of training and test ratings, and the RMSE over the latter (None where there are none).
 
-    ``rated`` has item_id and rating, the highest first (None where the ratings are not at hand); ``best`` is what
-    `recommend` gives, and ``tested`` the test rating of those films that have one, by film id.
+    rated: item_id and rating, the highest first; None without the dataset. best: the table of `recommend`. tested: the
+    user's test ratings by item id.
     """
 
     user_id: int | str
@@ -34,31 +34,31 @@ class Shelf:
     tested: dict[Any, float]
 
 
-def shelves(
+def example_users(
     run: Run, tested: Tested, dataset: Path | None, *, users: int = 4, k: int = 10, rated: int = 6
-) -> list[Shelf]:
-    """Shelves of a few users who stand evenly among all by how many films they rated, whatever the error they have.
+) -> list[ExampleUser]:
+    """A few users at even quantiles of the number of training ratings, whatever their error.
 
-    Users with fewer than 5 ratings in training or in test are passed over where enough others are left.
+    Users with fewer than 5 ratings in training or in test are skipped where there are enough others.
     """
     chosen = evenly_chosen(run, tested, users)
     history = None if dataset is None else _history(run, dataset, [run.recommender.user_ids[user] for user in chosen])
-    return [_shelf(run, tested, user, history, k, rated) for user in chosen]
+    return [_example(run, tested, user, history, k, rated) for user in chosen]
 
 
 def evenly_chosen(run: Run, tested: Tested, users: int) -> list[int]:
-    """The numbers of so many users (fewer where there are fewer), at even steps of the count of training ratings."""
+    """The numbers of ``users`` users, or of all where there are fewer, at even quantiles of training ratings."""
     counts = np.diff(run.recommender.rated_offsets)
     shown, tests = np.unique(tested.user, return_counts=True)
-    telling = shown[(counts[shown] >= _LEAST_RATED) & (tests >= _LEAST_RATED)]
-    candidates = telling if len(telling) >= users else shown
+    enough = shown[(counts[shown] >= _LEAST_RATED) & (tests >= _LEAST_RATED)]
+    candidates = enough if len(enough) >= users else shown
     candidates = candidates[np.argsort(counts[candidates], kind="stable")]
     places = (np.arange(users) + 0.5) / users * len(candidates)
     return [int(user) for user in candidates[np.unique(places.astype(np.int64))]]
 
 
 def _history(run: Run, dataset: Path, user_ids: list[Any]) -> pl.DataFrame:
-    """user_id, item_id, rating of the users' training and validation ratings; of a film rated twice, the one kept."""
+    """user_id, item_id, rating of the users' training and validation ratings; of an item rated twice the one kept."""
     split = run.split
     rows = np.sort(np.concatenate([split.train, split.validation])).astype(np.uint32)
     kept = pl.LazyFrame({"row": rows})
@@ -72,30 +72,30 @@ def _history(run: Run, dataset: Path, user_ids: list[Any]) -> pl.DataFrame:
     )
 
 
-def _shelf(run: Run, tested: Tested, user: int, history: pl.DataFrame | None, k: int, rated: int) -> Shelf:
+def _example(run: Run, tested: Tested, user: int, history: pl.DataFrame | None, k: int, rated: int) -> ExampleUser:
     recommender = run.recommender
     user_id = recommender.user_ids.tolist()[user]
     own = tested.user == user
-    films = recommender.item_ids[tested.item[own]].tolist()
-    return Shelf(
+    items = recommender.item_ids[tested.item[own]].tolist()
+    return ExampleUser(
         user_id=user_id,
         ratings=int(np.diff(recommender.rated_offsets)[user]),
         test_ratings=int(own.sum()),
         rmse=rmse(tested.rating[own], tested.prediction[own]) if own.any() else None,
         rated=None if history is None else _highest(run, history.filter(pl.col("user_id") == user_id), rated),
         best=recommend(run, user_id, k),
-        tested=dict(zip(films, tested.rating[own].tolist(), strict=True)),
+        tested=dict(zip(items, tested.rating[own].tolist(), strict=True)),
     )
 
 
 def _highest(run: Run, own: pl.DataFrame, rated: int) -> pl.DataFrame:
-    """The user's highest ratings; of equal ones first the films that most people rated, which a reader knows."""
+    """The user's highest ratings; among equal ones the most rated items first."""
     recommender = run.recommender
     popularity = np.bincount(recommender.rated_items, minlength=len(recommender.item_ids))
     numbers = recommender.item_numbers(own["item_id"].to_list())
     return (
-        own.with_columns(film=pl.Series(numbers), known=pl.Series(popularity[numbers]))
-        .sort("rating", "known", "film", descending=[True, True, False])
+        own.with_columns(item=pl.Series(numbers), popularity=pl.Series(popularity[numbers]))
+        .sort("rating", "popularity", "item", descending=[True, True, False])
         .head(rated)
         .select("item_id", "rating")
     )

@@ -1,4 +1,4 @@
-"""Films as a page shows them: title, poster as a data URI, or the title alone where there is none."""
+"""Items as a page shows them: title and poster, or the title alone without one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _LONGEST_TITLE = 120
 
 
 @dataclass(frozen=True)
-class ShownFilm:
-    """One film: its id, its title, ``poster`` as a data URI (None: there is none), and the lines under it."""
+class ShownItem:
+    """One item: its id, its title, its poster as a data URI or None, and the lines under it."""
 
     item_id: int | str
     title: str
@@ -34,32 +34,32 @@ class ShownFilm:
 
 
 @dataclass
-class FilmPictures:
-    """All films of a run, each poster opened when it is first shown. ``dataset`` None: titles alone."""
+class ItemPictures:
+    """All items of a run; a poster is opened when it is first shown. Without ``dataset`` titles alone."""
 
     run: Run
     dataset: Path | None
     _posters: dict[Any, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        films = run_items(self.run)
-        self._titles = dict(zip(films["item_id"].to_list(), films["title"].to_list(), strict=True))
+        items = run_items(self.run)
+        self._titles = dict(zip(items["item_id"].to_list(), items["title"].to_list(), strict=True))
         self._catalog = None if self.dataset is None else Catalog.open(self.dataset)
         self._paths: dict[Any, str | None] = {}
         if self._catalog is not None:
             self._paths = dict(zip(self._catalog.ids.tolist(), self._catalog.posters(), strict=True))
 
-    def film(self, item_id: int | str, *lines: str) -> ShownFilm:
-        """The film as it is shown, with these lines under it."""
+    def item(self, item_id: int | str, *lines: str) -> ShownItem:
+        """The item with these lines under it."""
         if item_id not in self._posters:
             self._posters[item_id] = self._poster(item_id)
         title = str(self._titles.get(item_id) or f"film {item_id}")
         shown = title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
-        return ShownFilm(item_id, shown, self._posters[item_id], lines)
+        return ShownItem(item_id, shown, self._posters[item_id], lines)
 
     @property
     def missing(self) -> int:
-        """How many films shown so far have no poster."""
+        """The number of items shown so far without a poster."""
         return sum(poster is None for poster in self._posters.values())
 
     def _poster(self, item_id: int | str) -> str | None:

@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch: what the log of a run says, fit by fit."""
+"""RMSE by epoch of each fit, from the log of a run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..runs.run import Run
 
 @dataclass(frozen=True)
 class Curve:
-    """One fit: the ratings it learned from ("train" or "train+validation"), and for each epoch its RMSE.
+    """One fit: the ratings it was trained on ("train" or "train+validation"), and its RMSE after each epoch.
 
-    ``validation`` is None where the fit had none left to look at.
+    validation: None where the fit had no validation ratings.
     """
 
     fit: int
@@ -26,9 +26,9 @@ class Curve:
 
 
 def learning_curves(run: Run) -> list[Curve]:
-    """The curves of all fits of a run, in order; none where it kept no figures. BadInput where they are no figures.
+    """The curves of all fits of a run, in order; none where it has no log. BadInput where the log is damaged.
 
-    A run that was stopped and resumed may have an epoch twice (the later stands), and half a line (it is left out).
+    The log of a resumed run may have an epoch twice, of which the later counts, and a truncated line, which is ignored.
     """
     file = run.files.metrics
     try:
@@ -43,7 +43,7 @@ def learning_curves(run: Run) -> list[Curve]:
             fits.setdefault(int(figures["fit"]), {})[int(figures["epoch"])] = figures
         return [_curve(fit, [epochs[epoch] for epoch in sorted(epochs)]) for fit, epochs in sorted(fits.items())]
     except (KeyError, TypeError, ValueError):
-        raise BadInput(f"{file} has lines that are no figures of an epoch: train the run again") from None
+        raise BadInput(f"{file} has lines without the figures of an epoch: train the run again") from None
 
 
 def _whole(line: str) -> dict[str, Any] | None:

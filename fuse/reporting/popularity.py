@@ -1,4 +1,4 @@
-"""Errors by how often a film was rated in training, or a user had rated: bands, each with its interval."""
+"""Errors by the number of training ratings of the item, or of the user, in bands with intervals."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..evaluation.metrics import BANDS, ErrorIntervals, bootstrap_interval
 from ..evaluation.run_rows import Tested
 
 _PARTS = (("20-99", 20), ("100-499", 100), ("500+", 500))
-"""The last band of `BANDS` in parts, for data where nearly everything is in it."""
+"""Parts of the last band of `BANDS`, for data in which it has nearly all ratings."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Test ratings of films (or users) with ``fewest`` training ratings or more, up to the next band.
+    """Test ratings of items (or users) with ``fewest`` training ratings or more, up to the next band.
 
-    ``is_part`` where it is a part of the last band. ``errors`` is None where no test rating is of it.
+    is_part: whether it is a part of the last band. errors: None where the band has no test rating.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Band:
 def bands(tested: Tested, counts: npt.NDArray[Any], *, draws: int = 2000, seed: int = 0) -> list[Band]:
     """The bands of `metrics.BANDS`, then the parts of the last one where more than one of them has test ratings.
 
-    ``counts`` (R,) says how often each test rating's film, or its user, occurs in training. Intervals are those of
+    ``counts`` (R,) is the number of training ratings of each test rating's item, or of its user. Intervals are those of
     `bootstrap_interval`: whole users are drawn.
     """
     found = _bands(tested, counts, BANDS, False, draws, seed)

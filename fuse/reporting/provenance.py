@@ -1,10 +1,10 @@
-"""What was trained on what: the facts of a run that decide its figures, each as a line a person reads."""
+"""Provenance: the data, settings and versions behind the figures of a run, as text."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +13,7 @@ from ...data.dataset.folder import Description
 from ...data.dataset.splits import PARTS
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import CinefuseError
+from ..models.heads import OrdinalHead
 from ..runs.run import Run
 from ..serving.run_tables import read_run_table
 from ..settings.config import PRESETS, Config
@@ -20,7 +21,7 @@ from ..settings.config import PRESETS, Config
 
 @dataclass(frozen=True)
 class Fact:
-    """A heading and its text for each run; ``is_code`` where it is a digest, to be set in a fixed width."""
+    """A heading and its text for each run; ``is_code``: it is a digest, set in a fixed-width font."""
 
     name: str
     values: tuple[str, ...]
@@ -30,13 +31,13 @@ class Fact:
 def provenance(runs: Sequence[Run], cache: Path | None = None) -> list[Fact]:
     """The facts of each run, in an order from the data to the machine.
 
-    ``cache`` says where the first run's embedding file is now. Folders are named, not their paths: a page is shown to
-    strangers.
+    ``cache`` says where the first run's embedding file is now. Folders are named without their paths, as a page may be
+    published.
     """
-    told = [_facts(run, cache if number == 0 else None) for number, run in enumerate(runs)]
-    names = list(dict.fromkeys(name for facts in told for name in facts))
+    of_runs = [_facts(run, cache if number == 0 else None) for number, run in enumerate(runs)]
+    names = list(dict.fromkeys(name for facts in of_runs for name in facts))
     codes = {name for name in names if "SHA-256" in name or "digest" in name}
-    return [Fact(name, tuple(facts.get(name, "–") for facts in told), name in codes) for name in names]
+    return [Fact(name, tuple(facts.get(name, "–") for facts in of_runs), name in codes) for name in names]
 
 
 def _facts(run: Run, cache: Path | None) -> dict[str, str]:
@@ -50,27 +51,27 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
     }
     facts |= _coverage(run) | _embeddings(run, cache)
     if about.get("absent"):
-        facts["Not there, so not used"] = ", ".join(about["absent"])
+        facts["Not used, as the data lack it"] = ", ".join(about["absent"])
     chosen = f"{summary['chosen_epochs']} of {run.config.epochs}"
     facts |= {
-        "Model": model_in_words(replace(run.members[0], members=len(run.members))),
+        "Model": f"{inputs_in_words(run.members[0])}; {heads_in_words(run)}",
         "Preset": run.config.preset,
         "Differs from its preset": "; ".join(changed_settings(run.config)) or "in nothing",
         "Seed": str(run.config.seed),
         "Epochs": f"{chosen}, by validation" if run.config.patience else chosen,
         "Training time": duration(summary["seconds"]),
-        "Arithmetic": run.config.precision,
+        "Precision": run.config.precision,
         "Versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
     }
     if run.choices is not None:
-        facts["Settings by the ratings"] = "; ".join(line.strip() for line in run.choices.lines())
+        facts["Settings chosen by validation"] = "; ".join(line.strip() for line in run.choices.lines())
     if "warm_start" in about:
         facts["Started from"] = Path(about["warm_start"]).name
     return facts
 
 
 def dataset_name(run: Run) -> str:
-    """The name the dataset gives itself, or its folder's where the dataset is no longer there."""
+    """The name in the dataset's description, or its folder's where the dataset is missing."""
     folder = Path(run.about["dataset"])
     try:
         return Description.read(folder).name
@@ -79,7 +80,7 @@ def dataset_name(run: Run) -> str:
 
 
 def _parts(run: Run) -> dict[str, int]:
-    """How many ratings each part has, without reading which."""
+    """The number of ratings of each part."""
     counts = read_run_table(run.files.split, ("part",))["part"].cast(pl.String).value_counts()
     found = dict(counts.iter_rows())
     return {part: found[part] for part in PARTS if part in found}
@@ -89,10 +90,10 @@ def _coverage(run: Run) -> dict[str, str]:
     file = run.files.coverage
     try:
         found = json.loads(file.read_text("utf-8"))
-        films, kept, read = found["items"], found["kept"], found["ratings"]
+        items, kept, read = found["items"], found["kept"], found["ratings"]
         with_ = found["items_with"]
         covered = {
-            "Films": f"{films:,}, {found['rated_items']:,} of them rated",
+            "Films": f"{items:,}, {found['rated_items']:,} of them rated",
             "Users": f"{found['users']:,}",
             "Ratings": f"{kept:,}" if kept == read else f"{kept:,} kept of {read:,}",
         }
@@ -108,32 +109,32 @@ def _embeddings(run: Run, cache: Path | None) -> dict[str, str]:
     if digest is None:
         return {"Embedding file": "none read"}
     path = cache or Path(run.about["embeddings"])
-    told = {"Embedding file": path.name, "Embeddings, content digest": digest}
+    facts = {"Embedding file": path.name, "Embeddings, content digest": digest}
     try:
         file = EmbeddingFile.open(path)
     except (CinefuseError, OSError):
-        return told | {"Encoders": f"unknown here: {path.name} is no longer where it was"}
+        return facts | {"Encoders": f"unknown: {path.name} is missing"}
     if file.content_digest != digest:
-        return told | {"Encoders": f"unknown here: {path.name} holds other embeddings by now"}
+        return facts | {"Encoders": f"unknown: {path.name} now holds other embeddings"}
     for modality, name in (("text", "Text encoder"), ("image", "Image encoder")):
         if modality in file.modalities:
             record = file[modality].record
             fingerprint = file[modality].fingerprint
             revision = f" at {record['revision']}" if record.get("revision") else ""
-            told[name] = f"{record.get('model', 'unknown')}{revision}, layer {fingerprint.get('layer', 'unknown')}"
-            told[f"{name}, SHA-256 of weights"] = str(fingerprint.get("weights", "unknown"))
-    return told
+            facts[name] = f"{record.get('model', 'unknown')}{revision}, layer {fingerprint.get('layer', 'unknown')}"
+            facts[f"{name}, SHA-256 of weights"] = str(fingerprint.get("weights", "unknown"))
+    return facts
 
 
-def model_in_words(config: Config) -> str:
-    """What the model is made of, in a sentence."""
+def inputs_in_words(config: Config) -> str:
+    """The vectors, side information and Transformer of a model."""
     parts = []
     if config.dim:
         sides = " and ".join(name for name, has in (("users", config.user_ids), ("films", config.item_ids)) if has)
         parts.append(f"vectors of {config.dim} for {sides}" if sides else f"vectors of {config.dim}")
     else:
         parts.append("biases of users and films alone")
-    said = [
+    side = [
         name
         for name, has in (
             ("demographics", config.demographics),
@@ -145,8 +146,8 @@ def model_in_words(config: Config) -> str:
         )
         if has
     ]
-    if said:
-        parts.append("side information from " + ", ".join(said))
+    if side:
+        parts.append("side information from " + ", ".join(side))
     if config.fuses:
         read = {"both": "plots and posters", "text": "plots", "image": "posters"}[config.modalities]
         how = "the tokens of" if config.level == "tokens" else "one embedding each of"
@@ -154,9 +155,22 @@ def model_in_words(config: Config) -> str:
         parts.append(f"a Transformer of {layers}, {config.width} wide, over {how} {read}")
     else:
         parts.append("no Transformer")
-    head = "an ordinal head (a probability for each rating)" if config.head == "ordinal" else "a squared error"
-    members = f"; mean of {config.members} members" if config.members > 1 else ""
-    return f"{'; '.join(parts)}; {head}{members}"
+    return "; ".join(parts)
+
+
+def heads_in_words(run: Run) -> str:
+    """The heads of a run's members as they were trained, whatever the setting, which may be "auto"."""
+    heads = run.recommender.heads
+    ordinal = sum(isinstance(head, OrdinalHead) for head in heads)
+    names = {
+        "an ordinal head (a probability for each rating)": ordinal,
+        "a squared head (the rating itself)": len(heads) - ordinal,
+    }
+    if len(heads) == 1:
+        return next(name for name, count in names.items() if count)
+    return f"mean of {len(heads)} members, " + ", ".join(
+        f"{count} with {name}" for name, count in names.items() if count
+    )
 
 
 def _reads(config: Config, modality: str) -> bool:
@@ -183,7 +197,7 @@ def _plain(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds as text for people."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""The report of a run: its figures are those of `evaluate` and `compare`, its page asks nothing of anybody, and a real
+"""The report of a run: its figures are those of `evaluate` and `compare`, its page needs no network, and a real
 browser shows it whole on a desk and on a phone."""
 
 from __future__ import annotations
@@ -15,24 +15,28 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from cinefuse.data.dataset.folder import Description
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch, UsageError
 from cinefuse.fuse.evaluation.comparison import compare
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.run_rows import Tested as Predicted  # pytest takes what is called Test... for tests
+from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.reporting.calibration import calibration, level_shares, slope
-from cinefuse.fuse.reporting.example_users import shelves
-from cinefuse.fuse.reporting.item_errors import fair_least, film_errors
+from cinefuse.fuse.reporting.calibration_charts import error_chart
+from cinefuse.fuse.reporting.example_users import example_users
+from cinefuse.fuse.reporting.item_errors import fair_least, item_errors
 from cinefuse.fuse.reporting.learning_curves import Curve, learning_curves
 from cinefuse.fuse.reporting.popularity import bands
-from cinefuse.fuse.reporting.provenance import changed_settings, provenance
+from cinefuse.fuse.reporting.provenance import changed_settings, heads_in_words, provenance
 from cinefuse.fuse.reporting.report import MOST_RUNS, Written, write_report
-from cinefuse.fuse.reporting.report_charts import error_chart, learning_chart
+from cinefuse.fuse.reporting.report_charts import learning_chart
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import preset
 
+SCALE = Scale((1.0, 2.0, 3.0), 2.0, 1.0)
 HOSTILE = '<script>alert("x")</script> & \u202eevil" onload=\'x'
 QUICK = ["factor_steps=30", "epochs=2"]
 
@@ -279,23 +283,23 @@ def test_the_command_writes_into_the_run_and_says_where(runs: dict[str, Run], tm
 
 def test_bins_hold_every_rating_once_and_their_means_are_plain_ones() -> None:
     chance = np.random.default_rng(0)
-    said = chance.normal(3.5, 0.8, 1000)
-    came, user = said + chance.normal(0, 1, 1000), chance.integers(0, 80, 1000)
-    bins = calibration(said, came, user, most_bins=5)
+    predicted = chance.normal(3.5, 0.8, 1000)
+    observed, user = predicted + chance.normal(0, 1, 1000), chance.integers(0, 80, 1000)
+    bins = calibration(predicted, observed, user, most_bins=5)
     assert bins.ratings.sum() == 1000
-    assert np.average(bins.said, weights=bins.ratings) == pytest.approx(said.mean())
-    assert np.average(bins.happened, weights=bins.ratings) == pytest.approx(came.mean())
-    lowest = said <= np.quantile(said, 0.2)
-    assert bins.said[0] == pytest.approx(said[lowest].mean())
-    assert (np.diff(bins.said) > 0).all()
+    assert np.average(bins.predicted, weights=bins.ratings) == pytest.approx(predicted.mean())
+    assert np.average(bins.observed, weights=bins.ratings) == pytest.approx(observed.mean())
+    lowest = predicted <= np.quantile(predicted, 0.2)
+    assert bins.predicted[0] == pytest.approx(predicted[lowest].mean())
+    assert (np.diff(bins.predicted) > 0).all()
 
 
 def test_intervals_of_bins_allow_for_users_who_are_alike() -> None:
     # every user gives the same answer to all 20 questions: 20 ratings of one user are worth one
     user = np.repeat(np.arange(60), 20)
-    came = np.random.default_rng(1).normal(3, 1, 60)[user]
-    alike = calibration(np.full(1200, 3.0), came, user)
-    apart = calibration(np.full(1200, 3.0), came, np.arange(1200))
+    observed = np.random.default_rng(1).normal(3, 1, 60)[user]
+    alike = calibration(np.full(1200, 3.0), observed, user)
+    apart = calibration(np.full(1200, 3.0), observed, np.arange(1200))
     assert (alike.high - alike.low)[0] == pytest.approx((apart.high - apart.low)[0] * np.sqrt(20), rel=0.02)
 
 
@@ -303,19 +307,19 @@ def test_intervals_of_bins_cover_the_truth_nineteen_times_of_twenty() -> None:
     chance, hits = np.random.default_rng(2), 0
     for _ in range(300):
         user = chance.integers(0, 40, 200)
-        came = 3 + chance.normal(0, 0.5, 40)[user] + chance.normal(0, 1, 200)
-        bins = calibration(np.full(200, 3.0), came, user)
+        observed = 3 + chance.normal(0, 0.5, 40)[user] + chance.normal(0, 1, 200)
+        bins = calibration(np.full(200, 3.0), observed, user)
         hits += bool(bins.low[0] <= 3 <= bins.high[0])
     assert 0.90 <= hits / 300 <= 0.98
 
 
 def test_equal_predictions_share_a_bin_and_one_user_has_no_interval() -> None:
     bins = calibration(np.full(500, 3.0), np.arange(500.0), np.zeros(500))
-    assert len(bins.said) == 1
+    assert len(bins.predicted) == 1
     assert np.isnan(bins.low[0])
 
 
-def test_the_slope_tells_the_timid_from_the_bold() -> None:
+def test_the_slope_is_above_one_where_predictions_spread_too_little() -> None:
     rating = np.array([1.0, 2, 3, 4, 5])
     assert slope(rating, rating) == pytest.approx(1)
     assert slope(3 + (rating - 3) / 2, rating) == pytest.approx(2)
@@ -324,9 +328,9 @@ def test_the_slope_tells_the_timid_from_the_bold() -> None:
 
 
 def test_shares_of_levels_are_whole_and_a_rating_counts_for_the_nearest() -> None:
-    said, came = level_shares(np.array([[0.2, 0.8], [0.6, 0.4]]), np.array([1.0, 4.9]), (1.0, 5.0))
-    assert said.tolist() == pytest.approx([0.4, 0.6])
-    assert came.tolist() == [0.5, 0.5]
+    predicted, observed = level_shares(np.array([[0.2, 0.8], [0.6, 0.4]]), np.array([1.0, 4.9]), (1.0, 5.0))
+    assert predicted.tolist() == pytest.approx([0.4, 0.6])
+    assert observed.tolist() == [0.5, 0.5]
 
 
 @pytest.fixture(scope="module")
@@ -335,13 +339,13 @@ def tested(runs: dict[str, Run]) -> Predicted:
 
 
 def test_films_are_ordered_by_their_own_squared_error(tested: Predicted) -> None:
-    table = film_errors(tested, least=3)
+    table = item_errors(tested, least=3)
     assert table["rmse"].is_sorted()
     assert table["ratings"].min() >= 3
     counts = np.bincount(tested.item)
     assert table.height == (counts >= 3).sum()
     for row in table.to_dicts():
-        own = tested.item == row["film"]
+        own = tested.item == row["item"]
         errors = tested.prediction[own].astype(float) - tested.rating[own]
         assert row["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
         assert row["spread"] == pytest.approx(tested.rating[own].astype(float).std())
@@ -385,20 +389,20 @@ def test_a_shelf_shows_training_ratings_alone_and_recommends_none_of_them(
 ) -> None:
     run, ratings = runs["mf"], pl.read_parquet(sample / "ratings.parquet")
     held = set(run.predictions().select("user_id", "item_id").iter_rows())
-    found = shelves(run, tested, sample, users=4, k=5, rated=6)
+    found = example_users(run, tested, sample, users=4, k=5, rated=6)
     assert len(found) == 4
-    for shelf in found:
-        assert shelf.rated is not None
-        own = ratings.filter(pl.col("user_id") == shelf.user_id)
+    for user in found:
+        assert user.rated is not None
+        own = ratings.filter(pl.col("user_id") == user.user_id)
         seen = {item: rating for _, item, rating in own.select("user_id", "item_id", "rating").iter_rows()}
-        shown = dict(shelf.rated.iter_rows())
-        assert all((shelf.user_id, item) not in held for item in shown)
+        shown = dict(user.rated.iter_rows())
+        assert all((user.user_id, item) not in held for item in shown)
         assert shown == {item: seen[item] for item in shown}
-        left = [rating for item, rating in seen.items() if item not in shown and (shelf.user_id, item) not in held]
+        left = [rating for item, rating in seen.items() if item not in shown and (user.user_id, item) not in held]
         assert min(shown.values()) >= max(left, default=0)
-        trained = {item for item in seen if (shelf.user_id, item) not in held}
-        assert trained.isdisjoint(shelf.best["item_id"].to_list())
-        assert {(shelf.user_id, item) for item in shelf.tested} <= held
+        trained = {item for item in seen if (user.user_id, item) not in held}
+        assert trained.isdisjoint(user.best["item_id"].to_list())
+        assert {(user.user_id, item) for item in user.tested} <= held
 
 
 def test_of_a_resumed_run_the_later_line_of_an_epoch_stands_and_half_a_line_is_left_out(
@@ -416,7 +420,7 @@ def test_of_a_resumed_run_the_later_line_of_an_epoch_stands_and_half_a_line_is_l
     assert learning_curves(Run.open(run)) == []
     assert write_report([Run.open(run)], tmp_path / "page.html", draws=20).bytes > 0
     (run / "metrics.jsonl").write_text('{"loss": 1}\n')
-    with pytest.raises(BadInput, match="no figures of an epoch"):
+    with pytest.raises(BadInput, match="without the figures of an epoch"):
         learning_curves(Run.open(run))
 
 
@@ -439,6 +443,18 @@ def test_provenance_names_digests_and_what_differs_from_the_preset(runs: dict[st
         "width 16 (128)", "layers 1 (2)", "attention_heads 2 (4)", "epochs 2 (12)", "factor_steps 30 (240)",
     ]  # fmt: skip
     assert changed_settings(preset("best")) == []
+
+
+def test_the_report_names_the_heads_that_were_trained_whatever_the_setting(runs: dict[str, Run]) -> None:
+    ordinal, squared = OrdinalHead(SCALE, torch.tensor(SCALE.levels), 2), SquaredHead(SCALE)
+    for heads, words in (
+        ((ordinal,), "an ordinal head (a probability for each rating)"),
+        ((squared,), "a squared head (the rating itself)"),
+        ((ordinal, ordinal, squared), "mean of 3 members, 2 with an ordinal head"),
+    ):
+        recommender = dataclasses.replace(runs["mf"].recommender, heads=heads)
+        run = dataclasses.replace(runs["mf"], recommender=recommender)
+        assert heads_in_words(run).startswith(words)
 
 
 # a real browser
