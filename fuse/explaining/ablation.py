@@ -132,7 +132,9 @@ def ablate(reading: Reading, masking: ItemMasking, user: int | None = None) -> A
     """Predict with nothing masked, without image, without text and without both; ``user`` is a number, or None."""
     sets: list[MaskedParts] = [{}, {"image": None}, {"text": None}, {"text": None, "image": None}]
     recommender = reading.run.recommender
-    ratings = item_ratings(recommender, masking.vectors(sets), np.arange(len(recommender.user_ids)))  # (U, 4)
+    ratings = item_ratings(
+        recommender, masking.item, masking.vectors(sets), np.arange(len(recommender.user_ids))
+    )  # (U, 4)
     changes = _root_mean_square(ratings - ratings[:, :1])
     everything, without_image, without_text, without_both = (
         PredictedRating(float(column.mean()), None if user is None else float(column[user]), float(change))
@@ -201,7 +203,7 @@ def _effects(reading: Reading, masking: ItemMasking, modality: str, sets: list[N
     count = len(recommender.user_ids)
     users = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED_USERS)).astype(np.int64))
     masked: list[MaskedParts] = [{}, *({modality: out} for out in sets)]
-    ratings = item_ratings(recommender, masking.vectors(masked), users)
+    ratings = item_ratings(recommender, masking.item, masking.vectors(masked), users)
     change = ratings[:, 1:] - ratings[:, :1]
     return _root_mean_square(change), change.mean(0)
 

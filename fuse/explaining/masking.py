@@ -33,7 +33,7 @@ class ItemMasking:
     """The vectors of one item, given by number, with parts of it masked."""
 
     def __init__(self, reading: Reading, item: int, components: Mapping[str, Components]) -> None:
-        self._reading, self._item, self._components = reading, item, components
+        self._reading, self.item, self._components = reading, item, components
         self._tokens = reading.tokens(item) if reading.config.fuses else {}
         self.has = tuple(name for name in reading.modalities if reading.has(item, name))
         self._read = {
@@ -48,7 +48,7 @@ class ItemMasking:
         reading = self._reading
         if modality not in self.has or reading.embeddings is None:
             return 0
-        kept = len(reading.embeddings[modality].raw_tokens_of(int(reading.rows[self._item])))
+        kept = len(reading.embeddings[modality].raw_tokens_of(int(reading.rows[self.item])))
         if not (reading.config.fuses and reading.config.level == "tokens") and modality not in self._components:
             return 0
         return kept // self._pool(modality) ** 2
@@ -56,7 +56,7 @@ class ItemMasking:
     @torch.no_grad()
     def vectors(self, masked: list[MaskedParts]) -> list[Tensor]:
         """Each member's vectors of the item (G, D + 1), one for each of G sets of masked parts."""
-        served = [v.item[self._item] for v in self._reading.run.recommender.vectors]  # (D + 1,) each
+        served = [v.item[self.item] for v in self._reading.run.recommender.vectors]  # (D + 1,) each
         side = self._side_changes(masked)
         return [
             vector + self._content_changes(weights, masked) + side @ self._side_weights(weights)
@@ -90,7 +90,7 @@ class ItemMasking:
         transformer = weights.transformer
         if transformer is None:
             return torch.zeros(len(masked), 1)
-        x, present = transformer.sequence(self._tokens, self._reading.side_information[[self._item]])
+        x, present = transformer.sequence(self._tokens, self._reading.side_information[[self.item]])
         places = transformer.places({name: batch.present.shape[1] for name, batch in self._tokens.items()})
         masks = present.repeat(1 + len(masked), 1)  # (1 + G, T), the first with nothing masked
         for mask, sets in zip(masks[1:], masked, strict=True):
@@ -109,7 +109,7 @@ class ItemMasking:
     def _in_file(self, modality: str, parts: Numbers) -> Numbers:
         """The same parts as places among the file's tokens: a pooled patch is a square of them."""
         pool = self._pool(modality)
-        grid = patch_grid(self._reading, self._item) if pool > 1 else None
+        grid = patch_grid(self._reading, self.item) if pool > 1 else None
         if grid is None:
             return parts
         row, column = np.divmod(parts, grid[1])
@@ -133,17 +133,18 @@ def components_without(components: Components, tokens: Floats, masked: list[Numb
     return result
 
 
-def item_ratings(recommender: Recommender, vectors: list[Tensor], users: Numbers) -> Floats:
-    """(len(users), G) predicted ratings of G items given by each member's vectors (G, D + 1)."""
+def item_ratings(recommender: Recommender, item: int, vectors: list[Tensor], users: Numbers) -> Floats:
+    """(len(users), G) predicted ratings of one item by each member's vectors of it, (G, D + 1)."""
     blocks = []
     for start in range(0, len(users), _USERS_PER_BLOCK):
         user = torch.from_numpy(users[start : start + _USERS_PER_BLOCK])
         each = []
-        for served, head, item in zip(recommender.vectors, recommender.heads, vectors, strict=True):
+        for served, head, of_item in zip(recommender.vectors, recommender.heads, vectors, strict=True):
             of_user = served.user[user]  # (B, D + 1)
-            scores = of_user[:, :-1] @ item[:, :-1].T + of_user[:, -1:] + item[:, -1]  # (B, G)
+            scores = of_user[:, :-1] @ of_item[:, :-1].T + of_user[:, -1:] + of_item[:, -1]  # (B, G)
             each.append(head.ratings(scores, user))
-        blocks.append(torch.stack(each).mean(0).detach().numpy())
+        mean = torch.stack(each).mean(0).detach()
+        blocks.append(recommender.with_covariance(mean, user, torch.tensor([item])).numpy())
     return np.concatenate(blocks)
 
 

@@ -26,10 +26,12 @@ _USERS_AT_ONCE = 512
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """M trained members whose predicted ratings are averaged.
+    """M trained members whose predicted ratings are averaged, perhaps with a covariance model's.
 
     user_ids (U,), item_ids (I,): int64, or object holding str, as the dataset has them. In training user u rated the
-    items ``rated_items[rated_offsets[u]:rated_offsets[u + 1]]``.
+    items ``rated_items[rated_offsets[u]:rated_offsets[u + 1]]``. ``covariance`` are the vectors of a covariance model,
+    which has ``covariance_share`` of the weight where user and item both have ratings: of others it knows nothing,
+    while members know content.
     """
 
     user_ids: npt.NDArray[Any]
@@ -39,6 +41,8 @@ class Recommender:
     heads: tuple[SquaredHead | OrdinalHead, ...]
     rated_offsets: npt.NDArray[np.int64]
     rated_items: npt.NDArray[np.int64]
+    covariance: Vectors | None = None
+    covariance_share: float = 0.0
 
     @property
     def predicts(self) -> bool:
@@ -52,16 +56,42 @@ class Recommender:
         u, f = torch.from_numpy(user.astype(np.int64)), torch.from_numpy(item.astype(np.int64))
         with torch.no_grad():
             each = [head.ratings(v.pair_scores(u, f), u) for v, head in zip(self.vectors, self.heads, strict=True)]
-        mean: npt.NDArray[np.float32] = torch.stack(each).mean(0).numpy()
-        return mean
+            mean = torch.stack(each).mean(0)
+            if self.covariance is not None:
+                share = self.covariance_share * self._user_is_rated[u] * self._item_is_rated[f]
+                mean = mean + share * (self._rating_of(self.covariance.pair_scores(u, f)) - mean)
+        ratings: npt.NDArray[np.float32] = mean.numpy()
+        return ratings
 
     def all_ratings(self, user: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """(B, I) predicted ratings of every item by B users, given by number: one matrix product a member."""
         u = torch.from_numpy(user.astype(np.int64))
         with torch.no_grad():
             each = [head.ratings(v.scores(u), u) for v, head in zip(self.vectors, self.heads, strict=True)]
-        mean: npt.NDArray[np.float32] = (each[0] if len(each) == 1 else torch.stack(each).mean(0)).numpy()
-        return mean
+            mean = each[0] if len(each) == 1 else torch.stack(each).mean(0)
+        ratings: npt.NDArray[np.float32] = self.with_covariance(mean, u, slice(None)).numpy()
+        return ratings
+
+    @torch.no_grad()
+    def with_covariance(self, mean: Tensor, users: Tensor, items: Tensor | slice) -> Tensor:
+        """The members' ``mean`` ratings (B, G) of ``items`` by ``users`` (B,), averaged with the covariance model's."""
+        if self.covariance is None:
+            return mean
+        share = self.covariance_share * self._user_is_rated[users][:, None] * self._item_is_rated[items]
+        return mean + share * (self._rating_of(self.covariance.scores(users, items)) - mean)
+
+    def _rating_of(self, scores: Tensor) -> Tensor:
+        return SquaredHead(self.scale).ratings(scores, scores)
+
+    @cached_property
+    def _user_is_rated(self) -> Tensor:
+        """(U,) 1 for users with training ratings, 0 for others."""
+        return torch.from_numpy((np.diff(self.rated_offsets) > 0).astype(np.float32))
+
+    @cached_property
+    def _item_is_rated(self) -> Tensor:
+        """(I,) 1 for films with training ratings, 0 for others."""
+        return torch.from_numpy((np.bincount(self.rated_items, minlength=len(self.item_ids)) > 0).astype(np.float32))
 
     def distribution(
         self, user: npt.NDArray[np.integer[Any]], item: npt.NDArray[np.integer[Any]]
@@ -79,10 +109,13 @@ class Recommender:
     @property
     def is_one_product(self) -> bool:
         """Whether a rating is exactly one dot product plus biases, before clamping (`joint_vectors`)."""
-        return all(isinstance(head, SquaredHead) for head in self.heads)
+        return self.covariance is None and all(isinstance(head, SquaredHead) for head in self.heads)
 
     def joint_vectors(self) -> Vectors:
-        """One vector each, (U, M * D + 1) and (I, M * D + 1), whose score is the mean of the members' scores."""
+        """One vector each, (U, M * D + 1) and (I, M * D + 1), whose score is the mean of the members' scores.
+
+        The covariance model is not in them: it has no part where a user or film has no rating.
+        """
         share = len(self.vectors) ** -0.5
         user = torch.cat([v.user[:, :-1] * share for v in self.vectors], 1)
         item = torch.cat([v.item[:, :-1] * share for v in self.vectors], 1)
@@ -121,6 +154,9 @@ class Recommender:
             if isinstance(head, OrdinalHead):
                 tensors[f"{number}.level_logits"] = head.level_logits
                 tensors[f"{number}.user_level_logits"] = head.user_level_logits
+        if self.covariance is not None:
+            tensors["covariance.user"], tensors["covariance.item"] = self.covariance
+            tensors["covariance.share"] = torch.tensor(self.covariance_share, dtype=torch.float64)
         write_atomically(file, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
     @classmethod
@@ -129,9 +165,10 @@ class Recommender:
         try:
             t = load_file(file)
             scale = Scale(tuple(t["levels"].tolist()), *t["mean_unit"].tolist())
-            members = sorted(int(name.split(".")[0]) for name in t if name.endswith(".item"))
+            members = sorted(int(name.split(".")[0]) for name in t if name[0].isdigit() and name.endswith(".item"))
             vectors = tuple(Vectors(t[f"{m}.user"], t[f"{m}.item"]) for m in members)
             heads = tuple(_head(t, m, scale) for m in members)
+            covariance = Vectors(t["covariance.user"], t["covariance.item"]) if "covariance.share" in t else None
             return cls(
                 _ids_from_tensors("user", t),
                 _ids_from_tensors("item", t),
@@ -140,6 +177,8 @@ class Recommender:
                 heads,
                 t["rated_offsets"].numpy(),
                 t["rated_items"].numpy().astype(np.int64),
+                covariance,
+                float(t["covariance.share"]) if covariance is not None else 0.0,
             )
         except FileNotFoundError:
             raise BadInput(

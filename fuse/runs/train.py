@@ -26,10 +26,12 @@ from ...device import resolve_device, resolve_precision
 from ..evaluation.metrics import mae, rmse
 from ..inputs.available import with_available_inputs
 from ..inputs.components import Components, load_components, save_components
+from ..inputs.interactions import TrainingPairs
 from ..inputs.join import Joined, join
 from ..inputs.rating_values import refuse_counts
 from ..inputs.tags import ItemTags
 from ..inputs.training_data import TrainingData, load_training_data, places_of
+from ..models.covariance_model import affordable, fit_covariance_model
 from ..models.heads import Scale
 from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
@@ -217,7 +219,12 @@ def _conclude(
     seconds: float,
 ) -> None:
     """Write what serves, test it once, and last say that the run is finished."""
+    config, choices = training.config, Choices.read(files.choices)
     recommender = _served(fitted, joined, parts)
+    if choices is not None and choices.covariance_share and config.takes_covariance:
+        with training.progress.phase("covariance model", 1) as phase:
+            recommender = _with_covariance(recommender, choices.covariance_share, config, joined, parts)
+            phase.advance(1)
     recommender.save(files.model)
     if ranked is not None:
         ranked.save(files.ranking_model)
@@ -229,7 +236,7 @@ def _conclude(
     summary: dict[str, Any] = {"chosen_epochs": chosen, "fits": len(training.fits()), "seconds": seconds}
     if ranked is not None:
         summary["ranking"] = ranked.settings
-    if (choices := Choices.read(files.choices)) is not None:
+    if choices is not None:
         summary["choices"] = choices.lines()
     if recommender.predicts:
         summary |= baseline_figures(joined, parts, epochs, chosen)
@@ -284,6 +291,20 @@ def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommen
         rated_offsets=offsets.astype(np.int64),
         rated_items=item[order].astype(np.int64),
     )
+
+
+def _with_covariance(
+    recommender: Recommender, share: float, config: Config, joined: Joined, parts: Split
+) -> Recommender:
+    """The same with a covariance model of the ratings that its members were fitted to, unless these are too many."""
+    rows = np.concatenate([parts.train, parts.validation]) if config.refit else parts.train
+    places = places_of(joined, np.sort(rows))
+    user, item = torch.from_numpy(joined.user[places]).long(), torch.from_numpy(joined.item[places]).long()
+    if not affordable(user, len(joined.item_ids)):
+        return recommender
+    rating = recommender.scale.standardise(torch.from_numpy(joined.rating[places]))
+    pairs = TrainingPairs.sorted(user, item, rating, users=len(joined.user_ids), items=len(joined.item_ids))
+    return replace(recommender, covariance=fit_covariance_model(pairs), covariance_share=share)
 
 
 def _split(dataset: Path, joined: Joined, file: Path, spec: str, config: Config) -> Split:

@@ -44,6 +44,7 @@ class Config:
     members: int = 1
     item_dropout: float = 0.0
     cold_start_weights: bool = False
+    covariance: bool = False
 
     # the fusion Transformer
     width: int = 128
@@ -134,6 +135,11 @@ class Config:
         """The embeddings it reads: "text", "image", both or none."""
         whole: dict[str, tuple[str, ...]] = {"none": (), "both": ("text", "image"), "auto": ("text", "image")}
         return whole.get(self.modalities, (self.modalities,))
+
+    @property
+    def takes_covariance(self) -> bool:
+        """Whether a covariance model may be averaged in: it knows users and items by their ids alone."""
+        return self.covariance and self.user_ids and self.item_ids
 
     @property
     def fuses(self) -> bool:
@@ -252,6 +258,7 @@ _BEST = replace(
     text_components=32,
     image_components=8,
     cold_start_weights=True,
+    covariance=True,
     layers=0,
     dim=64,
     members=2,
@@ -345,6 +352,7 @@ MEANINGS: dict[str, str] = {
     "members": "models trained with seeds of their own, whose predictions are averaged",
     "item_dropout": "share of films that a step treats as never rated, so that cold ones are predicted well",
     "cold_start_weights": "films without a rating are told by side information with weights of their own",
+    "covariance": "a covariance model of the items averaged in, where adapt finds that it predicts better so",
     "width": "width of the Transformer, a multiple of attention_heads",
     "layers": "layers of the Transformer; 0: no Transformer",
     "attention_heads": "heads of the attention of the Transformer",

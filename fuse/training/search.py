@@ -3,7 +3,8 @@
 A few draws of the training part are held out. From the preset's settings on, one group of L2 strengths after the other
 is multiplied and divided, as long as the ratings held out are predicted better by more than chance would have it.
 Members are chosen from all trials by forward selection (Caruana et al. 2004): an ordinal and a squared head, or a
-weaker and a stronger L2, err differently. Where biases alone predict no worse, biases alone are served.
+weaker and a stronger L2, err differently. A covariance model is averaged with them where that predicts better by more
+than chance. Where biases alone predict no worse, biases alone are served.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from torch import Tensor
 from ...data.runtime.progress import NoProgress, Phase, Progress
 from ..inputs.interactions import TrainingPairs
 from ..inputs.training_data import TrainingData
-from ..models.heads import MOST_LEVELS, Scale
+from ..models.covariance_model import affordable, fit_covariance_model
+from ..models.factors import Vectors
+from ..models.heads import MOST_LEVELS, OrdinalHead, Scale, SquaredHead
 from ..settings.choices import Choices, Trial
 from ..settings.config import PRESETS, Config
 from .member import Member, takes_levels
@@ -32,6 +35,7 @@ _DIM, _STEPS = 16, 100  # of a trial: which L2 is best hardly depends on them
 _MOST_TRIALS, _MOST_OF_A_MILLION = 24, 14
 _MOST_PROBABILITIES = 20_000_000  # ratings times levels, of an ordinal head on a fine grid
 _BY_CHANCE = 0.5  # standard errors that a gain must exceed
+_SHARES = tuple(percent / 100 for percent in range(5, 65, 5))  # of the covariance model
 _LEAST_GAIN = 3e-4  # of the mean squared error: less is not worth a trial, or a member, more
 
 _HISTORIES = ("implicit_items", "explicit_items", "implicit_users", "explicit_users")
@@ -92,7 +96,8 @@ class Search:
             best, start = self._descend(trials)
         biases = trials.of_biases()
         chosen = self._forward(trials, best)
-        rmse = trials.rmse(trials.mean(chosen))
+        share, prediction = self._covariance_share(trials, trials.mean(chosen))
+        rmse = trials.rmse(prediction)
         about: dict[str, Any] = {
             "held_out": len(trials.truth),
             "draws": len(trials.draws),
@@ -102,11 +107,12 @@ class Search:
             "seconds": time.perf_counter() - began,
         }
         by_hand = not _free(self.config, ("dim", "head", "histories", *GROUPS["l2"], *GROUPS["l2_biases"]))
-        if not trials.gains(trials.mean(chosen), biases) and not by_hand:
+        if not trials.gains(prediction, biases) and not by_hand:
             reason = f"biases alone: on ratings held out vectors and histories were no better ({rmse:.4f})"
             return Choices((_differing(self.config, _BIASES_ALONE),), reason, chosen_rmse=trials.rmse(biases), **about)
         members = tuple(_differing(self.config, sizes | trials.settings(trials.points[key])) for key in chosen)
-        return Choices(members, "chosen on ratings held out of the training part", chosen_rmse=rmse, **about)
+        reason = "chosen on ratings held out of the training part"
+        return Choices(members, reason, chosen_rmse=rmse, covariance_share=share, **about)
 
     def sizes(self) -> dict[str, Any]:
         """What the number of ratings says, by measurements from 5,000 to a million (docs/experiments.md)."""
@@ -167,6 +173,16 @@ class Search:
             chosen.append(key)
         return chosen
 
+    def _covariance_share(self, trials: _Trials, mean: Tensor) -> tuple[float, Tensor]:
+        """The weight of a covariance model beside the members' ``mean`` (N,), and the prediction with it; 0: none."""
+        data = self.training_data
+        if not (self.config.takes_covariance and affordable(data.user[data.train], data.items)):
+            return 0.0, mean
+        alone = trials.of_covariance()
+        share = min(_SHARES, key=lambda share: trials.rmse(mean + share * (alone - mean)))
+        blend = mean + share * (alone - mean)
+        return (share, blend) if trials.gains(blend, mean) else (0.0, mean)
+
 
 @dataclass(eq=False)
 class _Trials:
@@ -210,6 +226,15 @@ class _Trials:
         biases = replace(self.config, **_BIASES_ALONE)
         return self._trained(replace(biases, factor_steps=min(300, biases.factor_steps)), {"biases alone": True})
 
+    def of_covariance(self) -> Tensor:
+        """What the covariance model predicts, (N,)."""
+        began = time.perf_counter()
+        predicted = []
+        for train, held in self.draws:
+            scale, pairs = _pairs(self.data, train)
+            predicted.append(self._predicted(fit_covariance_model(pairs), SquaredHead(scale), held))
+        return self._tried({"covariance model": True}, torch.cat(predicted), began)
+
     def mean(self, keys: list[str]) -> Tensor:
         """The mean prediction of some trials, (N,)."""
         return torch.stack([self.predictions[key] for key in keys]).mean(0)
@@ -231,28 +256,35 @@ class _Trials:
 
     def _trained(self, config: Config, words: dict[str, Any]) -> Tensor:
         began = time.perf_counter()
-        data, predicted = self.data, []
+        predicted = []
         config = replace(config, modalities="none", item_dropout=0.0)
         for number, (train, held) in enumerate(self.draws):
-            scale = Scale.of(data.rating[train].cpu())
-            pairs = TrainingPairs.sorted(
-                data.user[train],
-                data.item[train],
-                scale.standardise(data.rating[train]),
-                users=data.users,
-                items=data.items,
-            )
-            member = Member(config, pairs, scale, data.side, {}, seed=config.seed + number)
+            scale, pairs = _pairs(self.data, train)
+            member = Member(config, pairs, scale, self.data.side, {}, seed=config.seed + number)
             for step in range(config.factor_steps):
                 member.factor_step(step, torch.Generator())
-            with torch.no_grad():
-                user, item = data.user[held], data.item[held]
-                predicted.append(member.head.ratings(member.vectors().pair_scores(user, item), user))
-        prediction = torch.cat(predicted)
+            predicted.append(self._predicted(member.vectors(), member.head, held))
+        return self._tried(words, torch.cat(predicted), began)
+
+    @torch.no_grad()
+    def _predicted(self, vectors: Vectors, head: SquaredHead | OrdinalHead, held: Tensor) -> Tensor:
+        user, item = self.data.user[held], self.data.item[held]
+        return head.ratings(vectors.pair_scores(user, item), user)
+
+    def _tried(self, words: dict[str, Any], prediction: Tensor, began: float) -> Tensor:
         self.done.append(Trial(words, self.rmse(prediction), time.perf_counter() - began))
         if self.phase is not None:
             self.phase.advance(1)
         return prediction
+
+
+def _pairs(data: TrainingData, rows: Tensor) -> tuple[Scale, TrainingPairs]:
+    """The scale of some ratings, and these ratings standardised."""
+    scale, rating = Scale.of(data.rating[rows].cpu()), data.rating[rows]
+    pairs = TrainingPairs.sorted(
+        data.user[rows], data.item[rows], scale.standardise(rating), users=data.users, items=data.items
+    )
+    return scale, pairs
 
 
 def _draws(data: TrainingData, seed: int) -> Iterable[tuple[Tensor, Tensor]]:

@@ -183,7 +183,8 @@ def tune(
         choices.save(out / CHOICES_FILE)
         members = choices.configs(config)
         file_of_settings = out / SETTINGS_FILE
-        write = partial(_write, file_of_settings, config, about | {"settings": _by_hand(asked)})
+        kept = {"settings": _by_hand(asked), "covariance_share": choices.covariance_share}
+        write = partial(_write, file_of_settings, config, about | kept)
         interrupted = _search(study, members, judged, minutes, trials, progress, write)
         if not interrupted:
             found, validation = _confirmed(members, _best(study), judged, progress)

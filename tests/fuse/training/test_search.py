@@ -67,7 +67,7 @@ def test_choices_depend_on_training_ratings_and_seed_alone() -> None:
     outside[data.train] = False
     other[outside] = 4 - other[outside]
     assert without_seconds(Search(config(), replace(data, rating=other)).choose()) == without_seconds(chosen)
-    assert len(chosen.trials) <= search._MOST_TRIALS + 1
+    assert len(chosen.trials) <= search._MOST_TRIALS + 2  # with biases and the covariance model
     assert chosen.held_out > 0
 
 
@@ -101,6 +101,16 @@ def test_settings_by_hand_stay() -> None:
     }
 
 
+def test_a_covariance_model_joins_where_it_helps_and_never_against_the_users_will() -> None:
+    data = ratings_of(1.0)
+    chosen = Search(config(), data).choose()
+    assert chosen.covariance_share > 0
+    assert any("covariance" in line for line in chosen.lines())
+    without = Search(config(covariance=False), data).choose()
+    assert without.covariance_share == 0
+    assert without.members == chosen.members
+
+
 @pytest.mark.parametrize("levels", [2, 11, 60])
 def test_any_scale_is_searched(levels: int) -> None:
     chosen = Search(config(), ratings_of(1.0, levels=levels)).choose()
@@ -125,6 +135,7 @@ def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
     choices = whole.choices
     assert choices is not None
     assert whole.summary["choices"] == choices.lines()
+    assert (whole.recommender.covariance is not None) == (choices.covariance_share > 0)
     assert len(whole.members) == len(whole.recommender.vectors) == len(choices.members)
 
     class Stopped(Exception):
