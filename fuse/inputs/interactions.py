@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,21 @@ def chunks(rows: int, row_bytes: int) -> Iterator[slice]:
     step = max(1, CHUNK_BYTES // max(1, row_bytes))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+class PairWeights(NamedTuple):
+    """A constant number for each training pair: (R,) as the pairs are sorted, and (R,) film by film."""
+
+    by_user: Tensor
+    by_item: Tensor
+
+
+class PairTerm(NamedTuple):
+    """Vectors (U, D) and (I, D) whose dot products at the training pairs are a term of a sum, perhaps weighted."""
+
+    user: Tensor
+    item: Tensor
+    weight: PairWeights | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +127,17 @@ class TrainingPairs:
 
     def dots(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
         """(R,) the dot product of each pair's rows of (U, D) and (I, D)."""
-        return _PairDots.apply(user_vectors, item_vectors, self)  # type: ignore[no-any-return,no-untyped-call]
+        return self.sum_of_dots(PairTerm(user_vectors, item_vectors))[1]
+
+    def sum_of_dots(self, *terms: PairTerm) -> tuple[Tensor, Tensor]:
+        """(R,) twice: the first term's dot products of each pair, and the weighted sum of those of all terms."""
+        vectors = [side for term in terms for side in (term.user, term.item)]
+        weights = [term.weight for term in terms]
+        return _PairDots.apply(self, weights, *vectors)  # type: ignore[no-any-return,no-untyped-call]
+
+    def weights(self, values: Tensor) -> PairWeights:
+        """Constant weights (R,) of the pairs, for `sum_of_dots`."""
+        return PairWeights(values, values[self.by_item])
 
     def dots_of_items(self, items: Tensor, user: Tensor, item_vectors: Tensor, user_vectors: Tensor) -> Tensor:
         """(K,) the dot products of the pairs of some items; only the items' vectors get a gradient.
@@ -143,27 +168,51 @@ def _offsets(counts: Tensor) -> Tensor:
 
 
 class _PairDots(torch.autograd.Function):
-    """Row dot products of pairs; backward is two sparse products, where autograd would scatter R rows twice."""
+    """Row dot products of pairs; backward is two sparse products a term, where autograd would scatter R rows twice.
+
+    All terms are one function, because to put a gradient into the order of the items costs as much as a product.
+    """
 
     @staticmethod
-    def forward(ctx: Any, user_vectors: Tensor, item_vectors: Tensor, pairs: TrainingPairs) -> Tensor:
-        ctx.pairs = pairs
-        ctx.save_for_backward(user_vectors, item_vectors)
-        if user_vectors.device.type in _SAMPLED_ON:
-            # twenty times the speed of gathering R rows on each side, which would be written to memory and read back
-            return _sampled(pairs.by_user_matrix(user_vectors.new_zeros(len(pairs))), user_vectors, item_vectors)
-        return _gathered(user_vectors, pairs.user, item_vectors, pairs.item)
+    def forward(
+        ctx: Any, pairs: TrainingPairs, weights: list[PairWeights | None], *vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.pairs, ctx.weights = pairs, weights
+        ctx.save_for_backward(*vectors)
+        first: Tensor | None = None
+        total = vectors[0].new_zeros(len(pairs))
+        for weight, user, item in zip(weights, vectors[::2], vectors[1::2], strict=True):
+            if user.device.type in _SAMPLED_ON:
+                # twenty times the speed of gathering R rows on each side, which would be written and read back
+                found = _sampled(pairs.by_user_matrix(user.new_zeros(len(pairs))), user, item)
+            else:
+                found = _gathered(user, pairs.user, item, pairs.item)
+            first = found if first is None else first
+            total = total + found if weight is None else total.addcmul(weight.by_user, found)
+        return total if first is None else first, total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        user_vectors, item_vectors = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         pairs: TrainingPairs = ctx.pairs
-        return (
-            pairs.by_user_matrix(gradient) @ item_vectors,
-            pairs.by_item_matrix(gradient) @ user_vectors,
-            None,
-        )
+        of_first, of_sum = (gradient.contiguous() for gradient in gradients)
+        first_by_item, sum_by_item = of_first[pairs.by_item], of_sum[pairs.by_item]
+        found: list[Tensor | None] = [None, None]
+        vectors = ctx.saved_tensors
+        for number, weight in enumerate(ctx.weights):
+            by_user, by_item = of_sum, sum_by_item
+            if weight is not None:
+                by_user, by_item = by_user * weight.by_user, by_item * weight.by_item
+            if number == 0:
+                by_user, by_item = by_user + of_first, by_item + first_by_item
+            user, item = vectors[2 * number], vectors[2 * number + 1]
+            of_users = torch.sparse_csr_tensor(
+                *pairs._by_user, by_user, (pairs.users, pairs.items), check_invariants=False
+            )
+            of_items = torch.sparse_csr_tensor(
+                *pairs._by_item, by_item, (pairs.items, pairs.users), check_invariants=False
+            )
+            found += [of_users @ item, of_items @ user]
+        return tuple(found)
 
 
 def _sampled(pattern: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

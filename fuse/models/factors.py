@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..inputs.interactions import SparseProduct, TrainingPairs, chunks
+from ..inputs.interactions import PairTerm, SparseProduct, TrainingPairs, chunks
 
 
 class Vectors(NamedTuple):
@@ -47,6 +47,18 @@ class Vectors(NamedTuple):
         return (u[:, :-1] * f[:, :-1]).sum(1) + u[:, -1] + f[:, -1]
 
 
+class UserParts(NamedTuple):
+    """What a user's vector is made of besides a row of their own: implicit and explicit (I, D + 1), base (D + 1,).
+
+    A user with n items gets their implicit rows, and the explicit ones times the residuals, over sqrt(n). ``base`` is
+    the mean of what demographics add for the users with ratings.
+    """
+
+    implicit: Tensor
+    explicit: Tensor
+    base: Tensor
+
+
 class Histories:
     """The implicit and explicit terms of users and items, as four sparse matrices with constant weights.
 
@@ -59,6 +71,9 @@ class Histories:
         self.item_weight = pairs.item_counts.clamp(min=1).rsqrt()  # (I,)
         self.item_residual = pairs.rating - item_mean[pairs.item]  # (R,)
         self.user_residual = pairs.rating - user_mean[pairs.user]  # (R,)
+        self.item_residuals = pairs.weights(self.item_residual)
+        self.user_residuals = pairs.weights(self.user_residual)
+        self.both_residuals = pairs.weights(self.item_residual * self.user_residual)
         of_user, of_item = self.user_weight[pairs.user], self.item_weight[pairs.item]
         self.implicit_items = _user_sums(pairs, of_user)
         self.explicit_items = _user_sums(pairs, of_user * self.item_residual)
@@ -157,13 +172,21 @@ class Factors(nn.Module):
 
     def training_scores(self, content: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """(R,) scores of the training pairs, each without the terms of its own rating."""
+        return self.products_and_scores(self.vectors(content, keep), keep)[1]
+
+    def products_and_scores(self, vectors: Vectors, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(R,) twice: the training pairs' scores by ``vectors`` as they are, and without the terms of each own rating.
+
+        ``vectors`` and ``keep`` are those of `vectors`.
+        """
         pairs, h = self.pairs, self.histories
-        user, item = self.vectors(content, keep)
+        user, item = vectors
         ones_u, ones_i = torch.ones_like(user[:, :1]), torch.ones_like(item[:, :1])
-        left = [user[:, :-1], user[:, -1:], ones_u]
-        right = [item[:, :-1], ones_i, item[:, -1:]]
+        products = PairTerm(
+            torch.cat([user[:, :-1], user[:, -1:], ones_u], 1), torch.cat([item[:, :-1], ones_i, item[:, -1:]], 1)
+        )
         if h is None:
-            return pairs.dots(torch.cat(left, 1), torch.cat(right, 1))
+            return pairs.sum_of_dots(products)
         t = self.tables
         w_user = h.user_weight[:, None]  # (U, 1)
         w_item = (h.item_weight if keep is None else h.item_weight * keep)[:, None]  # (I, 1)
@@ -175,21 +198,33 @@ class Factors(nn.Module):
         # a = implicit_items + item_residual * explicit_items,
         # b = implicit_users + user_residual * explicit_users, each times its weight. Without
         # ab the score would still leak the residuals that it has to predict.
-        left += [w_user, _table_scores(t["implicit_users"], user), implicit_users]
-        right += [-_table_scores(t["implicit_items"], item), -w_item, seen]
-        of_item_residual = pairs.dots(
-            torch.cat([-w_user, implicit_users], 1), torch.cat([_table_scores(t["explicit_items"], item), rated], 1)
+        own = PairTerm(
+            torch.cat([w_user, _table_scores(t["implicit_users"], user), implicit_users], 1),
+            torch.cat([-_table_scores(t["implicit_items"], item), -w_item, seen], 1),
         )
-        of_user_residual = pairs.dots(
-            torch.cat([-_table_scores(t["explicit_users"], user), explicit_users], 1), torch.cat([w_item, seen], 1)
+        of_item_residual = PairTerm(
+            torch.cat([-w_user, implicit_users], 1),
+            torch.cat([_table_scores(t["explicit_items"], item), rated], 1),
+            h.item_residuals,
         )
-        of_both = pairs.dots(explicit_users, rated)
-        return (
-            pairs.dots(torch.cat(left, 1), torch.cat(right, 1))
-            + h.item_residual * of_item_residual
-            + h.user_residual * of_user_residual
-            + h.item_residual * h.user_residual * of_both
+        of_user_residual = PairTerm(
+            torch.cat([-_table_scores(t["explicit_users"], user), explicit_users], 1),
+            torch.cat([w_item, seen], 1),
+            h.user_residuals,
         )
+        of_both = PairTerm(explicit_users, rated, h.both_residuals)
+        return pairs.sum_of_dots(products, own, of_item_residual, of_user_residual, of_both)
+
+    @torch.no_grad()
+    def user_parts(self) -> UserParts:
+        """What users' vectors are made of; zeros where there are no histories."""
+        none = torch.zeros(self.pairs.items, self.dim + 1, device=self.user_features.device)
+        implicit, explicit = (
+            self.tables[f"{name}_items"] if self.histories else none for name in ("implicit", "explicit")
+        )
+        rated = self.pairs.user_counts > 0
+        base = (self.user_features @ self.tables["user_features"])[rated]
+        return UserParts(implicit, explicit, base.mean(0) if len(base) else none.new_zeros(self.dim + 1))
 
     @torch.no_grad()
     def user_vectors_at(self, user: Tensor, pair: Tensor) -> Tensor:

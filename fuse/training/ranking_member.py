@@ -44,10 +44,10 @@ class RankingMember(nn.Module):
     """
 
     def __init__(
-        self, config: Config, pairs: TrainingPairs, liked: Tensor, side: SideInformation, *, steps: int, seed: int
+        self, config: Config, pairs: TrainingPairs, liked: Tensor, side: SideInformation, *, seed: int
     ) -> None:
         super().__init__()
-        self.config, self.pairs, self.steps = config, pairs, steps
+        self.config, self.pairs, self.steps = config, pairs, config.factor_steps
         self.factors = factors_of(config, pairs, side, user_power=_USER_POWER, item_power=_ITEM_POWER, seed=seed)
         self.liked = liked
         self._liked = liked.to(pairs.rating)
@@ -87,13 +87,12 @@ class RankingMember(nn.Module):
     def loss(self) -> Tensor:
         """The loss of the training, divided by the number of training pairs."""
         others = self.config.ranking_others
-        user, item = self.factors.vectors()
+        vectors = user, item = self.factors.vectors()
         ones = torch.ones_like(user[:, :1]), torch.ones_like(item[:, :1])
         left = torch.cat([user, ones[0]], 1)  # (U, D + 2): factors, bias, 1
         right = torch.cat([item[:, :-1], ones[1], item[:, -1:]], 1)  # (I, D + 2): factors, 1, bias
         everywhere = ((left.T @ left) * (right.T @ right)).sum()
-        scores = self.factors.training_scores()
-        rated = self.pairs.dots(left, right)
+        rated, scores = self.factors.products_and_scores(vectors)
         of_rated = self._liked * (1 - scores).square() + others * (1 - self._liked) * scores.square()
         squares = of_rated.sum() + others * (everywhere - rated.square().sum())
         return (squares / 2 + self.factors.penalty(self._strengths)) / len(self.pairs)

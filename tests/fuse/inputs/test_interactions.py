@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cinefuse.fuse.inputs import interactions
-from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs, chunks
+from cinefuse.fuse.inputs.interactions import PairTerm, SparseProduct, TrainingPairs, chunks
 
 
 @st.composite
@@ -90,6 +90,20 @@ def test_gradients_of_pair_dots_equal_autograds() -> None:
     pairs = some_pairs()
     user, item = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda u, f: pairs.dots(u, f), (user, item))
+
+
+def test_a_weighted_sum_of_pair_dots_is_the_terms_one_by_one_and_so_are_its_gradients() -> None:
+    pairs, weight = some_pairs(), normal(7, seed=4)
+    vectors = [normal(rows, 3, seed=seed).requires_grad_() for seed, rows in enumerate((4, 5, 4, 5))]
+
+    def summed(*sides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return pairs.sum_of_dots(PairTerm(*sides[:2]), PairTerm(*sides[2:], pairs.weights(weight)))
+
+    first, total = summed(*vectors)
+    one, two = ((user @ item.T)[pairs.user, pairs.item] for user, item in (vectors[:2], vectors[2:]))
+    torch.testing.assert_close(first, one)
+    torch.testing.assert_close(total, one + weight * two)
+    assert torch.autograd.gradcheck(summed, tuple(vectors))
 
 
 def test_gradients_of_a_sparse_product_equal_autograds() -> None:
