@@ -41,7 +41,8 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
         reached = (
             "no validation part to choose by" if figure is None else f"NDCG@10 {figure:.4f} on the validation part"
         )
-        console.print(f"ranking     {reached}, share of the item-item part {ranking['share']:g}")
+        weight = f", weight of the rating model {ranking['rating']:g}" if ranking.get("rating") else ""
+        console.print(f"ranking     {reached}, share of the item-item part {ranking['share']:g}{weight}")
     console.print(f"seconds     {summary['seconds']:.1f}")
     console.print(f"run folder  {printable(folder)}", soft_wrap=True)
     run = shlex.quote(str(folder))

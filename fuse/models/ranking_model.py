@@ -1,9 +1,10 @@
 """A trained ranking model: which items a user would take next, as one inner product a pair.
 
-Factors trained on all pairs (fuse/training/ranking_member.py) and the item-item part (item_item.py) are put side by
-side, weighted by a convex share, so that any nearest-neighbour index can hold the whole model:
+Factors trained on all pairs (fuse/training/ranking_member.py), the rating model beside them (rating_part.py) and the
+item-item part (item_item.py) are put side by side, weighted, so that any nearest-neighbour index can hold the whole:
 
-    score = user . item + both biases,  user = [(1 - share) factors, share * sum of item-item rows],  item = both parts
+    score = user . item + both biases,  item = all three parts
+    user = [(1 - share) factors, weight * rating model, share * sum of item-item rows]
 
 Everything that a user's items add to the user's vector is kept, so that the part of each in a score is exact, and so
 that a new user gets a vector without training.
@@ -31,7 +32,10 @@ _TENSORS = ("user", "item", "implicit", "explicit", "item_item", "base", "residu
 
 @dataclass(frozen=True, eq=False)
 class RankingModel:
-    """Vectors of U users and I items of D numbers, the first F of them the factors', and what they are made of.
+    """Vectors of U users and I items of D numbers, and what they are made of.
+
+    The first F numbers are the factors' and the rating model's; of these `own_width` are of the factors, which alone
+    have rows that are a user's own.
 
     vectors: user (U, D + 1) and item (I, D + 1), float32; the last column is the bias.
     implicit, explicit: (I, F + 1). A user with n items gets their sum over sqrt(n), the second times the residual of
@@ -58,8 +62,13 @@ class RankingModel:
 
     @property
     def width(self) -> int:
-        """F, how many numbers of a vector are the factors'."""
+        """F, how many numbers of a vector histories make, the factors' and the rating model's."""
         return self.implicit.shape[1] - 1
+
+    @property
+    def own_width(self) -> int:
+        """How many numbers of a vector are the factors'."""
+        return int(self.settings.get("own_width", self.width))
 
     @torch.no_grad()
     def scores(self, users: Tensor | slice = slice(None)) -> Tensor:
@@ -127,25 +136,31 @@ class RankingModel:
         every other one the target 0 and the weight of all others.
         """
         kept, about = 1 - self.settings["share"], self.settings["own_row"]
-        rated = self.counts > 0
-        items = torch.cat([self.vectors.item[:, : self.width], torch.ones(len(rated), 1)], 1).double()  # (I, F + 1)
-        score = items @ (prior / kept).double() + self.vectors.item[:, -1].double() / kept  # (I,)
-        own = self._history_of_likes(likes).div(kept).double()  # (n, F + 1)
+        rated, width = self.counts > 0, self.own_width
+        items = torch.cat([self.vectors.item[:, :width], torch.ones(len(rated), 1)], 1).double()  # (I, width + 1)
+        score = items @ (self._of_factors(prior) / kept).double() + self.vectors.item[:, -1].double() / kept  # (I,)
+        own = self._of_factors(self._history_of_likes(likes)).div(kept).double()  # (n, width + 1)
         score[likes] -= (items[likes] * own).sum(1)
         weight = about["others"] * rated.double()
         weight[likes] = 1
         target = torch.zeros_like(weight)
         target[likes] = 1
-        strength = torch.full((self.width + 1,), float(about["l2"]), dtype=torch.float64)
+        strength = torch.full((width + 1,), float(about["l2"]), dtype=torch.float64)
         strength *= (max(1, len(likes)) / about["mean_count"]) ** about["power"]
         strength[-1] = about["l2_bias"]
         normal = items.T @ (weight[:, None] * items) + torch.diag(strength.clamp(min=1e-6))
-        # (I, F + 1), which the row would follow without the normal
+        # (I, width + 1), which the row would follow without the normal
         pulls = (weight * (target - score))[:, None] * items
         of_likes = pulls[likes]
         pulls[likes] = 0
-        rows = torch.linalg.solve(normal, torch.cat([of_likes, pulls.sum(0, keepdim=True)]).T).T.mul(kept).to(prior)
+        found = torch.linalg.solve(normal, torch.cat([of_likes, pulls.sum(0, keepdim=True)]).T).T.mul(kept).to(prior)
+        rows = prior.new_zeros(len(found), self.width + 1)
+        rows[:, :width], rows[:, -1] = found[:, :-1], found[:, -1]
         return rows[:-1], rows[-1]
+
+    def _of_factors(self, values: Tensor) -> Tensor:
+        """The numbers of ``values`` (..., F + 1) that are the factors', and the bias."""
+        return torch.cat([values[..., : self.own_width], values[..., -1:]], -1)
 
     def _history_of_likes(self, likes: Tensor) -> Tensor:
         """(n, F + 1) what each like adds to the histories, as if rated as much above the item's mean as likes are."""

@@ -187,7 +187,8 @@ def _train(
             training.report = logs.enter_context(epoch_log(files.metrics, event))
         if earlier is not None:
             _start_from(earlier, training, dataset, joined, parts)
-        fitted = training.run() if config.rates else []
+        fitted = ranking.rating = training.run() if config.rates else []
+        ranking.rating_held_out = training.held_out
         ranked = ranking.run() if config.ranks else None
     if first:
         _conclude(training, fitted, ranked, files, dataset, joined, parts, seconds=time.perf_counter() - began)

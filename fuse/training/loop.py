@@ -24,7 +24,7 @@ from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ...data.runtime.progress import NoProgress, Progress
 from ..inputs.interactions import TrainingPairs
 from ..inputs.training_data import TrainingData
-from ..models.factors import Vectors
+from ..models.factors import UserParts, Vectors
 from ..models.heads import OrdinalHead, Scale, SquaredHead
 from ..runs.run_folder import FitFiles
 from ..settings.config import Config
@@ -62,17 +62,19 @@ class FitState:
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A finished fit: what serves."""
+    """A finished fit: what serves, and what its users' vectors are made of."""
 
     vectors: Vectors
     head: SquaredHead | OrdinalHead
+    user_parts: UserParts
 
 
 @dataclass(eq=False)
 class Training:
     """One run's fits. ``files`` receive the checkpoints and ``report`` each epoch's figures, from the first rank.
 
-    ``members`` are the configs of its members, where they are not all ``config``.
+    ``members`` are the configs of its members, where they are not all ``config``. ``held_out`` is, after `run`, the
+    first fit where that one has not seen the validation part.
     """
 
     config: Config
@@ -84,6 +86,7 @@ class Training:
     ranks: Ranks = ALONE
     state: FitState = field(default_factory=FitState)
     members: tuple[Config, ...] = ()
+    held_out: FittedModel | None = None
 
     def __post_init__(self) -> None:
         self.members = self.members or (self.config,) * self.config.members
@@ -112,6 +115,7 @@ class Training:
                 self.state = FitState(fit.number, chosen_epochs=self.state.chosen_epochs)
             done.append(self._fit(fit, resume=resumed, of=len(fits)))
             resumed = False
+        self.held_out = None if fits[0].whole else done[0]
         return done if fits[0].whole == fits[-1].whole else done[1:]
 
     def _fit(self, fit: Fit, *, resume: bool, of: int) -> FittedModel:
@@ -261,7 +265,7 @@ class Training:
         member.learn_unrated_items()
         if not fit.whole:
             self.state.chosen_epochs = self.state.best_epoch
-        fitted = FittedModel(member.vectors(), member.head)
+        fitted = _fitted(member)
         if self.files is not None:
             self.state.fit += 1
             self.state.epoch = self.state.batch = 0
@@ -275,7 +279,7 @@ class Training:
             raise ValueError("expected a run folder to read a finished fit from")
         member = self._member(fit)
         load_state(self.files.finished(fit.number), member)
-        return FittedModel(member.vectors(), member.head)
+        return _fitted(member)
 
     def _resume(self) -> bool:
         """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
@@ -306,6 +310,10 @@ class Training:
             "kept; lower --set factor_learning_rate or transformer_learning_rate, or try --set precision=fp32"
         )
         return self._finish(fit, member, best)
+
+
+def _fitted(member: Member) -> FittedModel:
+    return FittedModel(member.vectors(), member.head, member.factors.user_parts())
 
 
 @torch.no_grad()

@@ -1,15 +1,15 @@
-"""Training of the ranking model beside, or instead of, a rating model: a fit to choose by, then one on all ratings.
+"""Training of the ranking model beside, or instead of, a rating model: fits to choose by, then one on all ratings.
 
 The first fits hold the validation part out: NDCG@10 there chooses among strengths, where ratings are few enough to try
-them, and how much of the item-item part the model takes. The last starts afresh on training and validation part
-together. All are checkpointed as the fits of ratings are, and every rank takes every step, as with the factors of
-ratings.
+them, says whether plots and posters are worth their place, and how much of the item-item part and of the rating model
+the model takes. The last starts afresh on training and validation part together. All are checkpointed as the fits of
+ratings are, and every rank takes every step, as with the factors of ratings.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,17 +20,18 @@ from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ...data.runtime.progress import NoProgress, Phase, Progress
 from ..inputs.interactions import TrainingPairs
 from ..inputs.training_data import TrainingData
-from ..models.factors import Vectors
 from ..models.heads import Scale
 from ..models.item_item import Spectrum
 from ..models.ranking_model import RankingModel
-from ..models.unrated_items import vectors_of_content
+from ..models.rating_part import RatingPart
 from ..runs.run_folder import FitFiles
 from ..settings.config import Config
 from .checkpoint import load_state, read_state, save_state
+from .loop import FittedModel
 from .processes import ALONE, Ranks
-from .ranking_choice import NO_ITEM_ITEM, Blend, HeldOut, best
+from .ranking_choice import Blend, HeldOut, Lists, best, best_rated
 from .ranking_member import RankingMember
+from .ranking_result import ranking_model
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
 _STEPS_BETWEEN_LOOKS = 10
@@ -38,33 +39,49 @@ _MOST_RATINGS_TO_SEARCH = 300_000
 # what `ranking_l2` and `ranking_others` are multiplied with in turn, where ratings are few enough to try all: a user or
 # an item with few ratings wants less L2 than MovieLens has (docs/experiments.md)
 CANDIDATES = ((1.0, 1.0), (0.25, 1 / 3))
+_WITH_CONTENT = len(CANDIDATES)  # the fit that tries the best of these with plots and posters in it
 _NO_WEIGHTS: Mapping[str, Tensor] = {}
 
 
 @dataclass
 class RankingState:
-    """How far the ranking model is; all of it goes into the checkpoint."""
+    """How far the ranking model is; all of it goes into the checkpoint. ``ndcg`` is each user's, of the choice."""
 
     fit: int = 0
     step: int = 0
     share: float = Blend.share
     l2: float = Blend.l2
+    rating: float = Blend.rating
     candidate: int = 0
+    content: bool = False
     validation_ndcg: float | None = None
+    ndcg: list[float] = field(default_factory=list)
 
     def take_choice(self, settings: Mapping[str, Any]) -> None:
         """Blend as an earlier model does, of which these are the `RankingModel.settings`."""
         self.share, self.l2 = float(settings["share"]), float(settings["l2"])
+        self.rating = float(settings.get("rating", 0.0))
         self.candidate = int(settings["candidate"])
+        self.content = bool(settings.get("content", True))  # before it was a choice, it was always there
 
     def choice(self) -> dict[str, Any]:
         """What was chosen, as `RankingModel.settings`."""
-        return {name: getattr(self, name) for name in ("share", "l2", "candidate", "validation_ndcg")}
+        names = ("share", "l2", "rating", "candidate", "content", "validation_ndcg")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def blend(self) -> Blend:
+        """The blend that was chosen."""
+        return Blend(self.share, self.l2, self.rating)
 
 
 @dataclass(eq=False)
 class RankingTraining:
-    """The fits of a run's ranking model. ``files`` receive the checkpoints, from the first rank."""
+    """The fits of a run's ranking model. ``files`` receive the checkpoints, from the first rank.
+
+    ``rating`` are the members of the rating model that serves beside it, and ``rating_held_out`` is one that has not
+    seen the validation part.
+    """
 
     config: Config
     training_data: TrainingData
@@ -73,6 +90,8 @@ class RankingTraining:
     warm: Mapping[str, Tensor] | None = None
     ranks: Ranks = ALONE
     state: RankingState = field(default_factory=RankingState)
+    rating: Sequence[FittedModel] = ()
+    rating_held_out: FittedModel | None = None
 
     def run(self) -> RankingModel:
         """Train, or go on with, the fits; gives the model."""
@@ -92,8 +111,9 @@ class RankingTraining:
         return self._model(member)
 
     def _fits(self) -> list[int | None]:
-        """Which of `CANDIDATES` each fit tries with the validation part held out; None for the chosen one on all.
+        """Which of `CANDIDATES` each fit tries with the validation part held out, then the best of them with content.
 
+        None is the chosen one on all.
         A warm start holds nothing out, as with ratings; nor is there a search where the first fit is the last.
         """
         data = self.training_data
@@ -101,8 +121,10 @@ class RankingTraining:
             return [None]
         if not self.config.refit:
             return [0]
-        few = len(data.train) <= _MOST_RATINGS_TO_SEARCH
-        return [*range(len(CANDIDATES) if few else 1), None]
+        if len(data.train) > _MOST_RATINGS_TO_SEARCH:
+            return [0, None]
+        has_content = data.side.item.shape[1] > data.side.shown.shape[1]
+        return [*range(len(CANDIDATES)), *([_WITH_CONTENT] if has_content else []), None]
 
     def _fit(self, number: int, candidate: int | None, *, resume: bool, of: int) -> RankingMember:
         member, state = self._member(candidate), self.state
@@ -140,20 +162,36 @@ class RankingTraining:
         return loss
 
     def _choose(self, member: RankingMember, candidate: int) -> float | None:
-        """Keep this candidate and its best blend where no earlier one was better; gives its figure."""
+        """Keep this candidate and its best blend where no earlier one was better; gives its figure.
+
+        Content has to be better by more than chance: without it the lists are the same with an embedding file and
+        without one.
+        """
         data, pairs, state = self.training_data, member.pairs, self.state
         user, item, rating = (values[data.validation] for values in (data.user, data.item, data.rating))
         liked = rating >= Scale.of(data.rating[data.train].cpu()).liked
-        held_out = HeldOut.of(pairs, user, item, liked)
+        held_out = HeldOut.of(pairs, user, item, rating, liked)
         if held_out is None:
             return None
-        found = held_out.ndcg(member.vectors(), self._spectrum(pairs))
-        blend = best(found)
-        figures = (found[blend], blend.share, blend.l2)
-        figure, share, l2 = (self.ranks.broadcast_from_first(value, data.device) for value in figures)
-        if state.validation_ndcg is None or figure > state.validation_ndcg:
-            state.share, state.l2, state.validation_ndcg, state.candidate = share, l2, figure, candidate
+        vectors, spectrum, ratings = member.vectors(), self._spectrum(pairs), self._held_out_ratings(pairs)
+        lists = held_out.lists(vectors, spectrum, best(held_out.ndcg(vectors, spectrum)), ratings)
+        blend = best_rated(lists)
+        found = lists[blend]
+        gain = found.figure - (state.validation_ndcg or 0.0)
+        if candidate == _WITH_CONTENT and state.ndcg:
+            gain = -found.below(Lists(torch.tensor(state.ndcg, dtype=torch.float64).to(found.ndcg), 0.0)) - 1
+        values = (found.figure, blend.share, blend.l2, blend.rating, gain)
+        figure, share, l2, weight, gain = (self.ranks.broadcast_from_first(value, data.device) for value in values)
+        if gain > 0 or state.validation_ndcg is None:
+            state.share, state.l2, state.rating, state.validation_ndcg = share, l2, weight, figure
+            state.content = candidate == _WITH_CONTENT
+            state.candidate = state.candidate if state.content else candidate
+            state.ndcg = found.ndcg.tolist()
         return figure
+
+    def _held_out_ratings(self, pairs: TrainingPairs) -> RatingPart | None:
+        fitted = self.rating_held_out
+        return None if fitted is None else RatingPart.of([(fitted.vectors, fitted.user_parts)], pairs)
 
     def _spectrum(self, pairs: TrainingPairs) -> Spectrum | None:
         rank = self.config.ranking_item_item if self.config.histories else 0
@@ -168,10 +206,13 @@ class RankingTraining:
             data.user[rows], data.item[rows], scale.standardise(rating), users=data.users, items=data.items
         )
         liked = scale.mean + scale.unit * pairs.rating >= scale.liked - 1e-3 * scale.unit
-        of_l2, of_others = CANDIDATES[self.state.candidate if candidate is None else candidate]
-        config, steps = self.config, self.config.factor_steps
+        of_candidate = self.state.candidate if candidate in (None, _WITH_CONTENT) else candidate
+        of_l2, of_others = CANDIDATES[of_candidate or 0]
+        content = candidate == _WITH_CONTENT or (candidate is None and self.state.content)
+        side = data.side if content else replace(data.side, item=data.side.shown)
+        config = self.config
         config = replace(config, ranking_l2=of_l2 * config.ranking_l2, ranking_others=of_others * config.ranking_others)
-        member = RankingMember(config, pairs, liked, data.side, steps=steps, seed=config.seed)
+        member = RankingMember(config, pairs, liked, side, seed=config.seed)
         if self.warm is not None:
             try:
                 member.load_state_dict(self.warm)
@@ -182,47 +223,12 @@ class RankingTraining:
                 ) from None
         return member
 
-    @torch.no_grad()
     def _model(self, member: RankingMember) -> RankingModel:
-        pairs, factors, state = member.pairs, member.factors, self.state
-        spectrum = self._spectrum(pairs)
-        blend = NO_ITEM_ITEM if spectrum is None else Blend(state.share, state.l2)
-        user, item = member.vectors()
-        kept = 1 - blend.share
-        user = kept * user
-        item = torch.cat([item[:, :-1], kept * item[:, -1:]], 1)
-        histories = {name: torch.zeros_like(item) for name in ("implicit", "explicit")}
-        residual = torch.zeros_like(pairs.rating)
-        if factors.histories is not None:
-            histories = {name: kept * factors.tables[f"{name}_items"] for name in ("implicit", "explicit")}
-            residual = factors.histories.item_residual
-        rated = pairs.user_counts > 0
-        base = kept * (factors.user_features @ factors.tables["user_features"])
-        item_item = torch.zeros(pairs.items, 0, device=item.device)
-        if spectrum is not None and blend.share:
-            part = spectrum.regression(blend.l2)
-            item_item = blend.share * part.history
-            sums = blend.share * part.users(pairs)
-            user = torch.cat([user[:, :-1], sums, user[:, -1:]], 1)
-            item = torch.cat([item[:, :-1], part.item, item[:, -1:]], 1)
-        rated_items = pairs.item_counts > 0
-        if not rated_items.all() and rated_items.any():
-            side = self.training_data.side
-            predicted = vectors_of_content(side.item, side.tags, item, rated_items)
-            item = torch.where(rated_items[:, None], item, predicted)
-        parts = {
-            **histories,
-            "item_item": item_item,
-            "base": base[rated].mean(0) if rated.any() else base.new_zeros(base.shape[1]),
-            "residual": residual,
-            "offsets": pairs.user_offsets,
-            "items": pairs.item,
-        }
-        on_host = {name: value.detach().cpu().contiguous() for name, value in parts.items()}
-        liked = residual[member.liked]
-        settings = state.choice() | {"own_row": member.own_row()}
-        settings["liked_residual"] = float(liked.mean()) if len(liked) else 0.0
-        return RankingModel(Vectors(user.cpu(), item.cpu()), **on_host, settings=settings)
+        fitted = [(model.vectors, model.user_parts) for model in self.rating] if self.state.rating else []
+        ratings = RatingPart.of(fitted, member.pairs)
+        spectrum = self._spectrum(member.pairs)
+        side = self.training_data.side
+        return ranking_model(member, spectrum, ratings, self.state.blend, side, self.state.choice())
 
     def _resume(self) -> bool:
         """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""

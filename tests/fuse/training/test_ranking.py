@@ -53,7 +53,7 @@ def test_the_loss_is_that_of_all_pairs_one_by_one(histories: bool) -> None:
     pairs = TrainingPairs.sorted(user, item, rating, users=12, items=9)
     liked = pairs.rating > 0
     settings = config(f"histories={str(histories).lower()}", "tags=false", "demographics=false", "ranking_others=0.2")
-    member = RankingMember(settings, pairs, liked, no_tags(9), steps=4, seed=0)
+    member = RankingMember(settings, pairs, liked, no_tags(9), seed=0)
     for step in range(4):
         member.step(step)
     everywhere = member.vectors().scores().square()
@@ -65,6 +65,11 @@ def test_the_loss_is_that_of_all_pairs_one_by_one(histories: bool) -> None:
     torch.testing.assert_close(found, expected / 2, rtol=1e-4, atol=1e-5)
 
 
+def held_out(pairs: TrainingPairs, user: torch.Tensor, item: torch.Tensor) -> HeldOut | None:
+    """Everything liked."""
+    return HeldOut.of(pairs, user, item, torch.full((len(user),), 5.0), torch.ones(len(user), dtype=torch.bool))
+
+
 def test_validation_ndcg_is_that_of_the_best_unseen_items() -> None:
     user, item = torch.arange(40), torch.zeros(40, dtype=torch.long)
     user, item = torch.cat([user, torch.tensor([0])]), torch.cat([item, torch.tensor([1])])
@@ -72,14 +77,14 @@ def test_validation_ndcg_is_that_of_the_best_unseen_items() -> None:
     # item 1, rated by user 0 alone, is what everybody else takes next; it stands third among their unseen items
     factors = Vectors(torch.zeros(40, 1), torch.tensor([[9.0], [3.0], [5.0], [4.0], *[[0.0]] * 8]))
     others = torch.arange(1, 40)
-    held = HeldOut.of(pairs, others, torch.ones(39, dtype=torch.long), torch.ones(39, dtype=torch.bool))
+    held = held_out(pairs, others, torch.ones(39, dtype=torch.long))
     assert held is not None
     assert held.ndcg(factors, None)[Blend(0.0, 0.0)] == pytest.approx(0.5)  # 1 / log2(4)
 
 
 def test_too_few_users_to_choose_by_choose_nothing() -> None:
     pairs = TrainingPairs.sorted(torch.arange(5), torch.zeros(5), torch.zeros(5), users=5, items=2)
-    assert HeldOut.of(pairs, torch.arange(5), torch.zeros(5, dtype=torch.long), torch.ones(5, dtype=torch.bool)) is None
+    assert held_out(pairs, torch.arange(5), torch.zeros(5, dtype=torch.long)) is None
 
 
 @pytest.fixture(scope="module")
