@@ -7,6 +7,7 @@ that were rated highest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,7 +62,8 @@ class Lists:
         """How many standard errors of the paired difference this NDCG lies below the other's."""
         lost = other.ndcg - self.ndcg
         error = float(lost.std(correction=0)) / len(lost) ** 0.5
-        return float(lost.mean()) / error if error else 0.0
+        mean = float(lost.mean())
+        return mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cinefuse.fuse.serving.filters import Filters, read_ids, years_of
 from cinefuse.fuse.serving.recommend import recommend, recommend_all, recommend_for_likes
 from cinefuse.fuse.serving.similar import similar
 from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.training.ranking import RankingState, RankingTraining
 
 NEW = [3, 11, 27, 33, 40]  # in the catalogue, but in no rating
 ONE_LIKE = 150  # a user with a single rating
@@ -43,11 +45,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    small = ["factor_steps=60", "epochs=2", "members=1", "dim=8", "modalities=none", "ranking_item_item=16"]
+@pytest.fixture(scope="module", params=[0.0, 0.5], ids=["ranking alone", "with the rating model"])
+def run(dataset: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Run:
+    """A run whose ranking model takes the rating model in with some weight, or none."""
+    small = ["factor_steps=60", "epochs=2", "members=2", "dim=8", "modalities=none", "ranking_item_item=16"]
     config = preset("best").with_settings([*small, "adapt=false", "validation=0"])
-    return train(dataset, None, tmp_path_factory.mktemp("run") / "run", config, split="all")
+    with pytest.MonkeyPatch.context() as patched:
+        training = partial(RankingTraining, state=RankingState(rating=request.param))
+        patched.setattr("cinefuse.fuse.runs.train.RankingTraining", training)
+        run = train(dataset, None, tmp_path_factory.mktemp("run") / "run", config, split="all")
+    assert model_of(run).settings["rating"] == request.param
+    assert (model_of(run).width > model_of(run).own_width) == (request.param > 0)
+    return run
 
 
 def model_of(run: Run) -> RankingModel:
@@ -70,6 +79,24 @@ def test_the_shares_of_a_users_items_and_the_rest_sum_to_the_score(run: Run) -> 
         whole = model.vectors.scores(slice(user, user + 1))[0]
         torch.testing.assert_close(added.sum(0) + rest, whole, rtol=0, atol=1e-5)
         assert own[factors:-1].abs().max() < 1e-5  # the item-item part is its items' alone
+
+
+def test_the_rating_model_adds_its_members_mean_score_times_the_weight(run: Run) -> None:
+    model, recommender = model_of(run), run.recommender
+    own, width = model.own_width, model.width
+    user, item = model.vectors
+    added = user[:, own:width] @ item[:, own:width].T
+    expected = torch.zeros_like(added)
+    for vectors in recommender.vectors:
+        scores = vectors.scores()
+        pairs = scores - vectors.user[:, -1:]
+        mine = torch.repeat_interleave(torch.arange(len(user)), model.offsets.diff())
+        expected += scores / pairs[mine, model.items].std(correction=0) / len(recommender.vectors)
+    expected *= model.settings["rating"]
+    rated = model.counts > 0  # the others' vectors are predicted from content
+    difference = (added - expected)[:, rated]
+    # but for what is the same for all items of a user
+    torch.testing.assert_close(difference, difference.mean(1, keepdim=True).expand_as(difference), rtol=0, atol=1e-4)
 
 
 def test_the_reason_is_the_rated_item_that_adds_most(run: Run) -> None:
@@ -174,15 +201,17 @@ def test_ids_are_read_from_lines_and_tables(tmp_path: Path) -> None:
 def test_likes_of_somebody_new_give_the_vector_of_least_loss(run: Run) -> None:
     model, likes = model_of(run), torch.tensor([0, 5, 20])
     about, kept = model.settings["own_row"], 1 - model.settings["share"]
-    rated, width = model.counts > 0, model.width
-    prior = (model.base + model._history_of_likes(likes).sum(0)).double() / kept
-    row = ((model.user_of_likes(likes)[[*range(width), -1]].double() / kept) - prior).requires_grad_()
+    rated, width = model.counts > 0, model.own_width
+    own = [*range(width), -1]  # of the factors: the rating model has no part in the loss
+    history = model._history_of_likes(likes)[:, own].double()
+    prior = (model.base[own].double() + history.sum(0)) / kept
+    row = ((model.user_of_likes(likes)[own].double() / kept) - prior).requires_grad_()
     item = torch.cat([model.vectors.item[:, :width], torch.ones(40, 1)], 1).double()
     loss = torch.zeros((), dtype=torch.float64)
     for number in torch.arange(40)[rated].tolist():
         user = prior + row
         if number in likes:
-            user = user - model._history_of_likes(likes)[likes.tolist().index(number)].double() / kept
+            user = user - history[likes.tolist().index(number)] / kept
         score = item[number] @ user + model.vectors.item[number, -1].double() / kept
         loss = loss + ((1 - score) ** 2 if number in likes else about["others"] * score**2) / 2
     l2 = about["l2"] * (3 / about["mean_count"]) ** about["power"]

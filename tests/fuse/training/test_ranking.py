@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
+from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
 from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.models.factors import Vectors
@@ -19,7 +21,7 @@ from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.settings.config import Config, preset
-from cinefuse.fuse.training.ranking_choice import Blend, HeldOut
+from cinefuse.fuse.training.ranking_choice import Blend, HeldOut, Lists, best_rated
 from cinefuse.fuse.training.ranking_member import RankingMember
 
 
@@ -85,6 +87,59 @@ def test_validation_ndcg_is_that_of_the_best_unseen_items() -> None:
 def test_too_few_users_to_choose_by_choose_nothing() -> None:
     pairs = TrainingPairs.sorted(torch.arange(5), torch.zeros(5), torch.zeros(5), users=5, items=2)
     assert held_out(pairs, torch.arange(5), torch.zeros(5, dtype=torch.long)) is None
+
+
+def lists(mean_rating: float, *ndcg: float) -> Lists:
+    return Lists(torch.tensor(ndcg, dtype=torch.float64), mean_rating)
+
+
+def test_ratings_weigh_as_much_as_costs_no_ndcg_beyond_chance() -> None:
+    found = {
+        Blend(rating=0.0): lists(4.0, 0.30, 0.20, 0.50),
+        Blend(rating=0.1): lists(4.1, 0.33, 0.22, 0.46),  # better here, worse there: as good
+        Blend(rating=0.2): lists(4.2, 0.25, 0.14, 0.46),  # worse for everybody
+    }
+    assert best_rated(found) == Blend(rating=0.1)
+    assert best_rated({blend: of for blend, of in found.items() if blend.rating != 0.1}) == Blend(rating=0.0)
+
+
+def test_the_mean_rating_is_that_of_listed_items_with_a_validation_rating() -> None:
+    user, item = torch.cat([torch.arange(40), torch.tensor([0, 0])]), torch.tensor([*[0] * 40, 1, 13])
+    pairs = TrainingPairs.sorted(user, item, torch.zeros(42), users=40, items=14)
+    user, item = torch.arange(1, 40).repeat(2), torch.tensor([1, 13]).repeat_interleave(39)
+    held = HeldOut.of(pairs, user, item, torch.tensor([5.0, 1.0]).repeat_interleave(39), item == 1)
+    assert held is not None
+    factors = Vectors(torch.zeros(40, 1), -torch.arange(14.0)[:, None])  # item 13 is the last of all, on no list
+    found = held.lists(factors, None, Blend(0.0, 0.0), None)[Blend(0.0, 0.0)]
+    assert (found.figure, found.mean_rating) == (1.0, 5.0)
+
+
+@pytest.mark.parametrize("gain", [0.001, 0.1])  # less, and more, than chance
+def test_content_is_in_the_lists_only_where_validation_lists_gain_by_it(
+    gain: float, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = tmp_path / "crowd"
+    write_sample(sample, items=40, users=150)  # the films of ``embeddings``, and users enough to choose by
+    with_content = config("modalities=auto", "text_components=4", "image_components=2", "objective=ranking")
+    measured = HeldOut.lists
+
+    def favoured(held: HeldOut, factors: Vectors, *rest: Any) -> dict[Blend, Lists]:
+        fits.append(1)
+        figure = torch.linspace(0.2, 0.4, 40, dtype=torch.float64)
+        if len(fits) == 3:
+            figure += gain + 0.05 * (-1) ** torch.arange(40)
+        return {blend: Lists(figure, of.mean_rating) for blend, of in measured(held, factors, *rest).items()}
+
+    fits: list[int] = []
+    monkeypatch.setattr(HeldOut, "lists", favoured)
+    found = train(sample, embeddings, tmp_path / "with", with_content, split="random:0.2")
+    assert len(fits) == 3
+    assert of(found).settings["content"] == (gain == 0.1)
+    fits.clear()
+    without = train(sample, None, tmp_path / "without", with_content, split="random:0.2")
+    rated = of(without).counts > 0
+    alike = torch.equal(of(found).vectors.item[rated], of(without).vectors.item[rated])
+    assert alike == (gain == 0.001)
 
 
 @pytest.fixture(scope="module")
