@@ -24,21 +24,19 @@ def cache_info(
         bool, typer.Option("--failures", help="list items whose text or image could not be embedded, and why")
     ] = False,
     missing: Annotated[
-        bool, typer.Option("--missing", help="with --failures: also items that have none in the catalogue")
+        bool, typer.Option("--missing", help="these, and items that have none in the catalogue")
     ] = False,
-    truncated: Annotated[bool, typer.Option("--truncated", help="with --failures: also texts that were cut")] = False,
+    truncated: Annotated[bool, typer.Option("--truncated", help="these, and texts that were cut")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what an embedding file is: models, settings, coverage, sizes, digest; how far it is while it is written."""
     from ..embeddings.file import EmbeddingFile
     from ..embeddings.summary import absences, overview
     from ..embeddings.summary import failures as found
-    from ..runtime.errors import UsageError
     from ..runtime.lock import writer_of
     from .cache_screen import show_failures, show_overview, show_progress
 
-    if (missing or truncated) and not failures:
-        raise UsageError("--missing and --truncated say what --failures lists; it is not given")
+    failures = failures or missing or truncated
     with EmbeddingFile.open(file, pending=True) as opened:
         if failures and as_json:
             rows = [

@@ -74,7 +74,7 @@ def _column(modality: dict[str, Any]) -> dict[str, str]:
         "stored as": f"{modality['dtype']} x {modality['width']}",
         "tokens": f"{tokens:,}" + (f", {grid[0]} x {grid[1]} patches each" if grid else "")
         if tokens
-        else "none, CLS alone",
+        else "none, CLS alone" * (status["ok"] + status["truncated"] > 0),
         "per item": "" if grid or not per_item or not tokens else "{} - {} - {} (5 %, median, 95 %)".format(*per_item),
         "bytes": size(modality["bytes"]),
         "with embedding": f"{status['ok'] + status['truncated']:,}",

@@ -102,7 +102,7 @@ def show_summary(summary: Summary, share: Slice | None = None, *, aside: bool = 
         embedded = sum(n for (status, _), n in outcome.counts.items() if status.has_embedding)
         did = f"{outcome.encoded:,} encoded" + (f", {outcome.copied:,} copied" if outcome.copied else "")
         if not outcome.encoded and not outcome.copied:
-            did = "all there already, every checksum agrees"
+            did = "all there already, every checksum agrees" if embedded else "none to encode"
         rate = f" ({outcome.encoded / outcome.seconds:,.1f} items/s)" if outcome.encoded else ""
         console.print(f"{outcome.name}: {embedded:,} embeddings; {did} in {_duration(outcome.seconds)}{rate}")
         for (status, reason), count in sorted(outcome.counts.items()):

@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that ``cinefuse --help`` an
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,7 +101,7 @@ def recommend(
     )
     options: dict[str, Any] = {"filters": filters, "diversity": diversity, "new": new, "only_new": only_new}
     if likes is not None:
-        table = recommend_for_likes(opened, [one.strip() for one in likes.split(",") if one.strip()], k, **options)
+        table = recommend_for_likes(opened, _ids_in(likes), k, **options)
     elif user is not None:
         table = best_films(opened, user, k, by=by, **options)
     else:
@@ -113,6 +114,11 @@ def recommend(
         typer.echo(f"{printable(out)}: {len(table):,} rows")
     else:
         show_recommendations(table, f"user {user}" if user is not None else "who likes these", k)
+
+
+def _ids_in(likes: str) -> list[str]:
+    """The ids between commas; one with a comma of its own stands in double quotes, as in a CSV."""
+    return [one.strip() for one in next(csv.reader([likes], skipinitialspace=True), []) if one.strip()]
 
 
 @app.command("similar")

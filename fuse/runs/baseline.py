@@ -79,9 +79,14 @@ def warnings_of(config: Config, figures: dict[str, Any], epochs: Sequence[dict[s
         )
     if found is not None and found > _RISE * min(rmses.values()):
         best = min(rmses, key=lambda epoch: rmses[epoch])
+        advice = (  # what the search chose is not twice the preset's
+            "compare with --set patience=1, which ends training by validation"
+            if config.adapt
+            else f"try a stronger --set l2={2 * config.l2:g}, fewer epochs, or --set patience=1"
+        )
         warnings.append(
             f"validation RMSE rose from {rmses[best]:.4f} after epoch {best} to {found:.4f} at the end: the model "
-            f"overfits; try a stronger --set l2={2 * config.l2:g}, fewer epochs, or --set patience=1"
+            f"overfits; {advice}"
         )
     return warnings
 

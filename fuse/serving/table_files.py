@@ -37,9 +37,19 @@ def _read(file: Path, wanted: tuple[str, ...]) -> pl.DataFrame:
             names = f"column{'s' * (len(wanted) > 1)} {' and '.join(wanted)}"
             raise BadInput(f"{file}: expected {names}, found {', '.join(table.columns)}")
         try:
-            return table.renamed(columns).drop("row").collect()
+            ids = table.renamed(columns).drop("row").collect()
+            return ids.with_columns(_whole(ids[name]) for name in wanted)
         except pl.exceptions.PolarsError as fault:
             raise BadInput(f"{file} cannot be read as a table: {str(fault).splitlines()[0]}") from None
+
+
+def _whole(ids: pl.Series) -> pl.Series:
+    """Ids without the ".0" that a program put behind all of them, as one does that knows a blank only among floats."""
+    if ids.dtype.is_float() and (ids.is_null() | (ids == ids.floor())).all():
+        return ids.cast(pl.Int64, strict=False)
+    if ids.dtype == pl.String and ids.drop_nulls().str.contains(r"^-?(?:0|[1-9]\d*)\.0+$").all():
+        return ids.str.replace(r"\.0+$", "")
+    return ids
 
 
 def refuse_unknown_suffix(file: Path) -> None:

@@ -21,7 +21,6 @@ from cinefuse.cli import app
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
-from cinefuse.data.runtime.errors import UsageError
 from cinefuse.data.runtime.lock import sole_writer, writer_of
 from tests.support.embedding_files import UNFINISHED, make_layout
 
@@ -84,5 +83,6 @@ def test_the_lock_of_a_job_that_was_killed_names_nobody(unfinished: Path) -> Non
     assert "run the same extract again" in info(unfinished).output
 
 
-def test_options_of_failures_need_failures(unfinished: Path) -> None:
-    assert isinstance(info(unfinished, "--missing").exception, UsageError)
+def test_what_is_missing_is_listed_with_the_failures_without_saying_so_twice(unfinished: Path) -> None:
+    assert info(unfinished, "--missing").output == info(unfinished, "--failures", "--missing").output
+    assert info(unfinished, "--truncated").output == info(unfinished, "--failures", "--truncated").output

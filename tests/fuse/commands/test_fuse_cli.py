@@ -22,7 +22,9 @@ import pytest
 from rich.console import Console
 
 from cinefuse.data.runtime.lock import sole_writer
+from cinefuse.fuse.commands.serving import _ids_in
 from cinefuse.fuse.commands.settings_screen import show_settings
+from cinefuse.fuse.serving.table_files import read_pairs
 from cinefuse.fuse.settings.config import MEANINGS, PRESETS, Config
 from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
 from cinefuse.tests.support.forked import ForkedCommands
@@ -315,6 +317,21 @@ def test_predict_gives_the_run_own_predictions_in_the_order_of_the_pairs(
     table = read(out) if read else pl.read_csv(out, separator="\t" if suffix == ".tsv" else ",")
     assert table["item_id"].cast(pl.Int64).to_list() == pairs["item_id"].to_list()
     np.testing.assert_allclose(table["prediction"].to_numpy(), pairs["prediction"].to_numpy(), rtol=1e-6)
+
+
+def test_ids_of_pairs_that_a_program_made_floats_are_the_whole_numbers_they_were(tmp_path: Path) -> None:
+    pairs = pl.DataFrame({"user_id": [5.0, 7.0], "item_id": ["862.0", "15.0"]})
+    mixed = pl.DataFrame({"user_id": [5.5, 7.0], "item_id": ["862.0", "15"]})
+    for suffix, write in (("parquet", pl.DataFrame.write_parquet), ("csv", pl.DataFrame.write_csv)):
+        file = tmp_path / f"pairs.{suffix}"
+        write(pairs, file)
+        assert [tuple(map(int, row)) for row in read_pairs(file).rows()] == [(5, 862), (7, 15)]
+        write(mixed, file)
+        assert read_pairs(file).rows() in ([(5.5, "862.0"), (7.0, "15")], [("5.5", "862.0"), ("7.0", "15")])
+
+
+def test_an_id_with_a_comma_is_liked_between_quotes() -> None:
+    assert _ids_in('1, 50,"Heat, the film", "a ""b"""') == ["1", "50", "Heat, the film", 'a "b"']
 
 
 def test_compare_tells_each_run_and_its_difference_to_the_first(run: Run, trained: Path, factors: Path) -> None:
