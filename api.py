@@ -96,7 +96,7 @@ def train(
     classes of `cinefuse.errors`.
     """
     from .fuse.runs.train import train as train_run
-    from .fuse.settings.config import preset
+    from .fuse.settings.presets import preset
 
     progress = progress or TerminalProgress()
     run = train_run(

@@ -179,8 +179,8 @@ def _demo_steps(out: Path, warm: Path, unseen: Path) -> list[list[str]]:
 _DEMO_STUDY = shlex.split(
     "--split random:0.1 --split cold-items:0.25 --models bias,mf,text,poster,both-tokens,best "
     "--set dim=16 --set width=64 --set layers=1 --set batch_items=32 "
-    "--set transformer_learning_rate=0.001 --set l2_content=5 "
-    "--set text_components=64 --set image_components=24 --set l2_item_features=200 --set l2_cold_components=300 "
+    "--set transformer_learning_rate=0.001 --set l2.content=5 "
+    "--set text_components=64 --set image_components=24 --set l2.item_features=200 --set l2.cold_components=300 "
     "--set members=1 --set epochs=8 --set factor_steps=200"
 )
 

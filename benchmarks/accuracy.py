@@ -34,7 +34,8 @@ from cinefuse.fuse.inputs.tags import ItemTags
 from cinefuse.fuse.inputs.training_data import places_of
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import preset
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from cinefuse.fuse.models.recommender import Recommender
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.recommend import recommend_all
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 
 OURS = "cinefuse, item-major"
 ITEMS_IF_QUICK = 256

@@ -78,7 +78,7 @@ def batching(folder: Path) -> None:
     from cinefuse.fuse.inputs.interactions import TrainingPairs
     from cinefuse.fuse.inputs.join import join
     from cinefuse.fuse.inputs.training_data import load_training_data
-    from cinefuse.fuse.settings.config import preset
+    from cinefuse.fuse.settings.presets import preset
     from cinefuse.fuse.training.batches import ItemBatches
 
     settings = ["modalities=image", "genres=false", "demographics=false", "precision=fp32"]
@@ -102,7 +102,7 @@ def batching(folder: Path) -> None:
 def training(folder: Path) -> None:
     """A whole small training of matrix factorisation: 16 factors, 5 full-batch steps."""
     from cinefuse.fuse.runs.train import train
-    from cinefuse.fuse.settings.config import preset
+    from cinefuse.fuse.settings.presets import preset
 
     settings = ["dim=16", "factor_steps=5", "epochs=1", "validation=0", "histories=false", "precision=fp32"]
     train(folder, None, folder / "run", preset("mf").with_settings(settings), split="random:0.1")
@@ -115,7 +115,7 @@ def factor_steps(ratings: int, gathered: bool) -> tuple[float, float]:
     from cinefuse.fuse.inputs import interactions
     from cinefuse.fuse.inputs.side_information import SideInformation
     from cinefuse.fuse.models.heads import Scale
-    from cinefuse.fuse.settings.config import preset
+    from cinefuse.fuse.settings.presets import preset
     from cinefuse.fuse.training.member import Member
 
     torch.set_num_threads(1)

@@ -29,7 +29,7 @@ STEPS = """
 import statistics, sys, tempfile, time
 import cinefuse
 from cinefuse.data.runtime.progress import NoProgress
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.member import Member
 
 seconds, step = [], Member.factor_step

@@ -14,7 +14,7 @@ from cinefuse.data.runtime.errors import UsageError
 from cinefuse.device import threads_for
 from cinefuse.fuse.inputs.tokens import TokenBatch
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.member import Member
 
 

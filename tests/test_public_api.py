@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import cinefuse
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.tests.conftest import Encoders
 
 

@@ -355,7 +355,7 @@ def stage_two_agrees(setting: Setting) -> dict[str, Any]:
 
 
 def _config(name: str) -> Any:
-    from cinefuse.fuse.settings.config import preset
+    from cinefuse.fuse.settings.presets import preset
 
     return preset(name)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ...data.runtime.terminal import screen
-from ..settings.config import MEANINGS, PRESETS
+from ..settings.config import SETTINGS
+from ..settings.presets import PRESETS
 
 _WIDTH_OF_TABLE = 160
 
 
 class _Setting(NamedTuple):
+    group: str
     name: str
     value: str
     others: str
@@ -23,7 +27,7 @@ class _Setting(NamedTuple):
 
 
 def show_settings(console: Console | None = None) -> None:
-    """Every field of the config: its value in the preset `paper`, where other presets differ, and what it means.
+    """Every setting: its value in the preset `paper`, where other presets differ, and what it means.
 
     A table of a line each where there is room, as in a file; else the meaning stands below.
     """
@@ -32,25 +36,31 @@ def show_settings(console: Console | None = None) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("--set", "paper", "other presets", "meaning"):
             table.add_column(column)
-        for setting in _settings():
-            table.add_row(*setting)
+        for group, settings in groupby(_settings(), lambda setting: setting.group):
+            table.add_row(Text(group, "bold"))
+            for _, *cells in settings:
+                table.add_row(*cells)
         console.print(table)
         return
     console.print("NAME=VALUE of the preset paper; values of other presets", style="bold")
-    for name, value, others, meaning in _settings():
+    before = None
+    for group, name, value, others, meaning in _settings():
+        if group != before:
+            console.print(group, style="bold")
+            before = group
         first = f"{name}={value}" + (f"; {others}" if others else "")
         console.print(textwrap.fill(first, console.width, subsequent_indent="    "), style="cyan")
         console.print(textwrap.fill(meaning, console.width, initial_indent="    ", subsequent_indent="    "))
 
 
 def _settings() -> Iterator[_Setting]:
-    presets = {name: preset.as_dict() for name, preset in PRESETS.items()}
+    presets = {name: preset.values() for name, preset in PRESETS.items()}
     for name, value in presets["paper"].items():
         if name != "preset":
             others = (
                 f"{preset} {written(values[name])}" for preset, values in presets.items() if values[name] != value
             )
-            yield _Setting(name, written(value), ", ".join(others), MEANINGS[name])
+            yield _Setting(SETTINGS[name].group, name, written(value), ", ".join(others), SETTINGS[name].meaning)
 
 
 def written(value: Any) -> str:

@@ -133,7 +133,7 @@ def fuse(
         from ...device import use_threads
         from ..runs.repeat import cases_of, folds_named, repeat
         from ..runs.train import train
-        from ..settings.config import preset as preset_named
+        from ..settings.presets import preset as preset_named
         from ..tuning.tuned_settings import TunedSettings
 
         use_threads(threads)

@@ -52,7 +52,7 @@ def tune(
     with interruptible("no trial had come to an end; run the same command again"):
         from ...data.runtime.progress import TerminalProgress
         from ...device import use_threads
-        from ..settings.config import preset as preset_named
+        from ..settings.presets import preset as preset_named
         from ..tuning.search import tune as search
 
         use_threads(threads)

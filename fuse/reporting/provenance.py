@@ -16,7 +16,8 @@ from ...data.runtime.errors import CinefuseError
 from ..models.heads import OrdinalHead
 from ..runs.run import Run
 from ..serving.run_tables import read_run_table
-from ..settings.config import PRESETS, Config
+from ..settings.config import Config
+from ..settings.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,9 @@ def changed_settings(config: Config) -> list[str]:
     if base is None:
         return [f"preset {config.preset!r} is not one of this version"]
     return [
-        f"{name} {_plain(value)} ({_plain(getattr(base, name))})"
+        f"{name} {_plain(value)} ({_plain(base.value(name))})"
         for name, value in config.changes_from(base).items()
-        if name not in ("preset", "seed", "precision") and getattr(base, name) != "auto"
+        if name not in ("preset", "seed", "precision") and base.value(name) != "auto"
     ]
 
 

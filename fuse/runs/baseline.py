@@ -82,7 +82,7 @@ def warnings_of(config: Config, figures: dict[str, Any], epochs: Sequence[dict[s
         advice = (  # what the search chose is not twice the preset's
             "compare with --set patience=1, which ends training by validation"
             if config.adapt
-            else f"try a stronger --set l2={2 * config.l2:g}, fewer epochs, or --set patience=1"
+            else f"try a stronger --set l2.scale={2 * config.l2.scale:g}, fewer epochs, or --set patience=1"
         )
         warnings.append(
             f"validation RMSE rose from {rmses[best]:.4f} after epoch {best} to {found:.4f} at the end: the model "

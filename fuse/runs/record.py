@@ -20,7 +20,7 @@ from ..settings.config import Config
 from .run_folder import RunFolder
 
 FORMAT = "cinefuse-run"
-VERSION = 1
+VERSION = 2
 
 
 def run_record(
@@ -67,7 +67,8 @@ def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
     begun = read_record(out)
     # settings that have come since then are what they stand for in a run without them
-    begun["config"] = Config.from_dict(begun["config"]).as_dict()
+    begun["config"] = Config.from_dict(begun["config"]).values()
+    about = about | {"config": Config.from_dict(about["config"]).values()}
     # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
     places = {"dataset", "embeddings", "encoders", "versions", "side", "absent"}
     differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]
@@ -110,8 +111,13 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{folder} is no run folder (no {file.name}): {_runs_inside(folder)}") from None
     except (ValueError, OSError) as fault:
         raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
-        raise BadInput(f"{file} describes no run of this version: expected {FORMAT!r}, version {VERSION}")
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise BadInput(f"{file} describes no run: expected the format {FORMAT!r}; name a run folder")
+    if about.get("version") != VERSION:
+        raise BadInput(
+            f"{folder} is a run of record version {about.get('version')}, this version of cinefuse reads {VERSION}: "
+            "train it again, into another folder"
+        )
     return about
 
 

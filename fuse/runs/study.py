@@ -24,7 +24,8 @@ from ...data.runtime.progress import NoProgress, Progress
 from ..evaluation.list_comparison import measured_case
 from ..evaluation.metrics import Interval, bootstrap_interval, paired_difference, rmse
 from ..evaluation.pooled_lists import pooled_lists
-from ..settings.config import Config, preset
+from ..settings.config import Config
+from ..settings.presets import preset
 from ..training.processes import ranks_of_launcher
 from .repeat import Case, Spread, cases_of, folder_name, refuse_unknown_splits
 from .run import Run

@@ -19,7 +19,8 @@ from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ..inputs.join import Joined
 from ..inputs.tags import ItemTags
 from ..serving.run_tables import read_run_table
-from ..settings.config import Config
+from ..settings.config import SETTINGS, Config
+from ..settings.declaration import Group
 from .run import Run
 
 _OF_USERS = (
@@ -30,32 +31,9 @@ _OF_USERS = (
 )
 _OF_ITEMS = ("factors.tables.item", "factors.tables.implicit_items", "factors.tables.explicit_items", "content")
 _OF_TAGS = ("factors.tables.item_tags", "factors.cold_tags")
-_HOW_TRAINED = {
-    *(
-        "preset",
-        "seed",
-        "members",
-        "epochs",
-        "batch_items",
-        "factor_steps",
-        "factor_learning_rate",
-        "transformer_learning_rate",
-    ),
-    *(
-        "weight_decay",
-        "dropout",
-        "token_drop",
-        "item_dropout",
-        "precision",
-        "compile",
-        "validation",
-        "patience",
-        "refit",
-    ),
-    "warm_start_share",
-    "objective",
-    *("ranking_l2", "ranking_others", "ranking_item_item"),
-}
+# settings that say how weights are trained and not what they are: a warm start may have others than its run
+_HOW_TRAINED: set[Group] = {"training", "L2", "ranking model"}
+_ALSO_HOW_TRAINED = {"preset", "seed", "objective", "members", "item_dropout", "dropout", "token_drop"}
 
 
 def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tuple[Mapping[str, Tensor], ...]:
@@ -84,10 +62,10 @@ def with_inputs_of(run: Run, config: Config) -> Config:
 
 
 def _moves(run: Run, config: Config, joined: Joined, dataset: Path) -> dict[tuple[str, ...], npt.NDArray[np.int64]]:
-    for name, value in config.as_dict().items():
-        if name not in _HOW_TRAINED and not name.startswith("l2") and getattr(run.config, name) != value:
+    for name, value in config.changes_from(run.config).items():
+        if SETTINGS[name].group not in _HOW_TRAINED and name not in _ALSO_HOW_TRAINED:
             raise FingerprintMismatch(
-                f"--warm-start {run.folder}: its {name} is {getattr(run.config, name)!r}, here {value!r}; "
+                f"--warm-start {run.folder}: its {name} is {run.config.value(name)!r}, here {value!r}; "
                 "use the same, or train anew"
             )
     users = run.recommender.user_numbers(joined.user_ids.tolist())

@@ -6,7 +6,7 @@ Written before training begins, so that a resumed run does not choose again.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class Choices:
     covariance_share: float = 0.0
 
     def configs(self, config: Config) -> tuple[Config, ...]:
-        """The config of each member."""
-        return tuple(replace(config, **settings) for settings in self.members)
+        """The config of each member. UsageError for a setting that this version does not know."""
+        return tuple(config.with_values(settings) for settings in self.members)
 
     def save(self, file: Path) -> None:
         """Write JSON, all or nothing."""
@@ -93,7 +93,7 @@ def members_of(file: Path, config: Config) -> tuple[Config, ...]:
         return (config,) * config.members
     try:
         return choices.configs(config)
-    except TypeError as fault:
+    except UsageError as fault:
         raise UsageError(f"{file} has a setting of another version ({fault}); train the run again") from None
 
 

@@ -1,14 +1,18 @@
-"""The settings of a run: one flat, typed config, its presets, and `--set name=value`."""
+"""The settings of a run: one typed config, each setting declared once, and `--set name=value`."""
+
+# ruff: noqa: RUF009  (`setting` makes a dataclass field)
 
 from __future__ import annotations
 
-import difflib
 import math
-import typing
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 from ...data.runtime.errors import UsageError
+from .declaration import nearest, setting, settings_of
+from .regularization import Regularization
 
 Modalities = Literal["auto", "none", "text", "image", "both"]
 Level = Literal["cls", "tokens"]
@@ -19,87 +23,118 @@ Objective = Literal["auto", "rating", "ranking", "both"]
 
 @dataclass(frozen=True)
 class Config:
-    """Every choice of a run. The defaults are those of the preset `paper`; `MEANINGS` says what each field means."""
+    """Every choice of a run. The defaults are those of the preset `paper`; `SETTINGS` says what each one means."""
 
-    preset: str = "paper"
-    seed: int = 0
-    objective: Objective = "auto"
-    adapt: bool = False
+    preset: str = setting("run", "paper", "the preset these settings started from")
+    seed: int = setting("run", 0, "draws the split where it is random, the first weights and every batch", 0, 2**31 - 1)
+    objective: Objective = setting(
+        "run",
+        "auto",
+        "rating: predict ratings; ranking: order what comes next; both; auto: both, ranking without ratings",
+    )
+    adapt: bool = setting(
+        "run", False, "sizes, head, members and L2 are chosen by the training ratings; what is set by hand stays"
+    )
 
-    # what the model may look at
-    user_ids: bool = True
-    item_ids: bool = True
-    demographics: bool = True
-    genres: bool = True
-    tags: bool = False
-    histories: bool = False
-    text_components: int = 0
-    image_components: int = 0
-    modalities: Modalities = "both"
-    level: Level = "tokens"
+    user_ids: bool = setting("inputs", True, "a vector for each user")
+    item_ids: bool = setting("inputs", True, "a vector for each item")
+    demographics: bool = setting("inputs", True, "occupation, gender and age of users, where the dataset has them")
+    genres: bool = setting("inputs", True, "genres and year of items")
+    tags: bool = setting("inputs", False, "tags of items: who made them, who plays in them, where they are from")
+    histories: bool = setting("inputs", False, "items that a user saw and rated, users who saw and rated an item")
+    text_components: int = setting(
+        "inputs", 0, "principal components of the texts' mean tokens as side information of items; 0: none", 0, 512
+    )
+    image_components: int = setting("inputs", 0, "the same of the images' mean patches", 0, 512)
+    modalities: Modalities = setting(
+        "inputs", "both", "embeddings that are read; auto: those that the embedding file has, none without a file"
+    )
+    level: Level = setting(
+        "inputs", "tokens", "what the Transformer reads: CLS embeddings alone, or every text token and image patch too"
+    )
 
-    # the model
-    dim: int = 32
-    head: Head = "squared"
-    members: int = 1
-    item_dropout: float = 0.0
-    cold_start_weights: bool = False
-    covariance: bool = False
+    dim: int = setting("model", 32, "length of the vectors of users and items; 0: biases alone", 0, 4096)
+    head: Head = setting(
+        "model", "squared", "squared: a rating as it is; ordinal: a probability for each; auto: ordinal up to 20 levels"
+    )
+    members: int = setting("model", 1, "models trained with seeds of their own, whose predictions are averaged", 1, 64)
+    item_dropout: float = setting(
+        "model", 0.0, "share of items that a step treats as never rated, so that cold ones are predicted well", 0, 0.9
+    )
+    cold_start_weights: bool = setting(
+        "model", False, "items without a rating are predicted from side information with weights of their own"
+    )
+    covariance: bool = setting(
+        "model",
+        False,
+        "a covariance model of the items averaged in, where adapt finds that it predicts better so",
+    )
 
-    # the fusion Transformer
-    width: int = 128
-    layers: int = 2
-    attention_heads: int = 4
-    dropout: float = 0.2
-    token_drop: float = 0.0
-    pool_patches: int = 1
+    width: int = setting("Transformer", 128, "width of the Transformer, a multiple of attention_heads", 8, 8192)
+    layers: int = setting("Transformer", 2, "layers of the Transformer; 0: no Transformer", 0, 64)
+    attention_heads: int = setting("Transformer", 4, "heads of the attention of the Transformer", 1, 256)
+    dropout: float = setting("Transformer", 0.2, "dropout of the Transformer", 0, 0.9)
+    token_drop: float = setting(
+        "Transformer",
+        0.0,
+        "share of text tokens and image patches that a training step hides from the Transformer",
+        0,
+        0.95,
+    )
+    pool_patches: int = setting(
+        "Transformer", 1, "side of the squares of image patches that are averaged into one token; 1: none", 1, 64
+    )
 
-    # training
-    epochs: int = 12
-    batch_items: int = 128
-    transformer_learning_rate: float = 5e-4
-    weight_decay: float = 0.05
-    factor_steps: int = 240
-    factor_learning_rate: float = 0.02
-    precision: Precision = "auto"
-    compile: bool = False
-    validation: float = 0.1
-    patience: int = 0
-    refit: bool = True
-    warm_start_share: float = 0.25
+    epochs: int = setting("training", 12, "passes of the Transformer over all items, at most", 1, 100_000)
+    batch_items: int = setting("training", 128, "items in a batch, each with all its training ratings", 1, 1_000_000)
+    transformer_learning_rate: float = setting("training", 5e-4, "learning rate of the Transformer (AdamW)", 1e-9, 10)
+    weight_decay: float = setting("training", 0.05, "weight decay of the Transformer", 0, 10)
+    factor_steps: int = setting(
+        "training", 240, "full-batch steps of vectors and biases, spread over the epochs", 1, 10_000_000
+    )
+    factor_learning_rate: float = setting("training", 0.02, "learning rate of vectors and biases (Adam)", 1e-9, 10)
+    precision: Precision = setting("training", "auto", "auto: bf16 where the hardware has it")
+    compile: bool = setting("training", False, "compile the Transformer (needs a C++ compiler)")
+    validation: float = setting(
+        "training",
+        0.1,
+        "share of the training part held out of a first fit, to measure its RMSE and for patience; 0: none",
+        0,
+        0.9,
+    )
+    patience: int = setting(
+        "training",
+        0,
+        "epochs without a better validation RMSE before training stops and the best one counts; 0: train all",
+        0,
+        100_000,
+    )
+    refit: bool = setting(
+        "training",
+        True,
+        "train afresh on training and validation part together after the fit that holds the latter out",
+    )
+    warm_start_share: float = setting(
+        "training", 0.25, "share of epochs and factor_steps that --warm-start trains for", 1e-3, 1
+    )
 
-    # L2 strengths: half of each times the squared weights stands beside half the squared error of all ratings
-    l2: float = 0.7
-    l2_user: float = 14.0
-    l2_item: float = 14.0
-    l2_user_features: float = 790.0
-    l2_item_features: float = 644.0
-    l2_item_tags: float = 644.0
-    l2_implicit_items: float = 55.0
-    l2_explicit_items: float = 85.4
-    l2_implicit_users: float = 61.9
-    l2_explicit_users: float = 144.0
-    l2_user_bias: float = 7.0
-    l2_item_bias: float = 7.0
-    l2_user_features_bias: float = 439.0
-    l2_item_features_bias: float = 228.0
-    l2_item_tags_bias: float = 228.0
-    l2_implicit_items_bias: float = 1490.0
-    l2_explicit_items_bias: float = 379.0
-    l2_implicit_users_bias: float = 85.5
-    l2_explicit_users_bias: float = 400.0
-    l2_content: float = 5.0
-    l2_user_power: float = 0.5
-    l2_item_power: float = 0.5
-    l2_levels: float = 1.0
-    l2_cold_side: float = 300.0
-    l2_cold_components: float = 10000.0
-    l2_cold_tags: float = 600.0
+    l2: Regularization = Regularization()
 
-    # the ranking model; its own strengths stand in fuse/training/ranking_member.py
-    ranking_l2: float = 0.25
-    ranking_others: float = 0.3
-    ranking_item_item: int = 256
+    ranking_l2: float = setting("ranking model", 0.25, "multiplies the L2 strengths of the ranking model", 0, 1e6)
+    ranking_others: float = setting(
+        "ranking model",
+        0.3,
+        "weight of a pair that is no liked one in the ranking loss, where a liked one weighs 1",
+        1e-6,
+        1,
+    )
+    ranking_item_item: int = setting(
+        "ranking model",
+        256,
+        "singular vectors of the interactions in the item-item part of the ranking model; 0: no such",
+        0,
+        4096,
+    )
 
     @property
     def rates(self) -> bool:
@@ -147,49 +182,47 @@ class Config:
         return self.modalities != "none" and self.layers > 0
 
     def with_epochs(self, epochs: int) -> Config:
-        """With so many epochs, and light steps in proportion: the rates run down over these."""
+        """With so many epochs, and factor steps in proportion: the rates run down over these."""
         return replace(self, epochs=epochs, factor_steps=math.ceil(self.factor_steps * epochs / self.epochs))
 
     def for_warm_start(self) -> Config:
-        """As a warm start trains: ``warm_start_share`` of the light steps and, with a Transformer, of its epochs."""
+        """As a warm start trains: ``warm_start_share`` of the factor steps and, with a Transformer, of its epochs."""
         epochs = math.ceil(self.warm_start_share * self.epochs) if self.fuses else self.epochs
         return replace(self, epochs=epochs, factor_steps=math.ceil(self.warm_start_share * self.factor_steps))
 
-    def strengths(self) -> dict[str, float]:
-        """The L2 strengths by the names that `Factors.penalty` knows: ``user``, ``user.bias``, ..."""
-        names = (
-            "user",
-            "item",
-            "user_features",
-            "item_features",
-            "item_tags",
-            "implicit_items",
-            "explicit_items",
-            "implicit_users",
-            "explicit_users",
-        )
-        factors = {name: self.l2 * getattr(self, f"l2_{name}") for name in names}
-        return factors | {f"{name}.bias": self.l2 * getattr(self, f"l2_{name}_bias") for name in names}
+    def value(self, name: str) -> Any:
+        """The value of a setting by its name in `SETTINGS`."""
+        return attrgetter(name)(self)
 
-    def with_settings(self, settings: list[str]) -> Config:
+    def values(self) -> dict[str, Any]:
+        """Every setting's value by its name, in the order of `SETTINGS`."""
+        return {name: self.value(name) for name in SETTINGS}
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """With these values, by their names in `SETTINGS`. UsageError for an unknown name."""
+        for name in values:
+            if name not in SETTINGS:
+                raise UsageError(f"no setting {name!r}{nearest(name, SETTINGS)}")
+        own = {name: value for name, value in values.items() if "." not in name}
+        l2 = {name.removeprefix("l2."): value for name, value in values.items() if "." in name}
+        return replace(self, **own, l2=replace(self.l2, **l2))
+
+    def with_settings(self, settings: Iterable[str]) -> Config:
         """Apply ``name=value`` pairs. UsageError for an unknown name (with the nearest), or a value of another type."""
         changes: dict[str, Any] = {}
-        for setting in settings:
-            name, equals, value = setting.partition("=")
+        for pair in settings:
+            name, equals, text = (part.strip() for part in pair.partition("="))
             if not equals:
-                raise UsageError(f"--set {setting}: expected name=value, as in --set epochs=20")
-            changes[name.strip()] = _parsed(name.strip(), value.strip())
-        return replace(self, **changes).checked()
+                raise UsageError(f"--set {pair}: expected name=value, as in --set epochs=20")
+            if name not in SETTINGS or name == "preset":
+                raise UsageError(f"--set {name}: no such setting{nearest(name, SETTINGS)}")
+            changes[name] = SETTINGS[name].parsed(text)
+        return self.with_values(changes).checked()
 
     def checked(self) -> Config:
         """This config; UsageError where a value is out of its range."""
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UsageError(f"{name} must lie from {low:.12g} to {high:.12g}, found {value:.12g}")
-        for name in (f.name for f in fields(self) if f.name.startswith("l2")):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} must not be negative, found {getattr(self, name):g}")
+        for name, declared in SETTINGS.items():
+            declared.refuse_outside_range(self.value(name))
         if self.patience and not self.validation:
             raise UsageError("patience needs validation ratings to judge by: --set validation=0.1, or patience=0")
         if self.width % self.attention_heads:
@@ -199,206 +232,30 @@ class Config:
         return self
 
     def changes_from(self, other: Config) -> dict[str, Any]:
-        """The fields whose values are not those of ``other``, in their order."""
-        theirs = other.as_dict()
-        return {name: value for name, value in self.as_dict().items() if value != theirs[name]}
+        """The settings whose values are not those of ``other``, by name."""
+        return {name: value for name, value in self.values().items() if value != other.value(name)}
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
+        """All fields, ready for JSON; the L2 strengths are a dictionary of their own."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Config:
-        """The reverse of `as_dict`. UsageError for a field this version doesn't know."""
-        if unknown := sorted(set(content) - set(_TYPES)):
-            raise UsageError(
-                f"the config holds {unknown[0]!r}, which this version doesn't know; use the one that wrote it"
-            )
-        return cls(**content)
+    def from_dict(cls, content: Mapping[str, Any]) -> Config:
+        """The reverse of `as_dict`. UsageError for a setting this version doesn't know, or a value of another type."""
+        own = {name: value for name, value in content.items() if name != "l2"}
+        l2 = content.get("l2", {})
+        if not isinstance(l2, Mapping):
+            raise UsageError(f"the config has {l2!r} as 'l2', expected its L2 strengths by name")
+        values = own | {f"l2.{name}": value for name, value in l2.items()}
+        for name in sorted(values):
+            if name not in SETTINGS:
+                raise UsageError(
+                    f"the config holds {name!r}, which this version doesn't know; use the one that wrote it"
+                )
+            if not SETTINGS[name].has_type_of(values[name]):
+                raise UsageError(f"the config has {values[name]!r} as {name!r}, which is of another type")
+        return cls().with_values(values)
 
 
-_TYPES = typing.get_type_hints(Config)
-_RANGES: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**31 - 1),
-    "ranking_l2": (0, 1e6),
-    "ranking_others": (1e-6, 1),
-    "ranking_item_item": (0, 4096),
-    "text_components": (0, 512),
-    "image_components": (0, 512),
-    "dim": (0, 4096),
-    "members": (1, 64),
-    "item_dropout": (0, 0.9),
-    "width": (8, 8192),
-    "layers": (0, 64),
-    "attention_heads": (1, 256),
-    "dropout": (0, 0.9),
-    "token_drop": (0, 0.95),
-    "pool_patches": (1, 64),
-    "epochs": (1, 100_000),
-    "batch_items": (1, 1_000_000),
-    "transformer_learning_rate": (1e-9, 10),
-    "weight_decay": (0, 10),
-    "factor_steps": (1, 10_000_000),
-    "factor_learning_rate": (1e-9, 10),
-    "validation": (0, 0.9),
-    "patience": (0, 100_000),
-    "warm_start_share": (1e-3, 1),
-}
-
-_PAPER = Config()
-# strengths by coordinate search on validation ratings of u1's training part (docs/experiments.md)
-_BEST = replace(
-    _PAPER,
-    preset="best",
-    modalities="auto",
-    adapt=True,
-    head="auto",
-    tags=True,
-    histories=True,
-    text_components=32,
-    image_components=8,
-    cold_start_weights=True,
-    covariance=True,
-    layers=0,
-    dim=64,
-    members=2,
-    epochs=4,
-    factor_steps=240,
-    l2=0.65,
-    l2_user=38.3,
-    l2_item=219.0,
-    l2_user_bias=7.0,
-    l2_item_bias=51.8,
-    l2_item_tags=2600.0,
-    l2_item_tags_bias=900.0,
-    l2_user_power=0.425,
-    l2_item_power=0.175,
-    l2_content=100.0,
-)
-# where a film is known by its plot or poster alone the Transformer has to learn films by heart, for which it needs its
-# freedom and time; films that nobody has rated suffer from that, and patience then ends it early
-_CONTENT_ALONE = replace(
-    _PAPER, item_ids=False, genres=False, level="cls", dropout=0.0, epochs=48, l2_content=3.0, patience=8
-)
-PRESETS: dict[str, Config] = {
-    "paper": _PAPER,
-    "best": _BEST,
-    "bias": replace(
-        _PAPER,
-        preset="bias",
-        dim=0,
-        modalities="none",
-        demographics=False,
-        genres=False,
-        epochs=3,
-        factor_steps=600,
-        factor_learning_rate=0.05,
-    ),
-    "mf": replace(_PAPER, preset="mf", modalities="none", demographics=False, genres=False, epochs=4, factor_steps=400),
-    "text": replace(_CONTENT_ALONE, preset="text", modalities="text"),
-    "poster": replace(_CONTENT_ALONE, preset="poster", modalities="image"),
-}
-
-
-def preset(name: str) -> Config:
-    """The preset called ``name``; UsageError with the nearest name."""
-    if name not in PRESETS:
-        raise UsageError(f"no preset {name!r}{_nearest(name, list(PRESETS))}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def _parsed(name: str, value: str) -> Any:
-    if name not in _TYPES or name == "preset":
-        raise UsageError(f"--set {name}: no such setting{_nearest(name, list(_TYPES))}")
-    kind = _TYPES[name]
-    if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-            raise UsageError(f"--set {name}: expected {' or '.join(typing.get_args(kind))}, found {value!r}")
-        return value
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        parsed = kind(value)
-    except (ValueError, KeyError):
-        parsed = math.nan
-    if not math.isfinite(parsed):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise UsageError(f"--set {name}: expected {expected}, found {value!r}")
-    return parsed
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-MEANINGS: dict[str, str] = {
-    "preset": "the preset these settings started from",
-    "seed": "draws the split where it is random, the first weights and every batch",
-    "objective": "rating: predict ratings; ranking: order what comes next; both; auto: both, ranking without ratings",
-    "adapt": "sizes, head, members and L2 are chosen by the training ratings; what is set by hand stays",
-    "user_ids": "a vector for each user",
-    "item_ids": "a vector for each film",
-    "demographics": "occupation, gender and age of users, where the dataset has them",
-    "genres": "genres and year of films",
-    "tags": "tags of films: who made them, who plays in them, where they are from",
-    "histories": "films that a user saw and rated, users who saw and rated a film",
-    "text_components": "principal components of the plots' mean tokens as side information of films; 0: none",
-    "image_components": "the same of the posters' mean patches",
-    "modalities": "embeddings that are read; auto: those that the embedding file has, none without a file",
-    "level": "what the Transformer reads: CLS embeddings alone, or every plot token and poster patch too",
-    "dim": "length of the vectors of users and films; 0: biases alone",
-    "head": "squared: a rating as it is; ordinal: a probability for each; auto: ordinal up to 20 levels",
-    "members": "models trained with seeds of their own, whose predictions are averaged",
-    "item_dropout": "share of films that a step treats as never rated, so that cold ones are predicted well",
-    "cold_start_weights": "films without a rating are told by side information with weights of their own",
-    "covariance": "a covariance model of the items averaged in, where adapt finds that it predicts better so",
-    "width": "width of the Transformer, a multiple of attention_heads",
-    "layers": "layers of the Transformer; 0: no Transformer",
-    "attention_heads": "heads of the attention of the Transformer",
-    "dropout": "dropout of the Transformer",
-    "token_drop": "share of plot tokens and poster patches that a training step hides from the Transformer",
-    "pool_patches": "side of the squares of poster patches that are averaged into one token; 1: none",
-    "epochs": "passes of the Transformer over all films, at most",
-    "batch_items": "films in a batch, each with all its training ratings",
-    "transformer_learning_rate": "learning rate of the Transformer (AdamW)",
-    "weight_decay": "weight decay of the Transformer",
-    "factor_steps": "full-batch steps of vectors and biases, spread over the epochs",
-    "factor_learning_rate": "learning rate of vectors and biases (Adam)",
-    "precision": "auto: bf16 where the hardware has it",
-    "compile": "compile the Transformer (needs a C++ compiler)",
-    "validation": "share of the training part held out of a first fit, to tell its RMSE and for patience; 0: none",
-    "patience": "epochs without a better validation RMSE before training stops and the best one counts; 0: train all",
-    "refit": "train afresh on training and validation part together after the fit that holds the latter out",
-    "warm_start_share": "share of epochs and factor_steps that --warm-start trains for",
-    "l2": "multiplies every strength named l2_user to l2_explicit_users_bias",
-    "l2_user": "L2 strength of users' vectors",
-    "l2_item": "L2 strength of films' vectors",
-    "l2_user_features": "L2 strength of vectors of demographics",
-    "l2_item_tags": "L2 strength of vectors of tags",
-    "l2_item_features": "L2 strength of vectors of genres, years and components",
-    "l2_implicit_items": "L2 strength of vectors of films a user saw",
-    "l2_explicit_items": "L2 strength of vectors of films a user rated, weighted by the ratings",
-    "l2_implicit_users": "L2 strength of vectors of users who saw a film",
-    "l2_explicit_users": "L2 strength of vectors of users who rated a film, weighted by the ratings",
-    "l2_user_bias": "L2 strength of users' biases",
-    "l2_item_bias": "L2 strength of films' biases",
-    "l2_user_features_bias": "L2 strength of biases of demographics",
-    "l2_item_tags_bias": "L2 strength of biases of tags",
-    "l2_item_features_bias": "L2 strength of biases of genres, years and components",
-    "l2_implicit_items_bias": "L2 strength of biases of films a user saw",
-    "l2_explicit_items_bias": "L2 strength of biases of films a user rated",
-    "l2_implicit_users_bias": "L2 strength of biases of users who saw a film",
-    "l2_explicit_users_bias": "L2 strength of biases of users who rated a film",
-    "l2_content": "L2 strength of what the Transformer says of a film",
-    "l2_user_power": "how the strength of a user's own row grows with their ratings: (count / mean count) ** power",
-    "l2_item_power": "the same of a film's own row",
-    "l2_cold_side": "L2 strength of the weights of genres and years for films without a rating",
-    "l2_cold_components": "L2 strength of the weights of components for films without a rating",
-    "l2_cold_tags": "L2 strength of the weights of tags for films without a rating",
-    "ranking_l2": "multiplies the L2 strengths of the ranking model",
-    "ranking_others": "weight of a pair that is no liked one in the ranking loss, where a liked one weighs 1",
-    "ranking_item_item": "singular vectors of the interactions in the item-item part of the ranking model; 0: no such",
-    "l2_levels": "multiplies the L2 of users' level logits in the ordinal head, which is estimated from the ratings",
-}
-"""What each field of `Config` means, in a line."""
+SETTINGS = settings_of(Config)
+"""What is declared of each setting, by its name: ``epochs``, ``l2.user``, ..."""

@@ -51,7 +51,7 @@ class Member(nn.Module):
         self.config, self.pairs, self.side, self.ranks = config, pairs, side, ranks
         device = pairs.user.device
         self.factors = factors_of(
-            config, pairs, side, user_power=config.l2_user_power, item_power=config.l2_item_power, seed=seed
+            config, pairs, side, user_power=config.l2.user_power, item_power=config.l2.item_power, seed=seed
         )
         ratings = scale.mean + scale.unit * pairs.rating
         self.head: SquaredHead | OrdinalHead = (
@@ -85,7 +85,7 @@ class Member(nn.Module):
             if self.transformer is not None
             else None
         )
-        self.strengths = config.strengths()
+        self.strengths = config.l2.strengths()
 
     @torch.no_grad()
     def vectors(self) -> Vectors:
@@ -98,7 +98,7 @@ class Member(nn.Module):
         self.factor_optimiser.rate = factor_rate(self.config.factor_learning_rate, step, steps)
         scores = self.factors.training_scores(self.content, self._kept_items(generator))
         losses = self.head.losses(scores, self.pairs.rating, self.pairs.user)
-        penalty = self.factors.penalty(self.strengths) + self.config.l2_levels * self.head.penalty()
+        penalty = self.factors.penalty(self.strengths) + self.config.l2.levels * self.head.penalty()
         loss = (losses.sum() + penalty) / len(self.pairs)
         self.factor_optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -112,9 +112,9 @@ class Member(nn.Module):
         """Find what side information and tags say of films without a training rating, where there are such films."""
         wanted = self.config.cold_start_weights and bool((self.pairs.item_counts == 0).any())
         if wanted and self.factors.item_features.shape[1] + self.factors.item_tags.columns:
-            strength = self.side.item.new_full(self.side.item.shape[1:], self.config.l2_cold_components)
-            strength[: self.side.shown.shape[1]] = self.config.l2_cold_side  # genres and years come first
-            weights = cold_start_weights(self.factors, strength, self.config.l2_cold_tags)
+            strength = self.side.item.new_full(self.side.item.shape[1:], self.config.l2.cold_components)
+            strength[: self.side.shown.shape[1]] = self.config.l2.cold_side  # genres and years come first
+            weights = cold_start_weights(self.factors, strength, self.config.l2.cold_tags)
             self.factors.cold_side, self.factors.cold_tags = weights
 
     @torch.no_grad()
@@ -148,7 +148,7 @@ class Member(nn.Module):
             )  # (K,)
             rating, user = self.pairs.rating_by_item[batch.pair], self.pairs.user_by_item[batch.pair]
             losses = self.head.losses(told, rating, user)
-            loss = (losses.sum() + 0.5 * self.config.l2_content * content.square().sum()) / max(batch.ratings, 1)
+            loss = (losses.sum() + 0.5 * self.config.l2.content * content.square().sum()) / max(batch.ratings, 1)
             loss.backward()  # type: ignore[no-untyped-call]
         if self.ranks.count > 1:
             self.ranks.add_up(_gradients(optimiser.parameters))

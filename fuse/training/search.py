@@ -26,7 +26,8 @@ from ..models.covariance_model import affordable, fit_covariance_model
 from ..models.factors import Vectors
 from ..models.heads import MOST_LEVELS, OrdinalHead, Scale, SquaredHead
 from ..settings.choices import Choices, Trial
-from ..settings.config import PRESETS, Config
+from ..settings.config import Config
+from ..settings.presets import PRESETS
 from .member import Member, takes_levels
 
 FEWEST_RATINGS = 100
@@ -40,30 +41,45 @@ _LEAST_GAIN = 3e-4  # of the mean squared error: less is not worth a trial, or a
 
 _HISTORIES = ("implicit_items", "explicit_items", "implicit_users", "explicit_users")
 GROUPS: dict[str, tuple[str, ...]] = {
-    "l2_histories": tuple(f"l2_{name}" for name in _HISTORIES),
-    "l2": ("l2",),
-    "l2_history_biases": tuple(f"l2_{name}_bias" for name in _HISTORIES),
-    "l2_biases": ("l2_user_bias", "l2_item_bias"),
-    "l2_vectors": ("l2_user", "l2_item"),
+    "l2 of histories": tuple(f"l2.{name}" for name in _HISTORIES),
+    "l2": ("l2.scale",),
+    "l2 of biases of histories": tuple(f"l2.{name}_bias" for name in _HISTORIES),
+    "l2 of biases": ("l2.user_bias", "l2.item_bias"),
+    "l2 of vectors": ("l2.user", "l2.item"),
 }
-"""Groups of settings that are multiplied together; ``l2`` multiplies all others."""
+"""Groups of settings that are multiplied together; "l2" multiplies the others."""
 
-_COARSE = {"l2_histories": 2.5, "l2": 2.0, "l2_history_biases": 2.5, "l2_biases": 2.5, "l2_vectors": 2.5}
-_FINE = {"l2_histories": 1.5, "l2": 1.4}
+_COARSE = {
+    "l2 of histories": 2.5,
+    "l2": 2.0,
+    "l2 of biases of histories": 2.5,
+    "l2 of biases": 2.5,
+    "l2 of vectors": 2.5,
+}
+_FINE = {"l2 of histories": 1.5, "l2": 1.4}
 _BIASES_ALONE = {
-    name: getattr(PRESETS["bias"], name)
-    for name in ("dim", "head", "factor_learning_rate", "factor_steps", "epochs", "l2", "l2_user_bias", "l2_item_bias")
+    name: PRESETS["bias"].value(name)
+    for name in (
+        "dim",
+        "head",
+        "factor_learning_rate",
+        "factor_steps",
+        "epochs",
+        "l2.scale",
+        "l2.user_bias",
+        "l2.item_bias",
+    )
 } | {"histories": False}
 
 # of MovieLens 1M (docs/experiments.md); a search starts there where there are as many ratings
 _OF_A_MILLION = {
     "dim": 128,
     "factor_learning_rate": 0.01,
-    "l2": 1.4,
-    "l2_user": 50.0,
-    "l2_item": 300.0,
-    "l2_implicit_users": 35.0,
-    "l2_explicit_items": 47.0,
+    "l2.scale": 1.4,
+    "l2.user": 50.0,
+    "l2.item": 300.0,
+    "l2.implicit_users": 35.0,
+    "l2.explicit_items": 47.0,
 }
 _A_MILLION = 400_000  # and more
 
@@ -90,7 +106,7 @@ class Search:
             reason = "no user has enough ratings that differ to try any"
         if reason is not None:
             return Choices(({},) * self.config.members, f"the preset's: {reason}")
-        trials = _Trials(replace(self.config, **sizes), self.training_data)
+        trials = _Trials(self.config.with_values(sizes), self.training_data)
         with self.progress.phase("trying settings", trials.most) as phase:
             trials.phase = phase
             best, start = self._descend(trials)
@@ -106,7 +122,7 @@ class Search:
             "trials": tuple(trials.done),
             "seconds": time.perf_counter() - began,
         }
-        by_hand = not _free(self.config, ("dim", "head", "histories", *GROUPS["l2"], *GROUPS["l2_biases"]))
+        by_hand = not _free(self.config, ("dim", "head", "histories", *GROUPS["l2"], *GROUPS["l2 of biases"]))
         if not trials.gains(prediction, biases) and not by_hand:
             reason = f"biases alone: on ratings held out vectors and histories were no better ({rmse:.4f})"
             return Choices((_differing(self.config, _BIASES_ALONE),), reason, chosen_rmse=trials.rmse(biases), **about)
@@ -203,7 +219,7 @@ class _Trials:
     def settings(self, point: Point) -> dict[str, Any]:
         """The settings of a point, without its sizes."""
         of_groups = {
-            name: getattr(self.config, name) * point[group]
+            name: self.config.value(name) * point[group]
             for group, names in GROUPS.items()
             if point[group] != 1
             for name in names
@@ -215,7 +231,7 @@ class _Trials:
         key = ", ".join(f"{name} {value:.4g}" if name != "head" else value for name, value in sorted(point.items()))
         if key not in self.points:
             self.points[key] = point
-            config = replace(self.config, **self.settings(point))
+            config = self.config.with_values(self.settings(point))
             steps = min(_STEPS, config.factor_steps)
             small = replace(config, dim=min(config.dim, _DIM), factor_steps=steps, factor_learning_rate=0.02)
             self.predictions[key] = self._trained(small, {k: v for k, v in point.items() if v != 1})
@@ -223,7 +239,7 @@ class _Trials:
 
     def of_biases(self) -> Tensor:
         """What biases alone predict, (N,)."""
-        biases = replace(self.config, **_BIASES_ALONE)
+        biases = self.config.with_values(_BIASES_ALONE)
         return self._trained(replace(biases, factor_steps=min(300, biases.factor_steps)), {"biases alone": True})
 
     def of_covariance(self) -> Tensor:
@@ -310,8 +326,8 @@ def _draws(data: TrainingData, seed: int) -> Iterable[tuple[Tensor, Tensor]]:
 def _free(config: Config, names: Iterable[str]) -> bool:
     """Whether these settings are still the preset's, and so may be chosen."""
     base = PRESETS.get(config.preset)
-    return base is not None and all(getattr(config, name) == getattr(base, name) for name in names)
+    return base is not None and all(config.value(name) == base.value(name) for name in names)
 
 
 def _differing(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if getattr(config, name) != value}
+    return {name: value for name, value in settings.items() if config.value(name) != value}

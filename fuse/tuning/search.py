@@ -36,7 +36,8 @@ from ..inputs.available import with_available_inputs
 from ..inputs.join import Joined, join
 from ..inputs.training_data import TrainingData, load_training_data, places_of
 from ..settings.choices import Choices
-from ..settings.config import Config, preset
+from ..settings.config import Config
+from ..settings.presets import preset
 from ..training.loop import Training
 from ..training.search import GROUPS, Search
 from .tuned_settings import TunedSettings, tuned_on
@@ -62,12 +63,12 @@ class Range:
 
 
 SPACE: dict[str, Range] = {
-    "l2": Range(("l2",), 0.2, 5.0),
-    "l2 of histories": Range(GROUPS["l2_histories"], 0.2, 5.0),
-    "l2 of own vectors": Range(GROUPS["l2_vectors"], 0.2, 5.0),
-    "l2 of biases": Range(GROUPS["l2_biases"], 0.2, 5.0),
-    "l2 of side information": Range(("l2_user_features", "l2_item_features", "l2_item_tags"), 0.2, 5.0),
-    "l2_levels": Range(("l2_levels",), 0.3, 3.0),
+    "l2": Range(("l2.scale",), 0.2, 5.0),
+    "l2 of histories": Range(GROUPS["l2 of histories"], 0.2, 5.0),
+    "l2 of own vectors": Range(GROUPS["l2 of vectors"], 0.2, 5.0),
+    "l2 of biases": Range(GROUPS["l2 of biases"], 0.2, 5.0),
+    "l2 of side information": Range(("l2.user_features", "l2.item_features", "l2.item_tags"), 0.2, 5.0),
+    "l2 of levels": Range(("l2.levels",), 0.3, 3.0),
     "dim": Range(("dim",), 0.25, 4.0),
     "factor_steps": Range(("factor_steps",), 0.5, 2.0),
     "factor_learning_rate": Range(("factor_learning_rate",), 0.5, 2.0),
@@ -95,11 +96,11 @@ def with_factors(config: Config, factors: dict[str, float]) -> Config:
     changes: dict[str, int | float] = {}
     for name, factor in factors.items():
         for setting in SPACE[name].settings if factor != 1 else ():
-            value = getattr(config, setting)
+            value = config.value(setting)
             changes[setting] = (
                 max(1, round(value * factor)) if isinstance(value, int) else float(f"{value * factor:.4g}")
             )
-    return replace(config, **changes).checked()  # type: ignore[arg-type]
+    return config.with_values(changes).checked()
 
 
 class _Draws:
@@ -263,7 +264,7 @@ def _search(
 ) -> bool:
     """Run trials until time or number is used up, each new best one written; True where Ctrl-C ended it."""
     began = time.monotonic()
-    searched = {name: span for name, span in SPACE.items() if all(getattr(members[0], each) for each in span.settings)}
+    searched = {name: span for name, span in SPACE.items() if all(members[0].value(each) for each in span.settings)}
 
     def trial_rmse(trial: Trial) -> float:
         factors = {name: trial.suggest_float(name, span.low, span.high, log=True) for name, span in searched.items()}

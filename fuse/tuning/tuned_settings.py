@@ -15,10 +15,11 @@ from ...data.dataset.splits import Split, split_ratings
 from ...data.runtime.disk import sha256_of, write_json
 from ...data.runtime.errors import BadInput, CinefuseError, UsageError
 from ..settings.choices import Choices
-from ..settings.config import Config, preset
+from ..settings.config import Config
+from ..settings.presets import preset
 
 FORMAT = "cinefuse-settings"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TunedSettings:
         except ValueError:
             content = None
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
-            raise BadInput(f"--settings {file}: expected a settings file of `cinefuse tune`, version {VERSION}")
+            raise BadInput(f"--settings {file}: expected settings of version {VERSION}; run `cinefuse tune` again")
         try:
             return cls(**{name: value for name, value in content.items() if name not in ("format", "version")})
         except TypeError:

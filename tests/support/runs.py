@@ -11,7 +11,8 @@ import polars as pl
 from cinefuse.data.dataset.folder import ITEM_COLUMNS, Description
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import preset
 
 SMALL: dict[str, Any] = {
     "width": 16,

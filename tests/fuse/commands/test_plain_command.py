@@ -14,7 +14,7 @@ import pytest
 from cinefuse.api import train
 from cinefuse.data.runtime.errors import UsageError
 from cinefuse.data.sources.own_tables import import_table
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
 
 SMALL = (

@@ -19,7 +19,7 @@ from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 
 SETTINGS = ["modalities=none", "factor_steps=30", "epochs=2"]
 

@@ -32,7 +32,7 @@ from cinefuse.fuse.inputs.tokens import TokenBatch
 from cinefuse.fuse.models.fusion_transformer import FusionTransformer
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 
 WIDTHS = {"text": 6, "image": 4}
 

@@ -39,7 +39,7 @@ from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.checkpoint import load_state
 from cinefuse.fuse.training.loop import Training
 
@@ -48,9 +48,9 @@ HOSTILE_PLOT = "</p><img src=x onerror=alert(1)> <b>bold</b> & a ship, a captain
 FILM, USER = 3, 5  # by number; the film has poster and plot, and a hostile title
 
 SMALL = ["adapt=false", "width=16", "attention_heads=2", "epochs=2", "factor_steps=20", "precision=fp32"]
-SMALL += ["batch_items=4", "transformer_learning_rate=0.01", "l2_content=1"]  # enough to say something
+SMALL += ["batch_items=4", "transformer_learning_rate=0.01", "l2.content=1"]  # enough to say something
 # of weights so weakly held that masking a component is seen, also on a film that nobody has rated
-COMPONENTS = ["text_components=6", "image_components=4", "dim=8", "l2_cold_components=300"]
+COMPONENTS = ["text_components=6", "image_components=4", "dim=8", "l2.cold_components=300"]
 KINDS: dict[str, tuple[str, list[str]]] = {
     "tokens": ("paper", [*SMALL, "layers=2"]),
     "pooled": ("paper", [*SMALL, "layers=1", "pool_patches=2"]),

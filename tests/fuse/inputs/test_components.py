@@ -13,7 +13,7 @@ from cinefuse.data.embeddings.modality import Modality
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.runtime.errors import BadInput
 from cinefuse.fuse.inputs.components import Components, load_components, mean_tokens, save_components
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.tests.support.embedding_files import MISSING, OK, make_layout
 
 

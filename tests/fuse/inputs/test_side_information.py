@@ -13,7 +13,7 @@ import pytest
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
 from cinefuse.fuse.inputs.side_information import item_features, side_columns, user_features
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 
 
 def items(*rows: tuple[list[str] | None, int | None]) -> pl.DataFrame:

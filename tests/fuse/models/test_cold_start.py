@@ -14,7 +14,7 @@ from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.models.cold_start import cold_start_weights
 from cinefuse.fuse.models.factors import Factors
 from cinefuse.fuse.models.heads import Scale
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.member import Member
 
 USERS, ITEMS, DIM, SIDE = 9, 8, 3, 4
@@ -128,11 +128,12 @@ def test_components_answer_to_a_strength_of_their_own() -> None:
     )  # genres and years, then components
 
     def weights(**strengths: float) -> Tensor:
-        config = replace(preset("best"), modalities="none", head="squared", dim=DIM, tags=False, **strengths)
+        plain = replace(preset("best"), modalities="none", head="squared", dim=DIM, tags=False)
+        config = replace(plain, l2=replace(plain.l2, **strengths))
         member = Member(config, pairs, Scale.of(rating), side, {}, seed=0)
         member.learn_unrated_items()
         return member.factors.cold_side.abs()
 
-    assert weights(l2_cold_components=1e9, l2_cold_side=1.0)[2:].max() < 1e-4
-    assert weights(l2_cold_components=1e9, l2_cold_side=1.0)[:2].max() > 1e-2
-    assert weights(l2_cold_components=1.0, l2_cold_side=1e9)[:2].max() < 1e-4
+    assert weights(cold_components=1e9, cold_side=1.0)[2:].max() < 1e-4
+    assert weights(cold_components=1e9, cold_side=1.0)[:2].max() > 1e-2
+    assert weights(cold_components=1.0, cold_side=1e9)[:2].max() < 1e-4

@@ -21,7 +21,8 @@ from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.settings.choices import Choices
-from cinefuse.fuse.settings.config import PRESETS, Config
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import PRESETS
 from cinefuse.tests.support.runs import small_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -34,7 +34,7 @@ from cinefuse.fuse.reporting.report import MOST_RUNS, Written, write_report
 from cinefuse.fuse.reporting.report_charts import learning_chart
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 
 SCALE = Scale((1.0, 2.0, 3.0), 2.0, 1.0)
 HOSTILE = '<script>alert("x")</script> & \u202eevil" onload=\'x'

@@ -16,7 +16,8 @@ from cinefuse.fuse.reporting.report import write_report
 from cinefuse.fuse.runs.baseline import warnings_of
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import preset
 
 
 def dataset_of_biases(folder: Path, count: int = 1500) -> Path:
@@ -41,7 +42,7 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = (
         "adapt=false",
         "objective=rating",
-        "l2=0.0001",
+        "l2.scale=0.0001",
         "factor_steps=120",
         "epochs=4",
         "dim=16",

@@ -9,7 +9,7 @@ import pytest
 
 from cinefuse.fuse.runs.run_folder import FitFiles, RunFolder
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 
 QUICK = ["adapt=false", "factor_steps=4", "epochs=1", "dim=4", "objective=both", "members=2", "modalities=none"]
 

@@ -25,7 +25,8 @@ from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.runs.warm_start import warm_weights, with_inputs_of
-from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
 from cinefuse.tests.support.runs import SMALL
@@ -195,7 +196,8 @@ def test_a_run_of_another_make_is_refused_by_what_differs(
 def test_how_long_and_how_strictly_it_trains_may_differ(
     sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, epochs=1, factor_steps=5, seed=3, l2_user=9.0, members=3, validation=0.1, patience=2)
+    changes = {"epochs": 1, "factor_steps": 5, "seed": 3, "l2.user": 9.0, "members": 3, "patience": 2}
+    config = CONFIG.with_values(changes | {"validation": 0.1})
     run = train(sample, embeddings, tmp_path / "run", config, device="cpu", warm_start=earlier)
     assert len(run.recommender.vectors) == 3
     assert np.isfinite(run.recommender.all_ratings(np.arange(20))).all()

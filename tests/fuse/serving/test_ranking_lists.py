@@ -23,7 +23,7 @@ from cinefuse.fuse.serving.export import export
 from cinefuse.fuse.serving.filters import Filters, read_ids, years_of
 from cinefuse.fuse.serving.recommend import recommend, recommend_all, recommend_for_likes
 from cinefuse.fuse.serving.similar import similar
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.ranking import RankingState, RankingTraining
 
 NEW = [3, 11, 27, 33, 40]  # in the catalogue, but in no rating

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+import math
+import re
 from typing import Any
 
 import pytest
 
 from cinefuse.data.runtime.errors import UsageError
-from cinefuse.fuse.settings.config import MEANINGS, PRESETS, Config, preset
+from cinefuse.fuse.settings.config import SETTINGS, Config
+from cinefuse.fuse.settings.presets import PRESETS, preset
+from cinefuse.fuse.settings.regularization import Regularization
 
 EVERY_PRESET = pytest.mark.parametrize("name", list(PRESETS))
 
@@ -26,7 +29,7 @@ def test_a_preset_survives_json(name: str) -> None:
 def test_every_setting_of_a_preset_can_be_set_to_what_it_is(name: str) -> None:
     config = preset(name)
     settings = [
-        f"{key}={json.dumps(value).strip(chr(34))}" for key, value in config.as_dict().items() if key != "preset"
+        f"{key}={json.dumps(value).strip(chr(34))}" for key, value in config.values().items() if key != "preset"
     ]
     assert config.with_settings(settings) == config
 
@@ -59,7 +62,9 @@ def test_a_later_setting_wins_and_the_preset_itself_stays_as_it_is() -> None:
     ("setting", "message"),
     [
         ("epoch=3", "epoch: no such setting.*did you mean 'epochs'"),
-        ("l2_usr=3", "did you mean 'l2_user'"),
+        ("l2.usr=3", "did you mean 'l2.user'"),
+        ("l2_user=3", "l2_user: no such setting.*did you mean 'l2.user'"),
+        ("l2=3", "l2: no such setting"),
         ("preset=best", "preset: no such setting"),
         ("checked=1", "checked: no such setting"),
         ("=3", "no such setting"),
@@ -72,7 +77,7 @@ def test_a_later_setting_wins_and_the_preset_itself_stays_as_it_is() -> None:
         ("factor_learning_rate=fast", "factor_learning_rate: expected a number, found 'fast'"),
         ("factor_learning_rate=nan", "factor_learning_rate: expected a number, found 'nan'"),
         ("factor_learning_rate=Infinity", "factor_learning_rate: expected a number, found 'Infinity'"),
-        ("l2_user=1e999", "l2_user: expected a number, found '1e999'"),
+        ("l2.user=1e999", "l2.user: expected a number, found '1e999'"),
         ("factor_learning_rate=false", "factor_learning_rate: expected a number"),
         ("histories=1", "histories: expected true or false, found '1'"),
         ("histories=yes", "histories: expected true or false"),
@@ -96,8 +101,8 @@ def test_a_setting_that_cannot_be_meant_is_refused_by_name(setting: str, message
         ("factor_learning_rate=11", "factor_learning_rate must lie from 1e-09 to 10, found 11"),
         ("members=0", "members must lie"),
         ("seed=-1", "seed must lie"),
-        ("l2_user=-1", "l2_user must not be negative"),
-        ("l2=-0.5", "l2 must not be negative"),
+        ("l2.user=-1", "l2.user must not be negative"),
+        ("l2.scale=-0.5", "l2.scale must not be negative"),
         ("width=100 attention_heads=3", "width must be a multiple of attention_heads"),
     ],
 )
@@ -106,14 +111,13 @@ def test_a_value_out_of_its_range_is_refused_with_the_range(setting: str, messag
         preset("paper").with_settings(setting.split())
 
 
-def test_every_number_has_a_range_or_is_an_l2_strength() -> None:
-    for field in fields(Config):
-        default = getattr(Config(), field.name)
-        if isinstance(default, bool) or not isinstance(default, int | float) or field.name.startswith("l2"):
-            continue
-        for value in (-1e18, 1e18):
-            with pytest.raises(UsageError, match=field.name):
-                replace(Config(), **{field.name: value}).checked()
+def test_every_number_has_a_range() -> None:
+    for name, declared in SETTINGS.items():
+        if declared.kind in (int, float):
+            for value in (-1e18, math.inf if declared.high != math.inf else math.nan):
+                with pytest.raises(UsageError, match=re.escape(name)):
+                    Config().with_values({name: value}).checked()
+            declared.refuse_outside_range(Config().value(name))
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("bset", "'best'"), ("papers", "'paper'"), ("zzzzzz", "there are")])
@@ -128,7 +132,7 @@ def test_a_config_of_another_version_is_refused_by_the_field_it_holds() -> None:
 
 
 def test_every_group_of_weights_has_a_strength_for_factors_and_biases() -> None:
-    strengths = replace(Config(), l2=2.0, l2_user=3.0, l2_explicit_items_bias=5.0).strengths()
+    strengths = Regularization(scale=2.0, user=3.0, explicit_items_bias=5.0).strengths()
     assert (strengths["user"], strengths["explicit_items.bias"]) == (6.0, 10.0)
     groups = {
         "user",
@@ -153,5 +157,27 @@ def test_only_a_model_with_modalities_reads_embeddings_and_only_layers_fuse() ->
     assert preset("paper").fuses
 
 
-def test_every_setting_says_what_it_means() -> None:
-    assert set(MEANINGS) == {field.name for field in fields(Config)}
+def test_every_setting_is_declared_once_with_its_meaning_and_has_a_value() -> None:
+    assert list(SETTINGS) == list(Config().values())
+    assert all(len(declared.meaning.split()) >= 3 for declared in SETTINGS.values())
+    assert len({declared.meaning for declared in SETTINGS.values()}) == len(SETTINGS)
+
+
+def test_strengths_are_set_and_compared_by_dotted_names_and_saved_nested() -> None:
+    config = preset("best").with_settings(["l2.user=3", "dim=7"])
+    assert (config.l2.user, config.value("l2.user")) == (3.0, 3.0)
+    assert config.changes_from(preset("best")) == {"dim": 7, "l2.user": 3.0}
+    assert config.as_dict()["l2"]["user"] == 3.0
+    assert preset("best").with_values({"dim": 7, "l2.user": 3.0}) == config
+    with pytest.raises(UsageError, match=r"no setting 'l2\.usr' \(did you mean 'l2\.user'\?\)"):
+        config.with_values({"l2.usr": 1.0})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"dim": "8"}, {"dim": 8.5}, {"dim": True}, {"head": "round"}, {"tags": 1}, {"l2": 3.0}, {"l2": {"user": "3"}}],
+    ids=str,
+)
+def test_a_saved_value_of_another_type_is_refused_by_name(content: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(content))):
+        Config.from_dict(preset("best").as_dict() | content)

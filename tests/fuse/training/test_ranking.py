@@ -20,7 +20,8 @@ from cinefuse.fuse.models.ranking_model import RankingModel
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
-from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.ranking_choice import Blend, HeldOut, Lists, best_rated
 from cinefuse.fuse.training.ranking_member import RankingMember
 

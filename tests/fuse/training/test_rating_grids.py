@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.inputs.training_data import TrainingData
-from cinefuse.fuse.settings.config import Head, preset
+from cinefuse.fuse.settings.config import Head
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.loop import Training
 
 USERS, ITEMS, EACH = 160, 120, 60

@@ -15,7 +15,8 @@ from cinefuse.fuse.inputs.training_data import TrainingData
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.choices import Choices
-from cinefuse.fuse.settings.config import Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training import search
 from cinefuse.fuse.training.search import Search
 
@@ -26,7 +27,7 @@ QUICK: dict[str, Any] = {"factor_steps": 6, "modalities": "none", "text_componen
 
 
 def config(**changes: Any) -> Config:
-    return replace(preset("best"), **QUICK, precision="fp32", **changes)
+    return preset("best").with_values(QUICK | {"precision": "fp32"} | changes)
 
 
 def ratings_of(taste: float, *, levels: int = 5, seed: int = 0) -> TrainingData:
@@ -93,10 +94,10 @@ def test_where_biases_are_best_biases_alone_are_served_and_it_is_said(monkeypatc
 
 
 def test_settings_by_hand_stay() -> None:
-    by_hand = config(dim=3, head="squared", l2=2.0, l2_user_bias=1.0, members=4)
+    by_hand = config(dim=3, head="squared", members=4, **{"l2.scale": 2.0, "l2.user_bias": 1.0})
     chosen = Search(by_hand, ratings_of(1.0)).choose().configs(by_hand)
     assert len(chosen) == 4
-    assert {(member.dim, member.head, member.l2, member.l2_user_bias) for member in chosen} == {
+    assert {(member.dim, member.head, member.l2.scale, member.l2.user_bias) for member in chosen} == {
         (3, "squared", 2.0, 1.0)
     }
 

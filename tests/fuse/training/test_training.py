@@ -27,7 +27,8 @@ from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
-from cinefuse.fuse.settings.config import PRESETS, Config, preset
+from cinefuse.fuse.settings.config import Config
+from cinefuse.fuse.settings.presets import PRESETS, preset
 from cinefuse.fuse.training import loop
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
@@ -54,6 +55,8 @@ EVERYTHING = replace(
     item_dropout=0.3,
     dropout=0.3,
 )
+
+FREE = replace(preset("mf").l2, scale=0.0)  # overfits
 
 
 def small(name: str, **changes: Any) -> Config:
@@ -143,7 +146,7 @@ def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(
 def test_patience_that_ran_out_stays_so_when_resumed(
     sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, patience=1, l2=0.0)
+    config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, patience=1, l2=FREE)
     whole = train(sample, None, tmp_path / "whole", config, device="cpu")
     epochs = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     chosen = sum(each["fit"] == 0 for each in epochs)
@@ -176,7 +179,7 @@ def test_what_serves_has_run_down_its_learning_rate(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
 ) -> None:
     config = small(
-        "mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, patience=patience, l2=0.0
+        "mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, patience=patience, l2=FREE
     )
     measured, served = rates_of_fits(monkeypatch, sample, tmp_path / "run", config)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -187,7 +190,7 @@ def test_what_serves_has_run_down_its_learning_rate(
 
 
 def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample: Path, tmp_path: Path) -> None:
-    config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, l2=0.0)
+    config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, l2=FREE)
     run = train(sample, None, tmp_path / "run", config, device="cpu")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     told = [line["validation_rmse"] for line in lines if line["fit"] == 0]

@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from cinefuse.cli import app
 from cinefuse.data.dataset.splits import split_ratings
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch, UsageError
-from cinefuse.fuse.settings.config import preset
+from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.tuning.search import SPACE, Tuned, tune, with_factors
 from cinefuse.fuse.tuning.tuned_settings import TunedSettings
 
