@@ -21,8 +21,8 @@ _LEAST_RATED = 5  # training ratings, and test ratings
 class ExampleUser:
     """One user: numbers of training and test ratings, and the RMSE over the latter (None where there are none).
 
-    rated: item_id and rating, the highest first; None without the dataset. best: the table of `recommend`. tested: the
-    user's test ratings by item id.
+    rated: item_id and rating, the highest first; None without the dataset. lists: the tables of `recommend` by each
+    model that the run has, "ranking" and "rating". tested: the user's test ratings by item id.
     """
 
     user_id: int | str
@@ -30,7 +30,7 @@ class ExampleUser:
     test_ratings: int
     rmse: float | None
     rated: pl.DataFrame | None
-    best: pl.DataFrame
+    lists: dict[str, pl.DataFrame]
     tested: dict[Any, float]
 
 
@@ -76,6 +76,7 @@ def _example(run: Run, tested: Tested, user: int, history: pl.DataFrame | None, 
     recommender = run.recommender
     user_id = recommender.user_ids.tolist()[user]
     own = tested.user == user
+    models = [*(["ranking"] if run.ranking is not None else []), *(["rating"] if recommender.predicts else [])]
     items = recommender.item_ids[tested.item[own]].tolist()
     return ExampleUser(
         user_id=user_id,
@@ -83,7 +84,7 @@ def _example(run: Run, tested: Tested, user: int, history: pl.DataFrame | None, 
         test_ratings=int(own.sum()),
         rmse=rmse(tested.rating[own], tested.prediction[own]) if own.any() else None,
         rated=None if history is None else _highest(run, history.filter(pl.col("user_id") == user_id), rated),
-        best=recommend(run, user_id, k),
+        lists={by: recommend(run, user_id, k, by=by) for by in models},
         tested=dict(zip(items, tested.rating[own].tolist(), strict=True)),
     )
 

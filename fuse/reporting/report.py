@@ -29,6 +29,7 @@ from .example_users import ExampleUser, example_users
 from .item_errors import fair_least, item_errors
 from .item_pictures import ItemPictures, ShownItem
 from .learning_curves import Curve, learning_curves
+from .list_rows import list_rows
 from .popularity import bands
 from .provenance import Fact, dataset_name, duration, provenance
 from .report_charts import (
@@ -72,13 +73,21 @@ class Cell:
     runs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ShownList:
+    """One list of recommendations under its heading."""
+
+    title: str
+    items: tuple[ShownItem, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ShownUser:
     """An example user with the items to show."""
 
     user: ExampleUser
     rated: tuple[ShownItem, ...]
-    best: tuple[ShownItem, ...]
+    lists: tuple[ShownList, ...]
 
 
 def write_report(
@@ -106,7 +115,10 @@ def write_report(
     names: list[str] = comparison["name"].to_list()
     run, folder = runs[0], dataset_of(runs[0], dataset) if posters else None
     tested = [Tested.of(each) for each in runs]
-    found = [evaluate(each, beside=False, draws=draws, seed=seed) for each in runs]
+    found = [
+        evaluate(each, beside=each is run and folder is not None, draws=draws, seed=seed)  # baselines need the dataset
+        for each in runs
+    ]
     pictures = ItemPictures(run, folder)
     least = fair_least(tested[0])
     attention = attention_gallery(run, tested[0], folder, cache)
@@ -128,6 +140,7 @@ def write_report(
         calibration_charts=_calibration_charts(run, tested[0], found[0]),
         least=least,
         item_groups=_item_groups(tested[0], run, pictures, least),
+        list_rows=list_rows(found[0]),
         users=[_shown(user, pictures) for user in example_users(run, tested[0], folder)],
         attention=attention,
         learning_charts=_learning_charts(runs, names),
@@ -205,16 +218,28 @@ def _item_groups(tested: Tested, run: Run, pictures: ItemPictures, least: int) -
     ]
 
 
+_LIST_TITLES = {"ranking": "Most likely to be liked next, by the ranking model", "rating": "By predicted rating"}
+
+
 def _shown(user: ExampleUser, pictures: ItemPictures) -> ShownUser:
     rated = () if user.rated is None else user.rated.to_dicts()
-    return ShownUser(
-        user,
-        tuple(pictures.item(item["item_id"], f"rated {item['rating']:g}") for item in rated),
-        tuple(
-            pictures.item(item["item_id"], f"{item['prediction']:.2f}", *_test_rating(user, item["item_id"]))
-            for item in user.best.to_dicts()
-        ),
+    lists = (
+        ShownList(
+            _LIST_TITLES[by], tuple(pictures.item(row["item_id"], *_lines(user, row)) for row in table.to_dicts())
+        )
+        for by, table in user.lists.items()
     )
+    return ShownUser(
+        user, tuple(pictures.item(item["item_id"], f"rated {item['rating']:g}") for item in rated), tuple(lists)
+    )
+
+
+def _lines(user: ExampleUser, row: dict[str, Any]) -> tuple[str, ...]:
+    """What stands under a recommended item: the expected rating, the test rating, the item that adds most to it."""
+    predicted = () if row["prediction"] is None else (f"{row['prediction']:.2f}",)
+    known = row["because_title"] or row["because_item_id"]
+    reason = () if known is None else (f"because of {known}",)
+    return (*predicted, *_test_rating(user, row["item_id"]), *reason)
 
 
 def _test_rating(user: ExampleUser, item_id: Any) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from cinefuse.fuse.reporting.report import MOST_RUNS, Written, write_report
 from cinefuse.fuse.reporting.report_charts import learning_chart
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
+from cinefuse.fuse.serving.recommend import recommend
 from cinefuse.fuse.settings.presets import preset
 
 SCALE = Scale((1.0, 2.0, 3.0), 2.0, 1.0)
@@ -110,6 +111,22 @@ def test_a_page_says_what_evaluate_says(runs: dict[str, Run], pages: dict[str, W
     text = Page(read(pages["one"])).text
     for value in (found.rmse.value, found.rmse.low, found.rmse.high, found.mae.value, found.ndcg, found.recall):
         assert f"{value:.4f}" in text
+
+
+def test_a_page_shows_both_kinds_of_lists_their_reasons_and_the_baselines_beside_them(
+    runs: dict[str, Run], pages: dict[str, Written]
+) -> None:
+    run, text = runs["ordinal"], Page(read(pages["one"])).text
+    found = evaluate(run, draws=50)
+    for method in ("this run", "by predicted rating", "most popular", "EASE"):
+        assert method in text
+    for row in found.lists.filter(k=found.k).to_dicts():
+        assert f"{row['ndcg']:.4f}" in text
+    users = example_users(run, Predicted.of(run), None)
+    assert text.count("by the ranking model") == text.count("By predicted rating") == len(users)
+    for user in users:
+        for title in user.lists["ranking"]["because_title"].drop_nulls():
+            assert f"because of {title}" in text
 
 
 def test_runs_are_compared_as_compare_does(runs: dict[str, Run], pages: dict[str, Written]) -> None:
@@ -401,7 +418,10 @@ def test_a_shelf_shows_training_ratings_alone_and_recommends_none_of_them(
         left = [rating for item, rating in seen.items() if item not in shown and (user.user_id, item) not in held]
         assert min(shown.values()) >= max(left, default=0)
         trained = {item for item in seen if (user.user_id, item) not in held}
-        assert trained.isdisjoint(user.best["item_id"].to_list())
+        assert list(user.lists) == ["ranking", "rating"]
+        for by, table in user.lists.items():
+            assert table.equals(recommend(run, user.user_id, 5, by=by))
+            assert trained.isdisjoint(table["item_id"].to_list())
         assert {(user.user_id, item) for item in user.tested} <= held
 
 
