@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol
 import rich.progress
 from rich.console import Console
 
-Unit = Literal["items", "bytes"]
+Unit = Literal["items", "bytes", "steps"]
+"""What a phase counts. The end of a phase of steps is a message of its caller, such as the errors of an epoch."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_UPDATES = 0.05
@@ -30,7 +31,7 @@ class Progress(Protocol):
     def phase(
         self, name: str, total: int | None = None, unit: Unit = "items", *, work: int = 0
     ) -> AbstractContextManager[Phase]:
-        """Open a phase of `total` items or bytes (None: not known yet) for the duration of a `with` block.
+        """Open a phase of `total` items, bytes or steps (None: not known yet) for the duration of a `with` block.
 
         `work` is the total cost in units of the caller's own where items differ in cost; 0 if all cost the same.
         """
@@ -86,8 +87,8 @@ class Phase:
 
     @property
     def rates(self) -> str:
-        """Items and megabytes per second so far."""
-        parts = [f"{self.done / self.seconds:,.1f} items/s"] if self.unit == "items" else []
+        """Items, or steps, and megabytes per second so far."""
+        parts = [] if self.unit == "bytes" else [f"{self.done / self.seconds:,.1f} {self.unit}/s"]
         if self.unit == "bytes" or self.size_done:
             parts.append(f"{self.megabytes_per_second:.1f} MB/s")
         return "  ".join(parts)
@@ -116,7 +117,7 @@ class NoProgress:
 class TerminalProgress:
     """Shows a bar with rates and the time left on standard error; in a log, a line every 10 seconds.
 
-    A phase of items leaves its bar, or its last line, behind. A phase of bytes leaves nothing. A notebook shows bars
+    A phase of items leaves its bar, or its last line, behind; one of bytes or steps leaves nothing. A notebook shows bars
     where ipywidgets is installed. A phase inside another one is not shown.
     """
 
@@ -140,7 +141,7 @@ class TerminalProgress:
         self._is_open = True
         try:
             if self._has_bars():
-                with rich.progress.Progress(*_columns(unit), console=self._console, transient=unit == "bytes") as bar:
+                with rich.progress.Progress(*_columns(unit), console=self._console, transient=unit != "items") as bar:
                     phase = _BarPhase(name, total, unit, work, bar=bar, task=bar.add_task(name, total=None, text=""))
                     phase.show()
                     try:

@@ -1,4 +1,4 @@
-"""Whether what was predicted came true: predictions and probabilities against the ratings that were given."""
+"""Calibration: predicted ratings and probabilities against the ratings that were given."""
 
 from __future__ import annotations
 

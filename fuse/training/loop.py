@@ -200,7 +200,7 @@ class Training:
         losses: list[Tensor] = []
         saved = time.monotonic()
         with (
-            self.progress.phase(name, int((member.pairs.item_counts > 0).sum())) as phase,
+            self.progress.phase(name, int((member.pairs.item_counts > 0).sum()), "steps") as phase,
             torch.random.fork_rng(
                 devices=[self.training_data.device] if self.training_data.device.type == "cuda" else []
             ),

@@ -131,7 +131,7 @@ class RankingTraining:
         if resume:
             load_state(self._written().in_progress, member)
         name = f"ranking fit {number + 1}/{of}"
-        with self.progress.phase(name, member.steps) as phase:
+        with self.progress.phase(name, member.steps, "steps") as phase:
             phase.advance(state.step)
             loss = self._steps(member, phase)
         self.ranks.copy_from_first(parameter.data for parameter in member.factors.parameters())

@@ -171,6 +171,13 @@ def test_a_run_ends_with_its_test_errors_its_folder_and_commands_that_work(
         assert run(command, folder, *rest.split()).code == 0
 
 
+def test_a_log_has_one_line_for_each_epoch(run: Run, sample: Path, cache: Path, tmp_path: Path) -> None:
+    told = run("fuse", sample, cache, tmp_path / "run", "--preset", "paper", "--objective", "rating", *TINY)
+    assert told.code == 0, told.err
+    epochs = [line for line in told.err.splitlines() if " epoch " in line]
+    assert [line.split("  ")[0] for line in epochs] == [f"fit {n}/2 epoch {e}/2" for n in (1, 2) for e in (1, 2)]
+
+
 def test_json_is_the_summary_and_nothing_else(run: Run, sample: Path, tmp_path: Path) -> None:
     told = run("fuse", sample, tmp_path / "run", *LIGHT, "--json")
     kept = json.loads((tmp_path / "run" / "summary.json").read_text())
