@@ -117,8 +117,8 @@ class NoProgress:
 class TerminalProgress:
     """Shows a bar with rates and the time left on standard error; in a log, a line every 10 seconds.
 
-    A phase of items leaves its bar, or its last line, behind; one of bytes or steps leaves nothing. A notebook shows bars
-    where ipywidgets is installed. A phase inside another one is not shown.
+    A phase of items leaves its bar, or its last line, behind; one of bytes or steps leaves nothing. A notebook shows
+    bars where ipywidgets is installed. A phase inside another one is not shown.
     """
 
     def __init__(self, console: Console | None = None) -> None:

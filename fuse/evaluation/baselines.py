@@ -1,4 +1,4 @@
-"""What every list has to beat: the most popular items, EASE, and iALS where a catalogue is too large for EASE."""
+"""Baselines of lists: the most popular items, EASE, and iALS where a catalogue is too large for EASE."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IALS_FACTORS, _IALS_SWEEPS = 64, 15
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What baselines learn from, by number of U users and I items.
+    """The training data of baselines, by number of U users and I items.
 
     user, item: (R,) training and validation rows. liked: (R,) bool, the row would be relevant in a test part. held:
     (R,) bool, the row belongs to the validation part, by which settings are chosen.
@@ -56,20 +56,20 @@ class Baseline:
     reason: str = ""
 
 
-def baselines(history: History, k: int, say: Callable[[str], None]) -> list[Baseline]:
+def baselines(history: History, k: int, report: Callable[[str], None]) -> list[Baseline]:
     """Most popular and EASE, or iALS in its place for more than `MOST_ITEMS_OF_EASE` items.
 
-    Settings are chosen by NDCG at ``k`` on the held-out rows, then all rows are learned. ``say`` receives a line before
-    each long step. A method that can't be run is in the list with the reason.
+    Settings are chosen by NDCG at ``k`` on the held-out rows, then all rows are fitted. ``report`` receives a line
+    before each long step. A method that can't be run is in the list with the reason.
     """
     popular = most_popular(history)
     if history.items <= MOST_ITEMS_OF_EASE:
         try:
-            return [popular, ease(history, k, say)]
+            return [popular, ease(history, k, report)]
         except (MemoryError, RuntimeError) as fault:  # torch reports a lack of memory as RuntimeError
             return [popular, Baseline("EASE", reason=f"{history.items:,} items: {str(fault).splitlines()[0]}")]
     instead = f"{history.items:,} items are more than EASE's {MOST_ITEMS_OF_EASE:,}"
-    return [popular, Baseline("EASE", reason=instead), ials(history, k, say)]
+    return [popular, Baseline("EASE", reason=instead), ials(history, k, report)]
 
 
 def most_popular(history: History) -> Baseline:
@@ -83,28 +83,28 @@ def most_popular(history: History) -> Baseline:
     return Baseline("most popular", "by training rows", scores)
 
 
-def ease(history: History, k: int, say: Callable[[str], None]) -> Baseline:
+def ease(history: History, k: int, report: Callable[[str], None]) -> Baseline:
     """EASE (Steck 2019, Embarrassingly shallow autoencoders for sparse data), in closed form.
 
-    L2 and whether it learns all rows or liked ones alone are chosen on the held-out rows, among the 5,000 most popular
-    items where there are more and of 1,000 users where there are more; above 2,000 items liked rows are tried with the
-    best L2 of all rows alone.
+    L2, and whether all rows or liked ones alone are fitted, are chosen on the held-out rows, among at most 5,000
+    items, the most popular ones, and 1,000 users; above 2,000 items liked rows are tried with the best L2 of all rows
+    alone.
     """
-    l2, liked, how = chosen_for_ease(history, k, say)
-    say(f"EASE: {history.items:,} items are learned in closed form")
+    l2, liked, how = chosen_for_ease(history, k, report)
+    report(f"EASE: {history.items:,} items are fitted in closed form")
     which = "liked rows" if liked else "all rows"
     return Baseline("EASE", f"L2 {l2:g}, {which}, {how}", ease_scores(history, l2, liked=liked))
 
 
-def chosen_for_ease(history: History, k: int, say: Callable[[str], None]) -> tuple[float, bool, str]:
-    """L2, whether liked rows alone are learned, and how that was chosen."""
+def chosen_for_ease(history: History, k: int, report: Callable[[str], None]) -> tuple[float, bool, str]:
+    """L2, whether liked rows alone are fitted, and how that was chosen."""
     trial = _trial(history, k)
     if trial is None:
         return _EASE_L2[2], False, "not chosen: no row is held out"
-    say(f"EASE: its settings are chosen on validation rows ({trial.history.items:,} items)")
+    report(f"EASE: its settings are chosen on validation rows ({trial.history.items:,} items)")
     found: dict[tuple[float, bool], float] = {}
     for liked in (False, True) if not history.liked.all() else (False,):
-        lists = trial.learned(liked)
+        lists = trial.training_lists(liked)
         counts = _gram(lists, trial.history.items)
         whole = not found or trial.history.items <= _ITEMS_OF_FULL_GRID
         for l2 in _EASE_L2 if whole else (max(found, key=lambda key: found[key])[0],):
@@ -114,7 +114,7 @@ def chosen_for_ease(history: History, k: int, say: Callable[[str], None]) -> tup
 
 
 def ease_scores(history: History, l2: float, *, liked: bool) -> BlockScores:
-    """The scores of EASE with this L2, learned from all rows or from ``liked`` ones alone."""
+    """The scores of EASE with this L2, fitted to all rows or to ``liked`` ones alone."""
     lists = history.lists(history.liked if liked else None)
     return _linear_scores(lists, _ease_weights(_gram(lists, history.items), l2), history.users)
 
@@ -150,7 +150,7 @@ def _linear_scores(lists: ItemLists, weights: torch.Tensor, users: int) -> Block
     def scores(block: int) -> npt.NDArray[np.float32]:
         some = users_of_block(block, users)
         rows = torch.from_numpy(lists.of_users(some.start, some.stop).mask(len(weights))).float()
-        # the items that nobody of the block has add nothing: a product with their rows is saved
+        # items that no user of the block has add nothing, so their rows are left out of the product
         there = rows.any(0).nonzero().flatten()
         part: npt.NDArray[np.float32] = (rows[:, there] @ weights[there]).numpy()
         return part
@@ -158,7 +158,7 @@ def _linear_scores(lists: ItemLists, weights: torch.Tensor, users: int) -> Block
     return scores
 
 
-def ials(history: History, k: int, say: Callable[[str], None]) -> Baseline:
+def ials(history: History, k: int, report: Callable[[str], None]) -> Baseline:
     """Weighted matrix factorisation for implicit feedback (Hu, Koren and Volinsky 2008) by the library `implicit`.
 
     Its weight of a row and its L2 are chosen between two settings on the held-out rows.
@@ -174,11 +174,11 @@ def ials(history: History, k: int, say: Callable[[str], None]) -> Baseline:
     chosen, trial = _IALS[0], _trial(history, k)
     how = "not chosen: no row is held out"
     if trial is not None:
-        say("iALS (implicit): its settings are chosen on validation rows")
-        lists = trial.learned(liked=False)
+        report("iALS (implicit): its settings are chosen on validation rows")
+        lists = trial.training_lists(liked=False)
         found = [trial.ndcg(_ials_scores(lists, trial.history, setting)) for setting in _IALS]
         chosen, how = _IALS[int(np.argmax(found))], f"chosen by NDCG@{k} on validation rows"
-    say(f"iALS (implicit): {len(history.user):,} rows are learned")
+    report(f"iALS (implicit): {len(history.user):,} rows are fitted")
     words = ", ".join(f"{key} {value:g}" for key, value in chosen.items())
     return Baseline(
         name,
@@ -217,7 +217,7 @@ class _Trial:
     task: ListTask
     k: int
 
-    def learned(self, liked: bool) -> ItemLists:
+    def training_lists(self, liked: bool) -> ItemLists:
         rows = ~self.history.held
         return self.history.lists(rows & self.history.liked if liked else rows)
 

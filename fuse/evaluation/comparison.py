@@ -1,4 +1,4 @@
-"""Runs side by side: is one better than another on the same test ratings, or only luckier?"""
+"""Compare the RMSE of runs on the same test ratings, with intervals of paired differences."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("name", "prese
 def compare(runs: Sequence[Run], *, draws: int = 2000, seed: int = 0) -> pl.DataFrame:
     """One row a run, in their order, each against the first.
 
-    Columns: name (the folder's, or what in its path tells it from the others), preset, split (String); rmse, rmse_low,
-    rmse_high; difference (the run's RMSE minus the first's: below 0 it is better), difference_low, difference_high
-    (Float64; null in the first row). Bounds are of 95 % percentile intervals over ``draws`` draws of whole users, the
-    same users for both runs of a difference, and null where there is one user only.
+    Columns: name (`names_of`), preset, split (String); rmse, rmse_low, rmse_high; difference (the run's RMSE minus the
+    Columns: name (`names_of`), preset, split (String); rmse, rmse_low, rmse_high; difference (the run's RMSE minus the
+    first's: below 0 it is better), difference_low, difference_high (Float64; null in the first row). Bounds are of 95 %
+    percentile intervals over ``draws`` draws of whole users, the same users for both runs of a difference, and null
+    where there is one user only.
 
     BadInput where two runs were not tested on the same ratings; UsageError for no run, or draws below 1.
     """
@@ -66,7 +67,7 @@ def _refuse_other_ratings(first: Run, its: pl.DataFrame, other: Run, others: pl.
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """What each run is called beside the others: its folder, or what in its path tells it from theirs."""
+    """A name for each run: its folder, or the end of its path that distinguishes it from the others."""
     paths = [run.folder.resolve().parts for run in runs]
     while len(set(paths)) > 1 and len({path[-1] for path in paths}) == 1:
         paths = [path[:-1] for path in paths]  # study/text/seed-0 and study/poster/seed-0 are "text" and "poster"

@@ -1,4 +1,4 @@
-"""How good a run is on its test part: error with its uncertainty, by popularity, and lists of all unseen items."""
+"""Evaluate a run on its test part: errors with intervals and by popularity, and lists among all unseen items."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _TABLES = ("lists", "differences", "by_activity", "by_item", "by_user")
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What the test part of a run says.
+    """The figures of a run on its test part.
 
     ``rmse`` and ``mae`` come with the bounds of 95 % percentile intervals over ``draws`` draws of whole users, from
     ``seed``; NaN where the run has no rating model. ``by_item`` and ``by_user`` are `metrics.by_popularity` over
     training ratings of the item and of the user. Users and items are unseen where they have no training rating;
     ``of_unseen`` counts their test ratings.
 
-    Lists are judged by ``protocol``, whose words are ``protocol_says``: ``ndcg`` and ``recall`` are means over the
+    Lists are measured by ``protocol``, in words ``protocol_says``: ``ndcg`` and ``recall`` are means over the
     ``ranked_users`` with a relevant test item, each ranked among *all* items not seen in training or validation, cut at
     ``k``; NaN where there is no such user. ``lists`` (`list_tables.quality_table`) and ``differences`` hold this run
     and the baselines at 5, 10, 20 and ``k``, ``by_activity`` (`activity_table`) the same by users' training rows;
-    ``baselines`` says of each how it was set, or why it was not run. ``warnings`` are sentences: those of the run,
-    and baselines that the lists don't beat.
+    ``baselines`` has the settings of each, or the reason why it was not run. ``warnings`` are sentences: those
+    of the run, and baselines that the lists don't beat.
 
     ``validation_rmse`` is the run's own, ``bias_rmse`` and ``bias_validation_rmse`` those of user and item biases alone
     on the same ratings; None where the run has none.
@@ -160,7 +160,7 @@ def evaluate(
 
 
 def list_task(recommender: Recommender, tested: Tested, protocol: Protocol) -> ListTask:
-    """The lists that a protocol judges a run's test part by."""
+    """The lists of a run's test users, to be measured by a protocol."""
     return ListTask.of(
         ItemLists(recommender.rated_offsets, recommender.rated_items),
         len(recommender.item_ids),

@@ -12,7 +12,7 @@ _Numbers = npt.NDArray[Any]
 
 USERS_AT_ONCE = 64
 """Users of a block: all are scored together, always the same ones, so that a user's ranking is exactly the same
-whether it is made alone or with everybody's."""
+alone as among all."""
 
 
 def users_of_block(block: int, users: int) -> slice:
@@ -83,7 +83,7 @@ def top_items(scores: _Numbers, seen: ItemLists, k: int) -> npt.NDArray[np.int64
 
 
 def best_open(open_scores: _Numbers, k: int) -> npt.NDArray[np.int64]:
-    """`top_items` of finite ``open_scores`` (B, I) that are -inf where an item must not come in."""
+    """`top_items` of ``open_scores`` (B, I), which are -inf for excluded items and finite for others."""
     users, items = open_scores.shape
     k = min(k, items)
     if not open_scores.size:

@@ -1,4 +1,4 @@
-"""The lists of several runs side by side, and beside the baselines, on the same users and rows."""
+"""Compare the lists of several runs and the baselines on the same users and rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def compare_lists(
     apart = difference_table(task, measured, draws=draws, seed=seed).filter(
         (pl.col("k") == chosen.k) & (pl.col("metric") == "ndcg")
     )
-    # the table of differences has the first minus the other, here it is the other way round
+    # the table of differences has the first minus the other, this one the other minus the first
     gaps = apart.select(
         "method",
         ndcg_difference=-pl.col("difference"),
@@ -85,7 +85,7 @@ def compare_lists(
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """The lists of several runs on the same rows, and of the baselines, not yet summed up: ``measured`` by name."""
+    """The lists of several runs on the same rows, and of the baselines: ``measured`` by name."""
 
     protocol: Protocol
     task: ListTask

@@ -1,4 +1,4 @@
-"""Measured lists side by side: means with intervals, differences on the same users, figures of the whole catalogue."""
+"""Tables of measured lists: means with intervals, paired differences, and figures of the whole catalogue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def quality_table(task: ListTask, methods: Mapping[str, Measured], *, draws: int
     method (String), k, users (Int64); each of `METRICS` (the mean over the users with a relevant item) with its _low
     and _high, the bounds of 95 % percentile intervals over ``draws`` draws of whole users; coverage, the share of all
     items that are in any list; novelty, the mean over places of -log2 of the share of users who have the item in
-    training (an item of nobody counts as one of one user; Vargas and Castells 2011, Rank and relevance in novelty and
+    training (at least one user is counted for an item; Vargas and Castells 2011, Rank and relevance in novelty and
     diversity metrics); head_share, the share of places that the most popular fifth of the rated items hold;
     rated_share, the share of places whose item the user rated in the test part, and mean_rating of those (null for
     implicit feedback). Null where there is no such user, and bounds where there are fewer than two.

@@ -1,4 +1,4 @@
-"""The lists of all tested users, made and measured a block of users at a time."""
+"""Make and measure the lists of all tested users, a block of users at a time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BlockScores = Callable[[int], npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class ListTask:
-    """Which lists are made, and what they are judged by; all by number.
+    """The lists to make and the test rows to measure them by; users and items by number.
 
     seen: of each of U users the items that are left out of the list. user, item, rating: (T,) test rows that are not
     seen. relevant: (T,) bool. cutoffs: lengths of lists, ascending. items: I. implicit: the ratings of the rows
-    mean nothing (implicit feedback).
+    are to be ignored (implicit feedback).
     """
 
     items: int

@@ -1,4 +1,4 @@
-"""How good predicted ratings are: error with its uncertainty, and error by popularity."""
+"""Errors of predicted ratings, with intervals and by popularity."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def bootstrap_interval(
 ) -> ErrorIntervals:
     """RMSE and MAE over (R,) ratings with percentile intervals.
 
-    Whole users are drawn with replacement, as many as there are, since one user's errors are alike (the cluster
+    Whole users are drawn with replacement, as many as there are, since the errors of a user are correlated (the cluster
     bootstrap: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8). `user` (R,) is any array
-    that tells them apart; None draws single ratings instead, which makes the interval too narrow where users differ.
+    that identifies them; None draws single ratings instead, which makes the interval too narrow where users differ.
     The same arguments give the same interval. Raises ValueError as `rmse` does, for `draws` below 1, and for a `level`
     outside 0 to 1.
     """
@@ -95,7 +95,7 @@ def paired_difference(
 ) -> Interval:
     """RMSE of a minus RMSE of b over the same (R,) ratings; below 0, a is better.
 
-    Each draw of users (as in `bootstrap_interval`) serves both, so that what is hard for both cancels. Raises
+    Each draw of users (as in `bootstrap_interval`) is used for both, so that shared errors cancel. Raises
     ValueError as `bootstrap_interval` does.
     """
     a, b = _errors(rating, prediction_a), _errors(rating, prediction_b)
@@ -146,7 +146,7 @@ def _interval(value: float, resampled: _Floats, level: float) -> Interval:
 def by_popularity(rating: _Numbers, prediction: _Numbers, counts: _Numbers) -> pl.DataFrame:
     """Errors in each of `BANDS`: band (String), ratings (Int64), rmse and mae (Float64, null where there is no rating).
 
-    `counts` (R,) says how often each rating's item occurs in training. Raises ValueError as `rmse` does, and for a
+    `counts` (R,) is the number of training ratings of each rating's item. Raises ValueError as `rmse` does, and for a
     count below 0 or not one a rating.
     """
     errors, counts = _errors(rating, prediction), np.asarray(counts)

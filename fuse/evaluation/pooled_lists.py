@@ -1,4 +1,4 @@
-"""Lists of several splits and seeds as one: means over all users of all cases, whole users drawn."""
+"""Metrics of lists pooled over splits and seeds: means over all users of all cases, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pooled_lists(
     draws: int = 2000,
     seed: int = 0,
 ) -> pl.DataFrame:
-    """A row a method: what its lists are worth over all cases, and against the ``reference`` method.
+    """A row for each method: the metrics of its lists over all cases, and the difference to the ``reference`` method.
 
     cases: of each split and seed the measured lists of all ``names``, in order, of ``users`` users numbered alike.
     cutoff: which of the cutoffs, by number. Columns: model, runs (cases), ndcg and recall (means over the users of all

@@ -1,4 +1,4 @@
-"""How lists are judged: which test rows make an item relevant, and how long the lists are."""
+"""Protocols of evaluating lists: which test rows make an item relevant, and how long the lists are."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Protocol:
         return rating >= np.float32(self.liked)
 
     def sentence(self) -> str:
-        """What the protocol says, in words."""
+        """The protocol in words."""
         which = "every test interaction is" if self.liked is None else f"a test rating of {self.liked:g} or more is"
         title = {"movielens": "MovieLens protocol", "mmrec": "MMRec protocol"}[self.name]
         return (

@@ -1,4 +1,4 @@
-"""What one list of recommended items is worth to its user: six metrics with binary relevance, at several lengths."""
+"""Six metrics of recommended lists with binary relevance, at several lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a run by number: its test part with what was predicted, and its training rows as baselines read them."""
+"""The rows of a run by number: its test part with predictions, and its training rows for baselines."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def tested_table(run: Run) -> pl.DataFrame:
 def history_of(run: Run, protocol: Protocol) -> History:
     """The training and validation rows of a run.
 
-    Held out is its validation part, or a random tenth where it has none. Where the dataset isn't there any more, or is
-    another one, the rows are those that the model file lists, and all of them count as liked.
+    Held out is its validation part, or a random tenth where it has none. Where the dataset is missing or is not the
+    run's, the rows are those in the model file, and all of them count as liked.
     """
     recommender = run.recommender
     try:

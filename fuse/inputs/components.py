@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from ...data.embeddings.modality import Modality
 from ...data.runtime.disk import write_atomically
-from ...data.runtime.errors import BadInput
 from ..settings.config import Config
+from .run_file import readable
 
 Floats = npt.NDArray[np.float32]
 
@@ -111,10 +110,6 @@ def load_components(file: Path, config: Config) -> dict[str, Components]:
     BadInput where it is missing or damaged.
     """
     wanted = components_wanted(config)
-    try:
+    with readable(file):
         tensors = load_file(file) if wanted else {}
         return {name: Components(tensors[f"{name}.middle"], tensors[f"{name}.directions"]) for name in wanted}
-    except FileNotFoundError:
-        raise BadInput(f"{file} is missing: train the run again") from None
-    except (SafetensorError, OSError, KeyError) as fault:
-        raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ...data.runtime.disk import write_atomically
-from ...data.runtime.errors import BadInput
+from ..inputs.run_file import readable
 from .factors import Vectors
 from .heads import OrdinalHead, Scale, SquaredHead
 
@@ -162,7 +161,7 @@ class Recommender:
     @classmethod
     def load(cls, file: Path) -> Recommender:
         """Read what `save` wrote; BadInput where it is missing or damaged."""
-        try:
+        with readable(file, f"{file} is missing: the run is not finished; go on with `cinefuse fuse ... --resume`"):
             t = load_file(file)
             scale = Scale(tuple(t["levels"].tolist()), *t["mean_unit"].tolist())
             members = sorted(int(name.split(".")[0]) for name in t if name[0].isdigit() and name.endswith(".item"))
@@ -180,12 +179,6 @@ class Recommender:
                 covariance,
                 float(t["covariance.share"]) if covariance is not None else 0.0,
             )
-        except FileNotFoundError:
-            raise BadInput(
-                f"{file} is missing: the run is not finished; go on with `cinefuse fuse ... --resume`"
-            ) from None
-        except (SafetensorError, KeyError, ValueError, OSError) as fault:
-            raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
 
 
 def _head(tensors: dict[str, Tensor], member: int, scale: Scale) -> SquaredHead | OrdinalHead:

@@ -1,11 +1,11 @@
-"""Lists whose items are unlike each other: maximal marginal relevance over content.
+"""Diverse lists: maximal marginal relevance over content.
 
-Of the best items by score the next one is, again and again, that of the highest
+The next item is repeatedly the one of the best items by score with the highest
 
-    (1 - diversity) * score  -  diversity * likeness to the most alike of those chosen
+    (1 - diversity) * score  -  diversity * similarity to the most similar chosen one
 
-with scores scaled to 0 to 1 within the pool, and likeness the cosine of content (Carbonell and Goldstein 1998, The Use
-of MMR, Diversity-Based Reranking for Reordering Documents and Producing Summaries).
+with scores scaled to 0 to 1 within the pool, and the cosine of content as similarity (Carbonell and Goldstein 1998,
+The Use of MMR, Diversity-Based Reranking for Reordering Documents and Producing Summaries).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Numbers = npt.NDArray[np.int64]
 
 
 def pool_size(k: int) -> int:
-    """From how many of the best items a list of k is chosen."""
+    """The number of best items from which a list of k is chosen."""
     return max(100, 5 * k)
 
 

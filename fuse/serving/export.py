@@ -73,7 +73,7 @@ def export(
       _augmented.npy (n, D + 2), float32; films_train_ratings.npy (int64).
 
     The score of a pair is user vector · item vector + both biases, which is also the inner product of the two augmented
-    vectors: user [vector, 1, bias], item [vector, bias, 1]. export.json says what a score tells exactly: each user's
+    vectors: user [vector, 1, bias], item [vector, bias, 1]. export.json says what a score means: each user's
     items in order of score stand as `recommend` lists them, but for items without a training rating, which come last
     there and belong into an index of their own. With squared heads, mean + unit * score of the rating model is the
     expected rating before it is clamped; one ordinal head's score is no rating, nor is the ranking model's.
@@ -145,7 +145,7 @@ def _agreement(run: Run, vectors: Vectors) -> float:
 
 def _refuse_to_replace(out: Path) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise BadInput(f"{out} exists and is no empty folder: choose another name, or remove it")
+        raise BadInput(f"{out} exists and is not an empty folder: choose another name, or remove it")
 
 
 def _files(recommender: Recommender, vectors: Vectors, format: Format) -> Iterator[tuple[str, bytes]]:  # noqa: A002

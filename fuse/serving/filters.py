@@ -1,4 +1,4 @@
-"""Which items a list may hold: by genre, by year, by lists of ids."""
+"""Filters of the items of a list: by genre, by year, by ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Filters:
-    """What to keep. ``genres``: items of any of these. ``years``: "1990:1999", "1990:", ":1999" or "1994".
+    """The items to keep. ``genres``: items of any of these. ``years``: "1990:1999", "1990:", ":1999" or "1994".
 
     ``exclude`` and ``candidates`` are ids of items: none of the first, no others than the second.
     """

@@ -1,4 +1,4 @@
-"""Ids as users give them, found among those of a run; an unknown one is refused with the nearest known."""
+"""Find ids given by users in a run, or refuse them with the nearest ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_COMPARED = 2000  # ids that an unknown one is compared with, letter by let
 
 
 def known_user(recommender: Recommender, given: int | str) -> int:
-    """The number of a user given by id, or by its digits where ids are whole numbers; BadInput where it is unknown."""
+    """The number of a user given by id, or by its digits where ids are integers; BadInput where it is unknown."""
     ids = recommender.user_ids
     user = _as_id(given, ids, "user")
     number = int(recommender.user_numbers([user])[0])
@@ -74,7 +74,7 @@ def _as_id(given: object, ids: npt.NDArray[Any], what: str) -> int | str:
 
 
 def _nearest(user: int | str, ids: npt.NDArray[Any]) -> str:
-    """Up to three ids like this one: the nearest numbers, or the texts most like it."""
+    """Up to three ids: the nearest numbers, or the most similar texts."""
     known: list[Any] = ids.tolist()
     if isinstance(user, int):
         near = sorted(known, key=lambda other: (abs(other - user), other))[:3]

@@ -1,4 +1,4 @@
-"""The rating that a run expects of pairs of a user and an item."""
+"""Predict ratings of pairs of a user and an item."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def predict(run: Run, pairs: pl.DataFrame, *, distribution: bool = False) -> pl.
 
 
 def _of_type(given: pl.Series, wanted: pl.DataType) -> pl.Series:
-    """Ids as whole numbers where the run's are, from text as CSV has it or from floats; as given where one is none."""
+    """Ids as integers where the run's are, also from text or floats; unchanged where one is not an integer."""
     if wanted != pl.Int64 or not (given.dtype == pl.String or given.dtype.is_float()):
         return given
     whole = given.cast(pl.Int64, strict=False)

@@ -1,10 +1,10 @@
-"""Lists of items for one user, for a new one by what they like, or for everybody."""
+"""Recommended items for one user, for a new user given the items they like, or for all users."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,16 @@ from .scoring import chosen_model, expected_ratings, item_counts, list_scores, r
 _Numbers = npt.NDArray[np.int64]
 _Scores = npt.NDArray[np.float32]
 _NO_FILTERS = Filters()
-_NOBODY = np.zeros(0, np.int64)
+_NO_ITEMS = np.zeros(0, np.int64)
+
+
+class ListOptions(TypedDict, total=False):
+    """The options of `recommend` that are those of `recommend_for_likes` and `recommend_all` too."""
+
+    filters: Filters
+    diversity: float
+    new: int
+    only_new: bool
 
 
 def recommend(
@@ -47,7 +56,7 @@ def recommend(
     to 1 trades score for unlike content (`diversity`).
 
     Columns: rank (Int64, from 1), item_id, title, score (Float32, comparable within one user alone), prediction
-    (Float32, the expected rating; null where the run predicts none), train_ratings (Int64: of the item by anybody),
+    (Float32, the expected rating; null where the run predicts none), train_ratings (Int64: of the item),
     because_item_id, because_title and because_score (Float32): the user's item that adds most to the score, and how
     much; null where none does, or by rating. Among equal ones the earlier of the catalogue comes first. BadInput where
     the run knows no such user, with the nearest ids; UsageError for a number out of range.
@@ -57,9 +66,9 @@ def recommend(
     block = number // USERS_AT_ONCE
     scores = lists.scores(block)[[number - block * USERS_AT_ONCE]]
     top = lists.best(scores, lists.seen.of_users(number, number + 1))
-    mine, added = _NOBODY, None
+    mine, added = _NO_ITEMS, None
     if lists.by == "ranking":
-        model = ranking_of(run)  # which, without a refit, knows less than what the user has seen
+        model = ranking_of(run)  # without a refit it was trained on fewer items than the user has rated
         mine, added = model.items_of(number).numpy(), model.shares(number, torch.from_numpy(top[0][top[0] >= 0]))
     return _one_list(lists, np.array([number]), top, scores, mine, added)
 
@@ -68,19 +77,15 @@ def recommend_for_likes(
     run: Run,
     likes: Sequence[int | str],
     k: int = 10,
-    *,
-    filters: Filters = _NO_FILTERS,
-    diversity: float = 0.0,
-    new: int = 0,
-    only_new: bool = False,
+    **options: Unpack[ListOptions],
 ) -> pl.DataFrame:
-    """`recommend` for somebody who is no user of the run and likes these items; prediction is null.
+    """`recommend` for a user who is not in the run and likes these items; prediction is null.
 
-    Their vector is that of the ranking model's loss with all else held still, in closed form
+    Their vector minimises the ranking model's loss with all other parameters fixed, in closed form
     (`RankingModel.user_of_likes`). BadInput where the run has no ranking model or doesn't know an item.
     """
     model = ranking_of(run)
-    lists = _Lists(run, k, "ranking", filters, diversity, new, only_new)
+    lists = _Lists(run, k, "ranking", **options)
     if not likes:
         raise UsageError("--likes: expected ids of films, as in --likes 1,50,260")
     liked = np.unique(item_numbers_of(run.recommender, likes, "--likes"))
@@ -98,16 +103,13 @@ def recommend_all(
     k: int = 10,
     *,
     by: str = "auto",
-    filters: Filters = _NO_FILTERS,
-    diversity: float = 0.0,
-    new: int = 0,
-    only_new: bool = False,
+    **options: Unpack[ListOptions],
 ) -> pl.DataFrame:
-    """`recommend` for every user the run knows: user_id, rank (Int64), item_id, score, prediction, by user and rank.
+    """`recommend` for every user of the run: user_id, rank (Int64), item_id, score, prediction, by user and rank.
 
     Raises as `recommend` does.
     """
-    lists = _Lists(run, k, by, filters, diversity, new, only_new)
+    lists = _Lists(run, k, by, **options)
     users = len(run.recommender.user_ids)
     tops, found = [], []
     for block, start in enumerate(range(0, users, USERS_AT_ONCE)):
@@ -121,15 +123,15 @@ def recommend_all(
 
 @dataclass(eq=False)
 class _Lists:
-    """What lists are made of, and how: the arguments of `recommend`."""
+    """The data and options of lists: the arguments of `recommend`."""
 
     run: Run
     k: int
     by: str
-    filters: Filters
-    diversity: float
-    new: int
-    only_new: bool
+    filters: Filters = _NO_FILTERS
+    diversity: float = 0.0
+    new: int = 0
+    only_new: bool = False
     kept: npt.NDArray[np.bool_] = field(init=False)
     unrated: npt.NDArray[np.bool_] = field(init=False)
 
@@ -174,7 +176,7 @@ class _Lists:
 
 
 def _counts(run: Run, by: str) -> _Numbers:
-    """(I,) training ratings of each item that the model which makes the lists knows."""
+    """(I,) training ratings of each item of the model that makes the lists."""
     counts: _Numbers = ranking_of(run).counts.numpy() if by == "ranking" else item_counts(run.recommender)
     return counts
 
@@ -192,7 +194,7 @@ def _one_list(
 
 
 def _reasons(run: Run, titles: pl.Series, rows: int, mine: _Numbers, added: torch.Tensor | None) -> pl.DataFrame:
-    """because_item_id, because_title, because_score of so many listed items, of which ``added`` (n, rows) is known."""
+    """because_item_id, because_title and because_score of ``rows`` items, ``added`` (n, rows) by the user's own."""
     item, score = np.zeros(rows, np.int64), np.full(rows, -1, np.float32)
     if added is not None and len(mine) and rows:
         most = added.max(0)

@@ -1,4 +1,4 @@
-"""The tables and vectors that a run folder keeps about its items."""
+"""Read a run folder's tables and vectors of items."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ...data.runtime.errors import BadInput
+from ..inputs.run_file import readable
 from ..runs.run import Run
 
 _DETAILS = {"year": pl.Int32(), "genres": pl.List(pl.String())}
@@ -29,19 +29,14 @@ def run_items(run: Run) -> pl.DataFrame:
 
 
 def item_content(run: Run) -> npt.NDArray[np.float32]:
-    """(I, C) genres, year and components of each item, rows of length 1, or 0 where nothing is known.
+    """(I, C) genres, year and components of each item, rows of length 1, or 0 where all are unknown.
 
-    BadInput where the run read nothing of the kind, or the file is damaged.
+    BadInput where the run read none of these, or the file is damaged.
     """
     file = run.files.content
-    try:
+    nothing = f"{run.folder} read no genres, years, plots or posters: there is no content to compare films by"
+    with readable(file, missing=nothing):
         content = load_file(file)["content"].astype(np.float32)
-    except FileNotFoundError:
-        raise BadInput(
-            f"{run.folder} read no genres, years, plots or posters: there is no content to compare films by"
-        ) from None
-    except (SafetensorError, KeyError, ValueError, OSError) as fault:
-        raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
     if len(content) != len(run.recommender.item_ids):
         raise BadInput(f"{file} is of other films than the model: train the run again")
     length = np.linalg.norm(content, axis=1, keepdims=True)
@@ -51,9 +46,5 @@ def item_content(run: Run) -> npt.NDArray[np.float32]:
 
 def read_run_table(file: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     """The columns of a table of a run folder; BadInput where it is missing or damaged."""
-    try:
+    with readable(file):
         return pl.read_parquet(file, columns=list(columns))
-    except FileNotFoundError:
-        raise BadInput(f"{file} is missing: train the run again") from None
-    except (pl.exceptions.PolarsError, OSError) as fault:
-        raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): train the run again") from None

@@ -1,4 +1,4 @@
-"""The scores that lists are made from: the ranking model's, or the rating model's."""
+"""Scores for lists, of the ranking model or of the rating model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ By = Literal["auto", "ranking", "rating"]
 
 
 def chosen_model(run: Run, by: str) -> Literal["ranking", "rating"]:
-    """What a list is made by: ``auto`` is the ranking model where the run has one.
+    """The model that makes a list: ``auto`` is the ranking model where the run has one.
 
     UsageError for another word; BadInput where the run has no such model.
     """
@@ -75,7 +75,7 @@ def ranks_by_product(recommender: Recommender) -> bool:
 
 
 def rating_scores(recommender: Recommender) -> BlockScores:
-    """As `list_scores`, by the rating model, items without a rating among the others.
+    """As `list_scores`, by the rating model, with items without ratings in their place among the others.
 
     Where one product ranks (`ranks_by_product`) they are that product, so that items predicted beyond the top of the
     scale are not all alike; else they are the expected ratings.

@@ -20,11 +20,11 @@ SimilarBy = Literal["both", "content", "taste"]
 def similar(run: Run, item_id: int | str, k: int = 10, *, by: str = "both") -> pl.DataFrame:
     """The k items most like one, most alike first; fewer where the catalogue has fewer.
 
-    ``content`` (Float32) is the cosine of what is known of both besides ratings (genres, year, components of plots and
-    posters), ``taste`` (Float32) that of the ranking model's item vectors, null for items that nobody has rated; of
-    "both" the mean counts, or the one there is. Columns: rank (Int64), item_id, title, likeness (Float32), content,
-    taste, train_ratings. BadInput where the run doesn't know the item or has nothing to compare it by; UsageError for
-    another ``by`` or a k below 1.
+    ``content`` (Float32) is the cosine of the features besides ratings (genres, year, components of plots and
+    posters), ``taste`` (Float32) that of the ranking model's item vectors, null for items without ratings; for
+    "both" the mean of the two counts, or the one there is. Columns: rank (Int64), item_id, title, likeness (Float32),
+    content, taste, train_ratings. BadInput where the run doesn't know the item or has nothing to compare it by;
+    UsageError for another ``by`` or a k below 1.
     """
     if by not in get_args(SimilarBy):
         raise UsageError(f"--by {by}: expected content, taste or both")
@@ -37,7 +37,7 @@ def similar(run: Run, item_id: int | str, k: int = 10, *, by: str = "both") -> p
     content = nothing if by == "taste" else _content(run, number, by)
     taste = nothing if by == "content" or not rated[number] else _taste(run, number, rated, by)
     if by == "taste" and not rated[number]:
-        raise BadInput(f"--item {item_id}: nobody has rated it, so taste says nothing of it; use --by content")
+        raise BadInput(f"--item {item_id}: it has no ratings, so there is no taste to compare; use --by content")
     both = np.stack([content, taste])
     known = ~np.isnan(both)
     comparable: npt.NDArray[np.bool_] = known.any(0) & (np.arange(items.height) != number)
@@ -60,7 +60,7 @@ def similar(run: Run, item_id: int | str, k: int = 10, *, by: str = "both") -> p
 
 
 def _content(run: Run, number: int, by: str) -> npt.NDArray[np.float32]:
-    """(I,) cosines of content; NaN where nothing is known of either. BadInput where ``by`` asks for content alone."""
+    """(I,) cosines of content; NaN where either item has none. BadInput without content where ``by`` is "content"."""
     try:
         rows = item_content(run)
     except BadInput:
@@ -72,7 +72,7 @@ def _content(run: Run, number: int, by: str) -> npt.NDArray[np.float32]:
 
 
 def _taste(run: Run, number: int, rated: npt.NDArray[np.bool_], by: str) -> npt.NDArray[np.float32]:
-    """(I,) cosines of the ranking model's vectors, the biases left out; NaN for items that nobody has rated."""
+    """(I,) cosines of the ranking model's vectors without biases; NaN for items without ratings."""
     if run.ranking is None and by == "both":
         return np.full(len(rated), np.nan, np.float32)
     model = ranking_of(run)

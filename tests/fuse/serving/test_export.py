@@ -221,12 +221,12 @@ def test_an_empty_folder_is_filled_and_any_other_is_left_alone(runs: dict[str, R
     export(runs["squared"], empty)
     assert (empty / "export.json").exists()
     before = (empty / "films.parquet").read_bytes()
-    with pytest.raises(BadInput, match="exists and is no empty folder: choose another name, or remove it"):
+    with pytest.raises(BadInput, match="exists and is not an empty folder: choose another name, or remove it"):
         export(runs["two members"], empty)
     assert (empty / "films.parquet").read_bytes() == before
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(BadInput, match="exists and is no empty folder"):
+    with pytest.raises(BadInput, match="exists and is not an empty folder"):
         export(runs["squared"], file)
     assert file.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]

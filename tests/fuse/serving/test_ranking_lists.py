@@ -288,7 +288,7 @@ def test_similar_items_are_alike_and_never_the_item_itself(run: Run) -> None:
         assert (np.diff(table["likeness"].to_numpy()) <= 0).all()
         assert table["likeness"].is_between(-1.00001, 1.00001).all()
     assert not set(similar(run, 5, 40, by="taste")["item_id"]) & set(NEW)
-    with pytest.raises(BadInput, match="nobody has rated it, so taste says nothing of it; use --by content"):
+    with pytest.raises(BadInput, match="it has no ratings, so there is no taste to compare; use --by content"):
         similar(run, NEW[0], by="taste")
     assert similar(run, NEW[0])["taste"].null_count() == 10
 
