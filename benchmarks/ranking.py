@@ -383,13 +383,13 @@ def main() -> None:
         run = Run.open(place)
         file = options.embeddings if place is options.run else None
         rows, absent = compare(run, file, quick=options.quick, only=set(options.only))
-        heading(f"{Path(run.about['dataset']).name}, split {run.about['split']}")
+        heading(f"{run.record.dataset.name}, split {run.record.split}")
         names = [f"NDCG@{K}", "95 %", f"Recall@{K}", "coverage", "ours minus it", "95 %", "seconds", "MB", "settings"]
         table(["method", "source", *names], [cells(row) for row in rows])
         for line in absent:
             print(f"- {line}")
-        measured[str(run.about["dataset"]).rsplit("/", 1)[-1]] = {
-            "split": run.about["split"],
+        measured[run.record.dataset.name] = {
+            "split": run.record.split,
             "methods": [asdict(row) for row in rows],
             "not_run": absent,
         }

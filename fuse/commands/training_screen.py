@@ -13,15 +13,16 @@ from rich.text import Text
 
 from ...data.runtime.terminal import screen
 from ...data.runtime.untrusted_text import printable
+from ..runs.record import RunRecord
 
 _ERRORS = ("validation_rmse", "rmse", "bias_rmse", "mae")
 
 
-def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user: object) -> None:
+def show_run(folder: Path, record: RunRecord, summary: dict[str, Any], user: object) -> None:
     """How a finished run went, where it lies, and the next commands; ``user`` is one to recommend films to."""
-    config = about["config"]
+    config = record.config
     console = screen()
-    console.print(f"preset      {config['preset']}, split {printable(about['split'])}, seed {config['seed']}")
+    console.print(f"preset      {config.preset}, split {printable(record.split)}, seed {config.seed}")
     for number, line in enumerate(summary.get("choices", [])):
         console.print(f"{'' if number else 'settings':<11} {line.strip()}", soft_wrap=True)
     if "validation_rmse" in summary:
@@ -31,11 +32,11 @@ def show_run(folder: Path, about: dict[str, Any], summary: dict[str, Any], user:
         tested = f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f} of {summary['test_ratings']:,} ratings"
         beside = f"; biases alone RMSE {summary['bias_rmse']:.4f}" if "bias_rmse" in summary else ""
         console.print(f"test        {tested}{beside}")
-    elif config["objective"] != "ranking":
+    elif config.objective != "ranking":
         console.print("test        none: the split keeps no ratings for it")
-    if config["objective"] != "ranking":
-        chosen = ", by validation" if config["patience"] else ""
-        console.print(f"epochs      {summary['chosen_epochs']} of {config['epochs']}{chosen}")
+    if config.objective != "ranking":
+        chosen = ", by validation" if config.patience else ""
+        console.print(f"epochs      {summary['chosen_epochs']} of {config.epochs}{chosen}")
     if ranking := summary.get("ranking"):
         figure = ranking["validation_ndcg"]
         reached = (

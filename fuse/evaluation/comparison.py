@@ -43,7 +43,7 @@ def compare(runs: Sequence[Run], *, draws: int = 2000, seed: int = 0) -> pl.Data
         row: list[str | float | None] = [
             name,
             run.config.preset,
-            str(run.about["split"]),
+            run.record.split,
             alone.value,
             alone.low,
             alone.high,
@@ -60,8 +60,8 @@ def _refuse_other_ratings(first: Run, its: pl.DataFrame, other: Run, others: pl.
     tested = ("user_id", "item_id", "rating")
     if not its.select(tested).equals(others.select(tested)):
         raise BadInput(
-            f"{first.folder} and {other.folder} were not tested on the same ratings (split {first.about['split']}, "
-            f"{len(its):,} ratings; split {other.about['split']}, {len(others):,}); compare runs of one dataset and "
+            f"{first.folder} and {other.folder} were not tested on the same ratings (split {first.record.split}, "
+            f"{len(its):,} ratings; split {other.record.split}, {len(others):,}); compare runs of one dataset and "
             "split"
         )
 

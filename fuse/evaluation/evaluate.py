@@ -127,7 +127,7 @@ def evaluate(
     return Evaluation(
         name=run.folder.resolve().name,
         preset=run.config.preset,
-        split=str(run.about["split"]),
+        split=run.record.split,
         test_ratings=len(tested.rating),
         test_users=len(np.unique(tested.user)),
         test_items=len(np.unique(tested.item)),

@@ -128,6 +128,6 @@ def _refuse_other_rows(first: Run, other: Run) -> None:
     if not same:
         raise BadInput(
             f"{first.folder} and {other.folder} were not trained and tested on the same rows (splits "
-            f"{first.about['split']} and {other.about['split']}): their lists can't be compared; compare runs of one "
+            f"{first.record.split} and {other.record.split}): their lists can't be compared; compare runs of one "
             "dataset and split"
         )

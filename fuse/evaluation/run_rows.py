@@ -38,7 +38,7 @@ class Tested:
             return cls.of(run)
         rows = run.split.test
         if not len(rows):
-            raise BadInput(f"{run.folder}: the run's split {run.about['split']!r} has no test part to evaluate on")
+            raise BadInput(f"{run.folder}: the run's split {run.record.split!r} has no test part to evaluate on")
         table = _ratings(dataset_of(run))[rows]
         user, item = _numbers(run.recommender, table)
         return cls(user, item, table["rating"].to_numpy(), np.full(len(rows), np.nan, np.float32))

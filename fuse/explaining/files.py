@@ -24,5 +24,5 @@ def write_explanation(file: Path, explanations: Sequence[Explanation], run: Run)
     from .png import write_png
 
     refuse_unknown_picture(file)
-    about = f"run {run.folder.resolve().name}, preset {run.config.preset}, split {run.about['split']}"
+    about = f"run {run.folder.resolve().name}, preset {run.config.preset}, split {run.record.split}"
     (write_png if file.suffix.lower() == ".png" else write_explanations)(file, explanations, about)

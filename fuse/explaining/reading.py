@@ -149,13 +149,13 @@ def _is_item_weight(name: str) -> bool:
 def _embeddings_of(run: Run, given: Path | None) -> EmbeddingFile | None:
     if not run.config.reads_embeddings:
         return None
-    path = given or Path(run.about["embeddings"])
-    if given is None and not path.exists():
+    path = given or run.record.embeddings
+    if path is None or (given is None and not path.exists()):
         raise BadInput(
             f"{run.folder}: its embedding file is not at {path} any more: give its new place with --cache FILE.h5"
         )
     file = EmbeddingFile.open(path)
-    expected = str(run.about["embeddings_digest"])
+    expected = str(run.record.embeddings_digest)
     if (found := file.content_digest) != expected:
         raise FingerprintMismatch(
             f"{path}: expected the embeddings that {run.folder} was trained on (content digest {expected[:12]}...), "

@@ -42,17 +42,17 @@ def provenance(runs: Sequence[Run], cache: Path | None = None) -> list[Fact]:
 
 
 def _facts(run: Run, cache: Path | None) -> dict[str, str]:
-    about, summary = run.about, run.summary
+    record, summary = run.record, run.summary
     parts = (f"{rows:,} {part}" for part, rows in _parts(run).items())
     facts = {
         "Dataset": dataset_name(run),
-        "Ratings, SHA-256": about["dataset_sha256"].get("ratings", "unknown"),
-        "Items, SHA-256": about["dataset_sha256"].get("items", "unknown"),
-        "Split": f"{about['split']}: {', '.join(parts)}",
+        "Ratings, SHA-256": record.dataset_sha256.get("ratings", "unknown"),
+        "Items, SHA-256": record.dataset_sha256.get("items", "unknown"),
+        "Split": f"{record.split}: {', '.join(parts)}",
     }
     facts |= _coverage(run) | _embeddings(run, cache)
-    if about.get("absent"):
-        facts["Not used, as the data lack it"] = ", ".join(about["absent"])
+    if record.absent:
+        facts["Not used, as the data lack it"] = ", ".join(record.absent)
     chosen = f"{summary['chosen_epochs']} of {run.config.epochs}"
     facts |= {
         "Model": f"{inputs_in_words(run.members[0])}; {heads_in_words(run)}",
@@ -62,18 +62,18 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
         "Epochs": f"{chosen}, by validation" if run.config.patience else chosen,
         "Training time": duration(summary["seconds"]),
         "Precision": run.config.precision,
-        "Versions": ", ".join(f"{name} {number}" for name, number in about["versions"].items()),
+        "Versions": ", ".join(f"{name} {number}" for name, number in record.versions.items()),
     }
     if run.choices is not None:
         facts["Settings chosen by validation"] = "; ".join(line.strip() for line in run.choices.lines())
-    if "warm_start" in about:
-        facts["Started from"] = Path(about["warm_start"]).name
+    if record.warm_start is not None:
+        facts["Started from"] = Path(record.warm_start).name
     return facts
 
 
 def dataset_name(run: Run) -> str:
     """The name in the dataset's description, or its folder's where the dataset is missing."""
-    folder = Path(run.about["dataset"])
+    folder = run.record.dataset
     try:
         return Description.read(folder).name
     except CinefuseError:
@@ -106,10 +106,9 @@ def _coverage(run: Run) -> dict[str, str]:
 
 
 def _embeddings(run: Run, cache: Path | None) -> dict[str, str]:
-    digest = run.about["embeddings_digest"]
-    if digest is None:
+    digest, path = run.record.embeddings_digest, cache or run.record.embeddings
+    if digest is None or path is None:
         return {"Embedding file": "none read"}
-    path = cache or Path(run.about["embeddings"])
     facts = {"Embedding file": path.name, "Embeddings, content digest": digest}
     try:
         file = EmbeddingFile.open(path)

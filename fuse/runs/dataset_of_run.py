@@ -14,7 +14,7 @@ def dataset_of(run: Run, given: Path | None = None) -> Path:
 
     BadInput where no dataset is there; FingerprintMismatch where one of its tables is another than the run's.
     """
-    folder = given or Path(run.about["dataset"])
+    folder = given or run.record.dataset
     if not (folder / "dataset.json").is_file():
         if given:
             raise BadInput(f"--dataset {folder} is no dataset folder (no dataset.json): name the one of {run.folder}")
@@ -22,7 +22,7 @@ def dataset_of(run: Run, given: Path | None = None) -> Path:
             f"{run.folder} was trained on the dataset {folder}, which isn't there any more: "
             "say where it is now with --dataset DIR"
         )
-    for name, expected in run.about["dataset_sha256"].items():
+    for name, expected in run.record.dataset_sha256.items():
         table = folder / f"{name}.parquet"
         if not table.is_file():
             raise BadInput(f"{table} is missing: name the dataset of {run.folder} with --dataset DIR")

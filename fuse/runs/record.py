@@ -1,14 +1,17 @@
-"""What a run is asked and trained on, its `config.json`: written as it begins, compared as it goes on."""
+"""What a run is asked and trained on: written as it begins, compared as it is resumed."""
 
 from __future__ import annotations
 
 import json
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from ...data.embeddings.file import EmbeddingFile
@@ -23,27 +26,93 @@ FORMAT = "cinefuse-run"
 VERSION = 2
 
 
-def run_record(
-    dataset: Path, file: EmbeddingFile | None, config: Config, split: str, missing: str, duplicates: str
-) -> dict[str, Any]:
-    """What `config.json` of such a run says."""
-    tables = [name for name in ("items", "ratings", "users") if (dataset / f"{name}.parquet").is_file()]
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "config": config.as_dict(),
-        "dataset": str(dataset.resolve()),
-        "side": side_columns(dataset),
-        "dataset_sha256": {name: sha256_of(dataset / f"{name}.parquet") for name in tables},
-        "embeddings": None if file is None else str(file.path.resolve()),
-        "embeddings_digest": None if file is None else file.content_digest,
-        "encoders": {} if file is None else {name: _encoder(file[name]) for name in file.modalities},
-        "split": split,
-        "missing": missing,
-        "duplicates": duplicates,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("cinefuse", "torch", "polars", "numpy")},
-    }
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was asked, and what it was trained on.
+
+    dataset, embeddings: where they were. side: what the columns of users' and items' side information mean.
+    encoders: what made the embeddings, by modality. absent: inputs that were wanted and that the data lack.
+    implicit: interactions without ratings. warm_start: the run folder that it started from.
+    """
+
+    config: Config
+    dataset: Path
+    dataset_sha256: dict[str, str]
+    side: dict[str, list[str]]
+    split: str
+    missing: str = "mask"
+    duplicates: str = "last"
+    embeddings: Path | None = None
+    embeddings_digest: str | None = None
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    implicit: bool = False
+    warm_start: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dataset: Path, file: EmbeddingFile | None, config: Config, **asked: Any) -> RunRecord:
+        """The record of a run that begins now; ``asked`` are fields from ``split`` on."""
+        tables = [name for name in ("items", "ratings", "users") if (dataset / f"{name}.parquet").is_file()]
+        return cls(
+            config,
+            dataset.resolve(),
+            {name: sha256_of(dataset / f"{name}.parquet") for name in tables},
+            side_columns(dataset),
+            embeddings=None if file is None else file.path.resolve(),
+            embeddings_digest=None if file is None else file.content_digest,
+            encoders={} if file is None else {name: _encoder(file[name]) for name in file.modalities},
+            versions={"python": platform.python_version()}
+            | {name: version(name) for name in ("cinefuse", "torch", "polars", "numpy")},
+            **asked,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        paths = {name: str(value) for name, value in plain.items() if isinstance(value, Path)}
+        lists = {"config": self.config.as_dict(), "absent": list(self.absent)}
+        return {"format": FORMAT, "version": VERSION} | plain | paths | lists
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> RunRecord:
+        """The reverse of `as_dict`. UsageError for a field that is missing, unknown or of another type."""
+        given = {name: value for name, value in content.items() if name not in ("format", "version")}
+        kinds = typing.get_type_hints(cls)
+        wrong = {*given} ^ {*kinds}
+        wrong |= {
+            name for name in given.keys() & kinds.keys() if name != "config" and not _fits(given[name], kinds[name])
+        }
+        if wrong or not isinstance(given["config"], dict):
+            raise UsageError(f"{min(wrong, default='config')!r} is missing, unknown or of another type")
+        paths = {name: Path(given[name]) for name in ("dataset", "embeddings") if given[name] is not None}
+        return cls(**given | paths | {"config": Config.from_dict(given["config"]), "absent": tuple(given["absent"])})
+
+    def difference(self, other: RunRecord) -> tuple[str, str] | None:
+        """The first field in which two records differ, and how in words; None where they are of the same run.
+
+        What may move, or grow newer, between two sittings does not count: the digests say whether data are the same.
+        """
+        for name in (each.name for each in fields(self) if each.name not in _MAY_CHANGE):
+            mine, its = getattr(self, name), getattr(other, name)
+            if mine != its:
+                return name, _in_words(mine, its)
+        return None
+
+
+_MAY_CHANGE = {"dataset", "embeddings", "encoders", "versions", "side", "absent"}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of a field's type; a path is text there, and a tuple a list."""
+    of, parts = typing.get_origin(kind), typing.get_args(kind)
+    if of is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if of is dict:
+        return isinstance(value, dict) and all(_fits(part, parts[1]) for part in value.values())
+    if of in (list, tuple):
+        return isinstance(value, list) and all(_fits(part, parts[0]) for part in value)
+    return kind is Any or isinstance(value, str if kind is Path else kind)
 
 
 def _encoder(modality: Modality) -> dict[str, Any]:
@@ -52,8 +121,8 @@ def _encoder(modality: Modality) -> dict[str, Any]:
     return {name: value for name, value in made.items() if name not in ("precision", "dtype", "rounded")}
 
 
-def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
-    """Write `config.json`, or find that the run in the folder ``out`` was begun with the same.
+def begin(out: Path, record: RunRecord, *, resume: bool) -> None:
+    """Write the record, or find that the run in the folder ``out`` was begun with the same.
 
     UsageError where ``out`` holds a run and ``resume`` isn't asked; FingerprintMismatch where it is another.
     """
@@ -61,22 +130,14 @@ def begin(out: Path, about: dict[str, Any], *, resume: bool) -> None:
     if not files.holds_work():  # what was refused before its first checkpoint may be corrected and run again
         for stale in (files.split, files.metrics, files.choices):
             stale.unlink(missing_ok=True)
-        write_json(files.record, about)
+        write_json(files.record, record.as_dict())
         return
     if not resume:
         raise UsageError(f"{out} holds a run already: go on with --resume, or choose another folder")
-    begun = read_record(out)
-    # settings that have come since then are what they stand for in a run without them
-    begun["config"] = Config.from_dict(begun["config"]).values()
-    about = about | {"config": Config.from_dict(about["config"]).values()}
-    # may move, or grow newer, between two sittings; what is known besides is told by the dataset's SHA-256
-    places = {"dataset", "embeddings", "encoders", "versions", "side", "absent"}
-    differing = [key for key in {**about, **begun} if key not in places and about.get(key) != begun.get(key)]
-    if differing:
-        key = differing[0]
+    if (difference := read_record(out).difference(record)) is not None:
+        name, how = difference
         raise FingerprintMismatch(
-            f"{out} was begun with another {key} ({_difference(begun.get(key), about.get(key))}); "
-            "resume with what it was begun with, or choose another folder"
+            f"{out} was begun with another {name} ({how}); resume with what it was begun with, or choose another folder"
         )
 
 
@@ -95,30 +156,36 @@ def removed_if_refused(new: Sequence[Path]) -> Iterator[Callable[[], None]]:
         raise
 
 
-def _difference(old: Any, new: Any) -> str:
+def _in_words(old: Any, new: Any) -> str:
+    if isinstance(old, Config) and isinstance(new, Config):
+        name = next(iter(old.changes_from(new)))
+        return f"{name} was {old.value(name)!r}, is {new.value(name)!r}"
     if isinstance(old, dict) and isinstance(new, dict):
         name = next(key for key in {*old, *new} if old.get(key) != new.get(key))
         return f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
     return f"was {old!r}, is {new!r}"
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `config.json` of a run folder says. BadInput where it is no run folder, or one of another version."""
+def read_record(folder: Path) -> RunRecord:
+    """The record of a run folder. BadInput where it is no run folder, or one of another version."""
     file = RunFolder(folder).record
     try:
-        about: Any = json.loads(file.read_text("utf-8"))
+        content: Any = json.loads(file.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput(f"{folder} is no run folder (no {file.name}): {_runs_inside(folder)}") from None
     except (ValueError, OSError) as fault:
         raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BadInput(f"{file} describes no run: expected the format {FORMAT!r}; name a run folder")
-    if about.get("version") != VERSION:
+    if content.get("version") != VERSION:
         raise BadInput(
-            f"{folder} is a run of record version {about.get('version')}, this version of cinefuse reads {VERSION}: "
+            f"{folder} is a run of record version {content.get('version')}, this version of cinefuse reads {VERSION}: "
             "train it again, into another folder"
         )
-    return about
+    try:
+        return RunRecord.from_dict(content)
+    except UsageError as fault:
+        raise BadInput(f"{file}: {fault}; train the run again") from None
 
 
 def _runs_inside(folder: Path) -> str:

@@ -16,33 +16,36 @@ from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
 from ..settings.choices import Choices, members_of
 from ..settings.config import Config
-from .record import read_record
+from .record import RunRecord, read_record
 from .run_folder import RunFolder
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A finished run, opened: its folder, its config, what its record says, and the model."""
+    """A finished run, opened: its folder, what it was asked and trained on, and the model."""
 
     folder: Path
-    config: Config
-    about: dict[str, Any]
+    record: RunRecord
     recommender: Recommender
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Open a finished run. BadInput where there is none, or where it is unfinished or damaged."""
         folder = Path(folder)
-        about = read_record(folder)
+        record = read_record(folder)
         files = RunFolder(folder)
         if not files.is_finished():
             raise BadInput(f"{folder}: the run is not finished; go on with the same `cinefuse fuse` and --resume")
-        config = Config.from_dict(about["config"])
-        return cls(folder, config, about, Recommender.load(files.model))
+        return cls(folder, record, Recommender.load(files.model))
 
     def __repr__(self) -> str:
         figures = "".join(f", {name}={self.summary[name]:.4f}" for name in ("rmse", "mae") if name in self.summary)
-        return f"Run({str(self.folder)!r}, preset={self.config.preset!r}, split={self.about['split']!r}{figures})"
+        return f"Run({str(self.folder)!r}, preset={self.config.preset!r}, split={self.record.split!r}{figures})"
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+        return self.record.config
 
     @property
     def files(self) -> RunFolder:
@@ -52,7 +55,7 @@ class Run:
     @property
     def implicit(self) -> bool:
         """Whether it was trained on interactions without ratings."""
-        return bool(self.about.get("implicit", False))
+        return self.record.implicit
 
     @cached_property
     def ranking(self) -> RankingModel | None:
@@ -104,5 +107,5 @@ class Run:
         """user_id, item_id, rating, prediction of the test part; BadInput where the run had none."""
         file = self.files.predictions
         if not file.exists():
-            raise BadInput(f"{self.folder}: the run's split {self.about['split']!r} has no test part to evaluate on")
+            raise BadInput(f"{self.folder}: the run's split {self.record.split!r} has no test part to evaluate on")
         return pl.read_parquet(file)

@@ -43,7 +43,7 @@ from ..training.ranking import RankingTraining
 from ..training.search import Search
 from .baseline import baseline_figures, epochs_logged, warnings_of
 from .epoch_log import epoch_log
-from .record import begin, removed_if_refused, run_record
+from .record import RunRecord, begin, removed_if_refused
 from .run import Run
 from .run_folder import RunFolder
 from .tensorboard import events
@@ -92,17 +92,23 @@ def train(
         config, absent = with_available_inputs(config, dataset, file)
     else:
         config, absent = with_inputs_of(earlier, config), list[str]()
-    about = run_record(dataset, file, config, split, missing, duplicates) | {"absent": absent}
-    if implicit:
-        about["implicit"] = True
-    if warm_start is not None:
-        about["warm_start"] = str(warm_start)
+    record = RunRecord.of(
+        dataset,
+        file,
+        config,
+        split=split,
+        missing=missing,
+        duplicates=duplicates,
+        absent=tuple(absent),
+        implicit=implicit,
+        warm_start=None if warm_start is None else str(warm_start),
+    )
     new = [folder for folder in (out, *out.parents) if not folder.exists()]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with sole_writer(files.lock) if ranks.first else nullcontext(), removed_if_refused(new) as begun:
         if ranks.first:
-            begin(out, about, resume=resume)
+            begin(out, record, resume=resume)
         ranks.wait()  # the first has seen what is there, and written what it begins with
         if resume and files.is_finished():
             progress.message(f"{out} is finished already")
@@ -124,7 +130,7 @@ def train(
             progress.message(line)
         kept: dict[str, Components] = {}
         if earlier is not None:
-            refuse_other_inputs(earlier, config, about)
+            refuse_other_inputs(earlier, record)
             kept = load_components(earlier.files.components, earlier.config)
         training_data = load_training_data(
             dataset, joined, file, parts, config, place, sharing=ranks.on_this_machine, kept=kept

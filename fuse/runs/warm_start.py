@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from ..inputs.tags import ItemTags
 from ..serving.run_tables import read_run_table
 from ..settings.config import SETTINGS, Config
 from ..settings.declaration import Group
+from .record import RunRecord
 from .run import Run
 
 _OF_USERS = (
@@ -82,15 +82,15 @@ def _places(old: pl.Series, new: list[str]) -> npt.NDArray[np.int64]:
     return np.array([known.get(name, -1) for name in new], np.int64)
 
 
-def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> None:
-    """FingerprintMismatch where a new run, of ``config`` and ``about``, reads what ``run`` has no weights for.
+def refuse_other_inputs(run: Run, record: RunRecord) -> None:
+    """FingerprintMismatch where a new run of this ``record`` reads what ``run`` has no weights for.
 
     That is genres, occupations or age bands, or embeddings of another encoder.
     """
     where = f"--warm-start {run.folder}"
-    earlier, here = run.about.get("side"), about["side"]
+    earlier, here = run.record.side, record.side
     for whose, setting in (("item", "genres"), ("user", "demographics")):
-        if earlier is None or not getattr(config, setting):
+        if not record.config.value(setting):
             continue
         if other := sorted({*earlier[whose]} ^ {*here[whose]}):
             known = "known here alone" if other[0] in here[whose] else "known there alone"
@@ -98,9 +98,9 @@ def refuse_other_inputs(run: Run, config: Config, about: Mapping[str, Any]) -> N
                 f"{where}: its {setting} are not this dataset's ({other[0]!r} is {known}); "
                 f"train anew, or both with --set {setting}=false"
             )
-    encoders = run.about.get("encoders", {})
-    for name in sorted(encoders.keys() & about["encoders"].keys()):
-        if differing := differences(encoders[name], about["encoders"][name]):
+    encoders = run.record.encoders
+    for name in sorted(encoders.keys() & record.encoders.keys()):
+        if differing := differences(encoders[name], record.encoders[name]):
             raise FingerprintMismatch(
                 f"{where}: its {name} embeddings were made otherwise than these ({'; '.join(differing)}); train anew"
             )

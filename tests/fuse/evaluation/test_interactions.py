@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,6 @@ def test_what_needs_ratings_is_refused_with_the_reason(run: Run, plays: Path, tm
 def test_without_its_dataset_such_a_run_cannot_be_evaluated_and_says_so(run: Run, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(run.folder, tmp_path / "run"))
     opened = Run.open(moved)
-    opened.about["dataset"] = str(tmp_path / "elsewhere")
+    opened = replace(opened, record=replace(opened.record, dataset=tmp_path / "elsewhere"))
     with pytest.raises(BadInput, match="isn't there any more"):
         evaluate(opened)

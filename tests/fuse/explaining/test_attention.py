@@ -420,8 +420,8 @@ def test_another_models_tokenizer_is_refused(reading: Reading, run: Run, tmp_pat
 # --- what a run was trained on may have moved
 
 
-def moved(run: Run, **about: Any) -> Run:
-    return replace(run, about=run.about | about)
+def moved(run: Run, **record: Any) -> Run:
+    return replace(run, record=replace(run.record, **record))
 
 
 def test_a_file_or_dataset_that_moved_is_found_where_it_is_said_to_be(
@@ -429,10 +429,10 @@ def test_a_file_or_dataset_that_moved_is_found_where_it_is_said_to_be(
 ) -> None:
     elsewhere = tmp_path / "gone"
     with pytest.raises(BadInput, match="--cache"):
-        Reading.open(moved(run, embeddings=str(elsewhere / "x.h5")))
+        Reading.open(moved(run, embeddings=elsewhere / "x.h5"))
     with pytest.raises(BadInput, match="--dataset"):
-        Reading.open(moved(run, dataset=str(elsewhere)))
-    gone = moved(run, embeddings=str(elsewhere / "x.h5"), dataset=str(elsewhere))
+        Reading.open(moved(run, dataset=elsewhere))
+    gone = moved(run, embeddings=elsewhere / "x.h5", dataset=elsewhere)
     assert Reading.open(gone, dataset=sample, cache=embeddings).has(0, "text")
 
 

@@ -173,7 +173,7 @@ def test_masking_equals_the_prediction_over_a_file_that_lacks_the_modality(
     run = runs[kind]
     found = explain(run, [item_of(run, film)], user_of(run))[0].ablation
     assert found.has == ("text", "image")
-    whole = predicted_over(run, dataset, Path(run.about["embeddings"]), film)
+    whole = predicted_over(run, dataset, run.record.embeddings, film)
     assert found.everything.average == pytest.approx(whole.mean(), abs=2e-5)
     changes = []
     for name in ("image", "text", "both"):
@@ -234,7 +234,8 @@ def test_components_are_the_runs_own_and_without_words_those_of_a_shorter_plot(r
 
 
 def test_pooled_patches_are_masked_as_their_squares(runs: dict[str, Run]) -> None:
-    run = replace(runs["both"], config=replace(runs["both"].config, pool_patches=2))
+    record = runs["both"].record
+    run = replace(runs["both"], record=replace(record, config=replace(record.config, pool_patches=2)))
     reading = Reading.open(run)
     masking = ItemMasking(reading, FILM, reading.components)
     assert masking.count_parts("image") == 1  # a grid of 2 x 2

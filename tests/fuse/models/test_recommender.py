@@ -102,7 +102,7 @@ def test_nobody_has_seen_a_item_without_ratings_and_everybody_what_they_rated_in
 ) -> None:
     _, run = case
     recommender, split = run.recommender, run.split
-    ratings = pl.read_parquet(Path(run.about["dataset"]) / "ratings.parquet")
+    ratings = pl.read_parquet(run.record.dataset / "ratings.parquet")
     known = ratings[np.sort(np.concatenate([split.train, split.validation]))]
     for number, user in enumerate(recommender.user_ids.tolist()):
         seen = recommender.rated_items[recommender.rated_offsets[number] : recommender.rated_offsets[number + 1]]

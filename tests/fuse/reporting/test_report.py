@@ -229,7 +229,7 @@ def test_without_its_embedding_file_a_page_is_made_without_attention(runs: dict[
     assert "/nowhere" in str(written.left_out)
     assert "/nowhere" not in read(written)
     assert "Attention over the poster of" not in read(written)
-    cache = Path(runs["paper"].about["embeddings"])
+    cache = runs["paper"].record.embeddings
     found = write_report([Run.open(moved)], tmp_path / "found.html", cache=cache, draws=20)
     assert found.left_out is None
     assert "Attention over the poster of" in read(found)
@@ -456,8 +456,8 @@ def test_an_epoch_is_called_chosen_only_where_validation_was_asked_to_choose() -
 def test_provenance_names_digests_and_what_differs_from_the_preset(runs: dict[str, Run]) -> None:
     run = runs["paper"]
     facts = {fact.name: fact.values for fact in provenance([run, runs["mf"]])}
-    assert facts["Embeddings, content digest"] == (run.about["embeddings_digest"], "–")
-    assert facts["Ratings, SHA-256"][0] == run.about["dataset_sha256"]["ratings"]
+    assert facts["Embeddings, content digest"] == (run.record.embeddings_digest, "–")
+    assert facts["Ratings, SHA-256"][0] == run.record.dataset_sha256["ratings"]
     assert len(facts["Image encoder, SHA-256 of weights"][0]) == 64
     assert changed_settings(run.config) == [
         "width 16 (128)", "layers 1 (2)", "attention_heads 2 (4)", "epochs 2 (12)", "factor_steps 30 (240)",

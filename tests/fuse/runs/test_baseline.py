@@ -78,7 +78,7 @@ def test_biases_alone_are_not_warned_of_themselves(tmp_path: Path) -> None:
 
 
 def test_the_bias_model_knows_neither_validation_nor_test_ratings(overfitted: Run) -> None:
-    ratings = pl.read_parquet(Path(overfitted.about["dataset"]) / "ratings.parquet")
+    ratings = pl.read_parquet(overfitted.record.dataset / "ratings.parquet")
     assert overfitted.summary["bias_validation_rmse"] > 0.5  # the noise, which only the ratings themselves would tell
     assert overfitted.summary["bias_rmse"] > 0.5
     assert len(overfitted.split.validation) == overfitted.summary["validation_ratings"] < len(ratings) / 5

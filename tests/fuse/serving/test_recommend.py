@@ -20,6 +20,7 @@ from cinefuse.fuse.commands.recommendation_screen import show_recommendations
 from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.heads import OrdinalHead, Scale, SquaredHead
 from cinefuse.fuse.models.recommender import Recommender
+from cinefuse.fuse.runs.record import RunRecord
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.serving.predict import predict
 from cinefuse.fuse.serving.recommend import recommend, recommend_all
@@ -115,7 +116,7 @@ def run_of(recommender: Recommender, folder: Path) -> Run:
         {"item_id": ids, "title": [f"Film {n}" for n in ids], "train_ratings": np.zeros(len(ids), int)}
     )
     items.write_parquet(folder / "items.parquet")
-    return Run(folder, Config(), {"split": "all"}, recommender)
+    return Run(folder, RunRecord(Config(), Path("dataset"), {}, {}, "all"), recommender)
 
 
 def test_items_beyond_the_top_of_the_scale_are_ranked_too(tmp_path: Path) -> None:
