@@ -13,9 +13,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-# what does not take more than a few seconds each
+# what does not take more than a few seconds each; what it lists at its end wants the mark `slow`
 fast: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m "not slow and not torture and not real_data"
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m "not slow and not torture and not real_data" --durations 20 --durations-min 3
 
 lint: $(VENV)/.check
 	$(BIN)/ruff check .

@@ -166,7 +166,7 @@ def _demo_steps(out: Path, warm: Path, unseen: Path) -> list[list[str]]:
         ["data", "import", "table", dataset, *tables, "--overwrite"],
         ["extract", dataset, cache, "--text-model", "mini", "--image-model", "mini"],
         ["cache", "verify", cache],
-        ["study", dataset, cache, study, *_DEMO_STUDY],
+        ["study", dataset, cache, study, *DEMO_STUDY],
         ["evaluate", str(warm)],
         ["recommend", str(warm), "--user", "1", "-k", "5"],
         [*reports[0], "--out", str(out / "report.html")],
@@ -176,7 +176,7 @@ def _demo_steps(out: Path, warm: Path, unseen: Path) -> list[list[str]]:
 
 # test parts: a tenth of the ratings; a quarter of the films, lest a few popular ones decide. Small models for a small
 # catalogue
-_DEMO_STUDY = shlex.split(
+DEMO_STUDY = shlex.split(
     "--split random:0.1 --split cold-items:0.25 --models bias,mf,text,poster,both-tokens,best "
     "--set dim=16 --set width=64 --set layers=1 --set batch_items=32 "
     "--set transformer_learning_rate=0.001 --set l2.content=5 "

@@ -126,7 +126,7 @@ class Reading:
         if self.embeddings is None:
             raise KeyError("a Transformer without an embedding file")
         side = self.side_information.shape[1]
-        with torch.device("meta"):  # draws no initial weights, which would move the random generator
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, which must not move the random generator
             transformer = FusionTransformer(
                 {name: read_width(self.embeddings[name], config.level) for name in self.modalities},
                 side,

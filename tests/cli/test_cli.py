@@ -34,7 +34,7 @@ from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.extract.job.settings import DEFAULT_BATCH
 from cinefuse.tests.support.commands import CONTROL, Ended, Run, assert_refused_in_one_line
 from cinefuse.tests.support.embedding_files import flip
-from cinefuse.tests.support.forked import ForkedCommands
+from cinefuse.tests.support.forked import QUICK_STUDY, ForkedCommands
 from cinefuse.tests.support.jobs import EXTRACT_MODULES
 
 COMMAND_MODULES = (*EXTRACT_MODULES, "cinefuse.data.commands.cache_screen", "cinefuse.data.embeddings.verification")
@@ -278,6 +278,7 @@ EXTRACT_STAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", EXTRACT_STAGES)
 def test_ctrl_c_at_every_stage_of_extract_ends_with_130_and_one_line_that_says_how_to_go_on(
     stage: str, server: ForkedCommands, sample: Path, made: Path, models: list[object], run: Run, tmp_path: Path
@@ -294,6 +295,7 @@ def test_ctrl_c_at_every_stage_of_extract_ends_with_130_and_one_line_that_says_h
     assert out.read_bytes() == made.read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_verify_ends_with_130_too(server: ForkedCommands, made: Path) -> None:
     ended = server.interrupt_at("cinefuse.data.embeddings.verification:_constants", "cache", "verify", made)
     assert "run the same command again" in assert_refused_in_one_line(ended, 130)
@@ -304,6 +306,7 @@ INTERRUPTIBLE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moments", [3, pytest.param(40, marks=pytest.mark.torture)])
 def test_ctrl_c_at_a_random_moment_from_the_import_of_torch_on_ends_with_130(
     moments: int, sample: Path, made: Path, models: list[object], tmp_path: Path
@@ -353,6 +356,7 @@ def test_ctrl_c_after_the_end_of_a_command_changes_nothing(file: str, code: int,
 AT_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
 
 
+@pytest.mark.slow
 def test_ctrl_c_typed_at_a_terminal_gives_the_cursor_back(sample: Path, models: list[object], tmp_path: Path) -> None:
     words = ["extract", sample, tmp_path / "films.h5", *models, "--batch-tokens", 128, "--batch-posters", 1]
     terminal, inside = pty.openpty()
@@ -630,9 +634,10 @@ def test_looking_at_a_file_imports_no_model_library(made: Path) -> None:
 TINY_DEMO = ("--items", "20", "--users", "12")
 
 
-def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(tmp_path: Path) -> None:
-    first = process("demo", "--out", "demo", *TINY_DEMO, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+@pytest.mark.slow
+def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(server: ForkedCommands, tmp_path: Path) -> None:
+    first = server.quick_demo(tmp_path, *TINY_DEMO)
+    assert first.code == 0, first.err
     file = tmp_path / "demo" / "embeddings.h5"
     assert verify(file).complete
     models = sorted((tmp_path / "demo" / "study").rglob("model.safetensors"))
@@ -640,19 +645,19 @@ def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(tmp_path:
     content, trained = file.read_bytes(), [model.stat().st_mtime_ns for model in models]
     run = "demo/study/both-tokens/random-0.1/seed-0"
     for words in ("extract demo/dataset", "study demo/dataset", f"evaluate {run}", f"recommend {run} --user 1"):
-        assert f"\n$ cinefuse {words}" in first.stdout
-    assert "made up" in first.stdout.splitlines()[0]
+        assert f"\n$ cinefuse {words}" in first.out
+    assert "made up" in first.out.splitlines()[0]
     for page in ("report.html", "unseen.html"):
         assert "<html" in (tmp_path / "demo" / page).read_text("utf-8")
-    second = process("demo", "--out", "demo", *TINY_DEMO, cwd=tmp_path)
-    assert second.returncode == 0, second.stderr
-    assert second.stdout.count("all there already, every checksum agrees") == 2
-    assert second.stderr.count("is finished already") == len(models)
+    second = server.quick_demo(tmp_path, *TINY_DEMO)
+    assert second.code == 0, second.err
+    assert second.out.count("all there already, every checksum agrees") == 2
+    assert second.err.count("is finished already") == len(models)
     assert (file.read_bytes(), [model.stat().st_mtime_ns for model in models]) == (content, trained)
     for ended in (first, second):
-        assert not CONTROL.search(ended.stdout + ended.stderr), "a pipe is no terminal"
+        assert not CONTROL.search(ended.out + ended.err), "a pipe is no terminal"
     # progress in a log: plain lines, each phase's last one tells the whole
-    phases = [line for line in first.stderr.splitlines() if "items/s" in line]
+    phases = [line for line in first.err.splitlines() if "items/s" in line]
     assert [line.partition(":")[0] for line in phases[:4]] == [
         "tokenising plots",
         "probing posters",
@@ -660,15 +665,15 @@ def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(tmp_path:
         "encoding image",
     ]
     assert phases[0].startswith("tokenising plots: 20/20 ")
-    assert all(line == line.rstrip() and line for line in first.stderr.splitlines())
+    assert all(line == line.rstrip() and line for line in first.err.splitlines())
 
 
+@pytest.mark.slow
 def test_an_interrupted_demo_can_be_run_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cinefuse.data.formats import hdf5_library
     from cinefuse.fuse.training.member import Member
 
-    quick = [*cli._DEMO_STUDY, "--set", "epochs=1", "--set", "factor_steps=8"]
-    monkeypatch.setattr(cli, "_DEMO_STUDY", quick)
+    monkeypatch.setattr(cli, "DEMO_STUDY", [*cli.DEMO_STUDY, *QUICK_STUDY])
     words = ("demo", "--out", tmp_path / "demo", *TINY_DEMO)
     for owner, name in ((hdf5_library, "verify_by_hdf5_too"), (Member, "transformer_step")):
         with monkeypatch.context() as patch:

@@ -22,6 +22,7 @@ from typing import Any
 
 from cinefuse.tests.support.commands import Ended
 
+QUICK_STUDY = ("--set", "epochs=1", "--set", "factor_steps=8", "--set", "adapt=false")
 COMMAND = "cinefuse.tests.support.forked:command"
 
 
@@ -108,12 +109,27 @@ class ForkedCommands:
         self.start(*words)
         return self.ended()
 
+    def quick_demo(self, folder: Path, *words: object) -> Ended:
+        """Run `cinefuse demo` with these words in that folder, its models trained a few steps each."""
+        argv = [str(word) for word in words]
+        self._start(f"{__name__}:quick_demo", out=self._out, err=self._err, folder=str(folder), argv=argv)
+        return self.ended()
+
     def interrupt_at(self, stage: str, *words: object) -> Ended:
         """Start `cinefuse` with these words and press Ctrl-C at that stage; how it ended."""
         process = self.start(*words, stage=stage)
         self.wait_for_stage()
         os.kill(process, signal.SIGINT)
         return self.ended()
+
+
+def quick_demo(folder: str, argv: list[str]) -> None:
+    """`cinefuse demo --out demo` in that folder, whose models train a few steps each."""
+    from cinefuse import cli
+
+    os.chdir(folder)
+    cli.DEMO_STUDY = [*cli.DEMO_STUDY, *QUICK_STUDY]
+    command(["demo", "--out", "demo", *argv])
 
 
 def command(argv: list[str]) -> None:

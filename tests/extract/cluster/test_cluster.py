@@ -41,6 +41,8 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'cinefuse[r
 SITE = """
 import sys
 from pathlib import Path
+
+pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
 fatal = Path(__file__).with_name("FATAL")
 if "default_worker.py" in " ".join(sys.orig_argv) and fatal.exists():
     import os, signal

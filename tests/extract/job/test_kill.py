@@ -20,8 +20,10 @@ from cinefuse.data.runtime.errors import DamagedFile
 from cinefuse.tests.support.forked import ForkServer
 from cinefuse.tests.support.jobs import EXTRACT_MODULES
 
+pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
+
 EXTRACT = "cinefuse.tests.support.jobs:extract_noting_batches"
-KILLS = 20
+KILLS = 8
 KILLS_TORTURE = 100
 
 

@@ -20,6 +20,8 @@ from cinefuse.data.runtime.event_log import EventLog
 from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.data.runtime.termination import ending_on_sigterm, finished_first, stop_requested
 
+pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
+
 
 def command(sample: Path, encoders: Any, out: Path, *more: Any) -> list[Any]:
     models = ["--text-model", encoders.text, "--image-model", encoders.image]

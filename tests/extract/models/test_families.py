@@ -25,6 +25,8 @@ from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.models.transformers_log import quiet_transformers
 from cinefuse.tests.support.encoder_families import FAMILIES, IMAGES, SENTENCES, SIDE, TEXTS, Family, build_clip
 
+pytestmark = pytest.mark.slow  # a model of each family
+
 ROOT = Path(__file__).parents[3]
 PLOTS = [
     "a ferry at dawn",

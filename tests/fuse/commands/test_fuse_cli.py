@@ -23,9 +23,10 @@ from rich.console import Console
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.fuse.commands.serving import _ids_in
 from cinefuse.fuse.commands.settings_screen import show_settings
+from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.table_files import read_pairs
 from cinefuse.fuse.settings.config import SETTINGS, Config
-from cinefuse.fuse.settings.presets import PRESETS
+from cinefuse.fuse.settings.presets import PRESETS, preset
 from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
 from cinefuse.tests.support.forked import ForkedCommands
 
@@ -41,7 +42,7 @@ COMMAND_MODULES = (
     "cinefuse.fuse.runs.study",
     "cinefuse.fuse.runs.warm_start",
 )
-LIGHT = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")
+QUICK = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")
 
 
 def extracted(sample: Path, encoders: Any, out: Path, **settings: Any) -> Path:
@@ -53,34 +54,23 @@ def extracted(sample: Path, encoders: Any, out: Path, **settings: Any) -> Path:
     return out
 
 
-@pytest.fixture(scope="session")
-def cache(sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedding file of the sample catalogue; read it, never write into it."""
-    return extracted(sample, encoders, tmp_path_factory.mktemp("cache") / "sample.h5")
+@pytest.fixture(scope="module")
+def cache(default_embeddings: Path) -> Path:
+    return default_embeddings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trained(sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the preset best; read it, never write into it."""
     out = tmp_path_factory.mktemp("trained") / "best"
-    ended = process("fuse", sample, cache, out, *TINY, "--device", "cpu")
-    assert ended.returncode == 0, ended.stderr
-    return out
+    return train(sample, cache, out, preset("best").with_settings([*TINY[1::2]]), device="cpu").folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def factors(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the preset mf on the same split; read it, never write into it."""
     out = tmp_path_factory.mktemp("trained") / "mf"
-    ended = process("fuse", sample, out, *LIGHT, "--device", "cpu")
-    assert ended.returncode == 0, ended.stderr
-    return out
-
-
-def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `cinefuse` with these words in a process of its own."""
-    command = [sys.executable, "-m", "cinefuse.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+    return train(sample, None, out, preset("mf").with_settings([*QUICK[3::2]]), device="cpu").folder
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -97,9 +87,9 @@ def test_the_list_of_settings_has_each_with_its_default_and_where_presets_differ
         assert meaning in rows[name]
         default = Config().value(name)
         assert rows[name].split()[1] == (str(default).lower() if isinstance(default, bool) else str(default))
-        for preset, config in PRESETS.items():
+        for name_of_preset, config in PRESETS.items():
             value = config.value(name)
-            shown = f"{preset} {str(value).lower() if isinstance(value, bool) else value}"
+            shown = f"{name_of_preset} {str(value).lower() if isinstance(value, bool) else value}"
             assert (shown in rows[name].replace(meaning, "")) == (value != default)
 
 
@@ -148,7 +138,7 @@ def test_help_and_the_list_of_settings_import_nothing_heavy(words: str) -> None:
 def test_an_option_reaches_the_config_that_the_run_keeps(
     words: tuple[object, ...], name: str, value: object, run: Run, sample: Path, tmp_path: Path
 ) -> None:
-    assert run("fuse", sample, tmp_path / "run", *LIGHT, "--device", "cpu", *words).code == 0
+    assert run("fuse", sample, tmp_path / "run", *QUICK, "--device", "cpu", *words).code == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"][name] == value
 
 
@@ -179,7 +169,7 @@ def test_a_log_has_one_line_for_each_epoch(run: Run, sample: Path, cache: Path, 
 
 
 def test_json_is_the_summary_and_nothing_else(run: Run, sample: Path, tmp_path: Path) -> None:
-    told = run("fuse", sample, tmp_path / "run", *LIGHT, "--json")
+    told = run("fuse", sample, tmp_path / "run", *QUICK, "--json")
     kept = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert json.loads(told.out) == {"run": str(tmp_path / "run")} | kept
 
@@ -187,8 +177,8 @@ def test_json_is_the_summary_and_nothing_else(run: Run, sample: Path, tmp_path: 
 def test_a_model_without_embeddings_needs_no_embedding_file_and_takes_one_without_a_word(
     run: Run, sample: Path, cache: Path, tmp_path: Path
 ) -> None:
-    assert run("fuse", sample, tmp_path / "a", *LIGHT).code == 0
-    assert run("fuse", sample, cache, tmp_path / "b", *LIGHT).code == 0
+    assert run("fuse", sample, tmp_path / "a", *QUICK).code == 0
+    assert run("fuse", sample, cache, tmp_path / "b", *QUICK).code == 0
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
     assert models[0] == models[1]
 
@@ -207,17 +197,17 @@ def test_a_run_that_was_refused_can_be_corrected_in_the_same_folder(
 
 def test_a_finished_run_is_kept_by_resume_and_refused_without(run: Run, sample: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert run("fuse", sample, out, *LIGHT).code == 0
+    assert run("fuse", sample, out, *QUICK).code == 0
     before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
-    assert_refused_in_one_line(run("fuse", sample, out, *LIGHT), 2, "--resume")
-    told = run("fuse", sample, out, *LIGHT, "--resume")
+    assert_refused_in_one_line(run("fuse", sample, out, *QUICK), 2, "--resume")
+    told = run("fuse", sample, out, *QUICK, "--resume")
     assert told.code == 0
     assert "finished already" in told.err
     assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
 
 
 def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path, tmp_path: Path) -> None:
-    long, short = [[*LIGHT, "--set", "l2.scale=0.01", "--set", f"factor_steps={steps}"] for steps in (100, 1)]
+    long, short = [[*QUICK, "--set", "l2.scale=0.01", "--set", f"factor_steps={steps}"] for steps in (100, 1)]
     assert run("fuse", sample, tmp_path / "long", *long).code == 0
     assert run("fuse", sample, tmp_path / "cold", *short).code == 0
     assert run("fuse", sample, tmp_path / "warm", *short, "--warm-start", tmp_path / "long").code == 0
@@ -230,7 +220,7 @@ def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path
 
 
 def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, sample: Path, tmp_path: Path) -> None:
-    words = ["fuse", sample, tmp_path / "runs", *LIGHT, "--folds", "kfold:3", "--seeds", 2, "--seed", 4]
+    words = ["fuse", sample, tmp_path / "runs", *QUICK, "--folds", "kfold:3", "--seeds", 2, "--seed", 4]
     told = json.loads(run(*words, "--json").out)
     names = {f"kfold-3-{fold}/seed-{seed}" for fold in (1, 2, 3) for seed in (4, 5)}
     assert {str(Path(one["run"]).relative_to(tmp_path / "runs")) for one in told["runs"]} == names
@@ -250,7 +240,7 @@ def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, s
 
 
 def test_a_folder_of_runs_is_refused_by_naming_the_runs_inside(run: Run, sample: Path, tmp_path: Path) -> None:
-    assert run("fuse", sample, tmp_path / "runs", *LIGHT, "--folds", "kfold:2", "--seeds", 2).code == 0
+    assert run("fuse", sample, tmp_path / "runs", *QUICK, "--folds", "kfold:2", "--seeds", 2).code == 0
     runs = [tmp_path / "runs" / fold / seed for fold in ("kfold-2-1", "kfold-2-2") for seed in ("seed-0", "seed-1")]
     for words in ("evaluate {}", "recommend {} --user 1", "compare {}", "report {}", "explain {} --item 1"):
         told = run(*words.format(tmp_path / "runs").split())
@@ -260,7 +250,7 @@ def test_a_folder_of_runs_is_refused_by_naming_the_runs_inside(run: Run, sample:
 
 
 def test_more_seeds_keep_the_runs_of_the_earlier_ones(run: Run, sample: Path, tmp_path: Path) -> None:
-    words = ["fuse", sample, tmp_path / "runs", *LIGHT]
+    words = ["fuse", sample, tmp_path / "runs", *QUICK]
     assert run(*words, "--seeds", 2, "--seed", 1).code == 0
     models = [tmp_path / "runs" / f"seed-{seed}" / "model.safetensors" for seed in (1, 2)]
     before = [model.stat().st_mtime_ns for model in models]
@@ -274,7 +264,7 @@ def test_more_seeds_keep_the_runs_of_the_earlier_ones(run: Run, sample: Path, tm
 def test_a_fold_that_does_not_exist_is_refused_before_anything_is_trained(
     run: Run, sample: Path, tmp_path: Path
 ) -> None:
-    told = run("fuse", sample, tmp_path / "runs", *LIGHT, "--folds", "random:0.1,u9")
+    told = run("fuse", sample, tmp_path / "runs", *QUICK, "--folds", "random:0.1,u9")
     assert_refused_in_one_line(told, 2, "u9")
     assert not (tmp_path / "runs").exists()
 
@@ -441,7 +431,7 @@ def test_resume_refuses_an_embedding_file_that_is_another_than_the_run_began_wit
 
 
 def test_resume_refuses_other_settings_and_grown_ratings(run: Run, own_sample: Path, tmp_path: Path) -> None:
-    words = ["fuse", own_sample, tmp_path / "run", *LIGHT, "--resume"]
+    words = ["fuse", own_sample, tmp_path / "run", *QUICK, "--resume"]
     assert run(*words).code == 0
     assert_refused_in_one_line(run(*words, "--set", "dim=5"), 5, "dim was 4, is 5")
     ratings = pl.read_parquet(own_sample / "ratings.parquet")
@@ -452,12 +442,12 @@ def test_resume_refuses_other_settings_and_grown_ratings(run: Run, own_sample: P
 def test_a_run_that_another_process_trains_is_busy(run: Run, sample: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with sole_writer(tmp_path / "run" / "run"):
-        assert_refused_in_one_line(run("fuse", sample, tmp_path / "run", *LIGHT), 6, str(os.getpid()))
+        assert_refused_in_one_line(run("fuse", sample, tmp_path / "run", *QUICK), 6, str(os.getpid()))
 
 
 def test_a_full_disk_is_refused_and_the_run_goes_on_where_there_is_room(run: Run, sample: Path, disk: Path) -> None:
     (disk / "ballast").write_bytes(bytes(2**20 - 40_000))
-    words = ["fuse", sample, disk / "run", *LIGHT, "--set", "dim=64", "--resume"]
+    words = ["fuse", sample, disk / "run", *QUICK, "--set", "dim=64", "--resume"]
     assert_refused_in_one_line(run(*words), 7, "disk is full")
     (disk / "ballast").unlink()
     assert run(*words).code == 0
@@ -470,7 +460,7 @@ def test_an_unfinished_run_and_one_without_test_part_have_nothing_to_evaluate(
     (unfinished / "summary.json").unlink()
     for words in (["evaluate", unfinished], ["recommend", unfinished, "--user", 3]):
         assert_refused_in_one_line(run(*words), 3, "--resume")
-    assert run("fuse", sample, tmp_path / "whole", *LIGHT, "--split", "all").code == 0
+    assert run("fuse", sample, tmp_path / "whole", *QUICK, "--split", "all").code == 0
     assert_refused_in_one_line(run("evaluate", tmp_path / "whole"), 3, "no test part")
     assert run("recommend", tmp_path / "whole", "--user", 3).code == 0
     assert_refused_in_one_line(run("compare", factors, tmp_path / "whole"), 3, "no test part")
@@ -486,7 +476,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]
     server.close()
 
 
-LONGER = (*TINY, "--set", "epochs=3", "--set", "members=2", "--device", "cpu")
+LONGER = (*TINY, "--set", "objective=rating", "--set", "epochs=3", "--set", "members=2", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -521,6 +511,7 @@ STAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_at_every_stage_of_fuse_ends_with_130_and_resume_ends_in_the_same_model(
     stage: str, server: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
@@ -531,6 +522,7 @@ def test_ctrl_c_at_every_stage_of_fuse_ends_with_130_and_resume_ends_in_the_same
     assert_equal_runs(uninterrupted[0], tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.torture)])
 def test_a_run_killed_at_any_moment_resumes_to_the_same_model(
     rounds: int, server: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
@@ -549,8 +541,9 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_model(
     assert met, "no kill met a living process"
 
 
+@pytest.mark.slow
 def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: ForkedCommands, sample: Path, tmp_path: Path) -> None:
-    words = ["fuse", sample, tmp_path / "runs", *LIGHT, "--seeds", 3]
+    words = ["fuse", sample, tmp_path / "runs", *QUICK, "--seeds", 3]
     assert_refused_in_one_line(server.interrupt_at("cinefuse.fuse.runs.train:join#2", *words), 130, "with --resume")
     first = (tmp_path / "runs" / "seed-0" / "summary.json").stat().st_mtime_ns
     assert server.run(*words, "--resume").code == 0
@@ -558,6 +551,7 @@ def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: ForkedCommands, sa
     assert len(json.loads((tmp_path / "runs" / "repeats.json").read_text())["runs"]) == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_a_study_says_to_run_it_again(
     server: ForkedCommands, sample: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from cinefuse.fuse.runs.repeat import Spread, cases_of, folds_named
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.study import MODELS, Study, default_splits, models_named, shrunk_user_mean, study
 
+pytestmark = pytest.mark.slow  # whole studies
+
 TINY = ["adapt=false", "factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "dim=4"]
 FOLDS = ["kfold:3/1", "kfold:3/2", "kfold:3/3"]
 

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from cinefuse.data.runtime.errors import Interrupted, UsageError
 from cinefuse.fuse.training.processes import Ranks, ranks_of_launcher
 
+pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
+
 EXACT = ["--set", "dropout=0", "--set", "item_dropout=0", "--set", "precision=fp32"]
 SMALL = [
     word
