@@ -55,7 +55,8 @@ def study(
         best-transformer  preset best, plots and posters by a Transformer instead
         best-fused        preset best, plots and posters in both ways
 
-    OUT receives results.md, results.csv and runs.csv. Run the same command again to go on: finished runs are kept.
+    Of interactions without ratings mf, best-none and best are compared, by their lists. OUT receives results.md,
+    results.csv, lists.csv and runs.csv. Run the same command again to go on: finished runs are kept.
     """
     embeddings = one_at_most(cache)
     with interruptible(f"run the same command again to go on; everything finished is kept in {out}"):
@@ -80,14 +81,14 @@ def study(
 
 
 def _show(study: Study) -> None:
-    """One table: a row for each model, and for each group of splits its RMSE with an interval."""
+    """One table: a row for each model, and for each group of splits its RMSE, or NDCG of lists, with an interval."""
     from rich.table import Table
 
     from ...data.runtime.terminal import screen
 
     console = screen()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("RMSE")
+    table.add_column("RMSE" if study.rates else "NDCG of lists")
     for group in study.groups:
         table.add_column(printable(" ".join(group.splits)), justify="right")
         table.add_column("95 %", justify="right")
@@ -98,9 +99,18 @@ def _show(study: Study) -> None:
             known = interval.low == interval.low
             cells += [str(row.spread()), f"{interval.low:.3f} to {interval.high:.3f}" if known else ""]
         table.add_row(*cells)
+    if not study.rates:
+        titles = study.groups[0].titles
+        for rows in zip(*(group.lists.to_dicts() for group in study.groups), strict=True):
+            cells = [titles.get(rows[0]["model"], rows[0]["model"])]
+            for row in rows:
+                interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+                cells += ["" if row["ndcg"] is None else f"{row['ndcg']:.4f}", interval]
+            table.add_row(*cells)
     console.print(table)
     if any(split.startswith("cold-items") for group in study.groups for split in group.splits):
         console.print("cold-items: the test films have no rating in the training part", soft_wrap=True)
     for line in study.skipped:
         console.print(printable(line), soft_wrap=True)
-    console.print(f"more in {printable(study.folder / 'results.md')}, results.csv and runs.csv", soft_wrap=True)
+    others = "results.csv and runs.csv" if study.rates else "and in lists.csv"
+    console.print(f"more in {printable(study.folder / 'results.md')}, {others}", soft_wrap=True)

@@ -33,6 +33,7 @@ from .study_tables import write_tables
 from .train import train
 
 _IMAGINED_RATINGS = 5
+_RANKING = {"mf", "best-none", "best"}  # those with a ranking model of their own: it has no Transformer
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class StudyModel:
     """A row of the table: its name on the command line, its title, and the settings that make it of a preset.
 
     It trains on all ratings outside the test part: the validation RMSE of a fit more would stand in no table. Only what
-    has patience makes that fit, to be told how long to train.
+    has patience makes that fit, to be told how long to train; and, of interactions without ratings, what ranks, to
+    choose by.
     """
 
     name: str
@@ -48,10 +50,10 @@ class StudyModel:
     preset: str
     settings: tuple[str, ...] = ()
 
-    def config(self, settings: Sequence[str]) -> Config:
+    def config(self, settings: Sequence[str], *, implicit: bool = False) -> Config:
         """Its config with further settings, of which its own have the last word."""
         chosen = preset(self.preset)
-        held_out = [] if chosen.patience else ["validation=0"]
+        held_out = [] if chosen.patience or implicit else ["validation=0"]
         return chosen.with_settings([*held_out, *settings, *self.settings])
 
 
@@ -147,13 +149,15 @@ class Row:
 class Group:
     """Splits of one table: the folds of one cross-validation, or a single split.
 
-    ``lists`` is `pooled_lists` of all trained models and the baselines, by the protocol that ``lists_say`` names.
+    ``rows`` is empty for interactions without ratings. ``lists`` is `pooled_lists` of all trained models and the
+    baselines, by the protocol that ``lists_say`` names.
     """
 
     splits: tuple[str, ...]
     rows: tuple[Row, ...]
     lists: pl.DataFrame
     lists_say: str
+    titles: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +168,11 @@ class Study:
     groups: tuple[Group, ...]
     provenance: Mapping[str, str]
     skipped: tuple[str, ...] = field(default=())
+
+    @property
+    def rates(self) -> bool:
+        """Whether its models predict ratings."""
+        return bool(self.groups[0].rows)
 
 
 def study(
@@ -188,15 +197,14 @@ def study(
     progress = progress or NoProgress()
     if ranks_of_launcher(device)[0].count > 1:
         raise UsageError("study: expected one process; torchrun is for `cinefuse fuse`")
-    if Description.read(dataset).implicit:
-        raise BadInput(
-            f"{dataset} has interactions without ratings, and a study compares rating models; use `cinefuse fuse`"
-        )
+    implicit = Description.read(dataset).implicit
     groups = [list(group) for group in groups or [default_splits(dataset)]]
     if any("all" in group for group in groups):
         raise UsageError("split all: a study needs a test part; use random:0.1, kfold:5/1 or an official fold")
-    wanted = {model.name: model.config(settings) for model in models_named(models)}
+    wanted = {model.name: model.config(settings, implicit=implicit) for model in models_named(models)}
     why = {name: _lacking(name, config, embeddings, wanted) for name, config in wanted.items()}
+    if implicit:
+        why |= dict.fromkeys(wanted.keys() - _RANKING, "it predicts ratings, and the dataset has none")
     skipped = tuple(f"{name} is left out: {reason}" for name, reason in why.items() if reason)
     for line in skipped:
         progress.message(line)
@@ -286,13 +294,17 @@ class _Job:
 
     def group(self, splits: Sequence[str], cases: Sequence[Case], wanted: Mapping[str, Config]) -> Group:
         """All models on all cases of a group, and the reference that nobody trains."""
-        tested: dict[str, list[Tested]] = {"mean": [], **{name: [] for name in wanted}}
+        tested: dict[str, list[Tested]] = {}
         lists = []
         for case in cases:
             runs = [self._run(name, config, case) for name, config in wanted.items()]
-            for name, run in zip(wanted, runs, strict=True):
-                tested[name].append(Tested.of(case, run))
-            tested["mean"].append(self._mean(tested[name][-1], run))
+            found = {
+                name: Tested.of(case, run) for name, run in zip(wanted, runs, strict=True) if run.recommender.predicts
+            }
+            if found:
+                found = {"mean": self._mean(next(iter(found.values())), runs[0]), **found}
+            for name, one in found.items():
+                tested.setdefault(name, []).append(one)
             lists.append(measured_case(runs, progress=self.progress))
         names = [*wanted, *lists[0].baselines]
         measured = [list(each.measured.values()) for each in lists]
@@ -301,7 +313,7 @@ class _Job:
         says = f"NDCG@{lists[0].protocol.k} and recall. {lists[0].protocol.sentence()}"
         titles = {"mean": "shrunk user mean", **{model.name: model.title for model in MODELS}}
         rows = tuple(Row(name, titles[name], tuple(row)) for name, row in tested.items())
-        return Group(tuple(splits), rows, pooled, says)
+        return Group(tuple(splits), rows, pooled, says, titles)
 
     def _run(self, name: str, config: Config, case: Case) -> Run:
         self.number += 1

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 
 def write_tables(study: Study) -> None:
-    """Write results.md, results.csv, lists.csv and runs.csv into the study's folder, each all or nothing."""
+    """Write results.md, results.csv, lists.csv and runs.csv into the study's folder, each all or nothing.
+
+    Of interactions without ratings there are results.md and lists.csv alone.
+    """
     write_atomically(study.folder / "results.md", markdown(study).encode())
-    for name, table in (("results", results(study)), ("lists", lists(study)), ("runs", runs(study))):
+    tables = {"lists": lists(study)}
+    if study.rates:
+        tables |= {"results": results(study), "runs": runs(study)}
+    for name, table in tables.items():
         content = io.BytesIO()
         table.write_csv(content)
         write_atomically(study.folder / f"{name}.csv", content.getvalue())
@@ -31,10 +37,16 @@ def markdown(study: Study) -> str:
     lines += [f"- {key}: {value}" for key, value in study.provenance.items() if key != "dataset"]
     lines += [f"- {line}" for line in study.skipped]
     for group in study.groups:
-        lines += ["", f"### RMSE, {_title(group)}", "", *_table(group)]
+        if group.rows:
+            lines += ["", f"### RMSE, {_title(group)}", "", *_table(group)]
         lines += ["", f"### Lists, {_title(group)}", "", f"{group.lists_say}.", "", *_list_table(group)]
-    return "\n".join([*lines, "", _HOW_TO_READ, ""])
+    return "\n".join([*lines, "", _HOW_TO_READ if study.rates else _HOW_TO_READ_LISTS, ""])
 
+
+_HOW_TO_READ_LISTS = """\
+- Deviation: of the NDCG of the runs (divided by n - 1). Intervals, 95 %: of the lists of all runs together, by 2,000
+  draws of whole users.
+- Lists: of all films new to the user; a row of minus EASE above 0 is better than EASE on the same users and rows."""
 
 _HOW_TO_READ = """\
 - Deviation: of the RMSE of the runs (divided by n - 1). Intervals, 95 %: of the test ratings of all runs together, by
@@ -67,7 +79,7 @@ def _table(group: Group) -> list[str]:
 
 
 def _list_table(group: Group) -> list[str]:
-    titles = {row.name: row.title for row in group.rows}
+    titles = group.titles
     lines = [
         _line(["model", "NDCG ± deviation", "95 %", "recall", "minus EASE", "95 %"]),
         _line(["---"] + ["---:"] * 5),

@@ -373,3 +373,27 @@ def test_a_spread_is_mean_and_deviation_of_a_sample() -> None:
     assert Spread.of([]) is None
     assert str(Spread.of([0.9])) == "0.9000"
     assert str(Spread.of([0.9, 1.0, 1.1])) == "1.0000 ± 0.1000"
+
+
+def test_a_study_of_interactions_without_ratings_is_one_of_lists(sample: Path, tmp_path: Path) -> None:
+    clicks = tmp_path / "clicks"
+    shutil.copytree(sample, clicks)
+    about = json.loads((clicks / "dataset.json").read_text())
+    (clicks / "dataset.json").write_text(json.dumps(about | {"implicit": True}))
+    done = study(
+        clicks, None, tmp_path / "out", groups=[["random:0.2"]], models=["bias", "mf", "best-none"], settings=TINY
+    )
+    assert not done.rates
+    assert done.skipped == ("bias is left out: it predicts ratings, and the dataset has none",)
+    lists = pl.read_csv(tmp_path / "out" / "lists.csv")
+    assert lists["model"].to_list() == ["mf", "best-none", "most popular", "EASE"]
+    found = evaluate(Run.open(tmp_path / "out" / "mf" / "random-0.2" / "seed-0"), draws=5)
+    assert lists["ndcg"][0] == pytest.approx(found.ndcg)
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "RMSE" not in text
+    assert [row["model"] for row in tables_in(text)[0]][:2] == [
+        "biased matrix factorisation",
+        "best without plots and posters",
+    ]
+    with pytest.raises(UsageError, match="no model is left; bias is left out: it predicts ratings"):
+        study(clicks, None, tmp_path / "other", models=["bias"], settings=TINY)
