@@ -241,7 +241,7 @@ def refuse_rows(table: pl.LazyFrame, faults: dict[str, pl.Expr], name: str) -> N
     """Raise BadInput for the first fault that any row has, naming the first such rows.
 
     ``table`` has a column ``row`` (from 0); ``faults`` maps the rest of the sentence to a Boolean expression. A column
-    in braces, as in "a {rating} that is no number", stands for its value in the first such row. One streaming pass
+    in braces, as in "(first {rating})", stands for its value in the first such row. One streaming pass
     where all is well.
     """
     sums = table.select(fault.fill_null(False).sum().alias(problem) for problem, fault in faults.items())
@@ -254,7 +254,9 @@ def refuse_rows(table: pl.LazyFrame, faults: dict[str, pl.Expr], name: str) -> N
             shown = _IN_BRACES.findall(problem)
             first = table.filter(faults[problem]).select("row", *shown).head(5).collect(engine="streaming").sort("row")
             for column in shown:
-                problem = problem.replace(f"{{{column}}}", repr(first[column][0])[:_LONGEST_VALUE])
+                value = first[column][0]
+                shown_value = "is empty" if value is None else f"is {value!r}"[:_LONGEST_VALUE]
+                problem = problem.replace(f"first {{{column}}}", f"the first {shown_value}")
             raise BadInput(f"{name}: {rows_named(first['row'].to_list(), count)} {problem}")
 
 

@@ -139,6 +139,10 @@ def meet_halfway(items: pl.DataFrame, ratings: pl.LazyFrame, name: str) -> tuple
         f"{loose:,} of them would meet without leading zeros, which are part of an id (007 is not 7): write them the "
         "same way on both sides"
     )
+    if not loose:
+        plain = pl.col("item_id").str.to_lowercase()
+        loose = unknown.select(plain).join(items.select(plain), on="item_id", how="semi").height
+        hint = f"{loose:,} of them would meet if capitals were small letters: write them the same way on both sides"
     if unknown.height == rated.height:
         raise BadInput(
             f"{name}: none of its {rated.height:,} rated ids ({rated['item_id'][0]!r} first) is an id of the films "

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _EXACT = 2**53  # floats beyond it are not every whole number
+_ROUNDED = r"^\d(?:[.,]\d+)?[eE]\+\d{2,}$"
 _FLOAT_WRITTEN = r"^-?(?:0|[1-9]\d*)\.0+$"
 
 
@@ -48,8 +49,23 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
         elif dtype == pl.String:
             given = value.filter(value.is_not_null() & (value != ""))
             found = table.select(
-                written=given.str.contains(_FLOAT_WRITTEN).all() & (given.len() > 0), first=given.first()
+                written=given.str.contains(_FLOAT_WRITTEN).all() & (given.len() > 0),
+                first=given.first(),
+                padded=(given != given.str.strip_chars()).all() & (given.len() > 0),
+                rounded=given.filter(given.str.contains(_ROUNDED)).first(),
+                how_many_rounded=given.str.contains(_ROUNDED).sum(),
             ).collect(engine="streaming")
+            if found["padded"].item():
+                table = table.with_columns(value.str.strip_chars())
+                notes.append(
+                    f"{name}: all ids in the column for {column} have white space around them; it is taken away"
+                )
+            if found["how_many_rounded"].item():
+                notes.append(
+                    f"{name}: {found['how_many_rounded'].item():,} ids in the column for {column} are written as "
+                    f"{found['rounded'].item()}: a spreadsheet rounded them, and several may have become one; save "
+                    "them as text"
+                )
             if found["written"].item():
                 first = found["first"].item()
                 whole = first.partition(".")[0]

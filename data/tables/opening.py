@@ -8,6 +8,7 @@ import gzip
 import lzma
 import shutil
 import tempfile
+import zipfile
 import zlib
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,11 +27,19 @@ if TYPE_CHECKING:
 _DELIMITED = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".inter", ".item", ".user")
 _JSON = (".jsonl", ".ndjson", ".json")
 _COMPRESSED: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_NO_TABLES = {
+    b"PK\x03\x04": "a spreadsheet or zip under another name: save it as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet under another name: save it as CSV",
+    b"\x1f\x8b": "compressed by gzip: give it a name that ends in .gz",
+    b"PAR1": "Parquet: give it a name that ends in .parquet",
+    b"<!doctype": "a web page, not a table: fetch it again",
+    b"<html": "a web page, not a table: fetch it again",
+}
 _TYPED = (":token", ":float", ":token_seq", ":float_seq")
 
 
 def open_table(file: Path, scratch: Path, encoding: str = "utf-8", layout: Layout | None = None) -> Table:
-    """Open a table by its suffix: delimited text, Parquet or JSON, also compressed (.gz, .bz2, .xz).
+    """Open a table by its suffix: delimited text, Parquet or JSON, also compressed (.gz, .bz2, .xz, a .zip of one).
 
     Delimited text is .csv, .tsv, .txt, .dat and the like; what separates its fields is found out, unless ``layout``
     says. Text that is not valid in ``encoding`` is refused (BadInput naming the line), never guessed. ``scratch`` takes
@@ -44,14 +53,19 @@ def open_table(file: Path, scratch: Path, encoding: str = "utf-8", layout: Layou
         if suffix == ".parquet":
             table = Table(file.name, pl.scan_parquet(plain).with_row_index(ROW))
         elif suffix in _JSON:
+            _refuse_another_kind(file, plain)
             table = Table(file.name, *read_records(file, as_utf8(plain, scratch, encoding), scratch))
         elif suffix in _DELIMITED:
+            _refuse_another_kind(file, plain)
             text = as_utf8(plain, scratch, encoding)
             table = Table(file.name, *read_delimited(file, text, scratch, layout or Layout()))
             table = _without_types(table)
         else:
             known = ", ".join((*_DELIMITED, ".parquet", *_JSON))
-            raise BadInput(f"{file}: expected {known}, perhaps with .gz, found {suffix or 'no suffix'!r}")
+            raise BadInput(
+                f"{file}: expected {known}, perhaps with .gz or in a .zip, found {suffix or 'no suffix'!r}; save it as "
+                "one of these"
+            )
         table.columns  # noqa: B018  a table that cannot be read is found out here
     except (pl.exceptions.PolarsError, OSError) as fault:
         raise BadInput(f"{file} cannot be read as a table: {str(fault).splitlines()[0]}") from None
@@ -60,6 +74,8 @@ def open_table(file: Path, scratch: Path, encoding: str = "utf-8", layout: Layou
 
 def _unpacked(file: Path, scratch: Path) -> Path:
     """The file itself, or an unpacked copy of it under its name without the last suffix."""
+    if file.suffix.lower() == ".zip":
+        return _only_member(file, scratch)
     unpack = _COMPRESSED.get(file.suffix.lower())
     if unpack is None:
         return file
@@ -70,6 +86,33 @@ def _unpacked(file: Path, scratch: Path) -> Path:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as fault:
         raise BadInput(f"{file} cannot be unpacked ({fault}): fetch it again") from None
     return copy
+
+
+def _only_member(file: Path, scratch: Path) -> Path:
+    """A copy of the one file in a zip; BadInput where there are more, or none."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+            if len(names) != 1:
+                raise BadInput(
+                    f"{file}: expected a zip of one table, found {len(names):,} files ({', '.join(names[:5])}); unpack "
+                    "it, and name the table"
+                )
+            copy = Path(tempfile.mkdtemp(dir=scratch)) / Path(names[0]).name
+            with archive.open(names[0]) as source, copy.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as fault:
+        raise BadInput(f"{file} cannot be unpacked ({fault}): fetch it again, or unpack it by hand") from None
+    return copy
+
+
+def _refuse_another_kind(file: Path, text: Path) -> None:
+    """BadInput for what often lies under a table's name and is none."""
+    with text.open("rb") as stream:
+        start = stream.read(512).lstrip(codecs.BOM_UTF8 + b" \t\r\n")
+    kind = next((says for begins, says in _NO_TABLES.items() if start[: len(begins)].lower() == begins.lower()), None)
+    if kind is not None:
+        raise BadInput(f"{file} is {kind}")
 
 
 def _without_types(table: Table) -> Table:

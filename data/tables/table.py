@@ -49,9 +49,9 @@ class Table:
         if found is None and required:
             if _looks_like_values(self.columns):
                 raise UsageError(
-                    f"{self.name} has no column for {ours}: its first line holds values ({some_of(self.columns, 5)}); "
-                    "a file without a header needs --columns, or for ratings --rating-columns, such as "
-                    "user_id,item_id,rating,timestamp"
+                    f"{self.name} has no column for {ours}: its first line names no columns "
+                    f"({some_of(self.columns, 5)}); remove what stands before the header; a file without a header "
+                    "needs --columns, or for ratings --rating-columns, such as user_id,item_id,rating,timestamp"
                 )
             raise UsageError(f"{self.name} has no column for {ours}; name it with {option}: {some_of(self.columns)}")
         return found

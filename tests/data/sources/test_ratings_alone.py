@@ -104,11 +104,11 @@ def test_thumbs_as_words_are_ratings_of_1_and_0(tmp_path: Path, words: tuple[str
 
 
 def test_a_rating_that_is_no_number_is_shown(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"row 3 with a rating that is not a number \(first 'so-so'\)"):
+    with pytest.raises(BadInput, match=r"row 3 with a rating that is not a number \(the first is 'so-so'\)"):
         imported(tmp_path, columns={"rating": ["4", "3", "so-so", "2"]})
-    with pytest.raises(BadInput, match=r"row 4 with a rating outside 0 to 4 \(first 5\.0\)"):
+    with pytest.raises(BadInput, match=r"row 4 with a rating outside 0 to 4 \(the first is 5\.0\)"):
         imported(tmp_path, scale=(0, 4))
-    with pytest.raises(BadInput, match=r"row 2 with a timestamp that is neither .* \(first 'soon'\)"):
+    with pytest.raises(BadInput, match=r"row 2 with a timestamp that is neither .* \(the first is 'soon'\)"):
         imported(tmp_path, columns={"timestamp": ["2001-01-01", "soon", "2001-01-01", "2001-01-01"]})
 
 

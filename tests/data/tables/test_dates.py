@@ -115,3 +115,12 @@ def test_ids_are_whole_numbers_again_where_all_were_made_floats(ids: list[object
 def test_an_id_that_is_neither_a_whole_number_nor_text_is_refused_with_its_type(ids: list[object]) -> None:
     with pytest.raises(BadInput, match=r"ids must be integers or text, found (Decimal|Binary|Date)"):
         exact_ids(pl.LazyFrame({"id": pl.Series(ids)}), ["id"], "t")
+
+
+def test_ids_that_a_spreadsheet_padded_or_rounded_are_noticed() -> None:
+    frame, notes = exact_ids(pl.LazyFrame({"id": [" a ", " b", None]}), ["id"], "t")
+    assert (frame.collect()["id"].to_list(), len(notes)) == (["a", "b", None], 1)
+    frame, notes = exact_ids(pl.LazyFrame({"id": [" a ", "b"]}), ["id"], "t")
+    assert (frame.collect()["id"].to_list(), notes) == ([" a ", "b"], [])
+    _, notes = exact_ids(pl.LazyFrame({"id": ["9.78044E+12", "12", "1e5"]}), ["id"], "t")
+    assert ["1 ids in the column for id are written as 9.78044E+12" in note for note in notes] == [True]

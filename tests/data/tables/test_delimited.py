@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,49 @@ def test_whatever_a_csv_writer_writes_comes_back(tmp_path: Path, body: list[tupl
         writer.writerows([("id", "a", "b"), *((f"k{number}", *row) for number, row in enumerate(body))])
     opened = open_table(tmp_path / "t.csv", tmp_path, layout=Layout("double", separator=separator))
     assert rows(opened) == [(f"k{number}", a or None, b or None) for number, (a, b) in enumerate(body)]
+
+
+def zipped(folder: Path, **members: str) -> Path:
+    file = folder / "ratings.csv.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.csv", content)
+    return file
+
+
+def test_a_table_alone_in_a_zip_is_read_and_one_of_several_is_asked_for(tmp_path: Path) -> None:
+    opened = open_table(zipped(tmp_path, ratings="id,a\n1,x\n"), tmp_path)
+    assert (opened.columns, rows(opened)) == (["id", "a"], [("1", "x")])
+    with pytest.raises(BadInput, match=r"expected a zip of one table, found 2 files \(ratings\.csv, movies\.csv\)"):
+        open_table(zipped(tmp_path, ratings="id\n1\n", movies="id\n1\n"), tmp_path)
+    (tmp_path / "ratings.csv.zip").write_bytes(b"PK and no more")
+    with pytest.raises(BadInput, match="cannot be unpacked"):
+        open_table(tmp_path / "ratings.csv.zip", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PK\x03\x04" + bytes(100), "a spreadsheet or zip under another name"),
+        (b"\xd0\xcf\x11\xe0" + bytes(100), "a spreadsheet under another name"),
+        (b"\x1f\x8b\x08" + bytes(100), r"compressed by gzip.* ends in \.gz"),
+        (b"PAR1" + bytes(100), r"Parquet.* ends in \.parquet"),
+        (b"\n<!DOCTYPE html><html></html>", "a web page, not a table"),
+        (b"<HTML><body>404</body></HTML>", "a web page, not a table"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_what_is_no_table_under_its_name_is_called_what_it_is(
+    content: bytes, says: str, suffix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"t.{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(BadInput, match=says):
+        open_table(file, tmp_path)
+
+
+def test_a_line_before_the_header_is_not_called_a_header(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"first line names no columns \(My, ratings, 2024\); remove what stands before"
+    ):
+        table(tmp_path, "My ratings 2024\n\nid,title\n1,A\n").column_for("item_id", required=True)
