@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -93,7 +93,7 @@ class Worker:
         places = np.arange(len(task.rows))
         batch = Batch(task.plan, self._feed(task), places, task.rows, task.wanted, task.items)
         loading = batch.load(self._loading)
-        wait(loading.values())
+        wait([one for one in loading.values() if isinstance(one, Future)])
         encoded = self._encoding.submit(batch.encode, loading, self._assignment.dtype).result()
         sink = _RowBuffer(task, self._assignment)
         counts = encoded.write(sink if self._writer is None else self._writer)

@@ -80,6 +80,13 @@ def extract(
         int | None, typer.Option(help="tokens in a text batch, padding included", rich_help_panel="Speed")
     ] = None,
     batch_posters: Annotated[int | None, typer.Option(help="posters in a batch", rich_help_panel="Speed")] = None,
+    decoders: Annotated[
+        int | None,
+        typer.Option(
+            help="processes that decode posters; 0: threads (processes with a GPU or 8 cores, else threads)",
+            rich_help_panel="Speed",
+        ),
+    ] = None,
     engine: Annotated[
         str, typer.Option(help="local: this process; ray: workers on a Ray cluster", rich_help_panel="Many machines")
     ] = "local",
@@ -159,6 +166,7 @@ def extract(
         precision=precision,
         device=device,
         compile=compile_,
+        decoders=decoders,
         batch_tokens=batch_tokens,
         batch_posters=batch_posters,
         limits=PosterLimits(max_pixels=int(max_megapixels * 1e6)),

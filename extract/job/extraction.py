@@ -210,6 +210,7 @@ class ThisProcess:
     def encode(self, work: Work, progress: Progress) -> None:
         """Load the encoder and run it over all batches."""
         from ...device import resolve_device
+        from .decoding import decoded_by_processes, decoder_count
         from .loop import encode_rows, feed_for, load_encoder
 
         job, settings, device = work.job, work.settings, resolve_device(work.settings.device)
@@ -224,16 +225,16 @@ class ThisProcess:
             progress.message(line)
         posters = work.catalog.posters() if job.recipe is not None else []
         feed = feed_for(work.plan, encoder, job.recipe, posters, work.catalog.poster_root, settings.limits)
-        with progress.phase(f"encoding {job.name}", int(work.wanted.sum()), work=work.positions) as phase:
-            encode_rows(
-                work.file,
-                work.plan,
-                list(work.batches()),
-                feed,
-                work.wanted,
-                strict=settings.strict,
-                advance=phase.advance,
-            )
+        batches = list(work.batches())
+        count = decoder_count(settings.decoders, device.type, len(posters) and int(work.wanted.sum()))
+        largest = max(map(len, batches))
+        with (
+            decoded_by_processes(
+                feed, count, largest, work.catalog.poster_root, job.recipe, settings.limits, progress
+            ) as feed,
+            progress.phase(f"encoding {job.name}", int(work.wanted.sum()), work=work.positions) as phase,
+        ):
+            encode_rows(work.file, work.plan, batches, feed, work.wanted, strict=settings.strict, advance=phase.advance)
 
 
 def wants_large_batches(kind: str) -> bool:

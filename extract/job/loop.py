@@ -25,6 +25,7 @@ from ...data.embeddings.status import Reason, Status
 from ...data.runtime.errors import BadInput
 from ...data.runtime.processor import usable_cores
 from ...data.runtime.termination import finished_first
+from ..inputs.decoders import Decoded, Decoders, Poster, side_by_side
 from ..inputs.pixels import poster_pixels
 from ..inputs.plan import ModalityPlan
 from ..inputs.poster_files import PosterLimits, PosterProblem, read_poster
@@ -33,7 +34,7 @@ from ..models.encoders import Embedded, ImageEncoder, TextEncoder, is_out_of_mem
 from ..models.source import ModelSource
 from ..models.structure import Structure
 
-_BATCHES_AHEAD = 2
+BATCHES_AHEAD = 2
 _BATCHES_BEHIND = 2
 
 
@@ -85,12 +86,26 @@ class PosterFeed:
         self._recipe, self._limits = recipe, limits
         # not `_from_file` itself: a feed that held itself would keep the file of its plan mapped until a collection
         self._read: Callable[[int], bytes] | None = None
+        self._decoders: Decoders | None = None
 
     def reading(self, read: Callable[[int], bytes]) -> PosterFeed:
         """The same feed with posters as `read` gives them, in place of files."""
         other = copy(self)
         other._read = read
         return other
+
+    def decoding(self, decoders: Decoders) -> PosterFeed:
+        """The same feed with posters that processes decode, in place of threads."""
+        other = copy(self)
+        other._decoders = decoders
+        return other
+
+    def begin(self, rows: list[int]) -> Loading | None:
+        """Have processes begin to load the posters of a batch; None where threads are to do it."""
+        if self._decoders is None:
+            return None
+        posters = [Poster(self._posters[row] or "", self._plan.digest[row].tobytes()) for row in rows]
+        return dict(zip(rows, self._decoders.begin(posters), strict=True))
 
     def load(self, row: int) -> npt.NDArray[np.uint8] | Inputs:
         """(H, W, 3) pixels, or what the model's own image processor makes.
@@ -114,7 +129,7 @@ class PosterFeed:
         """Hidden states (B, 1 + P, D), CLS, then the patches, and vectors."""
         if isinstance(self._recipe, ProcessorPixels):
             return self._encoder.embed_inputs(stacked(inputs))
-        return self._encoder.embed(np.stack(inputs))
+        return self._encoder.embed(side_by_side(inputs))
 
 
 def load_encoder(
@@ -191,7 +206,9 @@ class Batch:
     def load(self, pool: ThreadPoolExecutor) -> Loading:
         """Begin to load each distinct input among them."""
         _, first = np.unique(self.plan.digest[self.places], axis=0, return_index=True)
-        return {place: pool.submit(self.feed.load, place) for place in self.places[np.sort(first)].tolist()}
+        places = self.places[np.sort(first)].tolist()
+        begun = self.feed.begin(places) if isinstance(self.feed, PosterFeed) else None
+        return begun if begun is not None else {place: pool.submit(self.feed.load, place) for place in places}
 
     def encode(self, loading: Loading, dtype: str) -> Encoded:
         """Wait for the inputs and encode them, for storage as `dtype`. Raises BadInput where `items` says so."""
@@ -209,7 +226,7 @@ class Batch:
         return Encoded(self, list(good), _encode(self.feed, list(good.values()), dtype), failed)
 
 
-Loading = dict[int, "Future[npt.NDArray[Any]]"]
+Loading = dict[int, "Future[npt.NDArray[Any]] | Decoded"]
 
 
 class Sink(Protocol):
@@ -438,7 +455,7 @@ def _one_step_ahead(batches: Iterable[Batch]) -> Generator[tuple[Batch, Loading]
     try:
         for batch in batches:
             waiting.append((batch, batch.load(pool)))
-            if len(waiting) > _BATCHES_AHEAD:
+            if len(waiting) > BATCHES_AHEAD:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()

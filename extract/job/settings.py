@@ -51,6 +51,7 @@ class Settings:
     precision: str = "auto"
     device: str = "auto"
     compile: bool = False
+    decoders: int | None = None
     batch_tokens: int | None = None
     batch_posters: int | None = None
     limits: PosterLimits = field(default_factory=PosterLimits)
@@ -69,7 +70,7 @@ class Settings:
             raise UsageError(f"--level: expected one of {', '.join(LEVELS)}, found {self.level}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {self.precision}")
-        for name, least in (("max_length", 3), ("batch_tokens", 1), ("batch_posters", 1)):
+        for name, least in (("max_length", 3), ("batch_tokens", 1), ("batch_posters", 1), ("decoders", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
