@@ -21,7 +21,6 @@ def compare(runs: Sequence[Run], *, draws: int = 2000, seed: int = 0) -> pl.Data
     """One row a run, in their order, each against the first.
 
     Columns: name (`names_of`), preset, split (String); rmse, rmse_low, rmse_high; difference (the run's RMSE minus the
-    Columns: name (`names_of`), preset, split (String); rmse, rmse_low, rmse_high; difference (the run's RMSE minus the
     first's: below 0 it is better), difference_low, difference_high (Float64; null in the first row). Bounds are of 95 %
     percentile intervals over ``draws`` draws of whole users, the same users for both runs of a difference, and null
     where there is one user only.

@@ -388,7 +388,7 @@ def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Pa
         ("predict {trained} {sample}/ratings.parquet --out {new}", 2, "found 'no suffix'"),
         ("predict {factors} {sample}/ratings.parquet --out {new}.csv --distribution", 3, "head=ordinal"),
         ("compare {trained} {empty}", 3, "is no run folder"),
-        ("export {factors} {factors}", 3, "is no empty folder"),
+        ("export {factors} {factors}", 3, "is not an empty folder"),
         ("export {trained} {new} --by rating", 3, "the mean of 2 ordinal heads"),
         ("export {trained} {new} --format faiss", 2, "parquet or npy"),
         ("study {sample} {cache} {new} --models mf,paper", 2, "no model 'paper'"),
