@@ -21,7 +21,7 @@ _IMAGE, _TEXT, _USER, _SUNK = "#a3301c", "#1b5e92", "#6d489f", "#f1ede5"
 
 CAPTIONS = {
     "poster": "Poster",
-    "attention": "Attention of [FUSE] query",
+    "attention": "Attention",
     "attention grid": "Patch by patch",
     "masking": "Change when masked",
     "masking grid": "Square by square",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,10 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# torch calls its CSR support beta once a process, at the first use: here, so that no filter of the caller's meets it
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", UserWarning)
-    torch.sparse_csr_tensor([0, 0], torch.zeros(0, dtype=torch.long), torch.zeros(0), (1, 1), check_invariants=False)
+from .sparse import csr
 
 _MOST_IN_32_BITS = 2**31 - 1
 CHUNK_BYTES = 2**28  # of rows gathered for many ratings at a time: R rows at once would take more than a GPU has
@@ -118,12 +114,12 @@ class TrainingPairs:
 
     def by_user_matrix(self, values: Tensor) -> Tensor:
         """(U, I) CSR holding values (R,) at the pairs."""
-        return torch.sparse_csr_tensor(*self._by_user, values, (self.users, self.items), check_invariants=False)
+        return csr(*self._by_user, values, (self.users, self.items))
 
     def by_item_matrix(self, values: Tensor) -> Tensor:
         """(I, U) CSR holding values (R,) at the pairs."""
         values = values[self.by_item]
-        return torch.sparse_csr_tensor(*self._by_item, values, (self.items, self.users), check_invariants=False)
+        return csr(*self._by_item, values, (self.items, self.users))
 
     def dots(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
         """(R,) the dot product of each pair's rows of (U, D) and (I, D)."""
@@ -205,12 +201,8 @@ class _PairDots(torch.autograd.Function):
             if number == 0:
                 by_user, by_item = by_user + of_first, by_item + first_by_item
             user, item = vectors[2 * number], vectors[2 * number + 1]
-            of_users = torch.sparse_csr_tensor(
-                *pairs._by_user, by_user, (pairs.users, pairs.items), check_invariants=False
-            )
-            of_items = torch.sparse_csr_tensor(
-                *pairs._by_item, by_item, (pairs.items, pairs.users), check_invariants=False
-            )
+            of_users = csr(*pairs._by_user, by_user, (pairs.users, pairs.items))
+            of_items = csr(*pairs._by_item, by_item, (pairs.items, pairs.users))
             found += [of_users @ item, of_items @ user]
         return tuple(found)
 
@@ -237,9 +229,7 @@ class _ItemDots(torch.autograd.Function):
         ctx.save_for_backward(user_vectors, offsets, user)
         shape = len(item_vectors), len(user_vectors)
         if item_vectors.device.type in _SAMPLED_ON:  # without K rows gathered on each side, as in `_PairDots`
-            nothing = torch.sparse_csr_tensor(
-                offsets, user, item_vectors.new_zeros(len(user)), shape, check_invariants=False
-            )
+            nothing = csr(offsets, user, item_vectors.new_zeros(len(user)), shape)
             return _sampled(nothing, item_vectors, user_vectors)
         place = torch.repeat_interleave(offsets.diff(), output_size=len(user))  # (K,), without waiting for the device
         return _gathered(item_vectors, place, user_vectors, user)
@@ -248,59 +238,5 @@ class _ItemDots(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         user_vectors, offsets, user = ctx.saved_tensors
         shape = len(offsets) - 1, len(user_vectors)
-        of_pairs = torch.sparse_csr_tensor(offsets, user, gradients[0].contiguous(), shape, check_invariants=False)
+        of_pairs = csr(offsets, user, gradients[0].contiguous(), shape)
         return of_pairs @ user_vectors, None, None, None
-
-
-class SparseProduct:
-    """A constant sparse matrix (M, N) with its transpose, so that the backward pass is one more sparse product."""
-
-    def __init__(self, matrix: Tensor, transpose: Tensor) -> None:
-        self.matrix, self.transpose = matrix, transpose
-
-    @classmethod
-    def nothing(cls, rows: int, device: torch.device) -> SparseProduct:
-        """A matrix (rows, 0)."""
-        empty = torch.zeros(0, dtype=torch.long)
-        return cls.sorted(empty, empty, torch.zeros(0), rows=rows, columns=0).to(device)
-
-    @classmethod
-    def sorted(cls, row: Tensor, column: Tensor, value: Tensor, *, rows: int, columns: int) -> SparseProduct:
-        """The matrix with ``value`` (E,) at ``row`` and ``column`` (E,) int64, which are sorted by row, then column."""
-        order = torch.argsort(column, stable=True)
-        return cls(
-            _csr(row, column, value, rows, columns), _csr(column[order], row[order], value[order], columns, rows)
-        )
-
-    @property
-    def columns(self) -> int:
-        """N."""
-        return self.matrix.shape[1]
-
-    def t(self) -> SparseProduct:
-        """The transpose (N, M)."""
-        return SparseProduct(self.transpose, self.matrix)
-
-    def to(self, kind: torch.device | torch.dtype) -> SparseProduct:
-        """The same on another device, or in another precision."""
-        return SparseProduct(self.matrix.to(kind), self.transpose.to(kind))
-
-    def __matmul__(self, dense: Tensor) -> Tensor:
-        """(M, N) @ (N, D)."""
-        return _SparseTimes.apply(self.matrix, self.transpose, dense)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def _csr(row: Tensor, column: Tensor, value: Tensor, rows: int, columns: int) -> Tensor:
-    offsets = torch.searchsorted(row, torch.arange(rows + 1))
-    return torch.sparse_csr_tensor(offsets, column, value, (rows, columns), check_invariants=False)
-
-
-class _SparseTimes(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor, transpose: Tensor, dense: Tensor) -> Tensor:
-        ctx.transpose = transpose
-        return matrix @ dense
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
-        return None, None, ctx.transpose @ gradients[0].contiguous()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...data.dataset.catalog import Catalog
 from ...data.runtime.errors import BadInput
-from .interactions import SparseProduct
+from .sparse import SparseProduct
 
 
 @dataclass(frozen=True, eq=False)

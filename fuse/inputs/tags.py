@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from ...data.dataset.catalog import Catalog
-from .interactions import SparseProduct
+from .sparse import SparseProduct
 
 _LEAST_ITEMS = 2  # a tag of one item says no more than the item's id
 

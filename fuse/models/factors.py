@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..inputs.interactions import PairTerm, SparseProduct, TrainingPairs, chunks
+from ..inputs.interactions import PairTerm, TrainingPairs, chunks
+from ..inputs.sparse import SparseProduct
 
 
 class Vectors(NamedTuple):

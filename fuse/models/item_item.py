@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..inputs.interactions import SparseProduct, TrainingPairs
+from ..inputs.interactions import TrainingPairs
+from ..inputs.sparse import SparseProduct
 
 _ITERATIONS = (
     4  # of the subspace: the leading eigenvalues are well separated, and the error of the others matters little

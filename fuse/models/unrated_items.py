@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..inputs.interactions import SparseProduct
+from ..inputs.sparse import SparseProduct
 from .cold_start import solved
 
 L2 = 60.0  # on the validation part of cold-items:0.1 of MovieLens 100K, flat from 30 to 240 (docs/experiments.md)

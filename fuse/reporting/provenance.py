@@ -57,7 +57,7 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
     facts |= {
         "Model": f"{inputs_in_words(run.members[0])}; {heads_in_words(run)}",
         "Preset": run.config.preset,
-        "Differs from its preset": "; ".join(changed_settings(run.config)) or "in nothing",
+        "Changed from the preset": "; ".join(changed_settings(run.config)) or "nothing",
         "Seed": str(run.config.seed),
         "Epochs": f"{chosen}, by validation" if run.config.patience else chosen,
         "Training time": duration(summary["seconds"]),
@@ -178,15 +178,15 @@ def _reads(config: Config, modality: str) -> bool:
 
 
 def changed_settings(config: Config) -> list[str]:
-    """Settings that differ from those of the run's preset, as ``name value (preset value)``.
+    """Settings that differ from the run's preset, as "width 16 instead of 128".
 
-    Seed and arithmetic, which have lines of their own, are left out, and so is what "auto" came to.
+    Seed and precision have facts of their own; what "auto" was resolved to is no change.
     """
     base = PRESETS.get(config.preset)
     if base is None:
         return [f"preset {config.preset!r} is not one of this version"]
     return [
-        f"{name} {_plain(value)} ({_plain(base.value(name))})"
+        f"{name} {_plain(value)} instead of {_plain(base.value(name))}"
         for name, value in config.changes_from(base).items()
         if name not in ("preset", "seed", "precision") and base.value(name) != "auto"
     ]

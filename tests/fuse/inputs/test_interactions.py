@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cinefuse.fuse.inputs import interactions
-from cinefuse.fuse.inputs.interactions import PairTerm, SparseProduct, TrainingPairs, chunks
+from cinefuse.fuse.inputs.interactions import PairTerm, TrainingPairs, chunks
+from cinefuse.fuse.inputs.sparse import SparseProduct
 
 
 @st.composite

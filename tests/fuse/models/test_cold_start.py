@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from cinefuse.fuse.inputs import interactions
-from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
+from cinefuse.fuse.inputs.interactions import TrainingPairs
 from cinefuse.fuse.inputs.side_information import SideInformation
+from cinefuse.fuse.inputs.sparse import SparseProduct
 from cinefuse.fuse.models.cold_start import cold_start_weights
 from cinefuse.fuse.models.factors import Factors
 from cinefuse.fuse.models.heads import Scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cinefuse.fuse.inputs.interactions import SparseProduct
+from cinefuse.fuse.inputs.sparse import SparseProduct
 from cinefuse.fuse.models.unrated_items import L2, vectors_of_content
 
 

@@ -460,8 +460,12 @@ def test_provenance_names_digests_and_what_differs_from_the_preset(runs: dict[st
     assert facts["Ratings, SHA-256"][0] == run.record.dataset_sha256["ratings"]
     assert len(facts["Image encoder, SHA-256 of weights"][0]) == 64
     assert changed_settings(run.config) == [
-        "width 16 (128)", "layers 1 (2)", "attention_heads 2 (4)", "epochs 2 (12)", "factor_steps 30 (240)",
-    ]  # fmt: skip
+        "width 16 instead of 128",
+        "layers 1 instead of 2",
+        "attention_heads 2 instead of 4",
+        "epochs 2 instead of 12",
+        "factor_steps 30 instead of 240",
+    ]
     assert changed_settings(preset("best")) == []
 
 

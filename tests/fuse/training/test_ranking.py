@@ -13,8 +13,9 @@ import torch
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sample.catalogue import write_sample
-from cinefuse.fuse.inputs.interactions import SparseProduct, TrainingPairs
+from cinefuse.fuse.inputs.interactions import TrainingPairs
 from cinefuse.fuse.inputs.side_information import SideInformation
+from cinefuse.fuse.inputs.sparse import SparseProduct
 from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.models.ranking_model import RankingModel
 from cinefuse.fuse.runs.run import Run
