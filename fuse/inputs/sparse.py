@@ -15,7 +15,7 @@ with warnings.catch_warnings():
 
 
 def csr(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The CSR matrix of that shape, unchecked: row i has ``values`` at ``columns`` from offsets[i] to offsets[i + 1]."""
+    """A CSR matrix (unchecked): row i has ``values`` at ``columns`` from offsets[i] to offsets[i + 1]."""
     return torch.sparse_csr_tensor(offsets, columns, values, shape, check_invariants=False)
 
 
