@@ -32,6 +32,7 @@ _REFERENCE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _MOST_CACHED = 512 * 2**20
+_DONE_KEPT = 2
 
 
 class MemberFault(Exception):
@@ -97,11 +98,23 @@ def _inflated(raw: bytes, most: int) -> bytes:
     return content
 
 
+@dataclass
+class _Group:
+    """The cells of one row group, and how many reads are left until each may have been read once."""
+
+    cells: Any
+    unread: int
+
+
 class _Cells:
-    """Cells of Parquet columns, read a row group at a time: neighbours are mostly asked for one after another."""
+    """Cells of Parquet columns, read a row group at a time: neighbours are mostly read one after another.
+
+    Of groups of which as many cells were read as they have, only the last two stay, so that a pass over a whole file
+    fills the same memory again and again: fresh pages cost more than the reading. Others stay up to `_MOST_CACHED`.
+    """
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._groups: OrderedDict[tuple[Any, ...], _Group] = OrderedDict()
         self._lock = threading.Lock()
         self._reading: dict[tuple[Any, ...], threading.Lock] = {}
 
@@ -112,25 +125,38 @@ class _Cells:
             own = self._reading.setdefault(key, threading.Lock())
         with own:  # one thread reads a row group, the others wait for it
             with self._lock:
-                cells = self._groups.get(key)
-            if cells is None:
+                group = self._groups.get(key)
+            if group is None:
                 cells = _column_of(descriptor, member.column, member.group)
-                self._keep(key, cells)
-        if member.row >= len(cells):
+                group = _Group(cells, len(cells))
+                self._keep(key, group)
+        if member.row >= len(group.cells):
             raise MemberFault("no such row")
-        value = cells[member.row].as_py()
+        value = group.cells[member.row].as_py()
+        self._count(key, group)
         if value is None:
             raise MemberFault("the cell is empty")
         if len(value) > most:
             raise MemberTooLarge(f"{len(value):,} bytes")
         return bytes(value)
 
-    def _keep(self, key: tuple[Any, ...], cells: Any) -> None:
+    def _keep(self, key: tuple[Any, ...], group: _Group) -> None:
         with self._lock:
-            self._groups[key] = cells
-            while len(self._groups) > 1 and sum(group.nbytes for group in self._groups.values()) > _MOST_CACHED:
-                dropped, _ = self._groups.popitem(last=False)
-                self._reading.pop(dropped, None)
+            self._groups[key] = group
+            while len(self._groups) > 1 and sum(one.cells.nbytes for one in self._groups.values()) > _MOST_CACHED:
+                self._drop(next(iter(self._groups)))
+
+    def _count(self, key: tuple[Any, ...], group: _Group) -> None:
+        with self._lock:
+            group.unread -= 1
+            if group.unread == 0 and self._groups.get(key) is group:
+                self._groups.move_to_end(key)
+                for done in [key for key, group in self._groups.items() if group.unread <= 0][:-_DONE_KEPT]:
+                    self._drop(done)
+
+    def _drop(self, key: tuple[Any, ...]) -> None:
+        del self._groups[key]
+        self._reading.pop(key, None)
 
 
 def _column_of(descriptor: int, column: str, group: int) -> Any:
@@ -141,7 +167,7 @@ def _column_of(descriptor: int, column: str, group: int) -> Any:
     try:
         with os.fdopen(os.dup(descriptor), "rb") as stream:
             stream.seek(0)
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, pre_buffer=False)
             if group >= file.num_row_groups:
                 raise MemberFault("no such row group")
             cells = file.read_row_group(group, columns=[column], use_threads=False).column(0)

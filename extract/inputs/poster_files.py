@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ...data.dataset.poster_members import Member, MemberFault, MemberTooLarge
@@ -70,9 +71,9 @@ def _open_inside(path: str, root: Path) -> int:
     Where links or ".." are in the way, they are first resolved by reading them, which opens nothing. The walk that
     follows refuses links again, so one put in place meanwhile cannot lead out.
     """
-    if Path(path).is_absolute():
+    steps = _steps(path)
+    if path.startswith("/"):
         raise PosterProblem(Reason.OUTSIDE_FOLDER)
-    steps = Path(path).parts
     if os.pardir not in steps:
         try:
             return _walk_down(root, steps)
@@ -84,6 +85,12 @@ def _open_inside(path: str, root: Path) -> int:
     if os.pardir in steps:
         raise PosterProblem(Reason.OUTSIDE_FOLDER)
     return _walk_down(root, steps)
+
+
+@lru_cache(64)
+def _steps(path: str) -> tuple[str, ...]:
+    """The parts of a relative path; thousands of posters lie in one archive."""
+    return Path(path).parts
 
 
 def _walk_down(root: Path, steps: tuple[str, ...]) -> int:
