@@ -51,5 +51,6 @@ def test_the_wheel_says_that_it_is_typed(wheel_files: set[str]) -> None:
 
 def test_the_wheel_holds_what_the_modules_read(wheel_files: set[str]) -> None:
     read = [*ROOT.glob("data/mini/*/*"), *ROOT.glob("data/**/templates/*"), *ROOT.glob("fuse/**/templates/*")]
+    read += [ROOT / "data/sample/plots.json", ROOT / "extract/commands/families.tsv"]
     assert len(read) > 15
     assert {f"cinefuse/{file.relative_to(ROOT).as_posix()}" for file in read} <= wheel_files
