@@ -54,10 +54,13 @@ _Kind = TypeVar("_Kind", Genre, Mood, Theme)
 
 
 def _all(kind: type[_Kind], entries: list[dict[str, Any]]) -> tuple[_Kind, ...]:
-    return tuple(
-        kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()})
-        for entry in entries
-    )
+    made = []
+    for entry in entries:
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
+        }
+        made.append(kind(**fields))
+    return tuple(made)
 
 
 _WORDS: dict[str, Any] = json.loads(Path(__file__).with_name("plots.json").read_text(encoding="utf-8"))
