@@ -55,7 +55,7 @@ class Ratings:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """The same R test ratings as both foretold them, and the seconds each took to train and predict."""
+    """The same R test ratings as both predicted them, and the seconds each took to train and predict."""
 
     user: np.ndarray
     rating: np.ndarray
@@ -71,8 +71,8 @@ class Predicted:
     @classmethod
     def pooled(cls, parts: Sequence[Predicted]) -> Predicted:
         """All test ratings of several folds and seeds as one."""
-        arrays = [np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)[:4]]
-        return cls(*arrays, sum(p.our_seconds for p in parts), sum(p.myfm_seconds for p in parts))
+        user, rating, ours, myfm = (np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)[:4])
+        return cls(user, rating, ours, myfm, sum(p.our_seconds for p in parts), sum(p.myfm_seconds for p in parts))
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,16 @@ class Line:
     @classmethod
     def of(cls, split: str, seed: int, predicted: Predicted) -> Line:
         """The figures of one fold."""
+        difference = predicted.difference()
         return cls(
             split,
             seed,
             len(predicted.rating),
             rmse(predicted.rating, predicted.ours),
             rmse(predicted.rating, predicted.myfm),
-            *astuple(predicted.difference()),
+            difference.value,
+            difference.low,
+            difference.high,
             predicted.our_seconds,
             predicted.myfm_seconds,
         )
@@ -111,8 +114,8 @@ class Line:
             float(np.mean([getattr(line, name) for line in lines]))
             for name in ("ours", "myfm", "our_seconds", "myfm_seconds")
         )
-        difference = astuple(pooled.difference())
-        return cls("mean", None, len(pooled.rating), ours, myfm, *difference, our_seconds, myfm_seconds)
+        difference, low, high = astuple(pooled.difference())
+        return cls("mean", None, len(pooled.rating), ours, myfm, difference, low, high, our_seconds, myfm_seconds)
 
     def cells(self) -> list[str]:
         """For Markdown."""

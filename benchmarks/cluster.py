@@ -40,10 +40,11 @@ def run(dataset: Path, model: Path, folder: Path, way: str) -> tuple[float, floa
     out.unlink(missing_ok=True)
     log.unlink(missing_ok=True)
     ray = ["--engine", "ray", "--workers", "2"] if way == RAY else []
-    command = [Path(sys.executable).with_name("cinefuse"), "extract", dataset, out, "--text-model", model, "--no-image"]
+    program = str(Path(sys.executable).with_name("cinefuse"))
+    command = [program, "extract", str(dataset), str(out), "--text-model", str(model), "--no-image"]
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     environment |= {"HF_HUB_OFFLINE": "1"} | ({} if way == RAY else {"OMP_NUM_THREADS": "2"})
-    subprocess.run([*command, *ray, "--log-json", log], check=True, capture_output=True, env=environment)
+    subprocess.run([*command, *ray, "--log-json", str(log)], check=True, capture_output=True, env=environment)
     ready = [event["time"] for event in events(log, "worker")]
     begun = ready[1] if len(ready) > 1 else ""
     told = [e for e in events(log, "progress") if e["phase"] == "encoding text" and e["time"] > begun]

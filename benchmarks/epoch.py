@@ -47,10 +47,10 @@ class Source:
         for name in ("dataset.json", "users.parquet"):
             if (self.dataset / name).is_file():
                 (folder / name).write_bytes((self.dataset / name).read_bytes())
-        items = pl.read_parquet(self.dataset / "items.parquet").head(items)
-        items.write_parquet(folder / "items.parquet")
+        kept = pl.read_parquet(self.dataset / "items.parquet").head(items)
+        kept.write_parquet(folder / "items.parquet")
         ratings = pl.read_parquet(self.dataset / "ratings.parquet")
-        ratings.join(items, on="item_id", how="semi", maintain_order="left").write_parquet(folder / "ratings.parquet")
+        ratings.join(kept, on="item_id", how="semi", maintain_order="left").write_parquet(folder / "ratings.parquet")
         return Source(folder, self.embeddings)
 
 
@@ -103,22 +103,22 @@ class Epoch:
 
     def parts(self) -> dict[str, Callable[[], float]]:
         """Each part by its name; all give the seconds they took."""
-        return {"Transformer pass": self.transformer, "content refresh": self.refresh, "factor steps": self.factors}
+        return {"Transformer pass": self.transformer, "content refresh": self.refresh, "factor steps": self.factor_pass}
 
     def whole(self) -> float:
         """Seconds of all three."""
-        return self.transformer() + self.refresh() + self.factor_optimiser()
+        return self.transformer() + self.refresh() + self.factor_pass()
 
     def transformer(self) -> float:
         """Seconds of one pass of the Transformer over all rated films, forward and backward."""
         return self._timed(self._transformer)
 
     def refresh(self) -> float:
-        """Seconds of reading every film once more for the light factors."""
+        """Seconds of reading every film once more for the factors."""
         return self._timed(lambda: self.member.refresh_content(self.batches))
 
-    def light(self) -> float:
-        """Seconds of an epoch's full-batch steps of the light factors."""
+    def factor_pass(self) -> float:
+        """Seconds of an epoch's full-batch steps of the factors."""
         return self._timed(lambda: self._factor_steps(self.factor_steps))
 
     def waiting_share(self) -> float:

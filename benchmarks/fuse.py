@@ -18,7 +18,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +30,7 @@ from measure import Rounds, arguments, describe_machine, goal, heading, interlea
 from cinefuse.data.runtime.errors import CinefuseError
 from cinefuse.device import resolve_device, resolve_precision
 from cinefuse.fuse.models.recommender import Recommender
+from cinefuse.fuse.runs.record import RunRecord
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.recommend import recommend_all
@@ -94,7 +95,7 @@ def throughput(bench: Bench) -> None:
     budget = bench.options.budget or (8 if bench.options.quick else 60)
     each = budget / bench.rounds
     rivals: dict[str, Callable[[], object]] = {
-        f"DataLoader over h5py rows, batch {BATCH}, {workers} workers": lambda w=workers: rival.epoch(w, each)
+        f"DataLoader over h5py rows, batch {BATCH}, {workers} workers": partial(rival.epoch, workers, each)
         for workers in ((0,) if bench.options.busy else (0, 2))
     }
     epoch.whole()
@@ -193,7 +194,7 @@ def _served(bench: Bench) -> Run:
         for seed in range(config.members)
     ]
     for one in trained:
-        one.factor_optimiser()
+        one.factor_pass()
     pairs = trained[0].pairs
     recommender = Recommender(
         user_ids=np.array(joined.user_ids),
@@ -204,7 +205,8 @@ def _served(bench: Bench) -> Run:
         rated_offsets=pairs.user_offsets.numpy(),
         rated_items=pairs.item.numpy(),
     )
-    return Run(bench.folder, config, {}, recommender)
+    record = RunRecord(config, bench.large.dataset, {}, {}, "all")
+    return Run(bench.folder, record, recommender)
 
 
 def whole(bench: Bench) -> None:

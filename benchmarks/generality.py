@@ -133,7 +133,13 @@ def compare(case: Case, folder: Path, options: argparse.Namespace) -> Iterator[L
     train = Ratings.at(joined, np.sort(np.concatenate([run.split.train, run.split.validation])))
     our_prediction = run.recommender.pair_ratings(test.user, test.item)
     yield Line(
-        case.name, OURS, len(test.rating), rmse(test.rating, our_prediction), mae(test.rating, our_prediction), *ours
+        case.name,
+        OURS,
+        len(test.rating),
+        rmse(test.rating, our_prediction),
+        mae(test.rating, our_prediction),
+        ours[0],
+        ours[1],
     )
     for name, predict in rivals(case.dataset, joined).items():
         if name in options.skip:
@@ -147,7 +153,8 @@ def compare(case: Case, folder: Path, options: argparse.Namespace) -> Iterator[L
             len(test.rating),
             rmse(test.rating, prediction),
             mae(test.rating, prediction),
-            *cost,
+            cost[0],
+            cost[1],
             (difference.value, difference.low, difference.high),
         )
 

@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,7 @@ def compare(run: Run, file: Path | None, *, quick: bool, only: set[str]) -> tupl
                 setting, positive = chosen_setting(method, history, vectors, quick)
                 learned = learned_from(history, history.liked if positive else None, vectors)
                 chosen = f"{words(setting)}, {'liked' if positive else 'all'} rows"
-                take(method.name, method.source, chosen, lambda m=method, lr=learned, s=setting: m.fit(lr, s))
+                take(method.name, method.source, chosen, partial(method.fit, learned, setting))
         except ImportError as fault:
             absent.append(f"{method.name}: not run, {fault}")
     return rows_of(task, lists, facts), absent

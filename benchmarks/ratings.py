@@ -40,26 +40,26 @@ def draw_dataset(folder: Path, ratings: int) -> None:
     users, items = max(int(USERS * scale), 100), max(int(ITEMS * scale**0.5), 100)
     rng = np.random.default_rng(0)
     folder.mkdir()
-    told = {
+    drawn = {
         "user_id": rng.integers(1, users + 1, ratings),
         "item_id": (items * rng.random(ratings) ** 3).astype(np.int64) + 1,
         "rating": rng.integers(1, 11, ratings).astype(np.float32) / 2,
         "timestamp": rng.integers(800_000_000, 1_700_000_000, ratings),
     }
-    pl.DataFrame(told).write_parquet(folder / "ratings.parquet")
-    items = {"item_id": np.arange(1, items + 1), "title": [f"Film {item}" for item in range(items)]}
+    pl.DataFrame(drawn).write_parquet(folder / "ratings.parquet")
+    table = {"item_id": np.arange(1, items + 1), "title": [f"Film {item}" for item in range(items)]}
     empty = {"year": pl.Int32, "genres": pl.List(pl.String), "text": pl.String, "poster": pl.String}
     nothing = [pl.lit(None, dtype).alias(name) for name, dtype in empty.items()]
-    pl.DataFrame(items).with_columns(nothing).write_parquet(folder / "items.parquet")
+    pl.DataFrame(table).with_columns(nothing).write_parquet(folder / "items.parquet")
     Description("drawn", note="Drawn at random for a benchmark.").write(folder)
     lengths = np.full(items, TOKENS, np.int64)
     digest, batch = rng.integers(0, 256, (items, 32), np.uint8), np.arange(items, dtype=np.int32) // 64
     layout = ModalityLayout({"model": "drawn", "fingerprint": {}}, WIDTH, "float16", lengths, digest, batch)
-    drawn = rng.standard_normal((1 + TOKENS, WIDTH), np.float32).astype(np.float16)
+    content = rng.standard_normal((1 + TOKENS, WIDTH), np.float32).astype(np.float16)
     path = folder / "embeddings.h5"
     with EmbeddingFile.create(path, np.arange(1, items + 1), {"image": layout}, {}) as file, RowWriter(file) as writer:
         for row in range(items):
-            writer.write("image", row, drawn[0], drawn[1:], Status.OK, Reason.NONE)
+            writer.write("image", row, content[0], content[1:], Status.OK, Reason.NONE)
 
 
 def joining(folder: Path) -> None:
@@ -120,12 +120,12 @@ def factor_steps(ratings: int, gathered: bool) -> tuple[float, float]:
 
     torch.set_num_threads(1)
     if gathered:
-        interactions._SAMPLED_ON = ()
+        interactions._SAMPLED_ON = ()  # type: ignore[assignment]
     share = min(1.0, ratings / TRAINING_RATINGS)
     users, items = max(int(TRAINING_USERS * share), 100), max(int(TRAINING_ITEMS * share**0.5), 100)
     rng = np.random.default_rng(0)
-    drawn = int(1.2 * ratings)
-    key = rng.integers(0, users, drawn) * items + (items * rng.random(drawn) ** 2).astype(np.int64)
+    row = int(1.2 * ratings)
+    key = rng.integers(0, users, row) * items + (items * rng.random(row) ** 2).astype(np.int64)
     key = np.unique(key)
     key = rng.permutation(key)[:ratings]
     user, item = torch.from_numpy(key // items), torch.from_numpy(key % items)

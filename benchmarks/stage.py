@@ -89,7 +89,7 @@ class Stage:
         feed, kept = self.feed(plan), []
         with torch.inference_mode():
             for batch in inputs:
-                hidden = feed.encode(batch)
+                hidden = feed.encode(batch).hidden
                 if keep:
                     kept.append(hidden.to(torch.float16).cpu().numpy())
         if hidden.device.type == "cuda":

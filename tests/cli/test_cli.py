@@ -485,8 +485,8 @@ def test_failures_names_what_failed_and_counts_what_was_never_there(
     only = json.loads(run("cache", "info", tmp_path / "out.h5", "--failures", "--json").out)
     assert {(row["item"], row["modality"]): row["why"] for row in only} == failed
     table = run("cache", "info", tmp_path / "out.h5", "--failures").out
-    absent = sum(modality == "image" for _, modality in expected.keys() - failed.keys())
-    assert f"{absent:,} items have no image in the catalogue (--missing lists them)" in table
+    without = sum(modality == "image" for _, modality in expected.keys() - failed.keys())
+    assert f"{without:,} items have no image in the catalogue (--missing lists them)" in table
 
 
 def test_truncated_texts_are_listed_when_asked_for(

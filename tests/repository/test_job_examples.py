@@ -79,6 +79,10 @@ def test_the_slurm_script_makes_the_part_of_its_task(sample: Path, encoders: Any
 
 def test_every_exit_code_is_in_the_table() -> None:
     table = DOCS / "jobs.md"
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", table.read_text(), re.MULTILINE)}
-    kinds = [errors.CinefuseError, *errors.CinefuseError.__subclasses__(), errors.Terminated]
-    assert {kind.exit_code for kind in kinds} | {0, 137} == told
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table.read_text(), re.MULTILINE)}
+    kinds: list[type[errors.CinefuseError]] = [
+        errors.CinefuseError,
+        *errors.CinefuseError.__subclasses__(),
+        errors.Terminated,
+    ]
+    assert {kind.exit_code for kind in kinds} | {0, 137} == listed

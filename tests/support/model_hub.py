@@ -68,7 +68,8 @@ def _handler(hub: ModelHub) -> type[BaseHTTPRequestHandler]:
             if found := re.fullmatch(r"/api/models/([^/]+/[^/]+|[^/]+)(?:/(revision|tree)/([^/]+))?", path):
                 return self.api(*found.groups())
             if found := re.fullmatch(r"/([^/]+/[^/]+|[^/]+)/resolve/([^/]+)/(.+)", path):
-                return self.file(*found.groups(), share)
+                repo, revision, name = found.groups()
+                return self.file(repo, revision, name, share)
             return self.send(404, b"{}", {})
 
         def allowed(self, model: str, revision: str | None) -> bool:

@@ -474,7 +474,8 @@ def test_the_root_that_clip_retrieval_writes(tmp_path: Path, column: str) -> Non
     root = tmp_path / "embeddings"
     for name in ("img_emb", "text_emb", "metadata"):
         (root / name).mkdir(parents=True)
-    ids, at = {}, 0
+    ids: dict[str, Any] = {}
+    at = 0
     for part in range(11):  # ten parts sort as text in another order
         values = VECTORS[:2] + part
         np.save(root / "img_emb" / f"img_emb_{part}.npy", values.astype(np.float16))

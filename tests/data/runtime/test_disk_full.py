@@ -99,7 +99,8 @@ def test_once_there_is_room_the_same_command_succeeds(
 def test_a_disk_that_others_fill_after_the_layout_cannot_hurt_the_job(
     disk: Path, sample: Path, settings: Settings, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode_rows, filled = stream.encode_rows, []
+    encode_rows = stream.encode_rows
+    filled: list[Path] = []
 
     def with_a_full_disk(*arguments: Any, **options: Any) -> None:
         if not filled:

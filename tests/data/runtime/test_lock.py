@@ -162,7 +162,8 @@ def test_a_lock_in_a_missing_folder_is_bad_input(tmp_path: Path) -> None:
 def test_a_lock_file_removed_between_opening_and_locking_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, lock, turns = tmp_path / "films.h5", tmp_path / "films.h5.lock", []
+    path, lock = tmp_path / "films.h5", tmp_path / "films.h5.lock"
+    turns: list[int] = []
     real = fcntl.flock
 
     def late(descriptor: int, operation: int) -> None:

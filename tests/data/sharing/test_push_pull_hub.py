@@ -59,7 +59,7 @@ class Hub:
 
     def commit(self, repo: str, revision: str) -> str | None:
         commits = self.repos[repo]
-        return (list(commits) or [None])[-1] if revision == "main" else revision if revision in commits else None
+        return next(reversed(list(commits)), None) if revision == "main" else revision if revision in commits else None
 
 
 def hub_handler(hub: Hub) -> type[BaseHTTPRequestHandler]:

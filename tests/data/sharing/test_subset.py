@@ -113,7 +113,8 @@ def test_a_plan_copies_exactly_the_wanted_bytes_and_none_twice(
         plan = select(index, Selection(level=level, ids=chosen), {})
     copies = plan.copies[0]
     rows = index.rows(chosen)
-    read, written = set(), set()
+    read: set[int] = set()
+    written: set[int] = set()
     for name in index.modalities:
         for part in ("cls", "tokens", "input_ids"):
             dataset = index.header.datasets.get(f"{name}/{part}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,7 +13,10 @@ from cinefuse.data.runtime.errors import BadInput
 from cinefuse.data.tables.delimited import ROW
 from cinefuse.data.tables.opening import open_table
 
-RECORDS = [{"id": 2**60 + 1, "title": "A", "genres": [{"name": "x"}]}, {"id": 7, "title": None, "more": "é"}]
+RECORDS: list[dict[str, Any]] = [
+    {"id": 2**60 + 1, "title": "A", "genres": [{"name": "x"}]},
+    {"id": 7, "title": None, "more": "é"},
+]
 WAYS = {
     "lines.jsonl": "\n".join(map(json.dumps, RECORDS)),
     "lines.json": "\n".join(map(json.dumps, RECORDS)) + "\n",

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -652,7 +653,7 @@ def test_reading_leaves_no_descriptor_open(folder: Path) -> None:
 KINDS = ["ViT", "DeiT", "Beit", "CLIP", "Bit"]
 
 
-def processor(kind: str, **given: object) -> object:
+def processor(kind: str, **given: object) -> Any:
     import transformers
 
     return getattr(transformers, f"{kind}ImageProcessorPil")(**given)

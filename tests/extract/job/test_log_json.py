@@ -178,12 +178,12 @@ def test_no_password_and_no_token_is_ever_told(tmp_path: Path) -> None:
     assert "store/f.h5" in text
 
 
-def test_a_log_is_appended_and_each_line_is_there_as_soon_as_it_is_told(tmp_path: Path) -> None:
+def test_a_log_is_appended_and_each_line_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
     for _ in range(2):
         log = EventLog(str(tmp_path / "log"), NoProgress())
         with log.phase("encoding", 3) as phase:
             phase.advance(3)
-            phase.record()
+            phase.record()  # type: ignore[attr-defined]
             assert events((tmp_path / "log").read_text())[-1]["items_done"] == 3
     assert [event["event"] for event in events((tmp_path / "log").read_text())].count("phase") == 2
 

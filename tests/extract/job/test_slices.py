@@ -102,7 +102,8 @@ def test_a_part_takes_the_disk_of_its_own_rows_alone(sample: Path, encoders: Any
 def test_a_slice_that_stopped_goes_on_without_doing_anything_twice(
     sample: Path, settings: Settings, parts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, encode, encoded = tmp_path / "part.h5", stream._encode, []
+    out, encode = tmp_path / "part.h5", stream._encode
+    encoded: list[int] = []
 
     def stopping(feed: Any, inputs: list[Any], dtype: str) -> Any:
         if len(encoded) == 2:

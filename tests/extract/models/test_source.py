@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -33,7 +34,7 @@ def write_tokenizer(folder: Path, cls_first: bool = True) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
 
 
-def model_folder(folder: Path, config: object | None = None) -> Path:
+def model_folder(folder: Path, config: Any = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (config or BertConfig(num_hidden_layers=3, hidden_size=36)).save_pretrained(folder)
     (folder / "model.safetensors").write_bytes(WEIGHTS)

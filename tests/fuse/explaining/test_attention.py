@@ -354,7 +354,8 @@ def test_words_and_what_stands_between_them_are_the_text(text: str, encoders: An
     ids = pieces_of(tokenizer, text)
     plot = plot_words(text, ids, tokenizer, 128)
     assert plot is not None
-    at, rejoined, positions = 0, "", []
+    at, rejoined = 0, ""
+    positions: list[int] = []
     for word in plot.words:
         assert word.start >= at
         assert word.text == plot.text[word.start : word.end]

@@ -204,6 +204,7 @@ def test_a_masked_token_is_a_token_that_is_not_there(runs: dict[str, Run]) -> No
     reading = Reading.open(run)
     masking = ItemMasking(reading, FILM, {})
     transformer = reading.members[0].transformer
+    assert transformer is not None
     tokens = reading.tokens(FILM)
     with torch.no_grad():
         whole = transformer(tokens, reading.side_information[[FILM]])
@@ -372,6 +373,7 @@ def with_one_hostile_word(e: Explanation) -> Explanation:
     end = len(HOSTILE_PLOT)
     plot = Plot(HOSTILE_PLOT + "x", (Word(HOSTILE_PLOT, 0, end, (0,)), Word("x", end, end + 1, (1,))), end + 1)
     weights = np.array([0.9, 0.1], np.float32)
+    assert e.attention is not None
     return replace(e, plot=plot, attention=replace(e.attention, plot=plot, word_weights=weights))
 
 

@@ -51,8 +51,8 @@ def test_sorting_loses_and_invents_no_rating(table: tuple[int, int, list[tuple[i
         own = slice(pairs.user_offsets[number], pairs.user_offsets[number + 1])
         assert set(pairs.user[own].tolist()) <= {number}
     for number in range(items):
-        own = pairs.by_item[pairs.item_offsets[number] : pairs.item_offsets[number + 1]]
-        assert set(pairs.item[own].tolist()) <= {number}
+        of_item = pairs.by_item[pairs.item_offsets[number] : pairs.item_offsets[number + 1]]
+        assert set(pairs.item[of_item].tolist()) <= {number}
     assert sorted(pairs.by_item.tolist()) == list(range(len(listed)))
     assert pairs.user_counts.sum() == pairs.item_counts.sum() == len(pairs) == len(listed)
 
@@ -98,7 +98,7 @@ def test_a_weighted_sum_of_pair_dots_is_the_terms_one_by_one_and_so_are_its_grad
     vectors = [normal(rows, 3, seed=seed).requires_grad_() for seed, rows in enumerate((4, 5, 4, 5))]
 
     def summed(*sides: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return pairs.sum_of_dots(PairTerm(*sides[:2]), PairTerm(*sides[2:], pairs.weights(weight)))
+        return pairs.sum_of_dots(PairTerm(sides[0], sides[1]), PairTerm(sides[2], sides[3], pairs.weights(weight)))
 
     first, total = summed(*vectors)
     one, two = ((user @ item.T)[pairs.user, pairs.item] for user, item in (vectors[:2], vectors[2:]))

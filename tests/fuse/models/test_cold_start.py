@@ -34,7 +34,7 @@ def sparse(dense: Tensor) -> SparseProduct:
 def factors_of(tags: Tensor | None, *, histories: bool = True, side: int = SIDE) -> Factors:
     """Factors over drawn pairs, every table far from zero; the last film is rated by nobody."""
     listed = (drawn(USERS, ITEMS - 1, seed=0) > -0.4).nonzero()
-    pairs = TrainingPairs.sorted(*listed.T, drawn(len(listed), seed=1), users=USERS, items=ITEMS)
+    pairs = TrainingPairs.sorted(listed[:, 0], listed[:, 1], drawn(len(listed), seed=1), users=USERS, items=ITEMS)
     factors = Factors(
         pairs,
         drawn(USERS, 2, seed=2),
@@ -122,7 +122,7 @@ def test_tags_add_to_the_vector_of_a_rated_item() -> None:
 def test_components_answer_to_a_strength_of_their_own() -> None:
     listed = (drawn(USERS, ITEMS - 1, seed=0) > -0.4).nonzero()
     rating = drawn(len(listed), seed=1)
-    pairs = TrainingPairs.sorted(*listed.T, rating, users=USERS, items=ITEMS)
+    pairs = TrainingPairs.sorted(listed[:, 0], listed[:, 1], rating, users=USERS, items=ITEMS)
     item = drawn(ITEMS, SIDE, seed=3)
     side = SideInformation(
         user=torch.zeros(USERS, 0), item=item, shown=item[:, :2]

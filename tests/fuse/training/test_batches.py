@@ -157,7 +157,7 @@ def test_what_fails_while_reading_ahead_is_raised_where_the_batch_is_asked_for(b
 def test_the_next_batch_is_read_while_the_present_one_is_in_use_and_no_more_than_that() -> None:
     batches = batches_of(4)
     table: Any = batches.tables["text"]
-    coming = batches.everything()
+    coming: Any = batches.everything()  # a generator
     next(coming)
     next(coming)
     coming.close()

@@ -57,9 +57,9 @@ def make(folder: Path) -> None:
             if not status.has_embedding:
                 writer.write_absent("image", row, status, reason)
                 continue
-            cls, tokens = steps(1, 2, row), steps(4, 3, row)
-            scales = np.concatenate((cls[1], tokens[1]))
-            writer.write("image", row, cls[0][0], tokens[0], status, reason, scales)
+            (cls, cls_scale), (tokens, token_scales) = steps(1, 2, row), steps(4, 3, row)
+            scales = np.concatenate((cls_scale, token_scales))
+            writer.write("image", row, cls[0], tokens, status, reason, scales)
 
 
 if __name__ == "__main__":
