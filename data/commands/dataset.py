@@ -198,7 +198,9 @@ def data_import_movielens(
 @import_app.command("table")
 def data_import_table(
     out: Annotated[Path, typer.Argument(help="dataset folder to make")],
-    ratings: Annotated[Path | None, typer.Option(help="table of ratings: .csv, .tsv, .parquet, .jsonl")] = None,
+    ratings: Annotated[
+        Path | None, typer.Option(help="table of ratings: .csv, .tsv, .parquet, .jsonl, or in a .gz or .zip")
+    ] = None,
     items: Annotated[
         Path | None, typer.Option(help="table of films, of the same kinds  [default: the films rated, by their ids]")
     ] = None,

@@ -35,9 +35,14 @@ class RatingTable:
     implicit: bool = False
 
     def without_rating(self, dropped: float) -> RatingTable:
-        """The table without the rows of one rating, such as a 0 that means "not rated"."""
+        """The table without the rows of one rating, such as a 0 that means "not rated", and a note of how many."""
         given = _rating(self.frame.collect_schema()["rating"])
-        return replace(self, frame=self.frame.filter(given.ne_missing(pl.lit(dropped, pl.Float32))))
+        other = given.ne_missing(pl.lit(dropped, pl.Float32))
+        count = self.frame.select((~other).sum()).collect(engine="streaming").item()
+        note = f"{self.name}: {count:,} rows with the rating {dropped:g} were left out"
+        if not count:
+            note = f"{self.name}: no row has the rating {dropped:g}; nothing was left out"
+        return replace(self, frame=self.frame.filter(other), notes=(*self.notes, note))
 
     def logarithms(self) -> RatingTable:
         """The table with log(1 + rating) in place of each rating, for counts. BadInput naming rows below 0."""

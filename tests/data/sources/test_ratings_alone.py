@@ -146,3 +146,13 @@ def test_counts_are_not_also_said_to_hold_a_mark_for_not_rated(tmp_path: Path) -
     pl.DataFrame({"user": range(40), "item": range(40), "rating": plays}).write_csv(file)
     warnings = import_table(tmp_path / "dataset", ratings=file).warnings
     assert ["if they are counts" in warning for warning in warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "says"), [(0, "1 rows with the rating 0 were left out"), (9, "no row has the rating 9")]
+)
+def test_how_many_ratings_were_dropped_is_said(tmp_path: Path, dropped: float, says: str) -> None:
+    file = tmp_path / "ratings.csv"
+    file.write_text("user_id,item_id,rating\n1,1,0\n1,2,4\n2,1,3\n")
+    warnings = import_table(tmp_path / "dataset", ratings=file, drop_rating=dropped).warnings
+    assert [says in warning for warning in warnings] == [True]
