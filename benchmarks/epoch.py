@@ -78,9 +78,9 @@ def grown(training_data: TrainingData, times: int) -> TrainingData:
 
 
 class Epoch:
-    """What an epoch of `Training` does, in the same order: Transformer pass, content refresh, light steps.
+    """What an epoch of `Training` does, in the same order: Transformer pass, content refresh, factor steps.
 
-    The light steps are those of all training over its epochs, the head start before the first epoch shared out too.
+    The factor steps are those of all training over its epochs, the head start before the first epoch shared out too.
     """
 
     def __init__(

@@ -139,7 +139,7 @@ def growth(bench: Bench) -> None:
     print(f"An epoch costs {at_most(b / a, 1.5)} times as much.")
     most, *_ = max(rows[:-1], key=lambda row: row[2] - row[1])
     print(
-        f"Of the {b - a:.2f} s more, most is the {most}. The light steps follow ratings and users; in the Transformer "
+        f"Of the {b - a:.2f} s more, most is the {most}. The factor steps follow ratings and users; in the Transformer "
         "pass only each film's scores against its ratings grow, and the content refresh doesn't know of ratings.",
         flush=True,
     )
@@ -156,7 +156,7 @@ def epoch(bench: Bench) -> None:
         rows = [(part, found.median(part)) for part in one.parts()] + [("an epoch", whole)]
         table(["", "seconds", "share"], ((part, f"{took:.3f}", f"{took / whole:.2f}") for part, took in rows))
         found.warn()
-        print(f"{one.factor_steps} light steps. An epoch: {at_most(whole, most)} s.", flush=True)
+        print(f"{one.factor_steps} factor steps. An epoch: {at_most(whole, most)} s.", flush=True)
 
 
 def waiting(bench: Bench) -> None:

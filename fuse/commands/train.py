@@ -169,10 +169,10 @@ def fuse(
             done = train(dataset, embeddings, run, config, split=splits[0], **options)
         else:
             repeated = repeat(dataset, embeddings, run, config, cases, **options).as_dict()
-    from ..training.processes import told_to_speak
+    from ..training.processes import is_first_process
     from .training_screen import show_repeated, show_run
 
-    if not told_to_speak():
+    if not is_first_process():
         return
     if seeds > 1 or folds is not None:
         typer.echo(json.dumps(repeated, indent=2)) if as_json else show_repeated(repeated)

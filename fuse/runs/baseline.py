@@ -17,12 +17,12 @@ from ..inputs.training_data import places_of
 from ..models.bias_model import BiasModel
 from ..settings.config import Config
 
-_RISE = 1.002  # validation RMSE over the lowest of earlier epochs, from which on it is said to have risen
-_FEW = 50  # validation ratings, below which their RMSE says little
+_RISE = 1.002  # validation RMSE over the lowest of earlier epochs, above which it counts as risen
+_FEW = 50  # validation ratings, below which their RMSE means little
 
 
 def baseline_figures(joined: Joined, parts: Split, epochs: Sequence[dict[str, Any]], chosen: int) -> dict[str, Any]:
-    """What a summary says besides the test errors, of a run with these figures of ``epochs``.
+    """The figures of a summary besides the test errors, of a run with these figures of ``epochs``.
 
     validation_rmse: of the model after the ``chosen`` epoch. bias_validation_rmse: of a bias model fitted on the same
     training ratings. bias_rmse: of one fitted on training and validation ratings, on the test part. Each is left out

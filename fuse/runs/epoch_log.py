@@ -18,14 +18,14 @@ Report = Callable[[dict[str, Any]], None]
 def epoch_log(file: Path, event: Report | None = None) -> Iterator[Report]:
     """Gives what takes the figures of an epoch, to a new line of ``file`` and to ``event``.
 
-    An epoch that was told, but not in a checkpoint when its process was killed, is trained again and not told again.
+    An epoch that was logged, but in no checkpoint when its process was killed, is trained again and not logged again.
     BadInput where ``file`` holds something else.
     """
-    told = _epochs_told(file)
+    logged = _logged_epochs(file)
     with file.open("a", encoding="utf-8") as log:
 
         def report(figures: dict[str, Any]) -> None:
-            if (figures["fit"], figures["epoch"]) in told:
+            if (figures["fit"], figures["epoch"]) in logged:
                 return
             with writing(file):
                 log.write(json.dumps(figures) + "\n")
@@ -36,7 +36,7 @@ def epoch_log(file: Path, event: Report | None = None) -> Iterator[Report]:
         yield report
 
 
-def _epochs_told(file: Path) -> set[tuple[int, int]]:
+def _logged_epochs(file: Path) -> set[tuple[int, int]]:
     """(fit, epoch) of each line, without what a full disk may have left of a last one."""
     if not file.exists():
         return set()

@@ -91,7 +91,7 @@ class RunRecord:
     def difference(self, other: RunRecord) -> tuple[str, str] | None:
         """The first field in which two records differ, and how in words; None where they are of the same run.
 
-        What may move, or grow newer, between two sittings does not count: the digests say whether data are the same.
+        What may move, or grow newer, between two sittings does not count: the digests show whether data are the same.
         """
         for name in (each.name for each in fields(self) if each.name not in _MAY_CHANGE):
             mine, its = getattr(self, name), getattr(other, name)

@@ -1,4 +1,4 @@
-"""One config over several splits and seeds: a run folder for each, and what they say together."""
+"""One config over several splits and seeds: a run folder for each, and their figures together."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Repeated:
-    """Several finished runs of one config: each case with what its `summary.json` says."""
+    """Several finished runs of one config: each case with its summary."""
 
     folder: Path
     runs: tuple[tuple[Case, dict[str, Any]], ...]
@@ -131,7 +131,7 @@ def repeat(
 ) -> Repeated:
     """Train and test ``config`` once a case, each in its folder below ``out``; ``options`` are those of `train`.
 
-    Writes `repeats.json` at the end. With ``resume`` finished runs are kept, and a begun one goes on. Raises what
+    Writes `repeats.json` at the end. With ``resume`` finished runs are kept, and a begun one is resumed. Raises what
     `train` and `split_ratings` raise, and UsageError, before anything is trained, where ``out`` holds runs already.
     """
     ranks, _ = ranks_of_launcher(options.get("device", "auto"))

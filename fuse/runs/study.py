@@ -41,7 +41,7 @@ class StudyModel:
     """A row of the table: its name on the command line, its title, and the settings that make it of a preset.
 
     It trains on all ratings outside the test part: the validation RMSE of a fit more would stand in no table. Only what
-    has patience makes that fit, to be told how long to train; and, of interactions without ratings, what ranks, to
+    has patience makes that fit, to find how long to train; and, of interactions without ratings, what ranks, to
     choose by.
     """
 
@@ -129,8 +129,8 @@ class Row:
 
     def seconds(self) -> float | None:
         """Mean seconds of a run; None where nothing was trained."""
-        told = [tested.seconds for tested in self.tested if tested.seconds is not None]
-        return float(np.mean(told)) if told else None
+        seconds = [tested.seconds for tested in self.tested if tested.seconds is not None]
+        return float(np.mean(seconds)) if seconds else None
 
     @property
     def _rating(self) -> npt.NDArray[Any]:
@@ -150,13 +150,13 @@ class Group:
     """Splits of one table: the folds of one cross-validation, or a single split.
 
     ``rows`` is empty for interactions without ratings. ``lists`` is `pooled_lists` of all trained models and the
-    baselines, by the protocol that ``lists_say`` names.
+    baselines, by the protocol that ``lists_protocol`` names.
     """
 
     splits: tuple[str, ...]
     rows: tuple[Row, ...]
     lists: pl.DataFrame
-    lists_say: str
+    lists_protocol: str
     titles: Mapping[str, str]
 
 
@@ -216,9 +216,9 @@ def study(
         refuse_unknown_splits(dataset, group, 0)
     job = _Job(dataset, embeddings, out, device, progress, sum(map(len, cases)) * len(wanted))
     done = [job.group(splits, group, wanted) for splits, group in zip(groups, cases, strict=True)]
-    told = Study(out, tuple(done), provenance(dataset, embeddings, seeds, settings), skipped)
-    write_tables(told)
-    return told
+    finished = Study(out, tuple(done), provenance(dataset, embeddings, seeds, settings), skipped)
+    write_tables(finished)
+    return finished
 
 
 def models_named(names: Sequence[str]) -> list[StudyModel]:
@@ -253,14 +253,14 @@ def shrunk_user_mean(dataset: Path, split: Split, user: pl.Series) -> npt.NDArra
 
 def provenance(dataset: Path, embeddings: Path | None, seeds: int, settings: Sequence[str]) -> dict[str, str]:
     """What the figures came from, by names and digests, without paths."""
-    told = {"dataset": dataset.resolve().name}
+    facts = {"dataset": dataset.resolve().name}
     if embeddings is not None:
         with EmbeddingFile.open(embeddings) as file:
-            told["embeddings"] = f"{embeddings.name}, digest {file.content_digest[:16]}"
+            facts["embeddings"] = f"{embeddings.name}, digest {file.content_digest[:16]}"
             for name in file.modalities:
-                told[f"{name} encoder"] = str(file[name].record.get("model"))
-    told["seeds"] = ", ".join(map(str, range(seeds)))
-    return told | ({"settings": ", ".join(settings)} if settings else {})
+                facts[f"{name} encoder"] = str(file[name].record.get("model"))
+    facts["seeds"] = ", ".join(map(str, range(seeds)))
+    return facts | ({"settings": ", ".join(settings)} if settings else {})
 
 
 def _lacking(name: str, config: Config, embeddings: Path | None, wanted: Collection[str]) -> str | None:
@@ -310,10 +310,10 @@ class _Job:
         measured = [list(each.measured.values()) for each in lists]
         number = lists[0].task.cutoffs.index(lists[0].protocol.k)
         pooled = pooled_lists(measured, names, number, len(lists[0].task.seen))
-        says = f"NDCG@{lists[0].protocol.k} and recall. {lists[0].protocol.sentence()}"
+        protocol = f"NDCG@{lists[0].protocol.k} and recall. {lists[0].protocol.sentence()}"
         titles = {"mean": "shrunk user mean", **{model.name: model.title for model in MODELS}}
         rows = tuple(Row(name, titles[name], tuple(row)) for name, row in tested.items())
-        return Group(tuple(splits), rows, pooled, says, titles)
+        return Group(tuple(splits), rows, pooled, protocol, titles)
 
     def _run(self, name: str, config: Config, case: Case) -> Run:
         self.number += 1

@@ -39,7 +39,7 @@ def markdown(study: Study) -> str:
     for group in study.groups:
         if group.rows:
             lines += ["", f"### RMSE, {_title(group)}", "", *_table(group)]
-        lines += ["", f"### Lists, {_title(group)}", "", f"{group.lists_say}.", "", *_list_table(group)]
+        lines += ["", f"### Lists, {_title(group)}", "", f"{group.lists_protocol}.", "", *_list_table(group)]
     return "\n".join([*lines, "", _HOW_TO_READ if study.rates else _HOW_TO_READ_LISTS, ""])
 
 

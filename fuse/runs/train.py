@@ -204,7 +204,7 @@ def _start_from(earlier: Run, training: Training, dataset: Path, joined: Joined,
     training.warm = warm_weights(earlier, training.config, joined, dataset)
     training.progress.message(
         f"starting from {earlier.folder}: {training.config.epochs} epochs and {training.config.factor_steps} "
-        "light steps, on training and validation part together"
+        "factor steps, on training and validation part together"
     )
     if known := known_before(earlier, joined, places_of(joined, parts.test)):
         training.progress.message(
@@ -225,7 +225,7 @@ def _conclude(
     *,
     seconds: float,
 ) -> None:
-    """Write what serves, test it once, and last say that the run is finished."""
+    """Write the model, test it once, and last the summary, which marks the run as finished."""
     config, choices = training.config, Choices.read(files.choices)
     recommender = _served(fitted, joined, parts)
     if choices is not None and choices.covariance_share and config.takes_covariance:

@@ -1,4 +1,4 @@
-"""Warm start: the weights of an earlier run, moved to the users and films of the ratings as they have grown."""
+"""Warm start: the weights of an earlier run, moved to the users and items of the ratings as they have grown."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _OF_USERS = (
 )
 _OF_ITEMS = ("factors.tables.item", "factors.tables.implicit_items", "factors.tables.explicit_items", "content")
 _OF_TAGS = ("factors.tables.item_tags", "factors.cold_tags")
-# settings that say how weights are trained and not what they are: a warm start may have others than its run
+# settings of how weights are trained, not of what they are: a warm start may have others than its run
 _HOW_TRAINED: set[Group] = {"training", "L2", "ranking model"}
 _ALSO_HOW_TRAINED = {"preset", "seed", "objective", "members", "item_dropout", "dropout", "token_drop"}
 
 
 def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tuple[Mapping[str, Tensor], ...]:
-    """The weights of each served fit of ``run``, a row for each user and film of ``joined`` and tag of ``dataset``.
+    """The weights of each served fit of ``run``, a row for each user and item of ``joined`` and tag of ``dataset``.
 
     New ones start at zero.
 

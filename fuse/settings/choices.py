@@ -29,7 +29,7 @@ class Choices:
     """The settings that differ from the run's config, one dictionary a member, and how they were found.
 
     ``covariance_share`` is the weight of the covariance model in a prediction, the rest is the members'; 0: none.
-    ``reason`` says in words why. ``held_out`` ratings of the training part were held out, in ``draws`` draws;
+    ``reason`` is a sentence for people. ``held_out`` ratings of the training part were held out, in ``draws`` draws;
     ``bias_rmse``, ``preset_rmse`` and ``chosen_rmse`` are of the bias model, of the preset as it is and of what was
     chosen, all three by short trainings on these; None where nothing was tried.
     """
@@ -55,7 +55,7 @@ class Choices:
 
     @classmethod
     def read(cls, file: Path) -> Choices | None:
-        """What ``file`` says, or None where it is not there. BadInput where it is damaged."""
+        """The choices in ``file``, or None where it is not there. BadInput where it is damaged."""
         try:
             content = json.loads(file.read_text("utf-8"))
             trials = tuple(Trial(**trial) for trial in content.pop("trials"))
@@ -67,21 +67,21 @@ class Choices:
 
     def lines(self) -> list[str]:
         """What was chosen, from what, and what it gained, for a person."""
-        said = [self.reason]
+        lines = [self.reason]
         for number, settings in enumerate(self.members):
             words = ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
-            said.append(f"  member {number + 1}: {words or 'as the preset says'}")
+            lines.append(f"  member {number + 1}: {words or 'as the preset says'}")
         if self.covariance_share:
-            said.append(
+            lines.append(
                 f"  averaged with a covariance model of the items, which has {self.covariance_share:.0%} of the weight"
             )
         if self.chosen_rmse is not None and self.preset_rmse is not None and self.bias_rmse is not None:
-            said.append(
+            lines.append(
                 f"  RMSE of {self.held_out:,} ratings held out, in short trainings: {self.chosen_rmse:.4f}; "
                 f"the preset's settings {self.preset_rmse:.4f}, biases alone {self.bias_rmse:.4f} "
                 f"({len(self.trials)} trials, {self.seconds:.0f} s)"
             )
-        return said
+        return lines
 
 
 def members_of(file: Path, config: Config) -> tuple[Config, ...]:

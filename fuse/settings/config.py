@@ -23,7 +23,7 @@ Objective = Literal["auto", "rating", "ranking", "both"]
 
 @dataclass(frozen=True)
 class Config:
-    """Every choice of a run. The defaults are those of the preset `paper`; `SETTINGS` says what each one means."""
+    """Every choice of a run. The defaults are those of the preset `paper`; `SETTINGS` has their meanings."""
 
     preset: str = setting("run", "paper", "the preset these settings started from")
     seed: int = setting("run", 0, "draws the split where it is random, the first weights and every batch", 0, 2**31 - 1)

@@ -1,6 +1,6 @@
-"""Item-major batches: a batch is a set of films with all their training ratings, each film once an epoch.
+"""Item-major batches: a batch is a set of items with all their training ratings, each item once an epoch.
 
-The cost of an epoch follows the films, not the ratings: a film that a thousand users rated passes the Transformer once.
+The cost of an epoch follows the items, not the ratings: one that a thousand users rated passes the Transformer once.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ..inputs.tokens import TokenBatch, TokenTable
 from .processes import ALONE, Ranks
 
 _LENGTHS_MAY_SEEM = 1.2  # times what they are, at most
-_MORE_OF_SHORT = 4  # times as many films at once
+_MORE_OF_SHORT = 4  # times as many items at once
 
 
 @dataclass(frozen=True, eq=False)
 class ItemBatch:
-    """B films with their tokens, and the K training ratings they have.
+    """B items with their tokens, and the K training ratings they have.
 
-    films: (B,) int64. pair: (K,) int64, places among all pairs film by film. place: (K,) int64, which of the B films.
+    items: (B,) int64. pair: (K,) int64, places among all pairs item by item. place: (K,) int64, which of the B items.
     ratings: K of all ranks together; films_of_all: their B.
     """
 
@@ -54,7 +54,7 @@ class Waiting:
 
 @dataclass(eq=False)
 class ItemBatches:
-    """Cuts the films into batches and reads the next one's tokens while the present one is computed.
+    """Cuts the items into batches and reads the next one's tokens while the present one is computed.
 
     Of every batch this process reads its rank's share: all of it, where it trains alone.
     """
@@ -67,7 +67,7 @@ class ItemBatches:
     waiting: Waiting = field(default_factory=Waiting)
 
     def epoch(self, pairs: TrainingPairs, *, seed: int, epoch: int, start: int = 0) -> Iterator[ItemBatch]:
-        """The batches of one epoch over the films that have training ratings, from batch ``start`` on.
+        """The batches of one epoch over the items that have training ratings, from batch ``start`` on.
 
         Order and cuts depend on seed and epoch alone, so an interrupted epoch goes on where it stopped.
         """
@@ -83,9 +83,9 @@ class ItemBatches:
         return -(-int((pairs.item_counts > 0).sum()) // self.size)
 
     def everything(self) -> Iterator[tuple[Tensor, Mapping[str, TokenBatch]]]:
-        """All films of this rank's shares once, those of like length together.
+        """All items of this rank's shares once, those of like length together.
 
-        Where a film is a token a modality, more of them than in a step of training: no backward pass has to keep them.
+        Where an item is a token a modality, more of them than in a step of training: no backward pass has to keep them.
         """
         short = all(table.lengths.max(initial=0) <= 1 for table in self.tables.values())
         yield from self._prefetched(self._cut(np.arange(self.items), self.size * (_MORE_OF_SHORT if short else 1)))
@@ -93,7 +93,7 @@ class ItemBatches:
     def _cut(
         self, order: npt.NDArray[np.int64], size: int, shuffle: tuple[int, int] | None = None
     ) -> list[npt.NDArray[np.int64]]:
-        # films of like length come together, for little padding; "like" by chance, for other company each epoch
+        # items of like length come together, for little padding; "like" by chance, for other company each epoch
         lengths = sum((table.lengths for table in self.tables.values()), np.zeros(self.items))[order]
         if shuffle:
             chance = np.random.default_rng((*shuffle, 1))
@@ -120,7 +120,7 @@ class ItemBatches:
 
 
 def _pairs_of(items: Tensor, pairs: TrainingPairs) -> tuple[Tensor, Tensor]:
-    """Where the training pairs of B films stand film by film (K,), and which of the B films each belongs to (K,)."""
+    """Where the training pairs of B items stand item by item (K,), and which of the B items each belongs to (K,)."""
     starts = pairs.item_offsets[items]
     counts = pairs.item_offsets[items + 1] - starts
     place = torch.repeat_interleave(torch.arange(len(items), device=items.device), counts)  # (K,)

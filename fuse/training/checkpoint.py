@@ -59,7 +59,7 @@ def _state(content: Any, file: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((content.metadata() or {})["standing"])
     except (KeyError, ValueError):
-        raise BadInput(f"{file} does not say where it stands: delete the run folder and train again") from None
+        raise BadInput(f"{file} has no state of training: delete the run folder and train again") from None
     return state
 
 

@@ -1,7 +1,7 @@
 """Training: fits one member after another, with checkpoints, live figures and early stopping on validation.
 
-A run makes one or more *fits*. With a validation part the first fit tells its RMSE and, where ``patience`` asks for it,
-how long to train; then, unless told otherwise, every member is trained afresh on training and validation ratings
+A run makes one or more *fits*. With a validation part the first fit measures its RMSE and, with ``patience``, finds
+how long to train; then, unless ``refit`` is off, every member is trained afresh on training and validation ratings
 together for that long. A warm start does the latter alone.
 
 Without ``patience`` every fit ends where its learning rates have run down. An epoch before is as good only by luck: at
@@ -34,7 +34,7 @@ from .member import Member
 from .processes import ALONE, Ranks
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
-_HEAD_START = 0.25  # share of the light steps before the Transformer's first pass: it needs tastes to train against
+_HEAD_START = 0.25  # share of the factor steps before the Transformer's first pass, which trains against users' vectors
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FitState:
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A finished fit: what serves, and what its users' vectors are made of."""
+    """A finished fit: the vectors and head that predict, and the parts of users' vectors."""
 
     vectors: Vectors
     head: SquaredHead | OrdinalHead
@@ -103,7 +103,7 @@ class Training:
         return [Fit(m, m, whole=not holds_out) for m in members]
 
     def run(self) -> list[FittedModel]:
-        """Train, or go on with, all fits; gives those that serve."""
+        """Train, or resume, all fits; gives those of the served model."""
         done: list[FittedModel] = []
         fits = self.fits()
         resumed = self._resume()
@@ -184,14 +184,14 @@ class Training:
         if scores is None:
             with torch.no_grad():
                 scores = member.factors.training_scores(member.content)
-        told = member.head.ratings(scores, member.pairs.user).detach()
+        predicted = member.head.ratings(scores, member.pairs.user).detach()
         scale = member.head.scale
-        return float((told - (scale.mean + scale.unit * member.pairs.rating)).square().mean().sqrt())
+        return float((predicted - (scale.mean + scale.unit * member.pairs.rating)).square().mean().sqrt())
 
     def _train_transformer(
         self, fit: Fit, member: Member, batches: ItemBatches, best: Mapping[str, Tensor], *, name: str
     ) -> float | None:
-        """One pass of the Transformer over all rated films; gives the mean loss of a rating."""
+        """One pass of the Transformer over all rated items; gives the mean loss of a rating."""
         if member.transformer is None:
             return None
         config, state = self.config, self.state
@@ -231,8 +231,8 @@ class Training:
         user, item = m.user[m.validation], m.item[m.validation]
         if (member.pairs.item_counts[item] == 0).any():
             member.learn_unrated_items()
-        told = member.head.ratings(member.vectors().pair_scores(user, item), user)
-        return float((told - m.rating[m.validation]).square().mean().sqrt())
+        predicted = member.head.ratings(member.vectors().pair_scores(user, item), user)
+        return float((predicted - m.rating[m.validation]).square().mean().sqrt())
 
     def _member(self, fit: Fit) -> Member:
         m = self.training_data
@@ -251,7 +251,7 @@ class Training:
                 member.load_state_dict(self.warm[fit.member % len(self.warm)])
             except RuntimeError as fault:
                 raise FingerprintMismatch(
-                    f"--warm-start: the run's weights don't fit these ratings and films ({_last_line(fault)}), which "
+                    f"--warm-start: the run's weights don't fit these ratings and items ({_last_line(fault)}), which "
                     "have other genres, occupations, age bands, rating levels or token widths; train anew"
                 ) from None
         return member
@@ -329,7 +329,7 @@ def _last_line(fault: Exception) -> str:
 
 
 def _share(config: Config, epoch: int) -> int:
-    """Light steps of an epoch: an even share, after a head start (epoch -1) where there is a Transformer."""
+    """Factor steps of an epoch: an equal share, after a head start (epoch -1) where there is a Transformer."""
     start = round(config.factor_steps * _HEAD_START) if config.fuses else 0
     if epoch < 0:
         return start
@@ -339,9 +339,9 @@ def _share(config: Config, epoch: int) -> int:
 
 def _seed(config: Config, fit: Fit, kind: int, number: int) -> int:
     """A seed for one draw: the same in every process, unlike for any two draws."""
-    told = json.dumps([config.seed, fit.member, fit.whole, kind, number]).encode()
+    content = json.dumps([config.seed, fit.member, fit.whole, kind, number]).encode()
     value = 14695981039346656037
-    for byte in told:  # FNV-1a, 64 bits
+    for byte in content:  # FNV-1a, 64 bits
         value = ((value ^ byte) * 1099511628211) % 2**64
     return value >> 1
 

@@ -1,7 +1,7 @@
 """One trainable model of factors, perhaps a fusion Transformer, and a head, trained by alternating optimisation.
 
-The Transformer runs item-major: a batch of films passes it once, and its vectors are scored against the ratings those
-films have, with the factors held still. The factors run full-batch: all ratings at once, with the films' content
+The Transformer runs item-major: a batch of items passes it once, and its vectors are scored against the ratings those
+items have, with the factors held still. The factors run full-batch: all ratings at once, with the items' content
 vectors held still. Neither sees a rating in the history that has to predict it.
 """
 
@@ -89,7 +89,7 @@ class Member(nn.Module):
 
     @torch.no_grad()
     def vectors(self) -> Vectors:
-        """Vectors of all users and films, content and histories included."""
+        """Vectors of all users and items, content and histories included."""
         return self.factors.vectors(self.content)
 
     def factor_step(self, step: int, generator: torch.Generator) -> Tensor:
@@ -109,7 +109,7 @@ class Member(nn.Module):
         return scores
 
     def learn_unrated_items(self) -> None:
-        """Find what side information and tags say of films without a training rating, where there are such films."""
+        """Fit the weights of side information and tags for items without a training rating, where there are some."""
         wanted = self.config.cold_start_weights and bool((self.pairs.item_counts == 0).any())
         if wanted and self.factors.item_features.shape[1] + self.factors.item_tags.columns:
             strength = self.side.item.new_full(self.side.item.shape[1:], self.config.l2.cold_components)
@@ -119,15 +119,15 @@ class Member(nn.Module):
 
     @torch.no_grad()
     def frozen_scores(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the Transformer trains against: scores (R,) without content, film by film, and users (U, D + 1)."""
+        """What the Transformer trains against: scores (R,) without content, item by item, and users (U, D + 1)."""
         keep = self._kept_items(generator)
         scores = self.factors.training_scores(None, keep)[self.pairs.by_item]
         return scores, self.factors.vectors(None, keep).user
 
     def transformer_step(self, batch: ItemBatch, frozen: tuple[Tensor, Tensor], progress: float) -> Tensor:
-        """One step of the Transformer on a batch of films; gives its loss for each rating. progress: 0 to 1.
+        """One step of the Transformer on a batch of items; gives its loss for each rating. progress: 0 to 1.
 
-        With several ranks the step is that of all their films together, and the loss this rank's part of it.
+        With several ranks the step is that of all their items together, and the loss this rank's part of it.
         """
         if self.transformer_optimiser is None:
             raise ValueError("expected a model with a Transformer")
@@ -141,13 +141,13 @@ class Member(nn.Module):
         optimiser.rate = self.config.transformer_learning_rate * _cosine(progress)
         optimiser.zero_grad()
         loss = torch.zeros((), device=batch.items.device)
-        if len(batch.items):  # the last batch may have fewer films than there are ranks
+        if len(batch.items):  # the last batch may have fewer items than there are ranks
             content = self._read(batch.tokens, batch.items)  # (B, D + 1)
-            told = scores[batch.pair] + self.factors.content_scores(
+            score = scores[batch.pair] + self.factors.content_scores(
                 content, users, batch.items, batch.pair, batch.place
             )  # (K,)
             rating, user = self.pairs.rating_by_item[batch.pair], self.pairs.user_by_item[batch.pair]
-            losses = self.head.losses(told, rating, user)
+            losses = self.head.losses(score, rating, user)
             loss = (losses.sum() + 0.5 * self.config.l2.content * content.square().sum()) / max(batch.ratings, 1)
             loss.backward()  # type: ignore[no-untyped-call]
         if self.ranks.count > 1:
@@ -158,7 +158,7 @@ class Member(nn.Module):
 
     @torch.no_grad()
     def refresh_content(self, batches: ItemBatches) -> None:
-        """Read every film once, without dropout, and hold its vectors still for the factors."""
+        """Read every item once, without dropout, and hold its vectors still for the factors."""
         if self.transformer is None or self.content is None:
             return
         self.eval()
@@ -172,7 +172,7 @@ class Member(nn.Module):
         self.train()
 
     def _numbers(self, tokens: Mapping[str, TokenBatch], items: Tensor) -> int:
-        """How many numbers the tokens of these films are to the Transformer."""
+        """How many numbers the tokens of these items are to the Transformer."""
         return len(items) * self.config.width * sum(batch.present.shape[1] for batch in tokens.values())
 
     def _read(self, tokens: Mapping[str, TokenBatch], items: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ def takes_levels(config: Config, scale: Scale) -> bool:
 
 
 def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Every parameter's gradient; nothing where this rank's films did not ask for it."""
+    """Every parameter's gradient; nothing where this rank's items did not need it."""
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

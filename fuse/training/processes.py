@@ -1,8 +1,8 @@
 """Several processes that train one model: `torchrun --nproc-per-node 2 -m cinefuse.cli fuse ...`.
 
-Every rank holds the whole model and all ratings, and the films of each batch are dealt out over the ranks: a rank reads
-its films, and the gradients of all ranks are added up, so that every rank takes the step that one process would take.
-The light factors see all ratings at once on every rank. Numbers that decide something are the first rank's.
+Every rank holds the whole model and all ratings, and the items of each batch are dealt out over the ranks: a rank reads
+its items, and the gradients of all ranks are added up, so that every rank takes the step that one process would take.
+The factors see all ratings at once on every rank. Numbers that decide something are the first rank's.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
     def share(self, items: Any) -> Any:
-        """This rank's part of a batch, (B,) to about (B / count,): every count-th film, so that lengths are alike."""
+        """This rank's part of a batch, (B,) to about (B / count,): every count-th item, so that lengths are alike."""
         return items[self.rank :: self.count]
 
     def add_up(self, values: Iterable[Tensor]) -> None:
@@ -81,7 +81,7 @@ ALONE = Ranks()
 
 @contextmanager
 def _all_there() -> Iterator[None]:
-    """A rank that no longer answers ends the others with a word on how to go on."""
+    """Interrupted, which says how to resume, where another rank is gone."""
     try:
         yield
     except RuntimeError as fault:
@@ -92,7 +92,7 @@ def _all_there() -> Iterator[None]:
         ) from None
 
 
-def told_to_speak() -> bool:
+def is_first_process() -> bool:
     """Whether what is printed comes from this process: the first rank, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -100,9 +100,11 @@ def told_to_speak() -> bool:
 def ranks_of_launcher(device: str) -> tuple[Ranks, str]:
     """The ranks that torchrun started, or this process alone; and the device of this one.
 
-    torchrun tells each process its place in RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Each takes a GPU of its
-    own where ``device`` is auto or cuda and there are GPUs, and they talk through NCCL; otherwise they share the
-    processor and talk through gloo. UsageError where there are more processes than GPUs, or one GPU is named for all.
+    torchrun gives each process its place in RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Each takes a GPU of its
+    own where ``device`` is auto or cuda and there are GPUs, and they communicate through NCCL; otherwise they share the
+    processor and communicate through gloo.
+
+    UsageError where there are more processes than GPUs, or one GPU is named for all.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:

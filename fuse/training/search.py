@@ -131,7 +131,7 @@ class Search:
         return Choices(members, reason, chosen_rmse=rmse, covariance_share=share, **about)
 
     def sizes(self) -> dict[str, Any]:
-        """What the number of ratings says, by measurements from 5,000 to a million (docs/experiments.md)."""
+        """Sizes for this number of ratings, by measurements from 5,000 to a million (docs/experiments.md)."""
         ratings = len(self.training_data.train)
         wanted: dict[str, Any] = dict(_OF_A_MILLION) if ratings >= _A_MILLION else {}
         if ratings < 20_000:

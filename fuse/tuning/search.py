@@ -155,8 +155,8 @@ def tune(
 ) -> Tuned:
     """Search settings within the training part of ``split`` and write `settings.json` into the folder ``out``.
 
-    Stops after so many ``minutes`` or ``trials``, or at Ctrl-C, with the best so far; called again it goes on with the
-    trials that are there. FingerprintMismatch where these belong to other ratings, settings or another split.
+    Stops after so many ``minutes`` or ``trials``, or at Ctrl-C, with the best so far; another call continues with
+    the trials that are there. FingerprintMismatch where these belong to other ratings, settings or another split.
     """
     dataset, out = Path(dataset), Path(out)
     progress = progress or NoProgress()
@@ -246,7 +246,7 @@ def _study(storage: JournalStorage, out: Path, about: dict[str, object], seed: i
             f"{out} holds a search with another {name} ({earlier.get(name)!r}, now {about[name]!r}); choose another "
             "folder"
         )
-    # a seed of its own for each sitting, or a search that goes on would propose what it has tried
+    # a seed of its own for each sitting, or a resumed search would propose what it has tried
     study.sampler = optuna.samplers.TPESampler(
         seed=seed + len(study.get_trials(deepcopy=False)), multivariate=True, n_startup_trials=_TRIALS_AT_RANDOM
     )

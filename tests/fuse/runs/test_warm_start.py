@@ -254,7 +254,7 @@ def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(
     sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
 ) -> None:
     assert (CONFIG.for_warm_start().epochs, CONFIG.for_warm_start().factor_steps) == (1, 4)
-    without = replace(CONFIG, layers=0)  # no passes to save: its epochs only divide the light steps
+    without = replace(CONFIG, layers=0)  # no passes to save: its epochs only divide the factor steps
     assert (without.for_warm_start().epochs, without.for_warm_start().factor_steps) == (CONFIG.epochs, 4)
     asked = {"device": "cpu", "split": "all", "warm_start": earlier}
     whole = train(sample, embeddings, tmp_path / "whole", CONFIG, **asked)
