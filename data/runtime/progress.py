@@ -74,7 +74,7 @@ class Phase:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to the end at the pace so far; None where that cannot be said."""
+        """Seconds to the end at the pace so far; None where that is not known."""
         share = self.share_done
         if not share:
             return None

@@ -27,7 +27,7 @@ def interaction_table(
 ) -> RatingTable:
     """Take user_id, item_id and (where there) count and timestamp: plays, clicks, likes (`dataset.interactions`).
 
-    A column such as liked or clicked, of yes and no, counts as count. ``guessed`` adds a note that nobody said so.
+    A column such as liked or clicked, of yes and no, counts as count. ``guessed`` adds a note that this was guessed.
     """
     chosen = chosen or {}
     required = ("user_id", "item_id")

@@ -260,8 +260,8 @@ def rating_table(
     kept = boolean_columns(table.frame, {ROW, "row", *mapping, *filter(None, mapping.values())}) if booleans else {}
     frame, notes = exact_ids(table.renamed(mapping, also=kept), ["user_id", "item_id"], name)
     for reading in (decimal_points, yes_and_no):
-        frame, said = reading(frame, "rating", name)
-        notes += said
+        frame, read = reading(frame, "rating", name)
+        notes += read
     if mapping["timestamp"]:
         frame, dates = read_times(frame, name, mapping["timestamp"], doubtful=doubtful)
         notes += dates

@@ -68,7 +68,7 @@ def _with_scheme(address: str) -> str:
 def download_posters(
     items: pl.DataFrame, addresses: pl.DataFrame, folder: Path, urls: PosterUrls
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Bring each item's poster into ``folder`` and its name into ``poster``; what could not be had is said by reason.
+    """Bring each item's poster into ``folder`` and its name into ``poster``; failures are counted by reason.
 
     BadInput where so many servers in a row do not answer that going on makes no sense: what arrived is kept.
     """

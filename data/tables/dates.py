@@ -65,7 +65,7 @@ def seconds(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, 
 def read_times(table: pl.LazyFrame, name: str, column: str, *, doubtful: bool) -> tuple[pl.LazyFrame, list[str]]:
     """The table with its column timestamp in `seconds`; ``column`` is what the source calls it.
 
-    Where its name makes it ``doubtful`` that it holds points in time, it is dropped, and that is said, if any cell
+    Where its name makes it ``doubtful`` that it holds points in time, it is dropped, with a note, if any cell
     cannot be read or the last time is before 1973, as it is in a column of durations.
     """
     read, notes = seconds(table, "timestamp", name)

@@ -57,7 +57,7 @@ class IdColumn:
 def check_same_ids(items: IdColumn, ratings: IdColumn, links_nearby: Iterable[Path] = ()) -> list[str]:
     """Refuse (BadInput, with the evidence) tables whose ids are not known to be the same; else what there is to say.
 
-    Both columns guessed under different names are refused; where one was given by the user, it is said how many ids
+    Both columns guessed under different names are refused; where one was given by the user, a note says how many ids
     meet. Under one name they are refused where both tables have titles and most of these differ.
     """
     differ = plain_name(items.column) != plain_name(ratings.column)
@@ -120,7 +120,7 @@ def meet_halfway(items: pl.DataFrame, ratings: pl.LazyFrame, name: str) -> tuple
     """Items and ratings (item_id text in both) whose ids were written differently made to meet, and what was done.
 
     White space around ids and a ".0" behind whole numbers are taken away where more ids meet without them and no two
-    items become one. Leading zeros are kept, always: it is said where ids would meet without them. BadInput where no
+    items become one. Leading zeros are always kept: a note counts ids that would meet without them. BadInput where no
     rated id is an item's.
     """
     rated = ratings.select("item_id").drop_nulls().unique().collect(engine="streaming")

@@ -1,4 +1,4 @@
-"""What an encoder would do, said from its configuration alone: sizes, positions, pooling. No weights are loaded."""
+"""What an encoder would do, from its configuration alone: sizes, positions, pooling. No weights are loaded."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def precisions(
 
 
 def _tried(catalog: Catalog, job: ModalityJob, settings: Settings, progress: Progress) -> str:
-    """bf16, or fp32 where this model fails in bf16 or drifts; the latter is said in a line."""
+    """bf16, or fp32 where this model fails in bf16 or drifts; the latter with a line that names the reason."""
     exact = _embedded(catalog, job, settings, "fp32")
     if exact is None:
         return "bf16"
