@@ -418,6 +418,74 @@ def whole_extraction(setting: Setting) -> dict[str, Any]:
     }
 
 
+def decoding(setting: Setting) -> dict[str, Any]:
+    """Posters a second that are read, checked, hashed, decoded and batched, by threads and by 1 to 16 processes."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cinefuse.data.dataset.catalog import Catalog
+    from cinefuse.extract.inputs.decoders import Decoders, Poster, planned_poster, side_by_side
+    from cinefuse.extract.inputs.poster_files import PosterLimits
+    from cinefuse.extract.models.preprocessing import PixelRecipe
+
+    items, batch = (64, 16) if setting.quick else (3000, 128)
+    catalog, recipe, limits = Catalog.open(draw_catalogue(setting.folder, items)), PixelRecipe(), PosterLimits()
+    root = catalog.poster_root
+    posters = [Poster(path, hashlib.sha256((root / path).read_bytes()).digest()) for path in catalog.posters() if path]
+    batches = [posters[start : start + batch] for start in range(0, len(posters), batch)]
+    found: dict[str, Any] = {"kilobytes_a_poster": round((root / posters[0].path).stat().st_size / 1000, 1)}
+    cores = os.cpu_count() or 1
+    for count in [count for count in (1, 2, 4, 8, 16) if count <= cores]:
+        with ThreadPoolExecutor(count) as pool, timed("cpu") as spent:
+            for some in batches:
+                jobs = [pool.submit(planned_poster, one.path, one.digest, root, recipe, limits) for one in some]
+                np.stack([job.result() for job in jobs])
+            found[f"threads_{count}_posters_a_second"] = round(len(posters) / spent())
+        ended: list[str] = []
+        with Decoders(count, root, recipe, limits, largest=batch, batches=3, say=ended.append) as decoders:
+            [one.result() for one in decoders.begin(posters[:batch])]  # until all have started, as good as
+            with timed("cpu") as spent:
+                ahead = [decoders.begin(some) for some in batches[:2]]
+                for number in range(len(batches)):
+                    if number + 2 < len(batches):
+                        ahead.append(decoders.begin(batches[number + 2]))
+                    side_by_side([one.result() for one in ahead.pop(0)])
+                found[f"processes_{count}_posters_a_second"] = round(len(posters) / spent())
+        if ended:
+            raise Failed(ended[0])
+    return found
+
+
+def ratings_memory(setting: Setting) -> dict[str, Any]:
+    """A step of 128 factors with histories over 22.5 million drawn ratings takes at most 12 GB of the device."""
+    setting.need_cuda()
+    import torch
+
+    from cinefuse.fuse.inputs.interactions import TrainingPairs
+    from cinefuse.fuse.inputs.side_information import SideInformation
+    from cinefuse.fuse.models.heads import Scale
+    from cinefuse.fuse.training.member import Member
+
+    ratings, users, items = (1_000_000, 6000, 3700) if setting.quick else (22_500_000, 162_541, 59_047)
+    draw = np.random.default_rng(0)
+    # gaps between places of the matrix of users and items, so that none is drawn twice
+    places = np.cumsum(draw.integers(1, 2 * users * items // ratings - 1, ratings))
+    user, item = (torch.from_numpy(part[places < users * items]) for part in np.divmod(places, items))
+    rating = torch.from_numpy(draw.integers(1, 11, len(user)).astype(np.float32) / 2)
+    scale = Scale.of(rating)
+    pairs = TrainingPairs.sorted(user, item, scale.standardise(rating), users=users, items=items)
+    pairs = pairs.to(torch.device(setting.device))
+    nothing = [torch.zeros(count, 0, device=setting.device) for count in (users, items, items)]
+    config = _config("best").with_settings(["dim=128", "precision=fp32"])
+    member = Member(config, pairs, scale, SideInformation(*nothing), {}, seed=0)
+    torch.cuda.reset_peak_memory_stats(setting.device)
+    with timed(setting.device) as seconds:
+        for step in range(3):
+            member.factor_step(step, torch.Generator().manual_seed(step))
+        spent = seconds() / 3
+    peak = torch.cuda.max_memory_allocated(setting.device) / 1e9
+    return {"ratings": len(pairs), "seconds_a_step": round(spent, 3), "peak_gb": hold(peak, 12, "GB of the device")}
+
+
 def ratings_speed(setting: Setting) -> dict[str, Any]:
     """Seconds of a factor step over drawn ratings (a million, on a GPU), and of the ranking model's whole training."""
     import cinefuse
@@ -462,7 +530,9 @@ STEPS: dict[str, tuple[Callable[[Setting], dict[str, Any]], int]] = {
     "out of memory": (out_of_memory, 60),
     "stage two agrees": (stage_two_agrees, 90),
     "encoder speed": (encoder_speed, 60),
+    "decoding": (decoding, 60),
     "whole extraction": (whole_extraction, 120),
+    "ratings memory": (ratings_memory, 60),
     "ratings speed": (ratings_speed, 60),
     "compiled": (compiled, 90),
 }
