@@ -474,9 +474,9 @@ def ratings_memory(setting: Setting) -> dict[str, Any]:
     scale = Scale.of(rating)
     pairs = TrainingPairs.sorted(user, item, scale.standardise(rating), users=users, items=items)
     pairs = pairs.to(torch.device(setting.device))
-    nothing = [torch.zeros(count, 0, device=setting.device) for count in (users, items, items)]
+    of_users, of_items = (torch.zeros(count, 0, device=setting.device) for count in (users, items))
     config = _config("best").with_settings(["dim=128", "precision=fp32"])
-    member = Member(config, pairs, scale, SideInformation(*nothing), {}, seed=0)
+    member = Member(config, pairs, scale, SideInformation(of_users, of_items, of_items), {}, seed=0)
     torch.cuda.reset_peak_memory_stats(setting.device)
     with timed(setting.device) as seconds:
         for step in range(3):
