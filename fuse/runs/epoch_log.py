@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...data.runtime.disk import write_atomically, writing
-from ...data.runtime.errors import BadInput
+from ...data.runtime.errors import BadInput, UsageError
 
 Report = Callable[[dict[str, Any]], None]
+
+_SHOWN = ("train_rmse", "validation_rmse", "transformer_loss")
 
 
 @contextmanager
@@ -48,3 +50,23 @@ def _logged_epochs(file: Path) -> set[tuple[int, int]]:
         return {(figures["fit"], figures["epoch"]) for figures in map(json.loads, whole.splitlines())}
     except (ValueError, KeyError, TypeError):
         raise BadInput(f"{file} has lines that are no figures of an epoch: delete the file, and resume") from None
+
+
+@contextmanager
+def events(folder: Path) -> Iterator[Report]:
+    """Gives what takes the figures of an epoch into events below ``folder``. UsageError without TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError("--tensorboard needs the package: pip install tensorboard") from None
+    writer: Any = SummaryWriter(folder)
+
+    def write(figures: dict[str, Any]) -> None:
+        for name in _SHOWN:
+            if figures[name] is not None:
+                writer.add_scalar(f"fit{figures['fit']}/{name}", figures[name], figures["epoch"])
+
+    try:
+        yield write
+    finally:
+        writer.close()

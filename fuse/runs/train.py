@@ -42,11 +42,10 @@ from ..training.processes import ranks_of_launcher
 from ..training.ranking import RankingTraining
 from ..training.search import Search
 from .baseline import baseline_figures, epochs_logged, warnings_of
-from .epoch_log import epoch_log
+from .epoch_log import epoch_log, events
 from .record import RunRecord, begin, removed_if_refused
 from .run import Run
 from .run_folder import RunFolder
-from .tensorboard import events
 from .warm_start import (
     known_before,
     refuse_other_inputs,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,37 @@ from ...data.runtime.disk import write_atomically
 from ...data.runtime.errors import BadInput
 
 _OPTIMISERS = ("factor_optimiser", "transformer_optimiser")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training from start to end: which member, and whether on all ratings, or with validation ratings held out."""
+
+    number: int
+    member: int
+    whole: bool
+
+    def seed_of(self, seed: int, kind: int, number: int) -> int:
+        """A seed for one draw in a run of this ``seed``: the same in every process, unlike for any two draws."""
+        content = json.dumps([seed, self.member, self.whole, kind, number]).encode()
+        value = 14695981039346656037
+        for byte in content:  # FNV-1a, 64 bits
+            value = ((value ^ byte) * 1099511628211) % 2**64
+        return value >> 1
+
+
+@dataclass
+class FitState:
+    """How far the present fit is; all of it goes into the checkpoint."""
+
+    fit: int = 0
+    epoch: int = 0
+    batch: int = 0
+    begun: bool = False
+    factor_steps: int = 0
+    best_epoch: int = 0
+    best_rmse: float = math.inf
+    chosen_epochs: int = 0
 
 
 def save_state(file: Path, member: nn.Module, best: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from ..models.factors import Factors
 from ..settings.config import Config
 
 _LEAST_RATE = 0.02  # of the full learning rate, at the end
+_HEAD_START = 0.25  # share of the factor steps before the Transformer's first pass, which trains against users' vectors
 _MOST_WARM_UP = 50  # steps, or a fifth of all where these are fewer
 
 
@@ -42,3 +43,14 @@ def factor_rate(full: float, step: int, steps: int) -> float:
     """The learning rate of the ``step``-th of ``steps``: a linear warm-up to ``full``, times a linear decay."""
     rate = full * min(1.0, (step + 1) / max(1, min(_MOST_WARM_UP, steps // 5)))
     return rate * max(_LEAST_RATE, 1 - step / steps)
+
+
+def head_start(config: Config) -> int:
+    """Factor steps before the first epoch, where there is a Transformer."""
+    return round(config.factor_steps * _HEAD_START) if config.fuses else 0
+
+
+def steps_of_epoch(config: Config, epoch: int) -> int:
+    """Factor steps of an epoch: an equal share of those after the head start."""
+    left = config.factor_steps - head_start(config)
+    return left * (epoch + 1) // config.epochs - left * epoch // config.epochs

@@ -10,7 +10,6 @@ a rate that is still high, the next step may cost .001 or more (docs/experiments
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -29,35 +28,12 @@ from ..models.heads import OrdinalHead, Scale, SquaredHead
 from ..runs.run_folder import FitFiles
 from ..settings.config import Config
 from .batches import ItemBatches
-from .checkpoint import load_state, read_state, save_state
+from .checkpoint import Fit, FitState, load_state, read_state, save_state
+from .full_batch import head_start, steps_of_epoch
 from .member import Member
 from .processes import ALONE, Ranks
 
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
-_HEAD_START = 0.25  # share of the factor steps before the Transformer's first pass, which trains against users' vectors
-
-
-@dataclass(frozen=True)
-class Fit:
-    """One training from start to end: which member, and whether on all ratings, or with validation ratings held out."""
-
-    number: int
-    member: int
-    whole: bool
-
-
-@dataclass
-class FitState:
-    """How far the present fit is; all of it goes into the checkpoint."""
-
-    fit: int = 0
-    epoch: int = 0
-    batch: int = 0
-    begun: bool = False
-    factor_steps: int = 0
-    best_epoch: int = 0
-    best_rmse: float = math.inf
-    chosen_epochs: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +103,7 @@ class Training:
             best = load_state(self.files.in_progress, member)
         name = f"fit {fit.number + 1}/{of}"
         if state.epoch == 0 and not state.begun and member.transformer is not None:
-            self._train_factors(fit, member, _share(config, -1))
+            self._train_factors(fit, member, head_start(config))
             state.begun = True
         while state.epoch < epochs and not self._out_of_patience():
             began = time.perf_counter()
@@ -136,12 +112,12 @@ class Training:
                 fit, member, batches, best, name=f"{name} epoch {state.epoch + 1}/{epochs}"
             )
             member.refresh_content(batches)
-            train_rmse = self._train_factors(fit, member, _share(config, state.epoch))
+            train_rmse = self._train_factors(fit, member, steps_of_epoch(config, state.epoch))
             seconds = time.perf_counter() - began
             device = self.training_data.device
             train_rmse = self.ranks.broadcast_from_first(train_rmse, device)
             validation = self.ranks.broadcast_from_first(self._validation_rmse(fit, member), device)
-            reach = self.ranks.broadcast_from_first(_reach(member), device)
+            reach = self.ranks.broadcast_from_first(member.score_bound(), device)
             if not all(map(math.isfinite, (train_rmse, validation or 0.0, reach))):
                 return self._stopped_at_nan(fit, member, best)
             state.epoch, state.batch = state.epoch + 1, 0
@@ -175,7 +151,7 @@ class Training:
         """So many full-batch steps; gives the RMSE of the training ratings, each predicted without itself."""
         scores = None
         for _ in range(steps):
-            generator = torch.Generator().manual_seed(_seed(self.config, fit, 1, self.state.factor_steps))
+            generator = torch.Generator().manual_seed(fit.seed_of(self.config.seed, 1, self.state.factor_steps))
             scores = member.factor_step(self.state.factor_steps, generator)
             self.state.factor_steps += 1
         self.ranks.copy_from_first(
@@ -195,7 +171,7 @@ class Training:
         if member.transformer is None:
             return None
         config, state = self.config, self.state
-        frozen = member.frozen_scores(torch.Generator().manual_seed(_seed(config, fit, 2, state.epoch)))
+        frozen = member.frozen_scores(torch.Generator().manual_seed(fit.seed_of(config.seed, 2, state.epoch)))
         count = batches.count(member.pairs)
         losses: list[Tensor] = []
         saved = time.monotonic()
@@ -206,10 +182,10 @@ class Training:
             ),
         ):
             member.train()
-            seed = _seed(config, fit, 3, 0)
+            seed = fit.seed_of(config.seed, 3, 0)
             for batch in batches.epoch(member.pairs, seed=seed, epoch=state.epoch, start=state.batch):
                 # each batch has randomness of its own, so that a resumed run draws what an uninterrupted one draws
-                torch.manual_seed(_seed(config, fit, 4, state.epoch * count + state.batch) + self.ranks.rank)
+                torch.manual_seed(fit.seed_of(config.seed, 4, state.epoch * count + state.batch) + self.ranks.rank)
                 share = (state.epoch + state.batch / count) / member.config.epochs
                 losses.append(member.transformer_step(batch, frozen, share))
                 state.batch += 1
@@ -250,8 +226,9 @@ class Training:
             try:
                 member.load_state_dict(self.warm[fit.member % len(self.warm)])
             except RuntimeError as fault:
+                reason = str(fault).splitlines()[-1].strip()
                 raise FingerprintMismatch(
-                    f"--warm-start: the run's weights don't fit these ratings and items ({_last_line(fault)}), which "
+                    f"--warm-start: the run's weights don't fit these ratings and items ({reason}), which "
                     "have other genres, occupations, age bands, rating levels or token widths; train anew"
                 ) from None
         return member
@@ -314,36 +291,6 @@ class Training:
 
 def _fitted(member: Member) -> FittedModel:
     return FittedModel(member.vectors(), member.head, member.factors.user_parts())
-
-
-@torch.no_grad()
-def _reach(member: Member) -> float:
-    """A bound of every score, by Cauchy and Schwarz: no finite number where a score might not be one."""
-    user, item = member.vectors()
-    of_head = torch.stack([p.abs().sum() for p in member.head.parameters()] or [user.new_zeros(())]).sum()
-    return float(user.norm(dim=1).max() * item.norm(dim=1).max() + of_head)
-
-
-def _last_line(fault: Exception) -> str:
-    return str(fault).splitlines()[-1].strip()
-
-
-def _share(config: Config, epoch: int) -> int:
-    """Factor steps of an epoch: an equal share, after a head start (epoch -1) where there is a Transformer."""
-    start = round(config.factor_steps * _HEAD_START) if config.fuses else 0
-    if epoch < 0:
-        return start
-    left = config.factor_steps - start
-    return left * (epoch + 1) // config.epochs - left * epoch // config.epochs
-
-
-def _seed(config: Config, fit: Fit, kind: int, number: int) -> int:
-    """A seed for one draw: the same in every process, unlike for any two draws."""
-    content = json.dumps([config.seed, fit.member, fit.whole, kind, number]).encode()
-    value = 14695981039346656037
-    for byte in content:  # FNV-1a, 64 bits
-        value = ((value ^ byte) * 1099511628211) % 2**64
-    return value >> 1
 
 
 def _line(name: str, figures: Mapping[str, Any]) -> str:

@@ -92,6 +92,13 @@ class Member(nn.Module):
         """Vectors of all users and items, content and histories included."""
         return self.factors.vectors(self.content)
 
+    @torch.no_grad()
+    def score_bound(self) -> float:
+        """A bound of every score, by Cauchy and Schwarz: no finite number where a score might not be one."""
+        user, item = self.vectors()
+        of_head = torch.stack([p.abs().sum() for p in self.head.parameters()] or [user.new_zeros(())]).sum()
+        return float(user.norm(dim=1).max() * item.norm(dim=1).max() + of_head)
+
     def factor_step(self, step: int, generator: torch.Generator) -> Tensor:
         """One full-batch step of the factors and the head; gives the (R,) scores it started from."""
         steps = self.config.factor_steps
