@@ -166,8 +166,8 @@ class MyFM:
             n_iter=iterations,
             n_kept_samples=iterations - burn_in,
         )
-        told = fitted.predict(self._no_columns(test), X_rel=self._blocks(test))
-        return np.clip(told, self._train.rating.min(), self._train.rating.max())
+        found = fitted.predict(self._no_columns(test), X_rel=self._blocks(test))
+        return np.clip(found, self._train.rating.min(), self._train.rating.max())
 
     def _blocks(self, ratings: Ratings) -> list[Any]:
         block = _myfm().RelationBlock
@@ -221,11 +221,11 @@ def compare(options: argparse.Namespace, split: str, seed: int, folder: Path) ->
 
 
 def _ours(run: Run, joined: Joined, test: Ratings) -> np.ndarray:
-    told = run.predictions()
-    given = told["user_id"].to_list(), told["item_id"].to_list()
+    found = run.predictions()
+    given = found["user_id"].to_list(), found["item_id"].to_list()
     if given != (joined.user_ids[test.user].tolist(), joined.item_ids[test.item].tolist()):
         raise SystemExit("the run's test part is not the one of its split: the two would not be compared on one input")
-    return told["prediction"].to_numpy()
+    return found["prediction"].to_numpy()
 
 
 def _config(options: argparse.Namespace) -> Config:

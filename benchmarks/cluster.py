@@ -47,8 +47,8 @@ def run(dataset: Path, model: Path, folder: Path, way: str) -> tuple[float, floa
     subprocess.run([*command, *ray, "--log-json", str(log)], check=True, capture_output=True, env=environment)
     ready = [event["time"] for event in events(log, "worker")]
     begun = ready[1] if len(ready) > 1 else ""
-    told = [e for e in events(log, "progress") if e["phase"] == "encoding text" and e["time"] > begun]
-    rate = (told[-1]["items_done"] - told[0]["items_done"]) / max(seconds_between(told[0], told[-1]), 1e-9)
+    found = [e for e in events(log, "progress") if e["phase"] == "encoding text" and e["time"] > begun]
+    rate = (found[-1]["items_done"] - found[0]["items_done"]) / max(seconds_between(found[0], found[-1]), 1e-9)
     return rate, events(log, "end")[-1]["seconds"], out.read_bytes()
 
 

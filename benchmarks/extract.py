@@ -213,17 +213,17 @@ def memory(bench: Bench) -> None:
     rows = []
     for name, dataset, text, image in cases:
         threads = torch.get_num_threads()
-        told = _in_a_process(dataset, bench.folder / "memory.h5", text, image, bench.device, threads)
-        told["beyond"] = told["most"] - told["before"]
-        rows.append((name, *(f"{told[key] / 1e6:,.0f}" for key in ("before", "most", "beyond", "bytes"))))
+        found = _in_a_process(dataset, bench.folder / "memory.h5", text, image, bench.device, threads)
+        found["beyond"] = found["most"] - found["before"]
+        rows.append((name, *(f"{found[key] / 1e6:,.0f}" for key in ("before", "most", "beyond", "bytes"))))
     table(["MB", "weights and one batch", "the whole job, at most", "beyond", "file"], rows)
     print("Goal: at most 300 MB beyond, whatever the number of films.")
 
 
 def _in_a_process(*arguments: object) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure-memory", *map(str, arguments)]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, float] = json.loads(told.splitlines()[-1])
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, float] = json.loads(ended.splitlines()[-1])
     return found
 
 

@@ -76,8 +76,8 @@ def _attempts(way: Callable[[], object], clock: Callable[[], float], patience: i
         if patience:
             _wait_for_quiet(20)
         busy, wall, started = _busy_elsewhere(), time.perf_counter(), clock()
-        told = way()
-        took = told if isinstance(told, float) else clock() - started
+        found = way()
+        took = found if isinstance(found, float) else clock() - started
         wall = time.perf_counter() - wall
         others = (_busy_elsewhere() - busy) / (wall * (os.cpu_count() or 1)) if wall > 0.2 else 0.0
         yield others, took

@@ -68,8 +68,8 @@ def main() -> None:
         rows, walls = [], []
         for cores in (1, len(os.sched_getaffinity(0))):
             command = [sys.executable, __file__, "--measure", str(folder / "films"), str(minilm()), str(cores)]
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            wall, processor, main_thread = json.loads(told.splitlines()[-1])
+            ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            wall, processor, main_thread = json.loads(ended.splitlines()[-1])
             walls.append(wall)
             rows.append((f"{cores} cores", f"{wall:.2f}", f"{processor:.2f}", f"{main_thread:.2f}"))
         table(["", "wall s", "processor s", "of these Python's main thread"], rows)

@@ -78,18 +78,20 @@ def train_image(
         for part, value in parts.items():
             sums[part] = sums.get(part, 0.0) + float(value.detach())
         if course.step % 100 == 0:
-            told = ", ".join(f"{part} {value / 100:.4f}" for part, value in sums.items())
-            print(f"step {course.step}: {told}; {(time.monotonic() - began) / (course.step - first):.2f} s", flush=True)
+            found = ", ".join(f"{part} {value / 100:.4f}" for part, value in sums.items())
+            print(
+                f"step {course.step}: {found}; {(time.monotonic() - began) / (course.step - first):.2f} s", flush=True
+            )
             sums.clear()
         if course.step % 500 == 0:
             course.save()
         if course.step % EVERY == 0 or course.step == steps:
             with course.averaged():
-                figure, told = eyes.look(student)
+                figure, found = eyes.look(student)
                 if figure > best:
                     best = figure
                     save_model(student, out)
-            print(f"step {course.step}: {told}", flush=True)
+            print(f"step {course.step}: {found}", flush=True)
     course.save()
 
 
@@ -110,13 +112,13 @@ class _Eyes:
         parts = [features(student, pixels) for pixels in (self._first[train], self._first[first], self._other[other])]
         train_rows, all_rows = int(train.sum()), len(labels)
         fitted = np.arange(all_rows) < train_rows
-        told, figures = [], []
+        shown, figures = [], []
         for name, index in (("CLS", 0), ("mean", 1)):
             values = np.concatenate([part[index] for part in parts])
             found: Probed = probe(values, labels, fitted, ~fitted)
-            told.append(f"{name} {found}")
+            shown.append(f"{name} {found}")
             figures.append(found.validation)
-        return float(np.mean(figures)), "; ".join(told)
+        return float(np.mean(figures)), "; ".join(shown)
 
 
 def save_model(student: Student, out: Path) -> None:

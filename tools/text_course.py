@@ -68,14 +68,16 @@ def train_text(films: Films, minilm_folder: Path, work: Path, out: Path, steps: 
         for part, value in parts.items():
             sums.setdefault(part, []).append(float(value.detach()))
         if course.step % 50 == 0:
-            told = ", ".join(f"{part} {np.mean(values):.4f}" for part, values in sums.items())
-            print(f"step {course.step}: {told}; {(time.monotonic() - began) / (course.step - first):.2f} s", flush=True)
+            found = ", ".join(f"{part} {np.mean(values):.4f}" for part, values in sums.items())
+            print(
+                f"step {course.step}: {found}; {(time.monotonic() - began) / (course.step - first):.2f} s", flush=True
+            )
             sums.clear()
             course.save()
         if course.step % EVERY == 0 or course.step == steps:
             with course.averaged():
-                figure, told = _look(films, student, films_ids)
-                print(f"step {course.step}: {told}", flush=True)
+                figure, found = _look(films, student, films_ids)
+                print(f"step {course.step}: {found}", flush=True)
                 if figure > best:
                     best = figure
                     save_model(student, tokenizer, out)
@@ -94,12 +96,12 @@ def save_model(student: Student, tokenizer: BertTokenizer, out: Path) -> None:
 def _look(films: Films, student: Student, ids: list[npt.NDArray[np.int32]]) -> tuple[float, str]:
     """Macro mAP of CLS and mean token on average, and both in words."""
     masks = [films.among(part) & films.has_plot for part in ("train", "validation")]
-    told, figures = [], []
+    shown, figures = [], []
     for name, values in zip(("CLS", "mean"), features(student, ids), strict=True):
         found = probe(values, films.genres, *masks)
-        told.append(f"{name} {found}")
+        shown.append(f"{name} {found}")
         figures.append(found.validation)
-    return float(np.mean(figures)), "; ".join(told)
+    return float(np.mean(figures)), "; ".join(shown)
 
 
 def _batch(lessons: Lessons, course: Course) -> list[int]:

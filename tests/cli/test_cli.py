@@ -151,8 +151,8 @@ def test_every_refusal_reaches_the_shell_as_one_line_and_its_exit_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     code, provoke = REFUSALS[kind]
-    told = provoke(run=run, sample=sample, copy=copy, models=models, tmp_path=tmp_path, monkeypatch=monkeypatch)
-    assert_refused_in_one_line(told, code)
+    found = provoke(run=run, sample=sample, copy=copy, models=models, tmp_path=tmp_path, monkeypatch=monkeypatch)
+    assert_refused_in_one_line(found, code)
 
 
 @pytest.mark.parametrize(
@@ -197,24 +197,24 @@ def test_words_that_are_no_command_are_refused_in_one_line_that_names_the_help(
     words: tuple[str, ...], says: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    told = run(*words)
-    line = assert_refused_in_one_line(told, 2)
+    ended = run(*words)
+    line = assert_refused_in_one_line(ended, 2)
     assert says in line
     assert " --help`" in line
-    assert told.out == ""
+    assert ended.out == ""
 
 
 @pytest.mark.parametrize("words", [(), ("cache",), ("data", "import")])
 def test_a_group_without_a_command_tells_its_commands(words: tuple[str, ...], run: Run) -> None:
-    told = run(*words)
-    assert told.code == 2
-    assert "Commands" in told.out
-    assert told.err == ""
+    ended = run(*words)
+    assert ended.code == 2
+    assert "Commands" in ended.out
+    assert ended.err == ""
 
 
 def test_the_version_is_told(run: Run) -> None:
-    told = run("--version")
-    assert (told.code, told.out) == (0, f"cinefuse {version('cinefuse')}\n")
+    ended = run("--version")
+    assert (ended.code, ended.out) == (0, f"cinefuse {version('cinefuse')}\n")
 
 
 def test_a_refusal_stays_one_line_whatever_the_item_is_called(
@@ -228,10 +228,10 @@ def test_a_refusal_stays_one_line_whatever_the_item_is_called(
     line = assert_refused_in_one_line(run("extract", own_sample, tmp_path / "out.h5", *models, "--strict"), 3)
     assert r"item two\nlines: no such file" in line
     assert run("extract", own_sample, tmp_path / "out.h5", *models).code == 0
-    told = run("cache", "info", tmp_path / "out.h5", "--failures")
-    assert not CONTROL.search(told.out)
-    assert r"two\nlines" in told.out
-    assert r"\x1b[31mred\x1b[0m \u202eright to left" in told.out
+    ended = run("cache", "info", tmp_path / "out.h5", "--failures")
+    assert not CONTROL.search(ended.out)
+    assert r"two\nlines" in ended.out
+    assert r"\x1b[31mred\x1b[0m \u202eright to left" in ended.out
 
 
 DEFECT = """
@@ -387,10 +387,10 @@ def test_the_plan_needs_no_weights_writes_nothing_and_tells_what_would_be_done(
         (tmp_path / name / "model.safetensors").unlink()
     models = ["--text-model", tmp_path / "text", "--image-model", tmp_path / "image", "--device", "cpu"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    told = run("extract", own_sample, tmp_path / "out.h5", *models, "--plan")
-    assert told.code == 0
+    ended = run("extract", own_sample, tmp_path / "out.h5", *models, "--plan")
+    assert ended.code == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    rows = {line[:16].strip(): line[16:].split() for line in told.out.splitlines()}
+    rows = {line[:16].strip(): line[16:].split() for line in ended.out.splitlines()}
     catalogue = Catalog.open(own_sample)
     posters = [poster for poster in catalogue.posters() if poster]
     distinct = {(catalogue.poster_root / poster).read_bytes() for poster in posters}
@@ -401,7 +401,7 @@ def test_the_plan_needs_no_weights_writes_nothing_and_tells_what_would_be_done(
     assert rows["batches"][1] == str(-(-len(distinct) // DEFAULT_BATCH["cpu"]["image"]))
     assert all(share.endswith("%") for share in rows["padding"])
     assert {"tokens", "bytes", "time", "failed"} < set(rows)
-    assert "nothing was written" in told.out
+    assert "nothing was written" in ended.out
 
 
 def test_the_plan_counts_what_the_job_then_does(
@@ -423,15 +423,15 @@ def test_the_plan_counts_what_the_job_then_does(
 
 
 def test_info_of_a_finished_file_tells_coverage_models_and_digest(run: Run, made: Path) -> None:
-    told = run("cache", "info", made)
+    ended = run("cache", "info", made)
     with EmbeddingFile.open(made) as file:
         embedded = [int(file[name].has_embedding.sum()) for name in ("text", "image")]
         digest = file.content_digest
-    assert told.code == 0
-    assert told.out.splitlines()[0].startswith(f"{made}  ")
-    assert "40 items, complete" in told.out
-    assert re.search(rf"^with embedding +{embedded[0]} +{embedded[1]} *$", told.out, re.MULTILINE)
-    assert digest in told.out
+    assert ended.code == 0
+    assert ended.out.splitlines()[0].startswith(f"{made}  ")
+    assert "40 items, complete" in ended.out
+    assert re.search(rf"^with embedding +{embedded[0]} +{embedded[1]} *$", ended.out, re.MULTILINE)
+    assert digest in ended.out
     parsed = json.loads(run("cache", "info", made, "--json").out)
     assert parsed["complete"] is True
     assert parsed["content_digest"] == digest
@@ -439,23 +439,23 @@ def test_info_of_a_finished_file_tells_coverage_models_and_digest(run: Run, made
 
 
 def test_info_of_an_unfinished_file_says_what_is_pending(run: Run, unfinished: Path) -> None:
-    told = run("cache", "info", unfinished)
-    assert told.code == 0
-    assert "unfinished: run the same extract again" in told.out
+    ended = run("cache", "info", unfinished)
+    assert ended.code == 0
+    assert "unfinished: run the same extract again" in ended.out
     parsed = json.loads(run("cache", "info", unfinished, "--json").out)
     assert parsed["complete"] is False
     pending = [parsed["modalities"][name]["status"]["pending"] for name in ("text", "image")]
     assert pending[0] == 0
     assert pending[1] > 0
-    assert re.search(rf"^pending +0 +{pending[1]} *$", told.out, re.MULTILINE)
+    assert re.search(rf"^pending +0 +{pending[1]} *$", ended.out, re.MULTILINE)
 
 
 def test_verify_of_an_unfinished_file_ends_with_4_and_extract_finishes_it(
     run: Run, unfinished: Path, sample: Path, made: Path, models: list[object]
 ) -> None:
-    told = run("cache", "verify", unfinished)
-    assert_refused_in_one_line(told, 4)
-    assert "rows are pending: run the same extract again" in told.out
+    ended = run("cache", "verify", unfinished)
+    assert_refused_in_one_line(ended, 4)
+    assert "rows are pending: run the same extract again" in ended.out
     out = unfinished.with_suffix("")
     assert run("extract", sample, out, *models).code == 0
     assert out.read_bytes() == made.read_bytes()
@@ -475,9 +475,9 @@ def test_failures_names_what_failed_and_counts_what_was_never_there(
     for name, values in (("text", catalogue.texts()), ("image", catalogue.posters())):
         absent = [item for item, value in zip(catalogue.ids, values, strict=True) if value is None]
         expected |= {(int(item), name): "the catalogue gives none" for item in absent}
-    told = json.loads(run("cache", "info", tmp_path / "out.h5", "--failures", "--missing", "--json").out)
-    assert {(row["item"], row["modality"]): row["why"] for row in told} == expected
-    assert sum(row["status"] == "failed" for row in told) == 2
+    found = json.loads(run("cache", "info", tmp_path / "out.h5", "--failures", "--missing", "--json").out)
+    assert {(row["item"], row["modality"]): row["why"] for row in found} == expected
+    assert sum(row["status"] == "failed" for row in found) == 2
     table = run("cache", "info", tmp_path / "out.h5", "--failures", "--missing").out
     for (item, modality), why in expected.items():
         assert re.search(rf"^{item} +{modality} +(missing|failed) +{why} *$", table, re.MULTILINE)
@@ -510,9 +510,9 @@ def test_verify_names_the_damaged_row_and_extract_mends_it(
         row = int(np.flatnonzero(file.image.has_embedding)[5])
         item = file.ids[row]
         flip(copy, file.header.datasets["image/cls"].offset + row * file.image.width * 2)
-    told = run("cache", "verify", copy)
-    assert_refused_in_one_line(told, 4)
-    assert f"row {row} (item {item})" in told.out
+    ended = run("cache", "verify", copy)
+    assert_refused_in_one_line(ended, 4)
+    assert f"row {row} (item {item})" in ended.out
     parsed = json.loads(run("cache", "verify", copy, "--json").out)
     assert [(problem["row"], problem["item"]) for problem in parsed["problems"]] == [(row, item)]
     mended = run("extract", sample, copy, *models)
@@ -539,13 +539,13 @@ def test_what_a_stranger_wrote_into_a_file_is_shown_and_never_obeyed(
         run("cache", "verify", out),
         done,
     ]
-    for told in shown:
-        assert told.code == 0
-        assert not CONTROL.search(told.out + told.err)
+    for found in shown:
+        assert found.code == 0
+        assert not CONTROL.search(found.out + found.err)
     as_shown = r"[bold]x[/nope] :bomb: \x1b]0;owned\x07 \u202e" + "x" * 120
     assert as_shown in shown[0].out
     assert as_shown in shown[1].out
-    assert all(str(out) in told.out for told in (shown[0], shown[2], shown[3]))
+    assert all(str(out) in found.out for found in (shown[0], shown[2], shown[3]))
 
 
 # --- help -------------------------------------------------------------------------------------------------------------
@@ -563,16 +563,16 @@ COMMANDS = dict(commands(typer.main.get_command(cli.app)))
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "cinefuse")
 def test_every_command_and_every_option_has_help(words: tuple[str, ...], run: Run) -> None:
     command = COMMANDS[words]
-    told = run(*words, "--help")
-    assert told.code == 0
+    ended = run(*words, "--help")
+    assert ended.code == 0
     assert command.help
     assert len(command.help.split()) >= 4
     for parameter in command.params:
         assert getattr(parameter, "help", None), f"{' '.join(words)}: {parameter.name} has no help"
         if parameter.param_type_name == "option":
-            assert all(option in told.out for option in parameter.opts)
+            assert all(option in ended.out for option in parameter.opts)
     for name in getattr(command, "commands", {}):
-        assert re.search(rf"\b{name}\b", told.out)
+        assert re.search(rf"\b{name}\b", ended.out)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "cinefuse")
@@ -678,8 +678,8 @@ def test_an_interrupted_demo_can_be_run_again(run: Run, tmp_path: Path, monkeypa
     for owner, name in ((hdf5_library, "verify_by_hdf5_too"), (Member, "transformer_step")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupted)
-            told = run(*words)
-            assert "--resume" not in assert_refused_in_one_line(told, 130), "the demo has no such option"
+            ended = run(*words)
+            assert "--resume" not in assert_refused_in_one_line(ended, 130), "the demo has no such option"
     finished = list((tmp_path / "demo" / "study").rglob("summary.json"))
     assert finished, "bias and factors were done before the Transformer was stopped"
     trained = {summary: summary.stat().st_mtime_ns for summary in finished}

@@ -38,13 +38,13 @@ def test_the_reference_has_a_section_for_every_command_and_none_for_another() ->
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_reference_names_exactly_the_options_a_command_has(name: str) -> None:
     section = _sections((ROOT / "docs" / "cli.md").read_text("utf-8"))[name]
-    told = set(re.findall(r"^\* `(?:-\w, )?(--[a-z0-9-]+|-\w)", section, flags=re.M)) - {"--help"}
+    found = set(re.findall(r"^\* `(?:-\w, )?(--[a-z0-9-]+|-\w)", section, flags=re.M)) - {"--help"}
     has = {
         next((word for word in option.opts if word.startswith("--")), option.opts[0])
         for option in COMMANDS[name].params
         if option.param_type_name == "option" and not getattr(option, "hidden", False)
     } - {"--help"}
-    assert told == has, "run `make docs`"
+    assert found == has, "run `make docs`"
 
 
 def _links(page: Path) -> Iterator[str]:

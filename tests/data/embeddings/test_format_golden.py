@@ -148,15 +148,15 @@ def test_the_specification_names_every_status_and_reason_with_its_number() -> No
 def test_the_content_digest_is_what_the_specification_says(path: Path) -> None:
     with EmbeddingFile.open(path, pending=True) as file:
         fingerprints = {name: record["fingerprint"] for name, record in file.header.modalities.items()}
-        told = json.dumps([1, fingerprints], sort_keys=True).encode()
+        found = json.dumps([1, fingerprints], sort_keys=True).encode()
         for name, dataset in file.header.datasets.items():
             if name.endswith(("/status", "/reason", "/checksum")):
-                told += file.raw_array(name).tobytes()
+                found += file.raw_array(name).tobytes()
             elif name.endswith(("/cls", "/tokens")):
-                told += f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode()
+                found += f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode()
             elif not name.endswith("/batch"):
-                told += f"{name} {dataset.dtype} {dataset.sha256}\n".encode()
-        assert file.content_digest == hashlib.sha256(told).hexdigest()
+                found += f"{name} {dataset.dtype} {dataset.sha256}\n".encode()
+        assert file.content_digest == hashlib.sha256(found).hexdigest()
 
 
 def test_the_first_lines_of_a_file_are_legible() -> None:

@@ -133,9 +133,9 @@ def test_one_modality_alone(tmp_path: Path) -> None:
 
 
 def test_the_command_says_how_many_items_lack_a_vector(tmp_path: Path, rated: tuple[Path, Path]) -> None:
-    told = exported(rated[1], tmp_path / "v", "vectors")
-    assert "3 of 30 items have no text vector" in told
-    assert "2 of 30 items have no image vector" in told
+    found = exported(rated[1], tmp_path / "v", "vectors")
+    assert "3 of 30 items have no text vector" in found
+    assert "2 of 30 items have no image vector" in found
 
 
 # ---------------------------------------------------------------- MMRec, by the contract of its source

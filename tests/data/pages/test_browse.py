@@ -263,10 +263,10 @@ def test_neighbours_on_the_page_are_the_files_own_by_id(place: Path, html: str) 
     page, _, _ = parts(html)
     with EmbeddingFile.open(place / "films.h5") as file:
         for name in ("text", "image"):
-            told = page["near"][name]
-            places = np.frombuffer(base64.b64decode(told["place"]), "<u2").reshape(FILMS, told["count"])
-            cosines = np.frombuffer(base64.b64decode(told["cosine"]), "<i2").reshape(FILMS, told["count"]) / 1e4
-            assert told["count"] == 12
+            found = page["near"][name]
+            places = np.frombuffer(base64.b64decode(found["place"]), "<u2").reshape(FILMS, found["count"])
+            cosines = np.frombuffer(base64.b64decode(found["cosine"]), "<i2").reshape(FILMS, found["count"]) / 1e4
+            assert found["count"] == 12
             for film in range(0, FILMS, 7):
                 row = int(file.rows([int(page["films"]["id"][film])])[0])
                 if not file[name].has_embedding[row]:
@@ -488,8 +488,8 @@ def test_search_finds_a_title_and_its_link_shows_the_film(browser: Any, page: Pa
 
 
 def test_a_click_on_the_map_shows_the_film_that_lies_there(browser: Any, page: Path, html: str) -> None:
-    told = parts(html)[0]
-    at = np.frombuffer(base64.b64decode(told["maps"][0]["at"]), "<u2").reshape(FILMS, 2)
+    found = parts(html)[0]
+    at = np.frombuffer(base64.b64decode(found["maps"][0]["at"]), "<u2").reshape(FILMS, 2)
     film = int(np.where(at[:, 0] == 0xFFFF, 0, at[:, 0]).argmax())  # the rightmost has nobody beside it
     opened(browser, page)
     box = browser.evaluate(
@@ -497,7 +497,7 @@ def test_a_click_on_the_map_shows_the_film_that_lies_there(browser: Any, page: P
     )
     side = 0.92 * min(box[2], box[3])
     browser.click(*(box[axis] + box[axis + 2] / 2 + (at[film, axis] / 65534 - 0.5) * side for axis in (0, 1)))
-    assert browser.until("location.hash") == "#film=" + told["films"]["id"][film]
+    assert browser.until("location.hash") == "#film=" + found["films"]["id"][film]
     assert browser.evaluate(NEAR) == [12, 12]
 
 

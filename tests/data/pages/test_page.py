@@ -60,9 +60,9 @@ def test_text_stands_out_from_every_ground_in_both_themes(theme: str) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_an_interval_can_be_seen_though_it_is_paler_than_its_dot(theme: str) -> None:
     colours = themes()[theme]
-    told = re.search(r"\.whisker \{[^}]* opacity: ([.0-9]+)", render(SHARED))
-    assert told is not None
-    share = float(told[1])
+    found = re.search(r"\.whisker \{[^}]* opacity: ([.0-9]+)", render(SHARED))
+    assert found is not None
+    share = float(found[1])
     for series in (f"series-{n}" for n in range(1, COLOURS + 1)):
         parts = [[int(colours[name][at : at + 2], 16) for at in (1, 3, 5)] for name in (series, "paper")]
         seen = "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in zip(*parts, strict=True))

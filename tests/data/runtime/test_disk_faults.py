@@ -352,15 +352,15 @@ def test_a_kill_at_any_system_call_leaves_a_file_that_can_be_finished_or_none(tm
 
 
 def test_putting_in_place_syncs_the_bytes_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    temporary, final, told = tmp_path / "a", tmp_path / "b", []
+    temporary, final, found = tmp_path / "a", tmp_path / "b", []
     temporary.write_bytes(b"new")
     final.write_bytes(b"old")
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
-        told.append(final.read_bytes())
+        found.append(final.read_bytes())
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
     put_in_place(temporary, final)
-    assert told == [b"old", b"new"]
+    assert found == [b"old", b"new"]

@@ -99,9 +99,9 @@ def test_ids_of_two_kinds_are_refused() -> None:
 def test_the_command_tells_json_and_an_exit_code_where_asked(tmp_path: Path) -> None:
     convert(TEXT_AND_IMAGE, tmp_path / "int8.h5", "int8")
     files = [str(TEXT_AND_IMAGE), str(tmp_path / "int8.h5")]
-    told = CliRunner().invoke(app, ["cache", "diff", *files])
-    assert told.exit_code == 0
-    assert "text: 2 of 4 items differ" in told.output
+    found = CliRunner().invoke(app, ["cache", "diff", *files])
+    assert found.exit_code == 0
+    assert "text: 2 of 4 items differ" in found.output
     as_json = json.loads(CliRunner().invoke(app, ["cache", "diff", *files, "--json"]).output)
     assert as_json["equal"] is False
     assert as_json["differ"] == {"text": 2, "image": 2}

@@ -805,11 +805,11 @@ def test_a_setting_not_understood_is_refused_by_name(setting: str, value: object
     config = {"image_processor_type": "ViTImageProcessor", setting: value}
     with pytest.raises(BadInput) as refusal:
         PixelRecipe.from_processor_config(config, "models/mine")
-    told = str(refusal.value)
-    assert told.startswith("models/mine: ")
-    assert "\n" not in told
+    found = str(refusal.value)
+    assert found.startswith("models/mine: ")
+    assert "\n" not in found
     named = {"do_center_crop": "crop_size", "do_resize": "do_resize" if value == "yes" else "size"}
-    assert named.get(setting, setting) in told
+    assert named.get(setting, setting) in found
 
 
 def test_normalising_keeps_any_leading_shape() -> None:

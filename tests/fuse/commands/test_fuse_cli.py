@@ -77,9 +77,9 @@ def factors(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_list_of_settings_has_each_with_its_default_and_where_presets_differ(run: Run) -> None:
-    told = run("fuse", "--list-settings")
-    assert told.code == 0
-    rows = {line.split()[0]: line for line in told.out.splitlines()}
+    ended = run("fuse", "--list-settings")
+    assert ended.code == 0
+    rows = {line.split()[0]: line for line in ended.out.splitlines()}
     for name, declared in SETTINGS.items():
         meaning = declared.meaning
         if name == "preset":
@@ -149,29 +149,29 @@ def test_a_run_ends_with_its_test_errors_its_folder_and_commands_that_work(
     run: Run, sample: Path, cache: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "my runs" / "best"
-    told = run("fuse", sample, cache, out, *TINY)
-    assert told.code == 0
+    ended = run("fuse", sample, cache, out, *TINY)
+    assert ended.code == 0
     summary = json.loads((out / "summary.json").read_text())
-    assert f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f}" in told.out
-    assert str(out) in told.out
-    assert "epoch 2/2" in told.err
-    nexts = re.findall(r"cinefuse (evaluate|recommend) '(.*?)'(.*)", told.out)
+    assert f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f}" in ended.out
+    assert str(out) in ended.out
+    assert "epoch 2/2" in ended.err
+    nexts = re.findall(r"cinefuse (evaluate|recommend) '(.*?)'(.*)", ended.out)
     assert [command for command, *_ in nexts] == ["evaluate", "recommend"]
     for command, folder, rest in nexts:
         assert run(command, folder, *rest.split()).code == 0
 
 
 def test_a_log_has_one_line_for_each_epoch(run: Run, sample: Path, cache: Path, tmp_path: Path) -> None:
-    told = run("fuse", sample, cache, tmp_path / "run", "--preset", "paper", "--objective", "rating", *TINY)
-    assert told.code == 0, told.err
-    epochs = [line for line in told.err.splitlines() if " epoch " in line]
+    ended = run("fuse", sample, cache, tmp_path / "run", "--preset", "paper", "--objective", "rating", *TINY)
+    assert ended.code == 0, ended.err
+    epochs = [line for line in ended.err.splitlines() if " epoch " in line]
     assert [line.split("  ")[0] for line in epochs] == [f"fit {n}/2 epoch {e}/2" for n in (1, 2) for e in (1, 2)]
 
 
 def test_json_is_the_summary_and_nothing_else(run: Run, sample: Path, tmp_path: Path) -> None:
-    told = run("fuse", sample, tmp_path / "run", *QUICK, "--json")
+    ended = run("fuse", sample, tmp_path / "run", *QUICK, "--json")
     kept = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert json.loads(told.out) == {"run": str(tmp_path / "run")} | kept
+    assert json.loads(ended.out) == {"run": str(tmp_path / "run")} | kept
 
 
 def test_a_model_without_embeddings_needs_no_embedding_file_and_takes_one_without_a_word(
@@ -200,9 +200,9 @@ def test_a_finished_run_is_kept_by_resume_and_refused_without(run: Run, sample: 
     assert run("fuse", sample, out, *QUICK).code == 0
     before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
     assert_refused_in_one_line(run("fuse", sample, out, *QUICK), 2, "--resume")
-    told = run("fuse", sample, out, *QUICK, "--resume")
-    assert told.code == 0
-    assert "finished already" in told.err
+    ended = run("fuse", sample, out, *QUICK, "--resume")
+    assert ended.code == 0
+    assert "finished already" in ended.err
     assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
 
 
@@ -211,8 +211,8 @@ def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path
     assert run("fuse", sample, tmp_path / "long", *long).code == 0
     assert run("fuse", sample, tmp_path / "cold", *short).code == 0
     assert run("fuse", sample, tmp_path / "warm", *short, "--warm-start", tmp_path / "long").code == 0
-    told = {name: pl.read_parquet(tmp_path / name / "predictions.parquet") for name in ("long", "cold", "warm")}
-    from_long = {name: float((told[name]["prediction"] - told["long"]["prediction"]).abs().mean()) for name in told}
+    found = {name: pl.read_parquet(tmp_path / name / "predictions.parquet") for name in ("long", "cold", "warm")}
+    from_long = {name: float((found[name]["prediction"] - found["long"]["prediction"]).abs().mean()) for name in found}
     assert from_long["warm"] < from_long["cold"] / 3
 
 
@@ -221,31 +221,31 @@ def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path
 
 def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *QUICK, "--folds", "kfold:3", "--seeds", 2, "--seed", 4]
-    told = json.loads(run(*words, "--json").out)
+    found = json.loads(run(*words, "--json").out)
     names = {f"kfold-3-{fold}/seed-{seed}" for fold in (1, 2, 3) for seed in (4, 5)}
-    assert {str(Path(one["run"]).relative_to(tmp_path / "runs")) for one in told["runs"]} == names
-    for one in told["runs"]:
+    assert {str(Path(one["run"]).relative_to(tmp_path / "runs")) for one in found["runs"]} == names
+    for one in found["runs"]:
         about = json.loads((Path(one["run"]) / "config.json").read_text())
         assert (about["split"], about["config"]["seed"]) == (one["split"], one["seed"])
     for figure in ("rmse", "mae"):
         values = [json.loads((tmp_path / "runs" / name / "summary.json").read_text())[figure] for name in names]
-        assert told[figure]["mean"] == pytest.approx(np.mean(values))
-        assert told[figure]["deviation"] == pytest.approx(np.std(values, ddof=1))
-    assert json.loads((tmp_path / "runs" / "repeats.json").read_text()) == told
+        assert found[figure]["mean"] == pytest.approx(np.mean(values))
+        assert found[figure]["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert json.loads((tmp_path / "runs" / "repeats.json").read_text()) == found
     tested = [pl.read_parquet(tmp_path / "runs" / f"kfold-3-{fold}/seed-4/predictions.parquet") for fold in (1, 2, 3)]
     assert sum(map(len, tested)) == len(pl.read_parquet(sample / "ratings.parquet"))
     shown = run(*words, "--resume").out
-    assert f"{told['rmse']['mean']:.4f}" in shown
-    assert f"{told['rmse']['deviation']:.4f}" in shown
+    assert f"{found['rmse']['mean']:.4f}" in shown
+    assert f"{found['rmse']['deviation']:.4f}" in shown
 
 
 def test_a_folder_of_runs_is_refused_by_naming_the_runs_inside(run: Run, sample: Path, tmp_path: Path) -> None:
     assert run("fuse", sample, tmp_path / "runs", *QUICK, "--folds", "kfold:2", "--seeds", 2).code == 0
     runs = [tmp_path / "runs" / fold / seed for fold in ("kfold-2-1", "kfold-2-2") for seed in ("seed-0", "seed-1")]
     for words in ("evaluate {}", "recommend {} --user 1", "compare {}", "report {}", "explain {} --item 1"):
-        told = run(*words.format(tmp_path / "runs").split())
-        assert_refused_in_one_line(told, 3, *map(str, runs[:3]), "and 1 more; name one of them")
-        assert str(runs[3]) not in told.err
+        ended = run(*words.format(tmp_path / "runs").split())
+        assert_refused_in_one_line(ended, 3, *map(str, runs[:3]), "and 1 more; name one of them")
+        assert str(runs[3]) not in ended.err
     assert_refused_in_one_line(run("evaluate", runs[0].parent), 3, f"it holds {runs[0]}, {runs[1]}; name one of them")
 
 
@@ -264,8 +264,8 @@ def test_more_seeds_keep_the_runs_of_the_earlier_ones(run: Run, sample: Path, tm
 def test_a_fold_that_does_not_exist_is_refused_before_anything_is_trained(
     run: Run, sample: Path, tmp_path: Path
 ) -> None:
-    told = run("fuse", sample, tmp_path / "runs", *QUICK, "--folds", "random:0.1,u9")
-    assert_refused_in_one_line(told, 2, "u9")
+    ended = run("fuse", sample, tmp_path / "runs", *QUICK, "--folds", "random:0.1,u9")
+    assert_refused_in_one_line(ended, 2, "u9")
     assert not (tmp_path / "runs").exists()
 
 
@@ -274,9 +274,9 @@ def test_a_fold_that_does_not_exist_is_refused_before_anything_is_trained(
 
 def test_evaluate_tells_what_the_run_kept_as_table_and_json(run: Run, trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
-    told = json.loads(run("evaluate", trained, "--json", "-k", 5).out)
-    assert told["rmse"]["value"] == pytest.approx(summary["rmse"])
-    assert told["k"] == 5
+    found = json.loads(run("evaluate", trained, "--json", "-k", 5).out)
+    assert found["rmse"]["value"] == pytest.approx(summary["rmse"])
+    assert found["k"] == 5
     shown = run("evaluate", trained).out
     assert f"{summary['rmse']:.4f}" in shown
     assert "NDCG@10" in shown
@@ -327,21 +327,21 @@ def test_an_id_with_a_comma_is_liked_between_quotes() -> None:
 
 
 def test_compare_tells_each_run_and_its_difference_to_the_first(run: Run, trained: Path, factors: Path) -> None:
-    told = json.loads(run("compare", trained, factors, "--json").out)["ratings"]
+    found = json.loads(run("compare", trained, factors, "--json").out)["ratings"]
     rmse = [json.loads((folder / "summary.json").read_text())["rmse"] for folder in (trained, factors)]
-    assert [one["rmse"] for one in told] == pytest.approx(rmse)
-    assert told[1]["difference"] == pytest.approx(rmse[1] - rmse[0])
+    assert [one["rmse"] for one in found] == pytest.approx(rmse)
+    assert found[1]["difference"] == pytest.approx(rmse[1] - rmse[0])
     assert f"{rmse[1]:.4f}" in run("compare", trained, factors).out
 
 
 def test_export_writes_vectors_and_says_how_exact_they_are(run: Run, factors: Path, tmp_path: Path) -> None:
-    told = run("export", factors, tmp_path / "vectors")
-    assert told.code == 0
-    assert "exactly" in told.out
+    ended = run("export", factors, tmp_path / "vectors")
+    assert ended.code == 0
+    assert "exactly" in ended.out
     assert len(pl.read_parquet(tmp_path / "vectors" / "films.parquet")) == 40
-    told = run("export", factors, tmp_path / "numpy", "--format", "npy", "--json")
-    assert json.loads(told.out)["ranks_exactly"] is True
-    assert json.loads(told.out)["by"] == "ranking"
+    ended = run("export", factors, tmp_path / "numpy", "--format", "npy", "--json")
+    assert json.loads(ended.out)["ranks_exactly"] is True
+    assert json.loads(ended.out)["by"] == "ranking"
     assert len(np.load(tmp_path / "numpy" / "users_vectors.npy", allow_pickle=False)) == 20
 
 
@@ -406,9 +406,9 @@ def test_what_cannot_be_done_is_refused_in_one_line_that_names_it(
     (tmp_path / "empty").mkdir()
     places = {"sample": sample, "cache": cache, "trained": trained, "factors": factors}
     places |= {"new": tmp_path / "new", "empty": tmp_path / "empty"}
-    told = run(*(word.format(**places) for word in words.split()))
-    assert_refused_in_one_line(told, code, says)
-    assert told.out == ""
+    ended = run(*(word.format(**places) for word in words.split()))
+    assert_refused_in_one_line(ended, code, says)
+    assert ended.out == ""
     assert not (tmp_path / "new" / "summary.json").exists()
     assert list(tmp_path.glob("new.*")) == []
 

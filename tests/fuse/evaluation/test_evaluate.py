@@ -250,11 +250,11 @@ def test_evaluating_writes_nothing(runs: dict[str, Run]) -> None:
 
 def test_an_evaluation_is_json_with_nothing_that_json_lacks(runs: dict[str, Run]) -> None:
     found = evaluate(runs["squared"], liked=6, draws=20)
-    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert told["rmse"] == {"value": found.rmse.value, "low": found.rmse.low, "high": found.rmse.high}
-    assert [band["band"] for band in told["by_item"]] == ["unseen", "1-4", "5-19", "20+"]
-    assert (told["name"], told["preset"], told["split"]) == ("squared", "mf", "random:0.2")
-    assert set(told) == set(vars(found))
+    shown = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert shown["rmse"] == {"value": found.rmse.value, "low": found.rmse.low, "high": found.rmse.high}
+    assert [band["band"] for band in shown["by_item"]] == ["unseen", "1-4", "5-19", "20+"]
+    assert (shown["name"], shown["preset"], shown["split"]) == ("squared", "mf", "random:0.2")
+    assert set(shown) == set(vars(found))
 
 
 def small(folder: Path, pairs: list[tuple[int, int, float]]) -> Path:

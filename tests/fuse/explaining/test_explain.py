@@ -193,10 +193,10 @@ def test_with_nothing_masked_the_prediction_is_the_runs_own(
     recommender = runs[kind].recommender
     users = np.arange(len(recommender.user_ids))
     own = recommender.pair_ratings(users, np.full_like(users, FILM))
-    told = explained[kind].ablation.everything
-    assert told.average == pytest.approx(own.mean(), abs=1e-6)
-    assert told.user == pytest.approx(own[USER], abs=1e-6)
-    assert told.change == 0
+    found = explained[kind].ablation.everything
+    assert found.average == pytest.approx(own.mean(), abs=1e-6)
+    assert found.user == pytest.approx(own[USER], abs=1e-6)
+    assert found.change == 0
 
 
 def test_a_masked_token_is_a_token_that_is_not_there(runs: dict[str, Run]) -> None:
@@ -218,19 +218,19 @@ def test_a_masked_token_is_a_token_that_is_not_there(runs: dict[str, Run]) -> No
 
 def test_components_are_the_runs_own_and_without_words_those_of_a_shorter_plot(runs: dict[str, Run]) -> None:
     reading = Reading.open(runs["components"])
-    for name, told in reading.components.items():
+    for name, found in reading.components.items():
         modality = reading.embeddings[name]
         means = mean_tokens(modality, reading.rows)
         of_items = Components.of(means, *components_wanted(reading.config)[name]).of_items(means)
         for film in range(len(reading.catalog)):
             if reading.has(film, name):
                 tokens = modality.read_tokens(int(reading.rows[film]))
-                whole, nothing = components_without(told, tokens, [np.zeros(0, np.int64), np.arange(len(tokens))])
+                whole, nothing = components_without(found, tokens, [np.zeros(0, np.int64), np.arange(len(tokens))])
                 np.testing.assert_allclose(whole, of_items[film], atol=2e-5)
                 assert not nothing.any()
                 if len(tokens) > 2:
-                    [shorter] = components_without(told, tokens, [np.array([1])])
-                    [same] = components_without(told, np.delete(tokens, 1, 0), [np.zeros(0, np.int64)])
+                    [shorter] = components_without(found, tokens, [np.array([1])])
+                    [same] = components_without(found, np.delete(tokens, 1, 0), [np.zeros(0, np.int64)])
                     np.testing.assert_allclose(shorter, same, atol=2e-5)
 
 
@@ -409,10 +409,10 @@ def test_marked_pieces_are_the_plot(explained: dict[str, Explanation]) -> None:
 def test_a_terminal_is_not_steered_by_a_title(explained: dict[str, Explanation]) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     show_explanations(list(explained.values()), console)
-    told = console.export_text()
-    assert "\x1b" not in told
-    assert "\u202e" not in told
-    assert "\\x1b[31mred" in told
+    found = console.export_text()
+    assert "\x1b" not in found
+    assert "\u202e" not in found
+    assert "\\x1b[31mred" in found
 
 
 def test_pictures_are_of_one_size_and_a_card_is_1200_wide(
@@ -484,10 +484,10 @@ def test_the_command_writes_what_it_is_asked_for(
     run = runs["tokens"]
     words = ["explain", str(run.folder), "--item", str(item_of(run, FILM)), "--item", str(item_of(run, 1))]
     asked = CliRunner().invoke(app, [*words, "--json", "--user", str(user_of(run)), "--text-model", str(encoders.text)])
-    told = json.loads(asked.output)
-    assert [film["item_id"] for film in told] == [item_of(run, FILM), item_of(run, 1)]
-    assert told[0]["prediction"]["everything"]["user"] is not None
-    assert told[0]["agreement"]["text"]["parts"] > 5
+    found = json.loads(asked.output)
+    assert [film["item_id"] for film in found] == [item_of(run, FILM), item_of(run, 1)]
+    assert found[0]["prediction"]["everything"]["user"] is not None
+    assert found[0]["agreement"]["text"]["parts"] > 5
     files = [tmp_path / "films.png", tmp_path / "films.html"]
     outs = [word for path in files for word in ("--out", str(path))]
     asked = CliRunner().invoke(app, [*words, *outs, "--cache", str(file)])

@@ -194,21 +194,21 @@ def test_every_rating_is_kept_once_or_dropped_for_one_reason_as_worked_out_by_ha
     assert result.text.tolist() == list(expected.has["text"].values())
     assert result.image.tolist() == list(expected.has["image"].values())
 
-    told = result.coverage
-    assert told.ratings == told.kept + told.dropped == len(case.ratings)
+    shown = result.coverage
+    assert shown.ratings == shown.kept + shown.dropped == len(case.ratings)
     for dropped, rows in (
-        (told.unknown_item, expected.unknown),
-        (told.missing_embedding, expected.unembedded),
-        (told.duplicate, expected.repeated),
+        (shown.unknown_item, expected.unknown),
+        (shown.missing_embedding, expected.unembedded),
+        (shown.duplicate, expected.repeated),
     ):
         assert dropped.ratings == len(rows)
         assert list(dropped.first_rows) == rows[:5]
     kept_items = [case.ratings[row][1] for row in expected.kept]
-    assert (told.users, told.items) == (len(result.user_ids), len(case.items))
-    assert told.users_with_ratings == len({case.ratings[row][0] for row in expected.kept})
-    assert told.rated_items == len(set(kept_items))
-    assert told.items_outside_file == (len(set(case.items) - set(case.in_file)) if case.states else 0)
-    for presence, of in ((told.items_with, case.items), (told.ratings_with, kept_items)):
+    assert (shown.users, shown.items) == (len(result.user_ids), len(case.items))
+    assert shown.users_with_ratings == len({case.ratings[row][0] for row in expected.kept})
+    assert shown.rated_items == len(set(kept_items))
+    assert shown.items_outside_file == (len(set(case.items) - set(case.in_file)) if case.states else 0)
+    for presence, of in ((shown.items_with, case.items), (shown.ratings_with, kept_items)):
         kinds = Counter((expected.has["text"][item], expected.has["image"][item]) for item in of)
         assert presence.text == kinds[True, True] + kinds[True, False]
         assert presence.image == kinds[True, True] + kinds[False, True]
@@ -400,10 +400,10 @@ def test_the_report_counts_everything_and_names_rows_from_one(items: Path, tmp_p
         "both: 1 films, 2 ratings",
         "neither: 1 films, 0 ratings",
     ]
-    told = json.loads(json.dumps(coverage.as_dict()))
-    assert told["unknown_item"] == {"ratings": 1, "first_rows": [1]}
-    assert told["items_with"] == {"text": 2, "image": 1, "both": 1, "neither": 1}
-    assert told["kept"] == 3
+    found = json.loads(json.dumps(coverage.as_dict()))
+    assert found["unknown_item"] == {"ratings": 1, "first_rows": [1]}
+    assert found["items_with"] == {"text": 2, "image": 1, "both": 1, "neither": 1}
+    assert found["kept"] == 3
     assert "  dropped of films without an embedding: 1 (row 5)" in join(items, file, missing="drop").coverage.lines()
 
 

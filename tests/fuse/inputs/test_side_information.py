@@ -132,9 +132,9 @@ def test_as_many_genres_of_other_names_are_no_start_for_a_run(sample: Path, tmp_
 def test_columns_are_named_in_the_order_in_which_they_stand(sample: Path) -> None:
     columns = side_columns(sample)
     items, users = pl.read_parquet(sample / "items.parquet"), pl.read_parquet(sample / "users.parquet")
-    told = item_features(items)
+    found = item_features(items)
     for row, genres in enumerate(items["genres"].to_list()):
-        assert {columns["item"][place] for place in np.flatnonzero(told[row, : len(columns["item"])])} == {*genres}
+        assert {columns["item"][place] for place in np.flatnonzero(found[row, : len(columns["item"])])} == {*genres}
     flags = user_features(sample, users["user_id"].to_numpy())
     for row, person in enumerate(users.to_dicts()):
         names = {columns["user"][place] for place in np.flatnonzero(flags[row])}

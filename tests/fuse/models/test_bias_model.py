@@ -49,8 +49,8 @@ def test_no_strength_of_a_grid_predicts_held_out_ratings_much_better() -> None:
         for l2_item in (1, 2, 4, 8, 16):
             penalty = np.diag([l2_user] * 500 + [l2_item] * 300)
             bias = np.linalg.solve(design.T @ design + penalty, design.T @ (rating[known] - rating[known].mean()))
-            told = rating[known].mean() + bias[user[~known]] + bias[500 + item[~known]]
-            errors.append(np.sqrt(np.mean((told - rating[~known]) ** 2)))
+            found = rating[known].mean() + bias[user[~known]] + bias[500 + item[~known]]
+            errors.append(np.sqrt(np.mean((found - rating[~known]) ** 2)))
     assert error < min(errors) * 1.003
 
 
@@ -62,10 +62,10 @@ def test_any_ratings_give_finite_predictions_inside_their_range(ratings: list[tu
     user, item, rating = (np.array(column) for column in zip(*ratings, strict=True))
     model = BiasModel.fit(user, item, rating, users=6, items=6)
     pairs = np.indices((6, 6)).reshape(2, -1)
-    told = model.predict(*pairs)
-    assert np.isfinite(told).all()
-    assert told.min() >= rating.min()
-    assert told.max() <= rating.max()
+    found = model.predict(*pairs)
+    assert np.isfinite(found).all()
+    assert found.min() >= rating.min()
+    assert found.max() <= rating.max()
 
 
 def test_what_is_unknown_is_predicted_by_what_is_known() -> None:

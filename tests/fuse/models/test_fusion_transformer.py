@@ -84,13 +84,13 @@ def test_padding_never_changes_a_vector_whatever_it_holds(names: tuple[str, ...]
 @torch.no_grad()
 def test_a_item_of_nothing_speaks_through_its_side_information_and_the_absent_tokens() -> None:
     model, nothing = transformer(), ITEMS[3]
-    told = model(batch_of([nothing, nothing]), KNOWN[:2])
-    assert torch.isfinite(told).all()
-    assert (told[0] - told[1]).abs().max() > 1e-3
+    found = model(batch_of([nothing, nothing]), KNOWN[:2])
+    assert torch.isfinite(found).all()
+    assert (found[0] - found[1]).abs().max() > 1e-3
     for name in WIDTHS:
         before = model.absent[name].data.clone()
         model.absent[name].data += torch.randn(16, generator=torch.Generator().manual_seed(1))
-        assert (model(batch_of([nothing]), KNOWN[:1])[0] - told[0]).abs().max() > 1e-3
+        assert (model(batch_of([nothing]), KNOWN[:1])[0] - found[0]).abs().max() > 1e-3
         model.absent[name].data = before
 
 
@@ -106,13 +106,13 @@ def test_the_absent_token_is_heard_only_where_something_is_absent() -> None:
 @MODALITIES
 @torch.no_grad()
 def test_every_token_and_all_side_information_is_heard(names: tuple[str, ...]) -> None:
-    model, told = transformer(names), transformer(names)(batch_of(ITEMS[:1]), KNOWN[:1])
+    model, found = transformer(names), transformer(names)(batch_of(ITEMS[:1]), KNOWN[:1])
     for name in names:
         for token in range(len(ITEMS[0][name])):
             other = {key: value.clone() for key, value in ITEMS[0].items()}
             other[name][token] += torch.randn(WIDTHS[name], generator=torch.Generator().manual_seed(2))
-            assert (model(batch_of([other]), KNOWN[:1]) - told).abs().max() > 1e-4
-    assert (model(batch_of(ITEMS[:1]), KNOWN[1:2]) - told).abs().max() > 1e-4
+            assert (model(batch_of([other]), KNOWN[:1]) - found).abs().max() > 1e-4
+    assert (model(batch_of(ITEMS[:1]), KNOWN[1:2]) - found).abs().max() > 1e-4
 
 
 @torch.no_grad()
@@ -164,7 +164,7 @@ def test_few_who_ask_hear_and_teach_what_all_would() -> None:
     few, all_of_them = block(x[:, :2], x, mask), block(x, x, mask)[:, :2]
     torch.testing.assert_close(few, all_of_them, atol=1e-5, rtol=1e-5)
     toward, learners = torch.randn_like(few), [x, *block.parameters()]
-    taught = [torch.autograd.grad(told, learners, toward) for told in (few, all_of_them)]
+    taught = [torch.autograd.grad(found, learners, toward) for found in (few, all_of_them)]
     for ours, theirs in zip(*taught, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -172,9 +172,9 @@ def test_few_who_ask_hear_and_teach_what_all_would() -> None:
 @torch.no_grad()
 def test_a_model_without_side_information_reads_tokens_alone() -> None:
     model = transformer(side=0)
-    told = model(batch_of(ITEMS), torch.zeros(len(ITEMS), 0))
-    assert torch.isfinite(told).all()
-    assert (told[0] - told[4]).abs().max() > 1e-3
+    found = model(batch_of(ITEMS), torch.zeros(len(ITEMS), 0))
+    assert torch.isfinite(found).all()
+    assert (found[0] - found[4]).abs().max() > 1e-3
 
 
 def test_content_says_nothing_before_it_has_learned_anything() -> None:

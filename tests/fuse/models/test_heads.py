@@ -34,10 +34,10 @@ widths = st.sampled_from([0.0, 0.3, 5.0])
 def test_probabilities_are_not_negative_and_sum_to_one_for_any_parameters(
     scores: Tensor, width: float, seed: int
 ) -> None:
-    told = ordinal(spread=width, seed=seed).distribution(scores, torch.arange(len(scores)) % USERS)
-    assert told.shape == (len(scores), 5)
-    assert (told >= 0).all()
-    torch.testing.assert_close(told.sum(-1), torch.ones(len(scores)))
+    found = ordinal(spread=width, seed=seed).distribution(scores, torch.arange(len(scores)) % USERS)
+    assert found.shape == (len(scores), 5)
+    assert (found >= 0).all()
+    torch.testing.assert_close(found.sum(-1), torch.ones(len(scores)))
 
 
 @settings(deadline=None)
@@ -46,10 +46,10 @@ def test_the_rating_is_the_expectation_of_the_distribution_and_on_the_scale(
     scores: Tensor, width: float, seed: int
 ) -> None:
     head, user = ordinal(spread=width, seed=seed), torch.arange(len(scores)) % USERS
-    told = head.ratings(scores, user)
-    torch.testing.assert_close(told, head.distribution(scores, user) @ head.levels)
-    assert (told >= 1 - 1e-5).all()
-    assert (told <= 5 + 1e-5).all()
+    found = head.ratings(scores, user)
+    torch.testing.assert_close(found, head.distribution(scores, user) @ head.levels)
+    assert (found >= 1 - 1e-5).all()
+    assert (found <= 5 + 1e-5).all()
 
 
 @settings(deadline=None)
@@ -103,8 +103,8 @@ def test_every_level_finds_its_own_class_whatever_its_spacing() -> None:
 def test_a_higher_score_never_means_a_lower_rating() -> None:
     ladder = torch.linspace(-6, 6, 200)
     for head in (ordinal(), SquaredHead(Scale.of(RATINGS))):
-        told = head.ratings(ladder, torch.zeros(200, dtype=torch.long))
-        assert (told.diff() >= 0).all()
+        found = head.ratings(ladder, torch.zeros(200, dtype=torch.long))
+        assert (found.diff() >= 0).all()
 
 
 def test_scores_of_all_items_are_told_as_scores_of_pairs_are() -> None:
@@ -119,8 +119,8 @@ def test_scores_of_all_items_are_told_as_scores_of_pairs_are() -> None:
 
 def test_squared_ratings_are_clamped_to_what_was_seen() -> None:
     head = SquaredHead(Scale.of(RATINGS))
-    told = head.ratings(torch.tensor([-99.0, 0.0, 99.0, float("inf")]), torch.zeros(4).long())
-    torch.testing.assert_close(told, torch.tensor([1.0, float(RATINGS.mean()), 5.0, 5.0]))
+    found = head.ratings(torch.tensor([-99.0, 0.0, 99.0, float("inf")]), torch.zeros(4).long())
+    torch.testing.assert_close(found, torch.tensor([1.0, float(RATINGS.mean()), 5.0, 5.0]))
 
 
 @settings(deadline=None)
@@ -129,8 +129,8 @@ def test_standardising_a_rating_and_predicting_it_gives_it_back(given_ratings: l
     ratings = torch.tensor(given_ratings)
     scale = Scale.of(ratings)
     head = SquaredHead(scale)
-    told = head.ratings(scale.standardise(ratings), torch.zeros(len(ratings)).long())
-    torch.testing.assert_close(told, ratings, rtol=1e-5, atol=1e-5)
+    found = head.ratings(scale.standardise(ratings), torch.zeros(len(ratings)).long())
+    torch.testing.assert_close(found, ratings, rtol=1e-5, atol=1e-5)
     assert scale.levels == tuple(sorted(set(given_ratings)))
 
 
@@ -138,8 +138,8 @@ def test_ratings_that_are_all_the_same_have_a_scale() -> None:
     for ratings in (torch.full((9,), 3.5), torch.tensor([4.0])):
         scale = Scale.of(ratings)
         assert (scale.unit, scale.levels) == (1.0, (float(ratings[0]),))
-        told = SquaredHead(scale).ratings(torch.tensor([-2.0, 0.0, 2.0]), torch.zeros(3).long())
-        assert told.tolist() == [float(ratings[0])] * 3
+        found = SquaredHead(scale).ratings(torch.tensor([-2.0, 0.0, 2.0]), torch.zeros(3).long())
+        assert found.tolist() == [float(ratings[0])] * 3
 
 
 @AFFINE

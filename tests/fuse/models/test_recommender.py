@@ -69,11 +69,11 @@ def case(
 
 def test_every_rating_is_a_number_on_the_scale(case: tuple[Config, Run]) -> None:
     recommender = case[1].recommender
-    told = recommender.all_ratings(np.arange(len(recommender.user_ids)))
-    assert told.shape == (20, 40)
-    assert np.isfinite(told).all()
-    assert told.min() >= recommender.scale.levels[0] - 1e-5
-    assert told.max() <= recommender.scale.levels[-1] + 1e-5
+    found = recommender.all_ratings(np.arange(len(recommender.user_ids)))
+    assert found.shape == (20, 40)
+    assert np.isfinite(found).all()
+    assert found.min() >= recommender.scale.levels[0] - 1e-5
+    assert found.max() <= recommender.scale.levels[-1] + 1e-5
 
 
 def test_users_and_items_never_seen_get_a_sensible_rating(case: tuple[Config, Run]) -> None:
@@ -81,16 +81,16 @@ def test_users_and_items_never_seen_get_a_sensible_rating(case: tuple[Config, Ru
     users, items = recommender.user_numbers([*NEW_USERS, 1]), recommender.item_numbers([*NEW_ITEMS, 1])
     assert (users >= 0).all()
     assert (items >= 0).all()
-    told = recommender.all_ratings(users)[:, items]
-    assert (np.abs(told[:2, :5] - recommender.scale.mean) < 1).all()  # both unknown: not far from the mean
-    assert (np.abs(told - recommender.scale.mean) < 2).all()
+    found = recommender.all_ratings(users)[:, items]
+    assert (np.abs(found[:2, :5] - recommender.scale.mean) < 1).all()  # both unknown: not far from the mean
+    assert (np.abs(found - recommender.scale.mean) < 2).all()
 
 
 def test_items_never_seen_differ_by_their_content_and_by_nothing_else(case: tuple[Config, Run]) -> None:
     config, run = case
     items = run.recommender.item_numbers(NEW_ITEMS)
-    told = run.recommender.all_ratings(run.recommender.user_numbers([1, 2, 3]))[:, items]
-    spread = (told.max(1) - told.min(1)).max()
+    found = run.recommender.all_ratings(run.recommender.user_numbers([1, 2, 3]))[:, items]
+    spread = (found.max(1) - found.min(1)).max()
     if config.reads_embeddings:
         assert spread > 1e-4
     else:
@@ -124,12 +124,12 @@ def test_a_saved_recommender_is_exactly_the_one_that_was_saved(case: tuple[Confi
 
 def test_the_predictions_of_a_run_are_those_of_its_recommender(case: tuple[Config, Run]) -> None:
     _, run = case
-    told, recommender = run.predictions(), run.recommender
+    found, recommender = run.predictions(), run.recommender
     again = recommender.pair_ratings(
-        recommender.user_numbers(told["user_id"].to_list()), recommender.item_numbers(told["item_id"].to_list())
+        recommender.user_numbers(found["user_id"].to_list()), recommender.item_numbers(found["item_id"].to_list())
     )
-    assert np.array_equal(told["prediction"].to_numpy(), again)
-    error = told["prediction"].cast(pl.Float64) - told["rating"].cast(pl.Float64)
+    assert np.array_equal(found["prediction"].to_numpy(), again)
+    error = found["prediction"].cast(pl.Float64) - found["rating"].cast(pl.Float64)
     assert run.summary["rmse"] == pytest.approx(float(np.sqrt((error.to_numpy() ** 2).mean())), rel=1e-6)
 
 
@@ -145,15 +145,15 @@ def test_the_same_seed_gives_the_same_bytes(
 def test_a_distribution_is_one_and_its_mean_is_the_rating(case: tuple[Config, Run]) -> None:
     config, run = case
     users, items = np.arange(20), np.arange(20, 40)
-    told = run.recommender.distribution(users, items)
+    found = run.recommender.distribution(users, items)
     if config.head == "squared":
-        assert told is None
+        assert found is None
         return
-    assert told is not None
-    assert (told >= 0).all()
-    np.testing.assert_allclose(told.sum(1), 1, atol=1e-5)
+    assert found is not None
+    assert (found >= 0).all()
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(
-        told @ np.array(run.recommender.scale.levels), run.recommender.pair_ratings(users, items), atol=1e-4
+        found @ np.array(run.recommender.scale.levels), run.recommender.pair_ratings(users, items), atol=1e-4
     )
 
 

@@ -155,8 +155,8 @@ def test_mean_deviation_interval_and_difference_are_what_the_predictions_give(ma
     interval = bootstrap_interval(rating, arrays["best"], user).rmse
     assert (row["rmse_low"], row["rmse_high"]) == pytest.approx((interval.low, interval.high))
     difference = paired_difference(rating, arrays["best"], arrays["mf"], user)
-    told = (row["minus_mf"], row["minus_mf_low"], row["minus_mf_high"])
-    assert told == pytest.approx((difference.value, difference.low, difference.high))
+    found = (row["minus_mf"], row["minus_mf_low"], row["minus_mf_high"])
+    assert found == pytest.approx((difference.value, difference.low, difference.high))
     reference = results.filter(model="mf").to_dicts()[0]
     assert reference["minus_mf"] is None
 
@@ -225,8 +225,8 @@ def test_the_shrunk_user_mean_is_what_a_reader_works_out_by_hand(tmp_path: Path)
     rows = {"train": [0, 3], "validation": [1], "test": [2, 4, 5]}
     split = Split("hand", 0, **{part: np.array(found, np.int64) for part, found in rows.items()})
     mean = (5 + 4 + 2) / 3
-    told = shrunk_user_mean(tmp_path, split, pl.Series([1, 2, 3, 1]))
-    assert told.tolist() == pytest.approx([(9 + 5 * mean) / 7, (2 + 5 * mean) / 6, mean, (9 + 5 * mean) / 7])
+    shown = shrunk_user_mean(tmp_path, split, pl.Series([1, 2, 3, 1]))
+    assert shown.tolist() == pytest.approx([(9 + 5 * mean) / 7, (2 + 5 * mean) / 6, mean, (9 + 5 * mean) / 7])
 
 
 def test_the_shrunk_user_mean_stands_in_the_table_for_the_split_of_each_case(made: Study, sample: Path) -> None:
@@ -234,8 +234,8 @@ def test_the_shrunk_user_mean_stands_in_the_table_for_the_split_of_each_case(mad
     for row in runs.to_dicts():
         split = split_ratings(sample, row["split"], seed=row["seed"])
         ratings = pl.read_parquet(sample / "ratings.parquet")[split.test]
-        told = shrunk_user_mean(sample, split, ratings["user_id"])
-        assert row["rmse"] == pytest.approx(float(np.sqrt(np.mean((told - ratings["rating"].to_numpy()) ** 2))))
+        found = shrunk_user_mean(sample, split, ratings["user_id"])
+        assert row["rmse"] == pytest.approx(float(np.sqrt(np.mean((found - ratings["rating"].to_numpy()) ** 2))))
         assert row["seconds"] is None
 
 

@@ -93,14 +93,14 @@ def test_mean_and_unit_times_the_score_is_the_rating_before_clamping(
     recommender = runs[kind].recommender
     done = export(runs[kind], tmp_path / "out", format=kept_as)  # type: ignore[arg-type]
     rating = about(done)["rating"]
-    told = rating["mean"] + rating["unit"] * scores(*read_back(done))
-    user, item = (numbers.ravel() for numbers in np.indices(told.shape))
-    inside = (told > rating["lowest"] + 0.01) & (told < rating["highest"] - 0.01)
+    found = rating["mean"] + rating["unit"] * scores(*read_back(done))
+    user, item = (numbers.ravel() for numbers in np.indices(found.shape))
+    inside = (found > rating["lowest"] + 0.01) & (found < rating["highest"] - 0.01)
     assert inside.mean() > 0.9
-    expected = recommender.pair_ratings(user, item).reshape(told.shape)
-    np.testing.assert_allclose(told[inside], expected[inside], rtol=0, atol=1e-5)
+    expected = recommender.pair_ratings(user, item).reshape(found.shape)
+    np.testing.assert_allclose(found[inside], expected[inside], rtol=0, atol=1e-5)
     if len(recommender.vectors) == 1:
-        clamped = told.clip(rating["lowest"], rating["highest"])
+        clamped = found.clip(rating["lowest"], rating["highest"])
         np.testing.assert_allclose(clamped, expected, rtol=0, atol=1e-5)
     assert done.rates_exactly
     assert done.ranks_exactly
@@ -163,9 +163,9 @@ def test_ids_of_text_are_written_without_pickle(kept_as: str, named: Run, tmp_pa
 
 def test_an_ordinal_score_is_told_to_be_no_rating(runs: dict[str, Run], tmp_path: Path) -> None:
     done = export(runs["ordinal"], tmp_path / "out")
-    told = about(done)
-    assert (told["ranks_exactly"], told["rates_exactly"], told["rating"]) == (True, False, None)
-    assert "no rating" in told["exactness"]
+    found = about(done)
+    assert (found["ranks_exactly"], found["rates_exactly"], found["rating"]) == (True, False, None)
+    assert "no rating" in found["exactness"]
     assert (done.ranks_exactly, done.rates_exactly) == (True, False)
 
 
@@ -177,9 +177,9 @@ def test_several_ordinal_heads_are_refused_unless_approximate(runs: dict[str, Ru
     assert "--approximate" in str(refusal.value)
     assert not out.exists()
     done = export(runs["two ordinal"], out, approximate=True)
-    told = about(done)
-    assert (told["ranks_exactly"], told["rates_exactly"], told["rating"]) == (False, False, None)
-    assert told["exactness"].startswith("approximate:")
+    found = about(done)
+    assert (found["ranks_exactly"], found["rates_exactly"], found["rating"]) == (False, False, None)
+    assert found["exactness"].startswith("approximate:")
 
 
 def test_the_agreement_told_is_that_of_the_files_with_the_recommendations(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -208,9 +208,14 @@ def test_allowing_approximation_makes_no_exact_export_less(kind: str, runs: dict
 
 def test_the_report_of_an_export_agrees_with_its_files(runs: dict[str, Run], tmp_path: Path) -> None:
     done = export(runs["two members"], tmp_path / "new" / "out")
-    told = about(done)
-    assert (done.users, done.items, done.dim) == (told["users"], told["films"], told["dim"]) == (20, 40, 64)
-    assert (told["format"], told["version"], told["members"], told["files"]) == ("cinefuse-vectors", 1, 2, "parquet")
+    found = about(done)
+    assert (done.users, done.items, done.dim) == (found["users"], found["films"], found["dim"]) == (20, 40, 64)
+    assert (found["format"], found["version"], found["members"], found["files"]) == (
+        "cinefuse-vectors",
+        1,
+        2,
+        "parquet",
+    )
     assert {file.name for file in done.folder.iterdir()} == {"users.parquet", "films.parquet", "export.json"}
     assert json.loads(json.dumps(done.as_dict()))["folder"] == str(tmp_path / "new" / "out")
 

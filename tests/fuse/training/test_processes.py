@@ -104,9 +104,11 @@ def test_a_rank_whose_peers_are_gone_says_how_to_go_on(monkeypatch: pytest.Monke
         raise RuntimeError("Connection closed by peer")
 
     monkeypatch.setattr("torch.distributed.barrier", gone)
-    with pytest.raises(Interrupted, match=r"another process of this run is gone \(Connection closed.*--resume") as told:
+    with pytest.raises(
+        Interrupted, match=r"another process of this run is gone \(Connection closed.*--resume"
+    ) as refusal:
         Ranks(1, 2).wait()
-    assert told.value.exit_code == 130
+    assert refusal.value.exit_code == 130
 
 
 def test_a_gpus_number_that_never_comes_is_a_rank_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
