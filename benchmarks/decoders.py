@@ -40,7 +40,7 @@ def seconds(who: int) -> float:
 
 def by_threads(catalog: Catalog, plan: Any, rows: list[int]) -> None:
     """As `extract` does by default with few cores."""
-    feed = PosterFeed(plan, Any, catalog.posters(), catalog.poster_root, RECIPE, PosterLimits())
+    feed: Any = PosterFeed(plan, Any, catalog.posters(), catalog.poster_root, RECIPE, PosterLimits())
     with ThreadPoolExecutor(loading_threads()) as pool:
         for start in range(0, len(rows), BATCH):
             np.stack([one.result() for one in [pool.submit(feed.load, row) for row in rows[start : start + BATCH]]])
@@ -48,7 +48,8 @@ def by_threads(catalog: Catalog, plan: Any, rows: list[int]) -> None:
 
 def by_processes(catalog: Catalog, plan: Any, rows: list[int], count: int) -> None:
     """As `extract --decoders` does."""
-    paths, waiting = catalog.posters(), []
+    paths = catalog.posters()
+    waiting: list[Any] = []
     with Decoders(
         count, catalog.poster_root, RECIPE, PosterLimits(), largest=BATCH, batches=3, say=sys.exit
     ) as decoders:
@@ -57,8 +58,8 @@ def by_processes(catalog: Catalog, plan: Any, rows: list[int], count: int) -> No
             waiting.append(decoders.begin(batch))
             if len(waiting) > 2:
                 side_by_side([one.result() for one in waiting.pop(0)])
-        for batch in waiting:
-            side_by_side([one.result() for one in batch])
+        for begun in waiting:
+            side_by_side([one.result() for one in begun])
 
 
 def main() -> None:

@@ -110,7 +110,8 @@ def test_an_extraction_with_two_processes_ends_in_the_bytes_of_threads(
 def test_a_process_that_is_killed_costs_a_line_and_no_poster(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, before, lines, killed = stream.PosterFeed.encode, set(children_of(os.getpid())), Lines(), []
+    encode, before, lines = stream.PosterFeed.encode, set(children_of(os.getpid())), Lines()
+    killed: list[int] = []
 
     def killing(self: Any, inputs: list[Any]) -> Any:
         if not killed:
