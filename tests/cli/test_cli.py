@@ -32,13 +32,12 @@ from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime import errors
 from cinefuse.data.runtime.lock import sole_writer
 from cinefuse.extract.job.settings import DEFAULT_BATCH
-from cinefuse.tests.support.commands import CONTROL, Ended, Run, assert_refused_in_one_line
+from cinefuse.tests.support.commands import CONTROL, HEAVY, Ended, Run, assert_refused_in_one_line, imported_by
 from cinefuse.tests.support.embedding_files import flip
 from cinefuse.tests.support.forked import QUICK_STUDY, ForkedCommands
 from cinefuse.tests.support.jobs import EXTRACT_MODULES
 
 COMMAND_MODULES = (*EXTRACT_MODULES, "cinefuse.data.commands.cache_screen", "cinefuse.data.embeddings.verification")
-HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
 
 
 def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -602,30 +601,14 @@ def test_the_command_completes_its_words_in_a_shell() -> None:
     assert done.stdout.split() == ["recommend"], done.stderr
 
 
-HELP = """
-import sys
-from cinefuse import cli
-sys.argv = ["cinefuse", *sys.argv[1:]]
-try:
-    cli.main()
-finally:
-    print("imported:", *sorted({name.partition(".")[0] for name in sys.modules}))
-"""
-
-
-def imported(*words: object) -> set[str]:
-    ended = subprocess.run([sys.executable, "-c", HELP, *map(str, words)], capture_output=True, text=True, check=True)
-    return set(ended.stdout.splitlines()[-1].split()[1:])
-
-
 @pytest.mark.parametrize("words", [("--help",), ("extract", "--help"), ("cache", "info", "--help")], ids=" ".join)
 def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
-    assert not HEAVY & imported(*words)
+    assert not HEAVY & imported_by(*words)
 
 
 def test_looking_at_a_file_imports_no_model_library(made: Path) -> None:
-    assert not {"torch", "transformers", "polars"} & imported("cache", "info", made, "--json")
-    assert not {"torch", "transformers", "polars"} & imported("cache", "verify", made)
+    assert not {"torch", "transformers", "polars"} & imported_by("cache", "info", made, "--json")
+    assert not {"torch", "transformers", "polars"} & imported_by("cache", "verify", made)
 
 
 # --- whole runs in processes of their own -----------------------------------------------------------------------------

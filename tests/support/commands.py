@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,3 +38,24 @@ def assert_refused_in_one_line(ended: Ended, code: int, *says: str) -> str:
     for word in says:
         assert word in lines[-1]
     return lines[-1]
+
+
+HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
+"""What a command that only prints must not wait for."""
+
+_LIST_IMPORTS = """
+import sys
+from cinefuse import cli
+sys.argv = ["cinefuse", *sys.argv[1:]]
+try:
+    cli.main()
+finally:
+    print("imported:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def imported_by(*words: object) -> set[str]:
+    """The packages that `cinefuse` with these words imports in a process of its own."""
+    command = [sys.executable, "-c", _LIST_IMPORTS, *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(ended.stdout.splitlines()[-1].split()[1:])

@@ -8,8 +8,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +25,9 @@ from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.table_files import read_pairs
 from cinefuse.fuse.settings.config import SETTINGS, Config
 from cinefuse.fuse.settings.presets import PRESETS, preset
-from cinefuse.tests.support.commands import Run, assert_refused_in_one_line
+from cinefuse.tests.support.commands import HEAVY, Run, assert_refused_in_one_line, imported_by
 from cinefuse.tests.support.forked import ForkedCommands
 
-HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}
 TINY = tuple(
     word
     for setting in ("adapt=false", "factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
@@ -102,24 +99,11 @@ def test_the_list_of_settings_fits_a_narrow_terminal() -> None:
     assert all(declared.meaning in text for name, declared in SETTINGS.items() if name != "preset")
 
 
-IMPORTED = """
-import sys
-from cinefuse import cli
-sys.argv = ["cinefuse", *sys.argv[1:]]
-try:
-    cli.main()
-finally:
-    print("imported:", *sorted({name.partition(".")[0] for name in sys.modules}))
-"""
-
-
 @pytest.mark.parametrize(
     "words", ["fuse --help", "fuse --list-settings", "study --help", "recommend --help", "evaluate --help"]
 )
 def test_help_and_the_list_of_settings_import_nothing_heavy(words: str) -> None:
-    command = [sys.executable, "-c", IMPORTED, *words.split()]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert not HEAVY & set(ended.stdout.splitlines()[-1].split()[1:])
+    assert not HEAVY & imported_by(*words.split())
 
 
 @pytest.mark.parametrize(
