@@ -142,7 +142,8 @@ def train(
         members = members_of(files.choices, config)
         shorter = config
         if earlier is not None:
-            shorter, members = config.for_warm_start(), tuple(member.for_warm_start() for member in members)
+            shorter = config.for_warm_start()
+            members = tuple(_for_warm_start(member, shorter.factor_steps) for member in members)
         training = Training(shorter, training_data, files.fits, progress, ranks=ranks, members=members)
         ranking = RankingTraining(config, training_data, files.ranking_fits, progress, ranks=ranks)
         if earlier is not None and earlier.ranking is not None and config.ranks:
@@ -152,6 +153,12 @@ def train(
         _train(training, ranking, files, dataset, joined, parts, earlier, tensorboard=tensorboard)
         ranks.wait()
         return Run.open(out)
+
+
+def _for_warm_start(member: Config, least: int) -> Config:
+    """As a warm start trains a member: its share of the steps, but ``least`` or all where a search left it few."""
+    shorter = member.for_warm_start()
+    return replace(shorter, factor_steps=max(shorter.factor_steps, min(member.factor_steps, least)))
 
 
 def _choose(

@@ -31,7 +31,7 @@ class Choices:
     ``covariance_share`` is the weight of the covariance model in a prediction, the rest is the members'; 0: none.
     ``reason`` is a sentence for people. ``held_out`` ratings of the training part were held out, in ``draws`` draws;
     ``bias_rmse``, ``preset_rmse`` and ``chosen_rmse`` are of the bias model, of the preset as it is and of what was
-    chosen, all three by short trainings on these; None where nothing was tried.
+    chosen, the first two by short trainings on these; None where nothing was tried.
     """
 
     members: tuple[dict[str, Any], ...]
@@ -77,7 +77,7 @@ class Choices:
             )
         if self.chosen_rmse is not None and self.preset_rmse is not None and self.bias_rmse is not None:
             lines.append(
-                f"  RMSE of {self.held_out:,} ratings held out, in short trainings: {self.chosen_rmse:.4f}; "
+                f"  RMSE of {self.held_out:,} ratings held out: {self.chosen_rmse:.4f}; in short trainings "
                 f"the preset's settings {self.preset_rmse:.4f}, biases alone {self.bias_rmse:.4f} "
                 f"({len(self.trials)} trials, {self.seconds:.0f} s)"
             )

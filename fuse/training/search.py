@@ -3,17 +3,18 @@
 A few draws of the training part are held out. From the preset's settings on, one group of L2 strengths after the other
 is multiplied and divided, as long as the ratings held out are predicted better by more than chance would have it.
 Members are chosen from all trials by forward selection (Caruana et al. 2004): an ordinal and a squared head, or a
-weaker and a stronger L2, err differently. A covariance model is averaged with them where that predicts better by more
-than chance. Where biases alone predict no worse, biases alone are served.
+weaker and a stronger L2, err differently; so do long and short trainings, and few ratings are overfitted early. A
+covariance model is averaged with them where that predicts better by more than chance. Where biases alone predict no
+worse, biases alone are served.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +34,9 @@ from .member import Member, takes_levels
 FEWEST_RATINGS = 100
 _MOST_RATINGS = 2_000_000  # beyond, the ratings of a sample of users
 _DIM, _STEPS = 16, 100  # of a trial: which L2 is best hardly depends on them
+_FEWEST_STEPS = 30  # of a member
 _MOST_TRIALS, _MOST_OF_A_MILLION = 24, 14
+_TRIALS_OF_MEMBERS = 14  # at most: three points at four lengths, biases alone, the covariance model
 _MOST_PROBABILITIES = 20_000_000  # ratings times levels, of an ordinal head on a fine grid
 _BY_CHANCE = 0.5  # standard errors that a gain must exceed
 _SHARES = tuple(percent / 100 for percent in range(5, 65, 5))  # of the covariance model
@@ -83,6 +86,7 @@ _OF_A_MILLION = {
 }
 _A_MILLION = 400_000  # and more
 
+_Key = TypeVar("_Key")
 Point = dict[str, Any]  # the multiple of each group, and the head
 
 
@@ -107,12 +111,12 @@ class Search:
         if reason is not None:
             return Choices(({},) * self.config.members, f"the preset's: {reason}")
         trials = _Trials(self.config.with_values(sizes), self.training_data)
-        with self.progress.phase("trying settings", trials.most) as phase:
+        with self.progress.phase("trying settings", trials.most + _TRIALS_OF_MEMBERS, "steps") as phase:
             trials.phase = phase
             best, start = self._descend(trials)
-        biases = trials.of_biases()
-        chosen = self._forward(trials, best)
-        share, prediction = self._covariance_share(trials, trials.mean(chosen))
+            biases = trials.of_biases()
+            chosen, prediction = self._members(trials, best)
+            share, prediction = self._covariance_share(trials, prediction)
         rmse = trials.rmse(prediction)
         about: dict[str, Any] = {
             "held_out": len(trials.truth),
@@ -126,7 +130,8 @@ class Search:
         if not trials.gains(prediction, biases) and not by_hand:
             reason = f"biases alone: on ratings held out vectors and histories were no better ({rmse:.4f})"
             return Choices((_differing(self.config, _BIASES_ALONE),), reason, chosen_rmse=trials.rmse(biases), **about)
-        members = tuple(_differing(self.config, sizes | trials.settings(trials.points[key])) for key in chosen)
+        settings = [sizes | trials.settings(trials.points[key]) | {"factor_steps": steps} for key, steps in chosen]
+        members = tuple(_differing(self.config, each) for each in settings)
         reason = "chosen on ratings held out of the training part"
         return Choices(members, reason, chosen_rmse=rmse, covariance_share=share, **about)
 
@@ -174,15 +179,44 @@ class Search:
             best = further
         return best
 
-    def _forward(self, trials: _Trials, best: str) -> list[str]:
-        """Members, the best trial first: whichever makes their mean better joins, as long as one does."""
-        if not _free(self.config, ["members"]):
-            return [best] * self.config.members
+    def _members(self, trials: _Trials, best: str) -> tuple[list[tuple[str, int]], Tensor]:
+        """The point and the factor steps of each member, and their mean prediction (N,).
+
+        Points are selected in short trainings. These are trained at their own sizes then, for half the steps as long as
+        that gains, and members are selected from what came out.
+        """
+        steps, by_hand = self.config.factor_steps, not _free(self.config, ["members"])
+        points = [best] if by_hand else self._forward(trials, trials.predictions, best)
+        if len(self.training_data.train) >= _A_MILLION:
+            members = [(key, steps) for key in points]
+            chosen, predictions = members, {(key, steps): trials.predictions[key] for key in points}
+        else:
+            predictions = {}
+            for key in dict.fromkeys(points):
+                predictions |= self._at_full_size(trials, key)
+            first = min(predictions, key=lambda member: trials.rmse(predictions[member]))
+            chosen = [first] if by_hand else self._forward(trials, predictions, first)
+        mean = torch.stack([predictions[member] for member in chosen]).mean(0)
+        return chosen * (self.config.members if by_hand else 1), mean
+
+    def _at_full_size(self, trials: _Trials, key: str) -> dict[tuple[str, int], Tensor]:
+        """Predictions (N,) of a point by the steps of its training: the config's, then half as many while it gains."""
+        steps = self.config.factor_steps
+        found = {(key, steps): trials.at_full_size(key, steps)}
+        while _free(self.config, ["factor_steps"]) and not self.config.fuses and steps // 2 >= _FEWEST_STEPS:
+            found[key, steps // 2] = trials.at_full_size(key, steps // 2)
+            if not trials.gains(found[key, steps // 2], found[key, steps]):
+                break
+            steps //= 2
+        return found
+
+    def _forward(self, trials: _Trials, predictions: Mapping[_Key, Tensor], best: _Key) -> list[_Key]:
+        """Keys of ``predictions``, the best first: whichever makes the mean better joins, as long as one does."""
         most = 3 if len(self.training_data.train) < _A_MILLION else 2
         chosen = [best]
         while len(chosen) < most:
-            now = trials.mean(chosen)
-            means = {key: trials.mean([*chosen, key]) for key in trials.points}
+            means = {key: torch.stack([predictions[each] for each in [*chosen, key]]).mean(0) for key in predictions}
+            now = torch.stack([predictions[key] for key in chosen]).mean(0)
             key = min(means, key=lambda name: trials.rmse(means[name]))
             if not trials.gains(means[key], now):
                 break
@@ -237,6 +271,12 @@ class _Trials:
             self.predictions[key] = self._trained(small, {k: v for k, v in point.items() if v != 1})
         return key
 
+    def at_full_size(self, key: str, steps: int) -> Tensor:
+        """What a member at a point predicts, (N,), trained for so many steps."""
+        config = self.config.with_values(self.settings(self.points[key]) | {"factor_steps": steps})
+        words = {name: value for name, value in self.points[key].items() if value != 1}
+        return self._trained(config, words | {"dim": config.dim, "factor_steps": steps})
+
     def of_biases(self) -> Tensor:
         """What biases alone predict, (N,)."""
         biases = self.config.with_values(_BIASES_ALONE)
@@ -250,10 +290,6 @@ class _Trials:
             scale, pairs = _pairs(self.data, train)
             predicted.append(self._predicted(fit_covariance_model(pairs), SquaredHead(scale), held))
         return self._tried({"covariance model": True}, torch.cat(predicted), began)
-
-    def mean(self, keys: list[str]) -> Tensor:
-        """The mean prediction of some trials, (N,)."""
-        return torch.stack([self.predictions[key] for key in keys]).mean(0)
 
     def rmse(self, prediction: Tensor) -> float:
         """Of all ratings held out; infinite where a prediction is no number."""

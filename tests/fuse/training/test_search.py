@@ -68,7 +68,7 @@ def test_choices_depend_on_training_ratings_and_seed_alone() -> None:
     outside[data.train] = False
     other[outside] = 4 - other[outside]
     assert without_seconds(Search(config(), replace(data, rating=other)).choose()) == without_seconds(chosen)
-    assert len(chosen.trials) <= search._MOST_TRIALS + 2  # with biases and the covariance model
+    assert len(chosen.trials) <= search._MOST_TRIALS + search._TRIALS_OF_MEMBERS
     assert chosen.held_out > 0
 
 
@@ -97,9 +97,23 @@ def test_settings_by_hand_stay() -> None:
     by_hand = config(dim=3, head="squared", members=4, **{"l2.scale": 2.0, "l2.user_bias": 1.0})
     chosen = Search(by_hand, ratings_of(1.0)).choose().configs(by_hand)
     assert len(chosen) == 4
+    assert {member.factor_steps for member in chosen} == {QUICK["factor_steps"]}
     assert {(member.dim, member.head, member.l2.scale, member.l2.user_bias) for member in chosen} == {
         (3, "squared", 2.0, 1.0)
     }
+
+
+def test_few_noisy_ratings_are_trained_for_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_STEPS", 20)
+    monkeypatch.setattr(search, "_MOST_TRIALS", 8)
+    steps = preset("best").factor_steps
+    own = config(factor_steps=steps, covariance=False)
+    chosen = Search(own, ratings_of(1.0)).choose()
+    tried = [trial for trial in chosen.trials if "factor_steps" in trial.settings]
+    assert {trial.settings["factor_steps"] for trial in tried} >= {steps, steps // 2, steps // 4}
+    assert chosen.chosen_rmse is not None
+    assert chosen.chosen_rmse <= min(trial.rmse for trial in tried) + 1e-6
+    assert all(member.factor_steps < steps for member in chosen.configs(own))
 
 
 def test_a_covariance_model_joins_where_it_helps_and_never_against_the_users_will() -> None:
