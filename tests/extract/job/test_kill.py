@@ -121,6 +121,8 @@ def check_kills(
         content, met = kill_and_resume(server, job, folder, seconds, moments)
         assert content == expected
         assert sorted(path.name for path in folder.glob("out.h5*")) == ["out.h5"]
+        if not met:  # the uninterrupted job ran when the machine was busier: kill earlier
+            seconds *= 0.7
         kills, tries = kills + met, tries + 1
         assert tries < 4 * wanted, "most kills came too late: the job ends too quickly to be tested"
     assert verify(folder / "out.h5").complete
