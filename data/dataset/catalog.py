@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.parquet import read_parquet
 from .folder import ITEM_COLUMNS, Description, id_faults, refuse_rows, rows_named
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Catalog:
 
 def _read_items(file: Path) -> pl.DataFrame:
     try:
-        items = pl.read_parquet(file)
+        items = read_parquet(file)
     except FileNotFoundError:
         raise BadInput(f"{file} is missing: import the dataset again") from None
     except (pl.exceptions.PolarsError, OSError) as fault:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..runtime.parquet import read_parquet
 from ..tables.ids import exact_ids
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def read_links(folder: Path) -> pl.DataFrame | None:
     if not file.is_file():
         return None
     try:
-        links = pl.read_parquet(file)
+        links = read_parquet(file)
         return links.select(pl.col("item_id", "imdb_id").cast(pl.String), pl.col("tmdb_id").cast(pl.Int64))
     except (pl.exceptions.PolarsError, OSError) as fault:
         raise BadInput(f"{file} cannot be read ({str(fault).splitlines()[0]}): import the dataset again") from None

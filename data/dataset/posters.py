@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..runtime.parquet import parquet_schema, scan_parquet
 from ..tables.familiar import familiar_column
 from ..tables.ids import exact_ids
 from .poster_members import ARCHIVES, Member, MemberFault, archive_members
@@ -102,20 +103,20 @@ class PosterSource:
         self._add((name, str(member)) for name, member in archive_members(file))
 
     def _add_parquet(self, file: Path) -> None:
-        schema = pl.read_parquet_schema(file)
+        schema = parquet_schema(file)
         column = image_column(schema)
         if column is None:
             return
         key = familiar_column(list(schema), "item_id")
         references = parquet_references(file, column)
         if key is not None:
-            ids, _ = exact_ids(pl.scan_parquet(file).select(id=key), ["id"], file.name)
+            ids, _ = exact_ids(scan_parquet(file).select(id=key), ["id"], file.name)
             for item, reference in zip(ids.collect()["id"].to_list(), references, strict=True):
                 if item is not None and reference is not None:
                     self.by_id.setdefault(_nfc(item), reference)
         dtype = schema[column]
         if isinstance(dtype, pl.Struct) and any(part.name == "path" for part in dtype.fields):
-            paths = pl.scan_parquet(file).select(pl.col(column).struct.field("path")).collect()["path"].to_list()
+            paths = scan_parquet(file).select(pl.col(column).struct.field("path")).collect()["path"].to_list()
             found = [(str(path), ref) for path, ref in zip(paths, references, strict=True) if path and ref]
             self._add(found)
 
@@ -140,11 +141,11 @@ def parquet_references(file: Path, column: str) -> list[str | None]:
     """The reference of every row's image, in the file's order; None where the cell is empty. No image is read."""
     import pyarrow.parquet as pq
 
-    dtype = pl.read_parquet_schema(file)[column]
+    dtype = parquet_schema(file)[column]
     cell = pl.col(column)
     inside = f"{column}.bytes" if isinstance(dtype, pl.Struct) else column
     given = cell.struct.field("bytes").is_not_null() if isinstance(dtype, pl.Struct) else cell.is_not_null()
-    there = pl.scan_parquet(file).select(given.alias("there")).collect(engine="streaming")["there"].to_list()
+    there = scan_parquet(file).select(given.alias("there")).collect(engine="streaming")["there"].to_list()
     metadata = pq.read_metadata(file)
     references: list[str | None] = []
     for group in range(metadata.num_row_groups):
@@ -164,9 +165,9 @@ def images_of_rows(file: Path, column: str, rows: pl.Series) -> pl.Series:
             f"{file}, column {column}: images inside a table are read from .parquet alone; name another column"
         )
     references = pl.Series("poster", parquet_references(file, column), dtype=pl.String)
-    dtype = pl.read_parquet_schema(file)[column]
+    dtype = parquet_schema(file)[column]
     if isinstance(dtype, pl.Struct) and any(part.name == "path" for part in dtype.fields):
-        paths = pl.scan_parquet(file).select(pl.col(column).struct.field("path").cast(pl.String)).collect().to_series()
+        paths = scan_parquet(file).select(pl.col(column).struct.field("path").cast(pl.String)).collect().to_series()
         references = references.fill_null(paths).alias("poster")
     return references.gather(rows)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..runtime.parquet import read_parquet, scan_parquet
 from .folder import id_faults, is_integer_id, refuse_rows
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def rating_counts(file: Path, items: pl.DataFrame) -> dict[str, Any]:
     unknown_item_ratings and unknown_items (no such id in ``items``); histogram (rating -> rows); mean;
     first and last timestamp (None where there are none).
     """
-    table = pl.scan_parquet(file)
+    table = scan_parquet(file)
     dated = "timestamp" in table.collect_schema()
     totals = table.select(
         pl.len().alias("ratings"),
@@ -184,7 +185,7 @@ def write_fold(ratings: Path, name: str, parts: dict[str, RatingTable], file: Pa
     one of them.
     """
     keys = ["user_id", "item_id", "rating", "timestamp"]
-    rows = pl.read_parquet(ratings).with_row_index("row")
+    rows = read_parquet(ratings).with_row_index("row")
     named = []
     for part, table in parts.items():
         table.check()

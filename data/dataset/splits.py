@@ -13,6 +13,7 @@ import polars as pl
 
 from ..runtime.disk import put_in_place, writing
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.parquet import read_parquet
 from ..splitting.hold_out import HoldOut, RatingColumns
 from ..splitting.row_files import PARTS, Rows, listed_rows, parts_in, readable, row_numbers
 from ..splitting.specs import SplitSpec
@@ -78,7 +79,7 @@ class Split:
             if not {"split", "seed"} <= about.keys():
                 raise BadInput(f"{file} is no saved split (it names no split and seed): save the split again")
             name, seed = about["split"], int(about["seed"])
-            listed = pl.read_parquet(file, columns=["row", "part"])
+            listed = read_parquet(file, columns=["row", "part"])
         return cls(name, seed, **parts_in(listed, _MOST_ROWS, file))
 
 

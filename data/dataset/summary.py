@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..runtime.parquet import parquet_schema, scan_parquet
 from ..tables.boolean_columns import boolean_columns_of
 from .catalog import Catalog
 from .folder import Description
@@ -106,7 +107,7 @@ def _ratings(file: Path, items: pl.DataFrame) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     with _readable(file):
-        if pl.read_parquet_schema(file).get("item_id") != items.schema["item_id"]:
+        if parquet_schema(file).get("item_id") != items.schema["item_id"]:
             raise BadInput(f"{file}: its item_id is of another type than that of the items: import the dataset again")
         counts = rating_counts(file, items)
     cells = counts["users"] * (items.height + counts["unknown_items"])
@@ -120,7 +121,7 @@ def _marked(file: Path) -> dict[str, dict[str, int]]:
         return {}
     with _readable(file):
         names = boolean_columns_of(file)
-        counted = pl.scan_parquet(file).select(pl.len().alias("/rows"), *(pl.col(name).sum() for name in names))
+        counted = scan_parquet(file).select(pl.len().alias("/rows"), *(pl.col(name).sum() for name in names))
         found = counted.collect(engine="streaming").row(0, named=True)
     return {f"column:{name}": {"train": found["/rows"] - found[name], "test": found[name]} for name in names}
 
@@ -129,12 +130,12 @@ def _height(file: Path) -> int | None:
     if not file.is_file():
         return None
     with _readable(file):
-        return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+        return int(scan_parquet(file).select(pl.len()).collect().item())
 
 
 def _fold(file: Path) -> dict[str, int]:
     with _readable(file):
-        return dict(pl.scan_parquet(file).group_by("part").len().sort("part", descending=True).collect().iter_rows())
+        return dict(scan_parquet(file).group_by("part").len().sort("part", descending=True).collect().iter_rows())
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
 from ..runtime.errors import BadInput
+from ..runtime.parquet import read_parquet
 
 PARTS = ("train", "validation", "test")
 DEFAULT_SPLIT = "random:0.1"
@@ -46,7 +47,7 @@ class Interactions:
         from ..dataset.splits import split_ratings
 
         cut = split_ratings(dataset, split or DEFAULT_SPLIT, seed=seed)
-        table = pl.read_parquet(dataset / "ratings.parquet")
+        table = read_parquet(dataset / "ratings.parquet")
         part = np.full(table.height, -1, np.int8)
         for number, name in enumerate(PARTS):
             part[getattr(cut, name)] = number

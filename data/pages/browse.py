@@ -17,6 +17,7 @@ import polars as pl
 from ..dataset.folder import Description
 from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.parquet import scan_parquet
 from ..runtime.progress import NoProgress, Progress
 from .item_vectors import VectorKind, film_vectors, has_vector
 from .neighbours import Neighbours, nearest, unit_length
@@ -171,7 +172,7 @@ def films_of(file: EmbeddingFile, rows: npt.NDArray[np.int64], dataset: Path | N
     items = dataset / "items.parquet"
     try:
         found = (
-            pl.scan_parquet(items)
+            scan_parquet(items)
             .select("item_id", "title", "year", "genres", "text", "poster")
             .with_columns(pl.col("text").str.slice(0, 4 * _PLOT_CHARACTERS))
             .join(wanted.lazy(), on="item_id", how="semi")

@@ -10,6 +10,7 @@ from ..dataset.assembly import Parts
 from ..dataset.items import tidy_items
 from ..dataset.ratings import RatingTable
 from ..runtime.errors import BadInput
+from ..runtime.parquet import scan_parquet
 from ..tables.dates import seconds
 from ..tables.opening import as_utf8
 
@@ -49,7 +50,13 @@ def read_netflix_prize(files: SourceFiles) -> Parts:
 def _ratings(files: SourceFiles, file: Path) -> pl.LazyFrame:
     """user_id, item_id, rating, timestamp of one file, by way of a Parquet in scratch."""
     lines = pl.read_csv(
-        file, has_header=False, separator="\n", new_columns=["line"], quote_char=None, schema={"line": pl.String}
+        file,
+        glob=False,
+        has_header=False,
+        separator="\n",
+        new_columns=["line"],
+        quote_char=None,
+        schema={"line": pl.String},
     )
     film = pl.when(pl.col("line").str.ends_with(":")).then(pl.col("line").str.strip_suffix(":")).forward_fill()
     fields = pl.col("line").str.split_exact(",", 2).struct.rename_fields(["user_id", "rating", "timestamp"])
@@ -58,4 +65,4 @@ def _ratings(files: SourceFiles, file: Path) -> pl.LazyFrame:
         raise BadInput(f"{file}: its first line is no film, such as 1:")
     out = files.scratch / f"{file.stem}.parquet"
     table.select(fields.alias("fields"), "item_id").unnest("fields").write_parquet(out)
-    return pl.scan_parquet(out)
+    return scan_parquet(out)

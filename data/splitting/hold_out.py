@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.parquet import parquet_schema, read_parquet, scan_parquet
 from ..tables.boolean_columns import boolean_columns_of
 from .row_files import Rows, readable
 from .specs import SplitSpec
@@ -67,7 +68,7 @@ class RatingColumns:
 
     def count(self) -> int:
         with readable(self.file):
-            return int(pl.scan_parquet(self.file).select(pl.len()).collect().item())
+            return int(scan_parquet(self.file).select(pl.len()).collect().item())
 
     def way_to_hold_out(self, kind: str) -> HoldOut:
         """How a split of this kind takes rows away, from all of them and again from its training part."""
@@ -101,7 +102,7 @@ class RatingColumns:
     def _times(self, kind: str) -> Rows:
         """Timestamps (rows,); those not given lie before all others."""
         with readable(self.file):
-            dtype = pl.read_parquet_schema(self.file).get("timestamp")
+            dtype = parquet_schema(self.file).get("timestamp")
         if dtype is not None and dtype != pl.Int64:
             raise BadInput(f"{self.file}: its timestamp must be Int64, found {dtype}: import the dataset again")
         times = None if dtype is None else self._column("timestamp")
@@ -115,7 +116,7 @@ class RatingColumns:
     def _dated(self) -> bool:
         """Whether any row has a timestamp."""
         with readable(self.file):
-            if "timestamp" not in pl.read_parquet_schema(self.file):
+            if "timestamp" not in parquet_schema(self.file):
                 return False
         times = self._column("timestamp")
         return times.null_count() < len(times)
@@ -129,4 +130,4 @@ class RatingColumns:
 
     def _column(self, name: str) -> pl.Series:
         with readable(self.file):
-            return pl.read_parquet(self.file, columns=[name])[name]
+            return read_parquet(self.file, columns=[name])[name]

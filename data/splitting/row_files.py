@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..runtime.parquet import scan_parquet
 from ..tables.delimited import ROW, scan_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def listed_rows(file: Path) -> pl.DataFrame:
         if file.suffix == ".csv":
             frame = scan_text(file, ",")
         elif file.suffix == ".parquet":
-            frame = pl.scan_parquet(file)
+            frame = scan_parquet(file)
         else:
             raise BadInput(f"{file}: expected .parquet, .csv, .txt or .npy, found {file.suffix or 'no suffix'!r}")
         columns = [name for name in frame.collect_schema().names() if name != ROW]

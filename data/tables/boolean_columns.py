@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ..runtime.parquet import parquet_schema
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -63,4 +65,4 @@ def yes_and_no(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFram
 
 def boolean_columns_of(ratings: Path) -> list[str]:
     """The names of the boolean columns of a `ratings.parquet`."""
-    return [name for name, dtype in pl.read_parquet_schema(ratings).items() if dtype == pl.Boolean]
+    return [name for name, dtype in parquet_schema(ratings).items() if dtype == pl.Boolean]

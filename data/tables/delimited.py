@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.parquet import scan_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -81,6 +82,7 @@ def scan_text(file: Path, separator: str, names: list[str] | None = None, *, quo
     """
     frame = pl.scan_csv(
         file,
+        glob=False,
         separator=separator,
         has_header=names is None,
         new_columns=names,
@@ -215,7 +217,7 @@ def _blocks(
                 block, rows = [], []
         if block or not files:
             files.append(_write_block(block, rows, names, where / f"{len(files):06}.parquet"))
-    return pl.scan_parquet(files), merged
+    return scan_parquet(files), merged
 
 
 def _write_block(block: list[list[str | None]], rows: list[int], names: list[str], file: Path) -> Path:

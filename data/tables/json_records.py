@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..runtime.errors import BadInput
+from ..runtime.parquet import scan_parquet
 from .delimited import ROW
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def read_records(file: Path, text: Path, scratch: Path) -> tuple[pl.LazyFrame, l
         rows += len(block)
     if not blocks:
         raise BadInput(f"{file} holds no records; expected one JSON object a line, or an array of objects")
-    frame = pl.concat([pl.scan_parquet(path) for path in blocks], how="diagonal")
+    frame = pl.concat([scan_parquet(path) for path in blocks], how="diagonal")
     notes = [f"{file.name}: {replaced:,} lone surrogates are no characters; each became U+FFFD"] if replaced else []
     return frame, notes
 

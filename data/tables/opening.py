@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.parquet import scan_parquet
 from .delimited import ROW, Layout, read_delimited
 from .json_records import read_records
 from .table import Table
@@ -51,7 +52,7 @@ def open_table(file: Path, scratch: Path, encoding: str = "utf-8", layout: Layou
         plain = _unpacked(file, scratch)
         suffix = plain.suffix.lower()
         if suffix == ".parquet":
-            table = Table(file.name, pl.scan_parquet(plain).with_row_index(ROW))
+            table = Table(file.name, scan_parquet(plain).with_row_index(ROW))
         elif suffix in _JSON:
             _refuse_another_kind(file, plain)
             table = Table(file.name, *read_records(file, as_utf8(plain, scratch, encoding), scratch))

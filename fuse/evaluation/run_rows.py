@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ...data.runtime.errors import BadInput, CinefuseError
+from ...data.runtime.parquet import read_parquet
 from ..models.recommender import Recommender
 from ..runs.dataset_of_run import dataset_of
 from ..runs.run import Run
@@ -94,7 +95,7 @@ def history_of(run: Run, protocol: Protocol) -> History:
 
 def _ratings(dataset: Path) -> pl.DataFrame:
     """user_id, item_id and rating of every row of a dataset folder, in its order."""
-    return pl.read_parquet(dataset / "ratings.parquet", columns=["user_id", "item_id", "rating"])
+    return read_parquet(dataset / "ratings.parquet", columns=["user_id", "item_id", "rating"])
 
 
 def _numbers(recommender: Recommender, rows: pl.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import torch
 from torch import Tensor
 
+from ...data.runtime.parquet import scan_parquet
 from ..inputs.components import Components, mean_token, tokens_read
 from ..models.recommender import Recommender
 from .attention import patch_grid
@@ -157,5 +157,5 @@ def _has_training_ratings(reading: Reading, item: int) -> bool:
     if run.config.refit or not len(split.validation):
         return True
     # without a refit no weights were fitted to the validation ratings, though their items are among the rated ones
-    items = pl.scan_parquet(reading.dataset / "ratings.parquet").select("item_id").collect()["item_id"]
+    items = scan_parquet(reading.dataset / "ratings.parquet").select("item_id").collect()["item_id"]
     return bool((items.gather(split.train) == reading.catalog.items["item_id"][item]).any())

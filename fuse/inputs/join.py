@@ -13,6 +13,7 @@ import polars as pl
 from ...data.dataset.catalog import Catalog
 from ...data.dataset.folder import refuse_rows, rows_named
 from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.parquet import scan_parquet
 from .coverage import Coverage, Dropped, Presence
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 def _checked(file: Path) -> pl.LazyFrame:
     """user_id, item_id (Int64 or String, none null), rating (Float32, finite), perhaps timestamp (Int64)."""
-    table = pl.scan_parquet(file)
+    table = scan_parquet(file)
     schema = table.collect_schema()
     if absent := [name for name in ("user_id", "item_id", "rating") if name not in schema]:
         raise BadInput(f"{file} lacks the column {absent[0]!r}; it has {', '.join(schema)}")
@@ -203,7 +204,7 @@ def _all_users(file: Path, ratings: pl.LazyFrame, rated: Path) -> pl.Series:
         users = ratings.select(pl.col("user_id").unique()).collect(engine="streaming")["user_id"]
     if file.is_file():
         with _readable(file):
-            table = pl.scan_parquet(file)
+            table = scan_parquet(file)
             schema = table.collect_schema()
             if "user_id" not in schema:
                 raise BadInput(f"{file} lacks the column 'user_id'; it has {', '.join(schema)}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...data.dataset.catalog import Catalog
 from ...data.runtime.errors import BadInput
+from ...data.runtime.parquet import read_parquet
 from .sparse import SparseProduct
 
 
@@ -88,7 +89,7 @@ def _read_users(dataset: Path) -> pl.DataFrame | None:
     if not file.is_file():
         return None
     try:
-        users = pl.read_parquet(file)
+        users = read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as fault:
         raise BadInput(f"{file} cannot be read as Parquet ({str(fault).splitlines()[0]}): import it again") from None
     if "user_id" not in users.columns or users["user_id"].is_duplicated().any():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ...data.runtime.parquet import scan_parquet
 from ..evaluation.metrics import rmse
 from ..evaluation.run_rows import Tested
 from ..runs.run import Run
@@ -62,7 +63,7 @@ def _history(run: Run, dataset: Path, user_ids: list[Any]) -> pl.DataFrame:
     split = run.split
     rows = np.sort(np.concatenate([split.train, split.validation])).astype(np.uint32)
     kept = pl.LazyFrame({"row": rows})
-    ratings = pl.scan_parquet(dataset / "ratings.parquet").select("user_id", "item_id", "rating")
+    ratings = scan_parquet(dataset / "ratings.parquet").select("user_id", "item_id", "rating")
     return (
         ratings.with_row_index("row")
         .filter(pl.col("user_id").is_in(user_ids))

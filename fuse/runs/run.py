@@ -12,6 +12,7 @@ import polars as pl
 
 from ...data.dataset.splits import Split
 from ...data.runtime.errors import BadInput
+from ...data.runtime.parquet import read_parquet
 from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
 from ..settings.choices import Choices, members_of
@@ -108,4 +109,4 @@ class Run:
         file = self.files.predictions
         if not file.exists():
             raise BadInput(f"{self.folder}: the run's split {self.record.split!r} has no test part to evaluate on")
-        return pl.read_parquet(file)
+        return read_parquet(file)

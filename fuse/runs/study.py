@@ -20,6 +20,7 @@ from ...data.dataset.folder import Description
 from ...data.dataset.splits import Split
 from ...data.embeddings.file import EmbeddingFile
 from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.parquet import read_parquet
 from ...data.runtime.progress import NoProgress, Progress
 from ..evaluation.list_comparison import measured_case
 from ..evaluation.metrics import Interval, bootstrap_interval, paired_difference, rmse
@@ -197,7 +198,7 @@ def shrunk_user_mean(dataset: Path, split: Split, user: pl.Series) -> npt.NDArra
 
     Sum of the user's ratings plus 5 times the global mean, divided by the number of ratings plus 5.
     """
-    ratings = pl.read_parquet(dataset / "ratings.parquet", columns=["user_id", "rating"])
+    ratings = read_parquet(dataset / "ratings.parquet", columns=["user_id", "rating"])
     known = ratings[np.concatenate([split.train, split.validation])].with_columns(pl.col("rating").cast(pl.Float64))
     overall = float(known["rating"].to_numpy().mean())
     of_user = known.group_by("user_id").agg(

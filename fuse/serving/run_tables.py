@@ -10,6 +10,7 @@ import polars as pl
 from safetensors.numpy import load_file
 
 from ...data.runtime.errors import BadInput
+from ...data.runtime.parquet import parquet_schema, read_parquet
 from ..inputs.run_file import readable
 from ..runs.run import Run
 
@@ -22,7 +23,7 @@ def run_items(run: Run) -> pl.DataFrame:
     items = read_run_table(file, ("item_id", "title", "train_ratings"))
     if items["item_id"].to_list() != run.recommender.item_ids.tolist():
         raise BadInput(f"{file} lists other films than the model: train the run again")
-    there = pl.read_parquet_schema(file)
+    there = parquet_schema(file)
     details = read_run_table(file, tuple(name for name in _DETAILS if name in there))
     absent = [pl.lit(None, kind).alias(name) for name, kind in _DETAILS.items() if name not in there]
     return items.hstack(details).with_columns(absent)
@@ -47,4 +48,4 @@ def item_content(run: Run) -> npt.NDArray[np.float32]:
 def read_run_table(file: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     """The columns of a table of a run folder; BadInput where it is missing or damaged."""
     with readable(file):
-        return pl.read_parquet(file, columns=list(columns))
+        return read_parquet(file, columns=list(columns))
