@@ -46,7 +46,7 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(run: Run, folder: 
     commands: list[list[object]] = [
         ["data", "import", "table", dataset, *tables],
         ["data", "info", dataset],
-        ["extract", dataset, folder / "cache.h5", "--text-model", "mini", "--no-image", "--device", "cpu"],
+        ["extract", dataset, folder / "cache.h5", "--text-model", "mini", "--device", "cpu"],
         ["cache", "verify", folder / "cache.h5"],
         ["cache", "browse", folder / "cache.h5", "--dataset", dataset],
         ["fuse", dataset, folder / "cache.h5", out, *split, *QUICK],

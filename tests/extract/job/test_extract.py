@@ -611,6 +611,16 @@ def test_a_disk_that_fails_at_any_write_ends_the_job_in_one_line_and_it_can_go_o
         assert out.read_bytes() == expected
 
 
+def test_where_no_item_has_a_poster_no_image_model_is_wanted(
+    own_sample: Path, settings: Settings, tmp_path: Path
+) -> None:
+    items = own_sample / "items.parquet"
+    pl.read_parquet(items).with_columns(poster=pl.lit(None, dtype=pl.String)).write_parquet(items)
+    extract(own_sample, tmp_path / "out.h5", replace(settings, image_model=str(tmp_path / "not there")))
+    with EmbeddingFile.open(tmp_path / "out.h5") as file:
+        assert list(file.modalities) == ["text"]
+
+
 def test_nothing_to_encode_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="expected a text model, an image model, or both"):
         Settings(text_model=None, image_model=None)
