@@ -11,6 +11,7 @@ import polars as pl
 from .data.dataset.catalog import Catalog
 from .data.embeddings.file import EmbeddingFile
 from .data.runtime.errors import BadInput
+from .data.runtime.parquet import read_parquet
 from .data.runtime.progress import Progress, TerminalProgress
 from .extract.job.settings import Settings
 
@@ -46,7 +47,7 @@ class Dataset:
             raise BadInput(
                 f"{self.folder} has no {name}: {file.name} is not there; import them with `cinefuse data import`"
             )
-        return pl.read_parquet(file)
+        return read_parquet(file)
 
 
 def open_dataset(folder: str | Path) -> Dataset:

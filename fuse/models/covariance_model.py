@@ -25,6 +25,7 @@ from .factors import Vectors
 RANK = 128  # numbers of a served vector
 MOST_ITEMS = 4096
 _MOST_WORK = 2e11  # multiplications of an EM step, about: some ten seconds
+_WORK_OF_USER = 1e6  # what a user costs besides, in the same measure
 _STEPS = 3
 _SHRINKAGE = 200.0  # imagined common raters of two items whose ratings do not vary together
 _DIRECTIONS = 30
@@ -38,7 +39,8 @@ _SUBSPACE_STEPS = 6
 
 def affordable(user: Tensor, items: int) -> bool:
     """Whether ratings by ``user`` (R,) are few enough: time grows with the cubes of items and of a user's ratings."""
-    work = float(torch.bincount(user).double().pow(3).sum()) + 4.0 * items**3
+    counts = torch.bincount(user).double()
+    work = float(counts.pow(3).sum() + _WORK_OF_USER * (counts > 0).sum()) + 4.0 * items**3
     return items <= MOST_ITEMS and work <= _MOST_WORK
 
 
@@ -47,9 +49,10 @@ def fit_covariance_model(pairs: TrainingPairs) -> Vectors:
     """Fit standardised training ratings; user (U, r + 1) and item (I, r + 1), r at most `RANK`.
 
     The score of a pair is the expectation of the standardised rating given the user's training ratings. A user without
-    one is expected to give the item's mean.
+    one is expected to give the item's mean. It is fitted on the CPU; the vectors are where the ratings are.
     """
-    return _Expectation(pairs).run()
+    user, item = _Expectation(pairs).run()
+    return Vectors(user.to(pairs.rating.device), item.to(pairs.rating.device))
 
 
 class _Posterior(NamedTuple):

@@ -235,9 +235,12 @@ def _conclude(
     config, choices = training.config, Choices.read(files.choices)
     recommender = _served(fitted, joined, parts)
     if choices is not None and choices.covariance_share and config.takes_covariance:
+        whole = training.fits()[-1].whole
         with training.progress.phase("covariance model", 1) as phase:
-            recommender = _with_covariance(recommender, choices.covariance_share, config, joined, parts)
+            recommender = _with_covariance(recommender, choices.covariance_share, joined, parts, whole=whole)
             phase.advance(1)
+        if recommender.covariance is None:
+            training.progress.message("the covariance model is left out: these ratings are too many for it")
     recommender.save(files.model)
     if ranked is not None:
         ranked.save(files.ranking_model)
@@ -307,10 +310,10 @@ def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommen
 
 
 def _with_covariance(
-    recommender: Recommender, share: float, config: Config, joined: Joined, parts: Split
+    recommender: Recommender, share: float, joined: Joined, parts: Split, *, whole: bool
 ) -> Recommender:
     """The same with a covariance model of the ratings that its members were fitted to, unless these are too many."""
-    rows = np.concatenate([parts.train, parts.validation]) if config.refit else parts.train
+    rows = np.concatenate([parts.train, parts.validation]) if whole else parts.train
     places = places_of(joined, np.sort(rows))
     user, item = torch.from_numpy(joined.user[places]).long(), torch.from_numpy(joined.item[places]).long()
     if not affordable(user, len(joined.item_ids)):

@@ -90,6 +90,12 @@ def export(
     exact = ranked is not None or ranks_by_product(recommender)
     vectors = recommender.joint_vectors() if ranked is None else ranked
     agreement = 1.0 if exact else _agreement(run, vectors)
+    if not (exact or approximate) and recommender.covariance is not None:
+        raise BadInput(
+            f"{run.folder}: a mean with a covariance model is no function of one inner product: an index would find "
+            f"{agreement:.1%} of each user's {_BEST} best films; accept that with --approximate, train with "
+            "--set covariance=false, or export the ranking model"
+        )
     if not (exact or approximate):
         raise BadInput(
             f"{run.folder}: the mean of {len(recommender.vectors)} ordinal heads is no function of one inner product: "

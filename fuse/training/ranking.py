@@ -95,6 +95,8 @@ class RankingTraining:
 
     def run(self) -> RankingModel:
         """Train, or go on with, the fits; gives the model."""
+        if not len(self.training_data.validation) and self.warm is None:
+            self.state.content = True  # nothing to choose by: what the settings name is read
         fits = self._fits()
         resumed = self._resume()
         member: RankingMember | None = None

@@ -152,13 +152,14 @@ class HeldOut:
         return users
 
     def _marked(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, I) bool twice: what users (B,), ascending, have in training, and what of theirs is relevant."""
+        """(B, I) bool twice: what no list of users (B,), ascending, may hold, and what of theirs is relevant."""
         shape = len(users), self.pairs.items
         seen, relevant = (torch.zeros(shape, dtype=torch.bool, device=users.device) for _ in range(2))
         liked = self.user[self.liked], self.item[self.liked]
         for mark, (user, item) in ((seen, (self.pairs.user, self.pairs.item)), (relevant, liked)):
             near, row = self._of(user, users)
             mark[row, item[near]] = True
+        seen |= self.pairs.item_counts == 0  # lists that are served have them last
         return seen, relevant
 
     @staticmethod

@@ -226,7 +226,8 @@ class Search:
     def _covariance_share(self, trials: _Trials, mean: Tensor) -> tuple[float, Tensor]:
         """The weight of a covariance model beside the members' ``mean`` (N,), and the prediction with it; 0: none."""
         data = self.training_data
-        if not (self.config.takes_covariance and affordable(data.user[data.train], data.items)):
+        served = torch.cat([data.train, data.validation]) if self.config.refit else data.train
+        if not (self.config.takes_covariance and affordable(data.user[served], data.items)):
             return 0.0, mean
         alone = trials.of_covariance()
         share = min(_SHARES, key=lambda share: trials.rmse(mean + share * (alone - mean)))

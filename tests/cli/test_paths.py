@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cinefuse import open_dataset
 from cinefuse.tests.support.commands import Run
 
 QUICK = ["--set", "adapt=false", "--set", "factor_steps=4", "--set", "members=1"]
@@ -59,4 +60,5 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(run: Run, folder: 
     for command in commands:
         ended = run(*command)
         assert ended.code == 0, (command, ended.err)
+    assert len(open_dataset(dataset).ratings) == len(pl.read_parquet(folder / "ratings.parquet", glob=False))
     assert len(pl.read_parquet(folder / "predicted.parquet", glob=False)) == 5

@@ -67,3 +67,4 @@ def test_its_cost_is_bounded() -> None:
     assert affordable(users, MOST_ITEMS // 2)
     assert not affordable(users, MOST_ITEMS + 1)
     assert not affordable(torch.zeros(30_000, dtype=torch.long), 1000)  # one user with 30,000 ratings
+    assert not affordable(torch.arange(200_000), 1000)  # many users with a rating each

@@ -76,9 +76,9 @@ def held_out(pairs: TrainingPairs, user: torch.Tensor, item: torch.Tensor) -> He
 
 def test_validation_ndcg_is_that_of_the_best_unseen_items() -> None:
     user, item = torch.arange(40), torch.zeros(40, dtype=torch.long)
-    user, item = torch.cat([user, torch.tensor([0])]), torch.cat([item, torch.tensor([1])])
-    pairs = TrainingPairs.sorted(user, item, torch.zeros(41), users=40, items=12)
-    # item 1, rated by user 0 alone, is what everybody else takes next; it stands third among their unseen items
+    user, item = torch.cat([user, torch.tensor([0, 0, 0])]), torch.cat([item, torch.tensor([1, 2, 3])])
+    pairs = TrainingPairs.sorted(user, item, torch.zeros(43), users=40, items=12)
+    # item 1, rated by user 0 alone as 2 and 3 are, is what everybody else takes next; it stands third for them
     factors = Vectors(torch.zeros(40, 1), torch.tensor([[9.0], [3.0], [5.0], [4.0], *[[0.0]] * 8]))
     others = torch.arange(1, 40)
     held = held_out(pairs, others, torch.ones(39, dtype=torch.long))
@@ -106,8 +106,8 @@ def test_ratings_weigh_as_much_as_costs_no_ndcg_beyond_chance() -> None:
 
 
 def test_the_mean_rating_is_that_of_listed_items_with_a_validation_rating() -> None:
-    user, item = torch.cat([torch.arange(40), torch.tensor([0, 0])]), torch.tensor([*[0] * 40, 1, 13])
-    pairs = TrainingPairs.sorted(user, item, torch.zeros(42), users=40, items=14)
+    user, item = torch.cat([torch.arange(40), torch.zeros(13).long()]), torch.tensor([*[0] * 40, *range(1, 14)])
+    pairs = TrainingPairs.sorted(user, item, torch.zeros(53), users=40, items=14)
     user, item = torch.arange(1, 40).repeat(2), torch.tensor([1, 13]).repeat_interleave(39)
     held = HeldOut.of(pairs, user, item, torch.tensor([5.0, 1.0]).repeat_interleave(39), item == 1)
     assert held is not None
@@ -142,6 +142,25 @@ def test_content_is_in_the_lists_only_where_validation_lists_gain_by_it(
     rated = of(without).counts > 0
     alike = torch.equal(of(found).vectors.item[rated], of(without).vectors.item[rated])
     assert alike == (gain == 0.001)
+
+
+def test_without_a_validation_part_content_is_read_as_the_settings_say(
+    sample: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    wanted = config("modalities=auto", "text_components=4", "objective=ranking", "validation=0")
+    assert of(train(sample, embeddings, tmp_path / "run", wanted, split="random:0.2")).settings["content"]
+
+
+def test_an_item_without_a_training_rating_is_on_no_list_that_settings_are_chosen_by() -> None:
+    user, item = torch.arange(40), torch.full((40,), 2)
+    pairs = TrainingPairs.sorted(
+        torch.cat([user, torch.tensor([0])]), torch.cat([torch.zeros(40).long(), torch.tensor([2])]), torch.zeros(41),
+        users=40, items=30,
+    )  # fmt: skip
+    held = held_out(pairs, user, item)
+    assert held is not None
+    factors = Vectors(torch.zeros(40, 1), torch.arange(30.0)[:, None])  # items that nobody rated have the best scores
+    assert held.lists(factors, None, Blend(0.0, 0.0), None)[Blend(0.0, 0.0)].figure == pytest.approx(39 / 40)
 
 
 @pytest.fixture(scope="module")
