@@ -165,11 +165,14 @@ def _shared_ids(films: Table, rated: Table, columns: Mapping[str, str | None]) -
 def _rated_column(source: Table, columns: Mapping[str, str | None], items_column: str | None) -> IdColumn:
     """The rating table's column of film ids: the one that is named, else the film table's, else a familiar one.
 
-    Titles stand for ids where there are no others. BadInput for a table with a column for each film.
+    A column "id" of both that nobody named is the row's where the ratings have another one of films. Titles stand for
+    ids where there are no others. BadInput for a table with a column for each film.
     """
     named = columns.get("rating_item_id")
-    if named is None and items_column is not None and items_column in source.columns:
-        return IdColumn(source, items_column, guessed=columns.get("item_id") is None)
+    better = source.column_for("item_id") if (items_column or "").casefold() == "id" else None
+    same = columns.get("item_id") is not None or better in (None, items_column)
+    if named is None and items_column in source.columns and same:
+        return IdColumn(source, str(items_column), guessed=columns.get("item_id") is None)
     if named is None and items_column is None:
         named = columns.get("item_id")
     if named is None and source.column_for("item_id") is None:

@@ -120,11 +120,11 @@ def _of_dates(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame
     text = pl.col(column).str.replace(r"(\d)T(\d)", "$1 $2").str.replace(_WEEKDAYS, "")
     zone = r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
     offset = text.str.extract(r"([+-])(\d{2}):?(\d{2})$", 1)
-    hours = text.str.extract(r" \d{2}:\d{2}.*[+-](\d{2}):?\d{2}$", 1).cast(pl.Int64, strict=False)
-    minutes = text.str.extract(r" \d{2}:\d{2}.*[+-]\d{2}:?(\d{2})$", 1).cast(pl.Int64, strict=False)
+    hours = text.str.extract(r" \d{1,2}:\d{2}.*[+-](\d{2}):?\d{2}$", 1).cast(pl.Int64, strict=False)
+    minutes = text.str.extract(r" \d{1,2}:\d{2}.*[+-]\d{2}:?(\d{2})$", 1).cast(pl.Int64, strict=False)
     sign = pl.when(offset == "-").then(-1).otherwise(1)
     shift = (sign * (hours * 3600 + minutes * 60)).fill_null(0)
-    has_zone = text.str.contains(r"\d{2}:\d{2}.*" + zone) | text.str.contains(r"(?:Z|UTC|GMT)$")
+    has_zone = text.str.contains(r" \d{1,2}:\d{2}.*" + zone) | text.str.contains(r"(?:Z|UTC|GMT)$")
     bare = pl.when(has_zone).then(text.str.replace(zone, "")).otherwise(text)
     days = (*_DAYS, *_order_of_slashes(table, bare))
     parsed = {f"{day} {clock}": _point(bare, f"{day} {clock}") for day in days for clock in _CLOCKS}
@@ -146,9 +146,12 @@ def _of_dates(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame
 
 
 def _point(text: pl.Expr, form: str) -> pl.Expr:
+    """Seconds since 1970; null where the year is implausible, as in 31.12.15, read as the year 15."""
     if "%H" in form or "%I" in form:
-        return text.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("s")
-    return text.str.to_date(form, strict=False).dt.epoch("s")
+        point = text.str.to_datetime(form, strict=False, time_unit="us")
+    else:
+        point = text.str.to_date(form, strict=False)
+    return pl.when(point.dt.year().is_between(_FIRST_YEAR, _LAST_YEAR)).then(point.dt.epoch("s"))
 
 
 def _order_of_slashes(table: pl.LazyFrame, text: pl.Expr) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 _THINGS = (
     *("movie", "film", "show", "series", "anime", "manga", "book", "track", "song", "artist", "album", "podcast"),
-    *("product", "business", "recipe", "game", "app", "video", "joke", "article", "news", "content", "beer"),
-    *("restaurant", "hotel", "place", "venue", "course"),
+    *("product", "business", "recipe", "game", "app", "video", "joke", "article", "beer"),
+    *("restaurant", "hotel", "venue", "course"),
 )
+_THINGS_WITH_ID = (*_THINGS, "news", "content", "place")  # alone, they may be the text or the place of a review
 
 
 def plain_name(name: str) -> str:
@@ -24,7 +25,7 @@ def plain_name(name: str) -> str:
 FAMILIAR: dict[str, tuple[str, ...]] = {
     "item_id": (
         *("item_id", "movie_id", "id", "film_id", "show_id", "imdb_id", "tconst", "tmdb_id", "parent_asin", "asin"),
-        *("isbn", "book_id", "item", "iid", *(f"{thing}_id" for thing in _THINGS), "sku"),
+        *("isbn", "book_id", "item", "iid", *(f"{thing}_id" for thing in _THINGS_WITH_ID), "sku"),
     ),
     "title": ("title", "name", "primary_title", "movie_title", "original_title"),
     "year": ("year", "release_year", "start_year", "release_date", "released"),
@@ -55,33 +56,23 @@ PERHAPS_TIMES = (
 
 _USERS = frozenset(plain_name(name) for name in FAMILIAR["user_id"])
 _ID = re.compile(r"(?:[_\- ][iI][dD]|[a-z0-9]I[dD])$")  # not valid, paid or grid
+_JOINTS = re.compile(r"[_\-\s]+|(?<=[a-z0-9])(?=[A-Z])")
 _NO_ITEM = (
-    "review",
-    "rating",
-    "transaction",
-    "order",
-    "event",
-    "log",
-    "row",
-    "record",
-    "request",
-    "device",
-    "user",
-    "uu",
+    *("review", "rating", "transaction", "order", "event", "log", "row", "record", "request", "device", "user", "uu"),
 )
 
 
 def familiar_column(columns: Sequence[str], ours: str) -> str | None:
     """Which of ``columns`` has the first familiar name for our column; None where none has one.
 
-    Beside a user's id a column "id" may be the row's: it is an item's only where there is no other; and "artist" or
-    "book" is what the user chose. Where no name is familiar, item_id is the only column that ends in the word "id" and
-    is no user's or row's, and rating the only one that ends in "rating", "score" or "stars".
+    Beside a user's id a column "id" may be the row's: it is an item's only where no other column ends in "id"; and
+    "artist" or "book" is what the user chose. Where no name is familiar, item_id is the only column that ends in the
+    word "id" and is no user's or row's, and rating the only one that ends in "rating", "score" or "stars".
     """
     names = FAMILIAR[ours]
     if ours == "item_id" and named_so(columns, FAMILIAR["user_id"]):
         names = (*(name for name in names if name != "id"), *_THINGS)
-        return named_so(columns, names) or _only_one(columns, _is_things_id) or named_so(columns, ("id",))
+        return named_so(columns, names) or _only_one(columns, _is_things_id) or _only_one(columns, _may_be_an_id)
     ending = {"item_id": _is_things_id, "rating": _is_a_mark}.get(ours)
     return named_so(columns, names) or (None if ending is None else _only_one(columns, ending))
 
@@ -91,11 +82,20 @@ def _only_one(columns: Sequence[str], alike: Callable[[str], object]) -> str | N
     return found[0] if len(found) == 1 else None
 
 
+def _may_be_an_id(name: str) -> bool:
+    return plain_name(name).endswith("id") and plain_name(name) not in _USERS
+
+
 def _is_things_id(name: str) -> bool:
     word = _ID.search(name.strip())
     if word is None or plain_name(name) in _USERS:
         return False
-    return not plain_name(name).removesuffix("id").endswith(_NO_ITEM)
+    return _words(name)[-2] not in _NO_ITEM
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, split at _, -, spaces and the capitals inside it, without case."""
+    return [word.casefold() for word in _JOINTS.split(name.strip())]
 
 
 def _is_a_mark(name: str) -> bool:

@@ -50,6 +50,19 @@ def test_the_order_of_day_and_month_is_read_off_a_number_above_12_or_not_at_all(
     assert as_seconds(*cells) == expected
 
 
+@pytest.mark.parametrize("cell", ["31.12.15", "15-12-31", "31-Dec-15", "31.12.15 10:00", "0015-12-31"])
+def test_a_year_of_two_digits_is_no_year_of_antiquity(cell: str) -> None:
+    assert as_seconds(cell, "") == [cell, None]
+    read, notes = read_times(pl.LazyFrame({"timestamp": [cell]}), "r.csv", "date", doubtful=True)
+    assert (read.collect_schema().names(), len(notes)) == ([], 1)
+
+
+@pytest.mark.parametrize("clock", ["9:05:10 +0100", "09:05:10 +01:00", "9:05:10+0100", "9:05:10 UTC", "8:05:10Z"])
+def test_a_zone_counts_behind_an_hour_of_one_digit_too(clock: str) -> None:
+    hour = 8 if clock.endswith(("00", "Z")) else 9
+    assert as_seconds(f"2015-12-31 {clock}") == [1451520310 + 3600 * hour]
+
+
 @pytest.mark.parametrize("cells", [["soon", "2001-01-01"], [90.5, 120.0], ["PT1H", None], [None, None]], ids=str)
 def test_a_column_that_only_may_be_times_is_left_out_where_it_is_not(cells: list[object]) -> None:
     table = pl.LazyFrame({"timestamp": pl.Series(cells, dtype=pl.Float64 if cells == [90.5, 120.0] else pl.String)})

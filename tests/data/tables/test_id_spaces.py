@@ -49,6 +49,15 @@ def test_guessed_ids_of_different_names_are_refused_with_the_evidence_and_the_wa
     assert not (tmp_path / "out").exists()
 
 
+def test_an_id_of_both_tables_is_the_row_s_where_the_ratings_name_films_otherwise(tmp_path: Path) -> None:
+    items, ratings = "id,title\n1,A\n2,B\n", "id,user_id,movie_id,rating\n1,1,2,4\n2,2,2,5\n"
+    with pytest.raises(BadInput, match=r"by 'id', ratings\.csv by 'movie_id'.*--item-id id --rating-item-id movie_id"):
+        imported(tmp_path, items, ratings)
+    report = imported(tmp_path, items, ratings, item_id="id", rating_item_id="movie_id")
+    assert pl.read_parquet(report.folder / "ratings.parquet")["item_id"].to_list() == [2, 2]
+    imported(tmp_path, items, "id,user_id,rating\n1,1,4\n2,2,5\n")  # no other column can be the film's
+
+
 def test_ids_that_the_user_calls_the_same_are_joined_and_never_in_silence(tmp_path: Path) -> None:
     both = imported(tmp_path, TMDB, RATINGS, item_id="id", rating_item_id="movieId")
     assert both.warnings == ["1 ratings name 1 films that the items lack; they were kept"]
