@@ -148,7 +148,10 @@ class Decoders:
     def _decode(self, posters: Sequence[Poster], slot: int) -> list[Pixels | Reason]:
         """In a thread of the pool: by its process where that lives, else here."""
         if not hasattr(self._mine, "child"):
-            self._mine.child = self._free.pop() if self._free else None
+            try:  # not first looked at and then taken: other threads take from it too
+                self._mine.child = self._free.pop()
+            except IndexError:
+                self._mine.child = None
         child: _Child | None = self._mine.child
         if child is not None:
             try:

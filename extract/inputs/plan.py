@@ -74,7 +74,15 @@ class ModalityPlan:
     @property
     def distinct(self) -> npt.NDArray[np.int64]:
         """The first row of each distinct encodable input, ascending: what the encoder runs over."""
-        rows = np.flatnonzero(self.encodable)
+        return self._first_of_each(self.encodable)
+
+    @property
+    def batched(self) -> npt.NDArray[np.int64]:
+        """The first row in a batch of each distinct input, ascending; an equal row before it may be in none."""
+        return self._first_of_each(self.encodable & (self.batch >= 0))
+
+    def _first_of_each(self, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        rows = np.flatnonzero(among)
         _, first = np.unique(self.digest[rows], axis=0, return_index=True)
         return np.sort(rows[first])
 
@@ -86,7 +94,7 @@ class ModalityPlan:
     @property
     def padding(self) -> float:
         """The share of padding among all positions of all batches."""
-        lengths, numbers = self.positions_of[self.distinct], self.batch[self.distinct]
+        lengths, numbers = self.positions_of[self.batched], self.batch[self.batched]
         if not lengths.size:
             return 0.0
         longest = np.zeros(numbers.max() + 1, np.int64)
@@ -286,7 +294,7 @@ def join_batches(plan: ModalityPlan, budget: int) -> ModalityPlan:
     Batches that were cut for this budget stay as they are; those cut for a smaller one, on another device, are joined
     to calls that are worth it here. Which ones depends on the plan and the budget alone.
     """
-    rows = plan.distinct
+    rows = plan.batched
     numbers, number_of = np.unique(plan.batch[rows], return_inverse=True)
     positions = plan.positions_of[rows]
     counts, totals = (np.bincount(number_of, weights, len(numbers)) for weights in (None, positions))
@@ -297,8 +305,6 @@ def join_batches(plan: ModalityPlan, budget: int) -> ModalityPlan:
     for number, wide, more, read in zip(
         numbers.tolist(), longest.tolist(), counts.tolist(), totals.tolist(), strict=True
     ):
-        if number < 0:  # copied from another file, not encoded
-            continue
         padded = max(widest, wide) * (count + more)
         if last < 0 or padded > budget or total + read < (1 - MOST_PADDING) * padded:
             last, widest, count, total = last + 1, 0, 0, 0.0

@@ -106,8 +106,8 @@ class Work:
     @property
     def positions(self) -> int:
         """Positions that the encoder reads of all these batches, each distinct input once."""
-        numbers, distinct = np.unique(self.plan.batch[self.wanted]), self.plan.distinct
-        read = distinct[np.isin(self.plan.batch[distinct], numbers)]
+        numbers, batched = np.unique(self.plan.batch[self.wanted]), self.plan.batched
+        read = batched[np.isin(self.plan.batch[batched], numbers)]
         return int(self.plan.positions_of[read].sum())
 
 
@@ -188,7 +188,10 @@ def _fill(share: Work, ground: Ground, engine: Engine, progress: Progress) -> Ou
         wanted &= ~source.found
     encoded = int(wanted.sum())
     if encoded:
-        work = replace(share, plan=_with_batches_for(wanted, job), wanted=wanted)
+        plan = _with_batches_for(wanted, job)
+        # batches of other shares are left out: one joined with them would be encoded for a few of its rows
+        plan = replace(plan, batch=np.where(mine, plan.batch, np.int32(-1)))
+        work = replace(share, plan=plan, wanted=wanted)
         engine.encode(work, progress)
     _report_failures(file, job.name, mine, progress)
     return Outcome(job.name, _counts(file, job.name, mine), encoded, copied, time.monotonic() - started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,14 @@ def test_poster_batches_of_a_processor_are_joined_to_a_gpus() -> None:
     plan = cut_posters(text_plan([4] * 50), 2)
     sizes = np.bincount(join_batches(plan, 8 * 5).batch)
     assert sizes.tolist() == [8] * 6 + [2]
+
+
+def test_a_row_behind_an_equal_one_without_a_batch_keeps_a_batch_when_batches_are_joined() -> None:
+    cut = cut_text(text_plan([5, 7, 9, 7], [None, None, None, 1]), 10)
+    cut = replace(cut, batch=np.where(np.arange(4) == 1, -1, cut.batch).astype(np.int32))
+    joined = join_batches(cut, 100)
+    assert (joined.batch >= 0).tolist() == [True, False, True, True]
+    assert joined.batched.tolist() == [0, 2, 3]
 
 
 def test_the_longest_texts_come_first() -> None:

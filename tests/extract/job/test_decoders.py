@@ -128,6 +128,19 @@ def test_a_process_that_is_killed_costs_a_line_and_no_poster(
     ]
 
 
+def test_a_thread_whose_process_another_thread_took_decodes_by_itself(sample: Path) -> None:
+    class Raced(list[Any]):
+        """Not empty when it is looked at, empty when something is taken from it."""
+
+        def __len__(self) -> int:
+            return 1
+
+    posters, root = posters_of(sample)
+    with Decoders(1, root, RECIPE, PosterLimits(), largest=1, batches=1, say=pytest.fail) as decoders:
+        decoders._free = Raced()
+        assert decoders.begin(posters[:1])[0].result().shape == (*RECIPE.output, 3)
+
+
 def test_processes_that_cannot_start_leave_the_work_to_threads(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

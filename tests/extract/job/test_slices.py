@@ -20,6 +20,7 @@ from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import intact_rows, verify
 from cinefuse.data.runtime.errors import CinefuseError, FingerprintMismatch, UsageError
+from cinefuse.extract.job import extraction
 from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
@@ -121,6 +122,31 @@ def test_a_slice_that_stopped_goes_on_without_doing_anything_twice(
         to_embed = sum(int(part[name].has_embedding.sum()) for name in part.modalities)
     assert sum(outcome.encoded for outcome in summary.outcomes) == to_embed - sum(encoded)
     assert out.read_bytes() == parts[0].read_bytes()
+
+
+def test_a_slice_begun_in_small_batches_joins_its_own_alone_where_the_device_wants_large_ones(
+    sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, encode = tmp_path / "part.h5", stream._encode
+    encoded: list[int] = []
+
+    def stopped(feed: Any, inputs: list[Any], dtype: str) -> Any:
+        raise KeyboardInterrupt
+
+    def noted(feed: Any, inputs: list[Any], dtype: str) -> Any:
+        encoded.append(len(inputs))
+        return encode(feed, inputs, dtype)
+
+    monkeypatch.setattr(stream, "_encode", stopped)
+    with pytest.raises(CinefuseError, match="run the same command again"):
+        extract(sample, out, replace(settings, batch_tokens=64, batch_posters=1), share=Slice(1, 3))
+    monkeypatch.setattr(stream, "_encode", noted)
+    monkeypatch.setattr(extraction, "wants_large_batches", lambda kind: True)  # as on a GPU
+    extract(sample, out, settings, share=Slice(1, 3))
+    with EmbeddingFile.open(out, pending=True) as part:
+        inputs = [np.unique(part[name].digest[part[name].has_embedding], axis=0) for name in part.modalities]
+    assert sum(encoded) == sum(map(len, inputs)), "rows of other slices were encoded"
+    assert max(encoded) > 1, "no batches were joined"
 
 
 def test_a_slice_killed_at_random_is_finished_by_the_same_command(
