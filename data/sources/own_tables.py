@@ -262,6 +262,7 @@ def rating_table(
     mapping["timestamp"], doubtful = table.times_column(chosen.get("timestamp"))
     kept = boolean_columns(table.frame, {ROW, "row", *mapping, *filter(None, mapping.values())}) if booleans else {}
     frame, notes = exact_ids(table.renamed(mapping, also=kept), ["user_id", "item_id"], name)
+    notes += table.guessed_rating(chosen.get("rating"))
     for reading in (decimal_points, yes_and_no):
         frame, read = reading(frame, "rating", name)
         notes += read

@@ -60,6 +60,10 @@ _JOINTS = re.compile(r"[_\-\s]+|(?<=[a-z0-9])(?=[A-Z])")
 _NO_ITEM = (
     *("review", "rating", "transaction", "order", "event", "log", "row", "record", "request", "device", "user", "uu"),
 )
+_MARK_ENDINGS = ("rating", "score", "stars")
+_OF_OTHERS = frozenset(  # what many people, a critic or a censor gave: averageRating, imdb_score, Metascore, Age Rating
+    ("average", "avg", "mean", "content", "age", "imdb", "critic", "critics", "overall", "meta")
+)
 
 
 def familiar_column(columns: Sequence[str], ours: str) -> str | None:
@@ -67,7 +71,8 @@ def familiar_column(columns: Sequence[str], ours: str) -> str | None:
 
     Beside a user's id a column "id" may be the row's: it is an item's only where no other column ends in "id"; and
     "artist" or "book" is what the user chose. Where no name is familiar, item_id is the only column that ends in the
-    word "id" and is no user's or row's, and rating the only one that ends in "rating", "score" or "stars".
+    word "id" and is no user's or row's, and rating the only one that ends in "rating", "score" or "stars"
+    and is no average's or critic's.
     """
     names = FAMILIAR[ours]
     if ours == "item_id" and named_so(columns, FAMILIAR["user_id"]):
@@ -99,7 +104,9 @@ def _words(name: str) -> list[str]:
 
 
 def _is_a_mark(name: str) -> bool:
-    return plain_name(name).endswith(("rating", "score", "stars"))
+    plain = plain_name(name)
+    ending = next((ending for ending in _MARK_ENDINGS if plain.endswith(ending)), None)
+    return ending is not None and _OF_OTHERS.isdisjoint((*_words(name), plain.removesuffix(ending)))
 
 
 def named_so(columns: Sequence[str], names: Sequence[str]) -> str | None:

@@ -93,7 +93,8 @@ def _only_member(file: Path, scratch: Path) -> Path:
     """A copy of the one file in a zip; BadInput where there are more, or none."""
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+            files = [name for name in archive.namelist() if not name.endswith(("/", ".DS_Store"))]
+            names = [name for name in files if "__MACOSX/" not in name]
             if len(names) != 1:
                 raise BadInput(
                     f"{file}: expected a zip of one table, found {len(names):,} files ({', '.join(names[:5])}); unpack "
@@ -102,7 +103,7 @@ def _only_member(file: Path, scratch: Path) -> Path:
             copy = Path(tempfile.mkdtemp(dir=scratch)) / Path(names[0]).name
             with archive.open(names[0]) as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as fault:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError) as fault:
         raise BadInput(f"{file} cannot be unpacked ({fault}): fetch it again, or unpack it by hand") from None
     return copy
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from ..runtime.errors import UsageError
 from .delimited import ROW
-from .familiar import PERHAPS_TIMES, familiar_column, named_so
+from .familiar import FAMILIAR, PERHAPS_TIMES, familiar_column, named_so
 from .tags import FAMILIAR_TAG_COLUMNS
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class Table:
                 )
             raise UsageError(f"{self.name} has no column for {ours}; name it with {option}: {some_of(self.columns)}")
         return found
+
+    def guessed_rating(self, chosen: str | None = None) -> list[str]:
+        """A sentence where the column of ratings is neither ``chosen`` nor familiar, but found by its ending alone."""
+        found = self.column_for("rating", chosen)
+        if found in (None, chosen) or named_so(self.columns, FAMILIAR["rating"]):
+            return []
+        return [f"{self.name}: the column {found} is taken as the rating; --rating names another"]
 
     def times_column(self, chosen: str | None = None) -> tuple[str | None, bool]:
         """The source's column of times, None where it has none; and whether its name may mean something else."""

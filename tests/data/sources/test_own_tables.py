@@ -204,6 +204,13 @@ def test_a_bad_row_is_named_and_nothing_is_written(
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv"}
 
 
+def test_a_rating_known_by_the_ending_of_its_name_alone_is_never_taken_in_silence(tmp_path: Path) -> None:
+    for name, notes in (("taste_score", 1), ("rating", 0)):
+        file = write(tmp_path / "r.csv", f"user_id,item_id,{name}\n1,1,4\n2,1,5\n")
+        said = import_table(tmp_path / "out", None, file, choices=Choices(overwrite=True)).warnings
+        assert sum(f"{name} is taken as the rating; --rating names another" in note for note in said) == notes
+
+
 def test_ratings_off_a_given_scale_are_refused_and_the_ends_belong_to_it(tmp_path: Path) -> None:
     ratings = "user_id,item_id,rating\n1,1,0\n1,2,10\n"
     assert imported(tmp_path, FILMS, ratings, scale=(0, 10)).counts["ratings"] == 2

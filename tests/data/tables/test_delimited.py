@@ -167,6 +167,26 @@ def test_a_table_alone_in_a_zip_is_read_and_one_of_several_is_asked_for(tmp_path
         open_table(tmp_path / "ratings.csv.zip", tmp_path)
 
 
+def test_what_a_finder_adds_to_a_zip_is_no_file_of_it(tmp_path: Path) -> None:
+    file = zipped(tmp_path, ratings="id,a\n1,x\n")
+    with zipfile.ZipFile(file, "a") as archive:
+        for name in (".DS_Store", "more/.DS_Store", "__MACOSX/._ratings.csv"):
+            archive.writestr(name, "x")
+    assert rows(open_table(file, tmp_path)) == [("1", "x")]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_file_of_a_zip_is_refused(tmp_path: Path, method: int) -> None:
+    file = tmp_path / "ratings.csv.zip"
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("ratings.csv", "id,a\n" + "".join(f"{number},x\n" for number in range(5_000)))
+    damaged = bytearray(file.read_bytes())
+    damaged[60:600] = b"\xff" * 540
+    file.write_bytes(damaged)
+    with pytest.raises(BadInput, match=r"ratings\.csv\.zip cannot be"):
+        open_table(file, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
