@@ -177,9 +177,12 @@ def extract(
         source=source,
     )
     if plan:
+        from ..job.resume import without_needless_images
         from .screen import show_plan
 
-        show_plan(prepare(Catalog.open(dataset), settings, TerminalProgress(), weights=False), settings)
+        catalog, progress = Catalog.open(dataset), TerminalProgress()
+        settings = without_needless_images(catalog, out, settings, progress)
+        show_plan(prepare(catalog, settings, progress, weights=False), settings)
         return
     from ..cluster.connection import Cluster
     from ..job.scheduled import run_batch

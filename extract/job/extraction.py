@@ -22,7 +22,7 @@ from ...data.runtime.lock import sole_writer
 from ...data.runtime.progress import NoProgress, Progress
 from ...data.runtime.termination import Sigterm
 from ..inputs.plan import ModalityPlan
-from .resume import Ground, open_or_lay_out
+from .resume import Ground, open_or_lay_out, without_needless_images
 from .reuse import copy_rows
 from .settings import ModalityJob, Settings, prepare
 from .slices import Slice
@@ -133,6 +133,7 @@ def extract(
     if not out.parent.is_dir():
         raise BadInput(f"{out}: its folder does not exist; make it first")
     catalog = Catalog.open(dataset)
+    settings = without_needless_images(catalog, out, settings, progress)
     jobs = prepare(catalog, settings, progress, weights=True)
     with sole_writer(out), _kept_on_interrupt(out):
         ground = open_or_lay_out(catalog, dataset, out, jobs, settings, progress, share)

@@ -390,9 +390,10 @@ def _stored_or_halved(feed: Feed, inputs: list[Any], dtype: str) -> _Stored:
         if not is_out_of_memory(error):
             raise
         if len(inputs) == 1:
-            raise BadInput(
-                "one single input does not fit the device's memory; use a smaller model or max length, or --device cpu"
-            ) from error
+            advice = "use a smaller model or max length"
+            if not isinstance(error, MemoryError) and "CPUAllocator" not in str(error):
+                advice += ", or --device cpu"
+            raise BadInput(f"one single input does not fit the device's memory; {advice}") from error
     _free_memory()
     middle = len(inputs) // 2
     return _Stored.joined([_stored_or_halved(feed, half, dtype) for half in (inputs[:middle], inputs[middle:])])
@@ -400,8 +401,9 @@ def _stored_or_halved(feed: Feed, inputs: list[Any], dtype: str) -> _Stored:
 
 def _free_memory() -> None:
     """Give back what torch's allocator keeps, once copies that still read it are done: the batch may fit then."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.cuda.is_initialized():
+        for device in _copy_streams:
+            torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
 
 

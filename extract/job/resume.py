@@ -40,6 +40,27 @@ class Ground:
     intact: dict[str, npt.NDArray[np.bool_]]
 
 
+def without_needless_images(catalog: Catalog, out: Path, settings: Settings, progress: Progress) -> Settings:
+    """`settings` without the default image model where no item has a poster: it would be fetched for nothing.
+
+    A model that was named stays, and so does the default one where the file to continue has images.
+    """
+    if settings.text_model is None or settings.image_model != Settings.image_model or any(catalog.posters()):
+        return settings
+    found = _file_to_continue(out, settings)
+    if found is not None and "image" in EmbeddingFile.open(found, pending=True).modalities:
+        return settings
+    progress.message(
+        "no item has a poster: images are left out of the file; another --image-model (such as mini) keeps their rows"
+    )
+    return replace(settings, image_model=None)
+
+
+def _file_to_continue(out: Path, settings: Settings) -> Path | None:
+    growing = out.with_name(out.name + ".partial")
+    return None if settings.restart else next((path for path in (growing, out) if path.is_file()), None)
+
+
 def open_or_lay_out(
     catalog: Catalog,
     dataset: Path,
@@ -53,7 +74,7 @@ def open_or_lay_out(
     growing = out.with_name(out.name + ".partial")
     if settings.restart:
         growing.unlink(missing_ok=True)
-    found = growing if growing.exists() else out if out.exists() and not settings.restart else None
+    found = _file_to_continue(out, settings)
     # the weights are hashed for them, so they are made once, and get their precision when it is known
     records = {job.name: _record(job, settings) for job in jobs}
     if found is None and share is None and settings.precision == "auto":

@@ -107,14 +107,10 @@ class ModalityJob:
 def prepare(catalog: Catalog, settings: Settings, progress: Progress, *, weights: bool) -> list[ModalityJob]:
     """Plan both modalities. Without `weights` nothing but configurations and tokenizer files is fetched or read.
 
-    Where no item has a poster, an image model would be fetched for nothing, and images are left out. With `strict`, an
-    input that cannot be used is refused here, before any encoder runs.
+    With `strict`, an input that cannot be used is refused here, before any encoder runs.
     """
     from ...device import resolve_device
 
-    if settings.text_model is not None and settings.image_model is not None and not any(catalog.posters()):
-        progress.message("no item has a poster: images are left out")
-        settings = replace(settings, image_model=None)
     device = resolve_device(settings.device)
     sizes = DEFAULT_BATCH.get(device.type, DEFAULT_BATCH["other"])
     jobs = []

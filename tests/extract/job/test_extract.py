@@ -566,15 +566,34 @@ def test_a_file_begun_in_small_batches_goes_on_in_large_ones_where_the_device_wa
             np.testing.assert_allclose(joined[name].cls, whole[name].cls, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory (the test says so)"), "max length, or --device cpu$"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory (the test says so)"), "max length$"),
+    ],
+)
 def test_one_input_that_does_not_fit_the_memory_is_told_in_one_line(
-    sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, advice: str
 ) -> None:
     def never(self: Any, inputs: list[Any]) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory (the test says so)")
+        raise error
 
     monkeypatch.setattr(stream.TextFeed, "encode", never)
-    with pytest.raises(BadInput, match="does not fit the device's memory"):
+    with pytest.raises(BadInput, match=f"does not fit the device's memory; use a smaller model or {advice}"):
         extract(sample, tmp_path / "out.h5", settings)
+
+
+def test_memory_is_freed_on_the_devices_that_copy_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(stream, "_copy_streams", {torch.device("cuda:1"): None})
+    monkeypatch.setattr(torch.cuda, "synchronize", calls.append)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("emptied"))
+    stream._free_memory()
+    assert calls == []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    stream._free_memory()
+    assert calls == [torch.device("cuda:1"), "emptied"]
 
 
 @pytest.mark.parametrize(
@@ -611,14 +630,20 @@ def test_a_disk_that_fails_at_any_write_ends_the_job_in_one_line_and_it_can_go_o
         assert out.read_bytes() == expected
 
 
-def test_where_no_item_has_a_poster_no_image_model_is_wanted(
-    own_sample: Path, settings: Settings, tmp_path: Path
+def test_where_no_item_has_a_poster_no_image_model_is_wanted_unless_it_is_named_or_the_file_has_images(
+    own_sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = own_sample / "items.parquet"
     pl.read_parquet(items).with_columns(poster=pl.lit(None, dtype=pl.String)).write_parquet(items)
-    extract(own_sample, tmp_path / "out.h5", replace(settings, image_model=str(tmp_path / "not there")))
-    with EmbeddingFile.open(tmp_path / "out.h5") as file:
-        assert list(file.modalities) == ["text"]
+    named, default = tmp_path / "named.h5", tmp_path / "default.h5"
+    extract(own_sample, named, settings)
+    for _ in range(2):  # the second time goes on with a file without images
+        extract(own_sample, default, replace(settings, image_model=Settings.image_model))
+    monkeypatch.setattr(Settings, "image_model", settings.image_model)
+    extract(own_sample, named, settings)
+    with EmbeddingFile.open(named) as both, EmbeddingFile.open(default) as text:
+        assert list(both.modalities) == ["text", "image"]
+        assert list(text.modalities) == ["text"]
 
 
 def test_nothing_to_encode_is_a_usage_error() -> None:
