@@ -401,7 +401,7 @@ def _stored_or_halved(feed: Feed, inputs: list[Any], dtype: str) -> _Stored:
 
 def _free_memory() -> None:
     """Give back what torch's allocator keeps, once copies that still read it are done: the batch may fit then."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for device in _copy_streams:
             torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
