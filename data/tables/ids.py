@@ -51,12 +51,12 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
             found = table.select(
                 written=given.str.contains(_FLOAT_WRITTEN).all() & (given.len() > 0),
                 first=given.first(),
-                padded=(given != given.str.strip_chars()).all() & (given.len() > 0),
+                padded=(given != given.str.strip_chars(" ")).all() & (given.len() > 0),
                 rounded=given.filter(given.str.contains(_ROUNDED)).first(),
                 how_many_rounded=given.str.contains(_ROUNDED).sum(),
             ).collect(engine="streaming")
             if found["padded"].item():
-                table = table.with_columns(value.str.strip_chars())
+                table = table.with_columns(value.str.strip_chars(" "))
                 notes.append(
                     f"{name}: all ids in the column for {column} have white space around them; it is taken away"
                 )
