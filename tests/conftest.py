@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("COLUMNS", "120")
+# no example fails for its time: machines are shared
+hypothesis.settings.register_profile("cinefuse", deadline=None)
+hypothesis.settings.load_profile("cinefuse")
 
 
 @pytest.fixture(scope="session")
