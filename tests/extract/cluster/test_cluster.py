@@ -37,12 +37,13 @@ from cinefuse.extract.job.settings import Settings
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cinefuse[ray]'")
 
+pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
+
 # put in front of every Python process of the standing cluster: a batch with the row in the file FATAL kills its worker
 SITE = """
 import sys
 from pathlib import Path
 
-pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
 fatal = Path(__file__).with_name("FATAL")
 if "default_worker.py" in " ".join(sys.orig_argv) and fatal.exists():
     import os, signal
