@@ -7,12 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.runs.run import Run
@@ -20,16 +18,10 @@ from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.search import Search
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = ("dim=4", "factor_steps=12", "epochs=2", "precision=fp32", "objective=rating", "covariance=false")
 TWO_RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
