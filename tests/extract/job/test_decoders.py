@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,6 @@ import pytest
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings.status import Reason
 from cinefuse.data.runtime.errors import CinefuseError
-from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.extract.inputs import decoders as decoders_module
 from cinefuse.extract.inputs.decoders import Decoders, Poster, planned_poster, side_by_side
 from cinefuse.extract.inputs.poster_files import PosterLimits, PosterProblem
@@ -26,6 +26,7 @@ from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.models.preprocessing import PixelRecipe
+from cinefuse.tests.support.progress import Lines
 
 RECIPE = PixelRecipe(size=(32, 48))
 
@@ -46,22 +47,10 @@ def made(sample: Path, settings: Settings, tmp_path_factory: pytest.TempPathFact
 
 
 def posters_of(sample: Path) -> tuple[list[Poster], Path]:
-    import hashlib
-
     catalog = Catalog.open(sample)
     paths = [path for path in catalog.posters() if path]
     digests = [hashlib.sha256((catalog.poster_root / path).read_bytes()).digest() for path in paths]
     return [Poster(path, digest) for path, digest in zip(paths, digests, strict=True)], catalog.poster_root
-
-
-class Lines(NoProgress):
-    """The lines that a user sees."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def children_of(pid: int) -> list[int]:

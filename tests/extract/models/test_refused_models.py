@@ -14,7 +14,6 @@ import transformers as hf
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, UsageError
-from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.extract.job import trial
 from cinefuse.extract.job.describe import describe
 from cinefuse.extract.job.extraction import extract
@@ -37,6 +36,7 @@ from cinefuse.tests.support.encoder_families import (
     tokenizer,
     write_json,
 )
+from cinefuse.tests.support.progress import Lines
 
 
 def changed(path: Path, **values: Any) -> None:
@@ -161,14 +161,6 @@ def test_a_pooling_that_a_model_has_not_is_refused(
     wanted = Settings(str(tmp_path / "model"), None, device="cpu", precision="fp32", text_pooling=pooling)
     with pytest.raises(kind, match=line):
         extract(sample, tmp_path / "o.h5", wanted)
-
-
-class Lines(NoProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize("fault", ["drifts", "fails"])

@@ -22,6 +22,7 @@ from cinefuse.fuse.runs.repeat import Spread, cases_of, folds_named
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.study import Study, default_splits, shrunk_user_mean, study
 from cinefuse.fuse.runs.study_models import MODELS, models_named
+from cinefuse.tests.support.progress import Lines
 
 pytestmark = pytest.mark.slow  # whole studies
 
@@ -242,20 +243,6 @@ def test_the_shrunk_user_mean_stands_in_the_table_for_the_split_of_each_case(mad
 # --- what is left out, and what is kept -------------------------------------------------------------------------------
 
 
-def heard() -> Any:
-    from cinefuse.data.runtime.progress import NoProgress
-
-    class Listener(NoProgress):
-        lines: list[str]
-
-        def message(self, text: str) -> None:
-            self.lines.append(text)
-
-    listener = Listener()
-    listener.lines = []
-    return listener
-
-
 def test_a_model_whose_modality_the_file_lacks_is_left_out_with_a_line_that_says_so(
     sample: Path, encoders: Any, tmp_path: Path
 ) -> None:
@@ -264,13 +251,13 @@ def test_a_model_whose_modality_the_file_lacks_is_left_out_with_a_line_that_says
 
     plots = tmp_path / "plots.h5"
     extract(sample, plots, Settings(text_model=str(encoders.text), image_model=None, level="cls", device="cpu"))
-    listener = heard()
-    options: dict[str, Any] = {"settings": TINY, "device": "cpu", "progress": listener}
+    progress = Lines()
+    options: dict[str, Any] = {"settings": TINY, "device": "cpu", "progress": progress}
     done = study(sample, plots, tmp_path / "study", models=["mf", "text", "poster", "both-tokens"], **options)
     assert [row.name for row in done.groups[0].rows] == ["mean", "mf", "text"]
     for name in ("poster", "both-tokens"):
         line = f"{name} is left out: {plots} has no image embeddings"
-        assert line in listener.lines
+        assert line in progress.lines
         assert f"{name} is left out" in (tmp_path / "study" / "results.md").read_text()
     with pytest.raises(UsageError, match="poster is left out"):
         study(sample, plots, tmp_path / "none", models=["poster"], settings=TINY)

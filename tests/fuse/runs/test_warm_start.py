@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from cinefuse.data.dataset.splits import split_ratings
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
-from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.side_information import side_columns
@@ -29,6 +28,7 @@ from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
+from cinefuse.tests.support.progress import Lines
 from cinefuse.tests.support.runs import SMALL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -297,17 +297,10 @@ def test_embeddings_of_another_encoder_are_no_start(
 
 
 def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tmp_path: Path) -> None:
-    class Said(NoProgress):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def message(self, text: str) -> None:
-            self.lines.append(text)
-
     config = replace(preset("mf"), **QUICK | {"modalities": "none", "epochs": 1, "factor_steps": 5})
     for earlier, flatters in (("all", True), ("random:0.2", False)):
         train(own_sample, None, tmp_path / f"{earlier}-earlier", config, device="cpu", split=earlier)
-        said = Said()
+        said = Lines()
         warm = tmp_path / f"{earlier}-earlier"
         train(
             own_sample, None, tmp_path / f"{earlier}-later", config, split="random:0.2", warm_start=warm, progress=said

@@ -22,7 +22,6 @@ import torch
 from cinefuse.data.dataset.splits import split_ratings
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput, Busy, CinefuseError, FingerprintMismatch, UsageError
-from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.fuse.inputs.join import join
 from cinefuse.fuse.inputs.training_data import load_training_data
 from cinefuse.fuse.runs.run import Run
@@ -34,6 +33,7 @@ from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
 from cinefuse.tests.support.forked import ForkServer
 from cinefuse.tests.support.jobs import TRAIN_MODULES
+from cinefuse.tests.support.progress import Lines
 from cinefuse.tests.support.runs import SMALL, small_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -463,17 +463,6 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
     monkeypatch.setattr(Member, "factor_step", spoiling)
 
 
-class Said:
-    """A progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.phase = NoProgress().phase
-
-    def message(self, text: str) -> None:
-        self.lines.append(text)
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 @pytest.mark.parametrize("step", [4, 5, 7], ids=["early", "late", "last"])
 @pytest.mark.parametrize("head", ["squared", "ordinal"])
@@ -484,7 +473,7 @@ def test_a_run_that_diverges_keeps_its_last_good_epoch_and_says_so(
     one = train(sample, None, tmp_path / "one", replace(config, patience=0), device="cpu")
     assert one.summary["rmse"] > 0
     poisoned(monkeypatch, step, value)
-    said = Said()
+    said = Lines()
     run = train(sample, None, tmp_path / "run", config, device="cpu", progress=said)
     users, items = len(run.recommender.user_ids), len(run.recommender.item_ids)
     ratings = run.recommender.all_ratings(np.arange(users))
