@@ -301,12 +301,12 @@ def data_import_table(
 _KNOWN = {
     "kaggle-movies": "The Movies Dataset of Kaggle: movies_metadata.csv, links, keywords, credits, ratings.",
     "movietweetings": "MovieTweetings: movies.dat and ratings.dat, ids of IMDb, ratings from 0 to 10.",
-    "amazon-reviews": "Amazon reviews of 2018 or 2023: JSON lines or a table of ratings, and meta_* beside.",
-    "microlens": "MicroLens: *_pairs.csv and *title*.csv; covers with --posters.",
+    "amazon-reviews": "Amazon reviews of 2018 or 2023: JSON lines or a table of ratings, and `meta_*` beside.",
+    "microlens": "MicroLens: `*_pairs.csv` and `*title*.csv`; covers with --posters.",
     "goodbooks": "goodbooks-10k: books.csv, ratings.csv, tags.csv and book_tags.csv.",
     "book-crossing": "Book-Crossing: BX-Books.csv and BX-Book-Ratings.csv, or Kaggle's Books.csv and Ratings.csv.",
     "recbole": "RecBole's atomic files: NAME.inter and NAME.item.",
-    "netflix-prize": "The Netflix Prize: movie_titles.csv and combined_data_*.txt or mv_*.txt.",
+    "netflix-prize": "The Netflix Prize: movie_titles.csv and `combined_data_*.txt` or `mv_*.txt`.",
 }
 
 
