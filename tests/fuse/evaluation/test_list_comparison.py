@@ -7,18 +7,10 @@ from pathlib import Path
 import pytest
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
-from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.list_comparison import compare_lists
 from cinefuse.fuse.runs.run import Run
 from cinefuse.tests.support.runs import train_factors
-
-
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("crowd") / "dataset"
-    write_sample(folder, items=40, users=90)
-    return folder
 
 
 @pytest.fixture(scope="module")
