@@ -43,6 +43,10 @@ class TrainingData:
     components: Mapping[str, Components]
     device: torch.device
 
+    def fitted(self, *, whole: bool) -> Tensor:
+        """(n,) the rows that a fit learns from: ``train``, and with ``whole`` also ``validation``."""
+        return torch.cat([self.train, self.validation]) if whole else self.train
+
 
 _NONE: Mapping[str, Components] = {}
 

@@ -26,7 +26,6 @@ from ...device import resolve_device, resolve_precision
 from ..evaluation.metrics import mae, rmse
 from ..inputs.available import with_available_inputs
 from ..inputs.components import Components, load_components, save_components
-from ..inputs.interactions import TrainingPairs
 from ..inputs.join import Joined, join
 from ..inputs.rating_values import refuse_counts
 from ..inputs.tags import ItemTags
@@ -37,6 +36,7 @@ from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
 from ..settings.choices import Choices, members_of
 from ..settings.config import Config
+from ..training.full_batch import standardised_pairs
 from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
 from ..training.ranking import RankingTraining
@@ -237,7 +237,7 @@ def _conclude(
     if choices is not None and choices.covariance_share and config.takes_covariance:
         whole = training.fits()[-1].whole
         with training.progress.phase("covariance model", 1) as phase:
-            recommender = _with_covariance(recommender, choices.covariance_share, joined, parts, whole=whole)
+            recommender = _with_covariance(recommender, choices.covariance_share, training.training_data, whole=whole)
             phase.advance(1)
         if recommender.covariance is None:
             training.progress.message("the covariance model is left out: these ratings are too many for it")
@@ -309,18 +309,14 @@ def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommen
     )
 
 
-def _with_covariance(
-    recommender: Recommender, share: float, joined: Joined, parts: Split, *, whole: bool
-) -> Recommender:
+def _with_covariance(recommender: Recommender, share: float, data: TrainingData, *, whole: bool) -> Recommender:
     """The same with a covariance model of the ratings that its members were fitted to, unless these are too many."""
-    rows = np.concatenate([parts.train, parts.validation]) if whole else parts.train
-    places = places_of(joined, np.sort(rows))
-    user, item = torch.from_numpy(joined.user[places]).long(), torch.from_numpy(joined.item[places]).long()
-    if not affordable(user, len(joined.item_ids)):
+    rows = data.fitted(whole=whole)
+    if not affordable(data.user[rows], data.items):
         return recommender
-    rating = recommender.scale.standardise(torch.from_numpy(joined.rating[places]))
-    pairs = TrainingPairs.sorted(user, item, rating, users=len(joined.user_ids), items=len(joined.item_ids))
-    return replace(recommender, covariance=fit_covariance_model(pairs), covariance_share=share)
+    _, pairs = standardised_pairs(data, rows)
+    model = fit_covariance_model(pairs.to(torch.device("cpu")))
+    return replace(recommender, covariance=model, covariance_share=share)
 
 
 def _split(dataset: Path, joined: Joined, file: Path, spec: str, config: Config) -> Split:

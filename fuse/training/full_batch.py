@@ -1,17 +1,30 @@
-"""Factors and learning rate of the full-batch training, the same for a rating model and a ranking model."""
+"""Pairs, factors and learning rate of the full-batch training, the same for a rating model and a ranking model."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..inputs.interactions import TrainingPairs
 from ..inputs.side_information import SideInformation
+from ..inputs.training_data import TrainingData
 from ..models.factors import Factors
+from ..models.heads import Scale
 from ..settings.config import Config
 
 _LEAST_RATE = 0.02  # of the full learning rate, at the end
 _HEAD_START = 0.25  # share of the factor steps before the Transformer's first pass, which trains against users' vectors
 _MOST_WARM_UP = 50  # steps, or a fifth of all where these are fewer
+
+
+def standardised_pairs(data: TrainingData, rows: Tensor) -> tuple[Scale, TrainingPairs]:
+    """The scale of the ratings in some rows (n,) of ``data``, and these ratings standardised by it."""
+    rating = data.rating[rows]
+    scale = Scale.of(rating.cpu())
+    pairs = TrainingPairs.sorted(
+        data.user[rows], data.item[rows], scale.standardise(rating), users=data.users, items=data.items
+    )
+    return scale, pairs
 
 
 def factors_of(

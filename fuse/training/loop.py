@@ -21,15 +21,14 @@ from torch import Tensor
 
 from ...data.runtime.errors import BadInput, FingerprintMismatch
 from ...data.runtime.progress import NoProgress, Progress
-from ..inputs.interactions import TrainingPairs
 from ..inputs.training_data import TrainingData
 from ..models.factors import UserParts, Vectors
-from ..models.heads import OrdinalHead, Scale, SquaredHead
+from ..models.heads import OrdinalHead, SquaredHead
 from ..runs.run_folder import FitFiles
 from ..settings.config import Config
 from .batches import ItemBatches
 from .checkpoint import Fit, FitState, load_state, read_state, save_state
-from .full_batch import head_start, steps_of_epoch
+from .full_batch import head_start, standardised_pairs, steps_of_epoch
 from .member import Member
 from .processes import ALONE, Ranks
 
@@ -212,11 +211,7 @@ class Training:
 
     def _member(self, fit: Fit) -> Member:
         m = self.training_data
-        rows = torch.cat([m.train, m.validation]) if fit.whole else m.train
-        scale = Scale.of(m.rating[rows].cpu())
-        pairs = TrainingPairs.sorted(
-            m.user[rows], m.item[rows], scale.standardise(m.rating[rows]), users=m.users, items=m.items
-        )
+        scale, pairs = standardised_pairs(m, m.fitted(whole=fit.whole))
         widths = {name: table.width for name, table in m.tables.items()}
         chosen = self.state.chosen_epochs if fit.whole else 0
         config = self.members[fit.member]

@@ -27,6 +27,7 @@ from ..models.rating_part import RatingPart
 from ..runs.run_folder import FitFiles
 from ..settings.config import Config
 from .checkpoint import load_state, read_state, save_state
+from .full_batch import standardised_pairs
 from .loop import FittedModel
 from .processes import ALONE, Ranks
 from .ranking_choice import Blend, HeldOut, Lists, best, best_rated
@@ -201,12 +202,7 @@ class RankingTraining:
 
     def _member(self, candidate: int | None) -> RankingMember:
         data = self.training_data
-        rows = torch.cat([data.train, data.validation]) if candidate is None else data.train
-        rating = data.rating[rows]
-        scale = Scale.of(rating.cpu())
-        pairs = TrainingPairs.sorted(
-            data.user[rows], data.item[rows], scale.standardise(rating), users=data.users, items=data.items
-        )
+        scale, pairs = standardised_pairs(data, data.fitted(whole=candidate is None))
         liked = scale.mean + scale.unit * pairs.rating >= scale.liked - 1e-3 * scale.unit
         of_candidate = self.state.candidate if candidate in (None, _WITH_CONTENT) else candidate
         of_l2, of_others = CANDIDATES[of_candidate or 0]

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from ...data.runtime.progress import NoProgress, Phase, Progress
-from ..inputs.interactions import TrainingPairs
 from ..inputs.training_data import TrainingData
 from ..models.covariance_model import affordable, fit_covariance_model
 from ..models.factors import Vectors
@@ -29,6 +28,7 @@ from ..models.heads import MOST_LEVELS, OrdinalHead, Scale, SquaredHead
 from ..settings.choices import Choices, Trial
 from ..settings.config import Config
 from ..settings.presets import PRESETS
+from .full_batch import standardised_pairs
 from .member import Member, takes_levels
 
 FEWEST_RATINGS = 100
@@ -226,7 +226,7 @@ class Search:
     def _covariance_share(self, trials: _Trials, mean: Tensor) -> tuple[float, Tensor]:
         """The weight of a covariance model beside the members' ``mean`` (N,), and the prediction with it; 0: none."""
         data = self.training_data
-        served = torch.cat([data.train, data.validation]) if self.config.refit else data.train
+        served = data.fitted(whole=self.config.refit)
         if not (self.config.takes_covariance and affordable(data.user[served], data.items)):
             return 0.0, mean
         alone = trials.of_covariance()
@@ -288,7 +288,7 @@ class _Trials:
         began = time.perf_counter()
         predicted = []
         for train, held in self.draws:
-            scale, pairs = _pairs(self.data, train)
+            scale, pairs = standardised_pairs(self.data, train)
             predicted.append(self._predicted(fit_covariance_model(pairs), SquaredHead(scale), held))
         return self._tried({"covariance model": True}, torch.cat(predicted), began)
 
@@ -312,7 +312,7 @@ class _Trials:
         predicted = []
         config = replace(config, modalities="none", item_dropout=0.0)
         for number, (train, held) in enumerate(self.draws):
-            scale, pairs = _pairs(self.data, train)
+            scale, pairs = standardised_pairs(self.data, train)
             member = Member(config, pairs, scale, self.data.side, {}, seed=config.seed + number)
             for step in range(config.factor_steps):
                 member.factor_step(step, torch.Generator())
@@ -329,15 +329,6 @@ class _Trials:
         if self.phase is not None:
             self.phase.advance(1)
         return prediction
-
-
-def _pairs(data: TrainingData, rows: Tensor) -> tuple[Scale, TrainingPairs]:
-    """The scale of some ratings, and these ratings standardised."""
-    scale, rating = Scale.of(data.rating[rows].cpu()), data.rating[rows]
-    pairs = TrainingPairs.sorted(
-        data.user[rows], data.item[rows], scale.standardise(rating), users=data.users, items=data.items
-    )
-    return scale, pairs
 
 
 def _draws(data: TrainingData, seed: int) -> Iterable[tuple[Tensor, Tensor]]:
