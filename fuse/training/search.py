@@ -185,19 +185,16 @@ class Search:
         Points are selected in short trainings. These are trained at their own sizes then, for half the steps as long as
         that gains, and members are selected from what came out.
         """
-        steps, by_hand = self.config.factor_steps, not _free(self.config, ["members"])
-        points = [best] if by_hand else self._forward(trials, trials.predictions, best)
+        points, mean = self._forward(trials, trials.predictions, best)
         if len(self.training_data.train) >= _A_MILLION:
-            members = [(key, steps) for key in points]
-            chosen, predictions = members, {(key, steps): trials.predictions[key] for key in points}
+            chosen = [(key, self.config.factor_steps) for key in points]
         else:
-            predictions = {}
+            predictions: dict[tuple[str, int], Tensor] = {}
             for key in dict.fromkeys(points):
                 predictions |= self._at_full_size(trials, key)
             first = min(predictions, key=lambda member: trials.rmse(predictions[member]))
-            chosen = [first] if by_hand else self._forward(trials, predictions, first)
-        mean = torch.stack([predictions[member] for member in chosen]).mean(0)
-        return chosen * (self.config.members if by_hand else 1), mean
+            chosen, mean = self._forward(trials, predictions, first)
+        return chosen if _free(self.config, ["members"]) else chosen * self.config.members, mean
 
     def _at_full_size(self, trials: _Trials, key: str) -> dict[tuple[str, int], Tensor]:
         """Predictions (N,) of a point by the steps of its training: the config's, then half as many while it gains."""
@@ -210,18 +207,21 @@ class Search:
             steps //= 2
         return found
 
-    def _forward(self, trials: _Trials, predictions: Mapping[_Key, Tensor], best: _Key) -> list[_Key]:
-        """Keys of ``predictions``, the best first: whichever makes the mean better joins, as long as one does."""
-        most = 3 if len(self.training_data.train) < _A_MILLION else 2
-        chosen = [best]
+    def _forward(self, trials: _Trials, predictions: Mapping[_Key, Tensor], best: _Key) -> tuple[list[_Key], Tensor]:
+        """Keys of ``predictions``, the best first, and their mean: whichever makes it better joins, while one does.
+
+        Where the number of members was set by hand the best stays alone.
+        """
+        most = 1 if not _free(self.config, ["members"]) else 3 if len(self.training_data.train) < _A_MILLION else 2
+        chosen, mean = [best], predictions[best]
         while len(chosen) < most:
             means = {key: torch.stack([predictions[each] for each in [*chosen, key]]).mean(0) for key in predictions}
-            now = torch.stack([predictions[key] for key in chosen]).mean(0)
             key = min(means, key=lambda name: trials.rmse(means[name]))
-            if not trials.gains(means[key], now):
+            if not trials.gains(means[key], mean):
                 break
             chosen.append(key)
-        return chosen
+            mean = means[key]
+        return chosen, mean
 
     def _covariance_share(self, trials: _Trials, mean: Tensor) -> tuple[float, Tensor]:
         """The weight of a covariance model beside the members' ``mean`` (N,), and the prediction with it; 0: none."""
