@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ...data.runtime.disk import write_atomically
-from ...data.runtime.errors import BadInput
+from ..inputs.run_file import readable
 from .factors import Vectors
 
 _TENSORS = ("user", "item", "implicit", "explicit", "item_item", "base", "residual", "offsets", "items")
@@ -186,14 +186,9 @@ class RankingModel:
     @classmethod
     def load(cls, file: Path) -> RankingModel:
         """Read what `save` wrote. BadInput where it is missing or damaged."""
-        try:
-            with safe_open(file, framework="pt") as content:
-                t = {name: content.get_tensor(name) for name in _TENSORS}
-                settings = json.loads((content.metadata() or {})["settings"])
-        except FileNotFoundError:
-            raise BadInput(f"{file} is missing: train the run again") from None
-        except (SafetensorError, KeyError, ValueError, OSError) as fault:
-            raise BadInput(f"{file} cannot be read ({fault}): train the run again") from None
+        with readable(file), safe_open(file, framework="pt") as content:
+            t = {name: content.get_tensor(name) for name in _TENSORS}
+            settings = json.loads((content.metadata() or {})["settings"])
         vectors = Vectors(t.pop("user"), t.pop("item"))
         return cls(vectors, **(t | {"items": t["items"].long()}), settings=settings)
 
