@@ -68,7 +68,7 @@ class RankingModel:
     @property
     def own_width(self) -> int:
         """How many numbers of a vector are the factors'."""
-        return int(self.settings.get("own_width", self.width))
+        return int(self.settings["own_width"])
 
     @torch.no_grad()
     def scores(self, users: Tensor | slice = slice(None)) -> Tensor:

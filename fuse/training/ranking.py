@@ -61,9 +61,8 @@ class RankingState:
     def take_choice(self, settings: Mapping[str, Any]) -> None:
         """Blend as an earlier model does, of which these are the `RankingModel.settings`."""
         self.share, self.l2 = float(settings["share"]), float(settings["l2"])
-        self.rating = float(settings.get("rating", 0.0))
-        self.candidate = int(settings["candidate"])
-        self.content = bool(settings.get("content", True))  # before it was a choice, it was always there
+        self.rating = float(settings["rating"])
+        self.candidate, self.content = int(settings["candidate"]), bool(settings["content"])
 
     def choice(self) -> dict[str, Any]:
         """What was chosen, as `RankingModel.settings`."""
