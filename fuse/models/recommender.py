@@ -57,8 +57,8 @@ class Recommender:
             each = [head.ratings(v.pair_scores(u, f), u) for v, head in zip(self.vectors, self.heads, strict=True)]
             mean = torch.stack(each).mean(0)
             if self.covariance is not None:
-                share = self.covariance_share * self._user_is_rated[u] * self._item_is_rated[f]
-                mean = mean + share * (self._rating_of(self.covariance.pair_scores(u, f)) - mean)
+                rated = self._user_is_rated[u] * self._item_is_rated[f]
+                mean = self._averaged(mean, self.covariance.pair_scores(u, f), rated)
         ratings: npt.NDArray[np.float32] = mean.numpy()
         return ratings
 
@@ -76,11 +76,13 @@ class Recommender:
         """The members' ``mean`` ratings (B, G) of ``items`` by ``users`` (B,), averaged with the covariance model's."""
         if self.covariance is None:
             return mean
-        share = self.covariance_share * self._user_is_rated[users][:, None] * self._item_is_rated[items]
-        return mean + share * (self._rating_of(self.covariance.scores(users, items)) - mean)
+        rated = self._user_is_rated[users][:, None] * self._item_is_rated[items]
+        return self._averaged(mean, self.covariance.scores(users, items), rated)
 
-    def _rating_of(self, scores: Tensor) -> Tensor:
-        return SquaredHead(self.scale).ratings(scores, scores)
+    def _averaged(self, mean: Tensor, scores: Tensor, rated: Tensor) -> Tensor:
+        """The members' ``mean`` with its share of the ratings of ``scores``, where user and item are ``rated`` (1)."""
+        ratings = SquaredHead(self.scale).ratings(scores, scores)
+        return mean + self.covariance_share * rated * (ratings - mean)
 
     @cached_property
     def _user_is_rated(self) -> Tensor:
@@ -89,7 +91,7 @@ class Recommender:
 
     @cached_property
     def _item_is_rated(self) -> Tensor:
-        """(I,) 1 for films with training ratings, 0 for others."""
+        """(I,) 1 for items with training ratings, 0 for others."""
         return torch.from_numpy((np.bincount(self.rated_items, minlength=len(self.item_ids)) > 0).astype(np.float32))
 
     def distribution(
@@ -113,7 +115,7 @@ class Recommender:
     def joint_vectors(self) -> Vectors:
         """One vector each, (U, M * D + 1) and (I, M * D + 1), whose score is the mean of the members' scores.
 
-        The covariance model is not in them: it has no part where a user or film has no rating.
+        The covariance model is not in them: it has no part where a user or item has no rating.
         """
         share = len(self.vectors) ** -0.5
         user = torch.cat([v.user[:, :-1] * share for v in self.vectors], 1)
