@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ..embeddings.ids import IdArray
 from ..embeddings.number_formats import as_float32, dequantised
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.zip_archives import ZIP_FAULTS
 from .id_tables import array_ids, load_array, read_ids
 from .table_imports import Table
 from .vectors import (
@@ -336,7 +337,7 @@ def _arrays_of_npz(file: Path) -> dict[str, Block]:
                     )
                 name = member.removesuffix(".npy")
                 found[name] = Block(shape, dtype.name, _npz_reader(file, name))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
+    except (OSError, ValueError, *ZIP_FAULTS) as fault:
         raise BadInput(f"{file}: cannot be read as .npz ({(str(fault).splitlines() or ['cut short'])[0]})") from None
     if not found:
         raise BadInput(f"{file}: expected arrays in it, found none")
@@ -351,8 +352,9 @@ def _npz_reader(file: Path, name: str) -> Callable[[int, int], npt.NDArray[Any]]
             try:
                 with np.load(file, allow_pickle=False) as archive:
                     kept.append(archive[name])
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
-                raise BadInput(f"{file}: {name} cannot be read ({str(fault).splitlines()[0]})") from None
+            except (OSError, ValueError, *ZIP_FAULTS) as fault:
+                reason = (str(fault).splitlines() or ["cut short"])[0]
+                raise BadInput(f"{file}: {name} cannot be read ({reason})") from None
         whole = kept[0]
         if start == 0 and (whole.ndim < 2 or stop >= len(whole)):
             kept.clear()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ..remote.web_file import WebFile
 from ..runtime.disk import put_in_place, sha256_of, write_atomically, writing
 from ..runtime.errors import BadInput, DamagedFile, UsageError
 from ..runtime.lock import sole_writer
+from ..runtime.zip_archives import ZIP_FAULTS
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 
@@ -133,6 +133,6 @@ def _fault_of(file: Path, expected: str) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
+    except ZIP_FAULTS as fault:
         return f"it is not a whole zip archive ({fault})"
     return f"its member {broken} is damaged" if broken else ""

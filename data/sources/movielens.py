@@ -35,7 +35,7 @@ from ..tables.opening import open_table, utf8_or_latin
 from ..tables.table import Table
 from .movielens_tags import genome_tags, user_tags, with_tags
 from .own_tables import Reading, rating_table
-from .source_files import member_on_disk
+from .source_files import member_on_disk, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -219,14 +219,9 @@ def _folders_on_disk(source: Path) -> list[dict[str, zipfile.ZipInfo | Path]]:
 
 def _folders_in_zip(source: Path) -> list[dict[str, zipfile.ZipInfo | Path]]:
     folders: dict[str, dict[str, zipfile.ZipInfo | Path]] = {}
-    try:
-        with zipfile.ZipFile(source) as archive:
-            for entry in archive.infolist():
-                folder, _, name = entry.filename.rpartition("/")
-                if name and not folder.startswith("__MACOSX"):
-                    folders.setdefault(folder, {})[name] = entry
-    except (zipfile.BadZipFile, NotImplementedError) as fault:  # the latter: a version of zip that is not known
-        raise BadInput(f"{source} is not a whole zip archive ({fault}): fetch it again") from None
+    for entry in members_of(source):
+        folder, _, name = entry.filename.rpartition("/")
+        folders.setdefault(folder, {})[name] = entry
     return list(folders.values())
 
 

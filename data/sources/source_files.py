@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
-import zlib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ..runtime.disk import sha256_of
 from ..runtime.errors import BadInput
+from ..runtime.zip_archives import ZIP_FAULTS, files_in_zip, unpack_file
 from ..tables.opening import open_table
 
 if TYPE_CHECKING:
@@ -35,10 +34,7 @@ class SourceFiles:
                 if file.is_file() and len(file.relative_to(source).parts) <= _DEEPEST:
                     self._entries.append((file.name, file))
         elif zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as archive:
-                members = [entry for entry in archive.infolist() if not entry.is_dir()]
-            members = [entry for entry in members if not entry.filename.startswith("__MACOSX")]
-            self._entries = [(entry.filename.rpartition("/")[2], entry) for entry in members]
+            self._entries = [(entry.filename.rpartition("/")[2], entry) for entry in members_of(source)]
         else:
             raise BadInput(f"{source}: expected a folder or a .zip of the source's files, found another file")
 
@@ -94,6 +90,14 @@ class SourceFiles:
         return member_on_disk(self.source, entry, name, copy)
 
 
+def members_of(source: Path) -> list[zipfile.ZipInfo]:
+    """The files in the zip ``source``; BadInput where its directory is damaged or of a version that is not known."""
+    try:
+        return files_in_zip(source)
+    except ZIP_FAULTS as fault:
+        raise BadInput(f"{source} is not a whole zip archive ({fault}): fetch it again") from None
+
+
 def member_on_disk(source: Path, entry: zipfile.ZipInfo, name: str, copy: Path) -> Path:
     """Unpack one member of the zip ``source`` to ``copy``, unless it is there; messages call it ``name``.
 
@@ -101,9 +105,7 @@ def member_on_disk(source: Path, entry: zipfile.ZipInfo, name: str, copy: Path) 
     """
     if not copy.exists():
         try:
-            with zipfile.ZipFile(source) as archive, archive.open(entry) as member, copy.open("wb") as target:
-                shutil.copyfileobj(member, target, 1 << 20)
-        # RuntimeError: encrypted; its subclass NotImplementedError: a compression that zipfile does not know
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
+            unpack_file(source, entry, copy)
+        except ZIP_FAULTS as fault:
             raise BadInput(f"{source}, member {name}: {fault}; fetch the archive again") from None
     return copy

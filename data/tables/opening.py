@@ -8,7 +8,6 @@ import gzip
 import lzma
 import shutil
 import tempfile
-import zipfile
 import zlib
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
 from ..runtime.parquet import scan_parquet
+from ..runtime.zip_archives import ZIP_FAULTS, files_in_zip, unpack_file
 from .delimited import ROW, Layout, read_delimited
 from .json_records import read_records
 from .table import Table
@@ -92,18 +92,16 @@ def _unpacked(file: Path, scratch: Path) -> Path:
 def _only_member(file: Path, scratch: Path) -> Path:
     """A copy of the one file in a zip; BadInput where there are more, or none."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            files = [name for name in archive.namelist() if not name.endswith(("/", ".DS_Store"))]
-            names = [name for name in files if "__MACOSX/" not in name]
-            if len(names) != 1:
-                raise BadInput(
-                    f"{file}: expected a zip of one table, found {len(names):,} files ({', '.join(names[:5])}); unpack "
-                    "it, and name the table"
-                )
-            copy = Path(tempfile.mkdtemp(dir=scratch)) / Path(names[0]).name
-            with archive.open(names[0]) as source, copy.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError) as fault:
+        entries = files_in_zip(file)
+        if len(entries) != 1:
+            names = ", ".join(entry.filename for entry in entries[:5])
+            raise BadInput(
+                f"{file}: expected a zip of one table, found {len(entries):,} files ({names}); unpack it, and name the "
+                "table"
+            )
+        copy = Path(tempfile.mkdtemp(dir=scratch)) / Path(entries[0].filename).name
+        unpack_file(file, entries[0], copy)
+    except ZIP_FAULTS as fault:
         raise BadInput(f"{file} cannot be unpacked ({fault}): fetch it again, or unpack it by hand") from None
     return copy
 

@@ -342,6 +342,16 @@ def test_npz_of_ids_and_embeddings_or_of_an_array_for_each_id(tmp_path: Path) ->
     assert "holds Python objects" in refused(tmp_path, tmp_path / "e.npz")
 
 
+@pytest.mark.parametrize("start", [80, -900], ids=["in its header", "behind it"])
+def test_a_damaged_array_of_a_compressed_npz_is_refused(tmp_path: Path, start: int) -> None:
+    vectors = np.random.default_rng(0).random((100, 8), np.float32)
+    np.savez_compressed(tmp_path / "a.npz", embeddings=vectors, ids=np.arange(100))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[start : start + 200] = b"\xff" * 200
+    (tmp_path / "a.npz").write_bytes(content)
+    assert "cannot be read" in refused(tmp_path, tmp_path / "a.npz")
+
+
 def test_safetensors_of_a_tensor_for_each_id_or_a_matrix(tmp_path: Path) -> None:
     save_file({str(name): vector for name, vector in zip(NUMBERS, VECTORS, strict=True)}, tmp_path / "a.safetensors")
     assert_vectors(imported(tmp_path, tmp_path / "a.safetensors"), NUMBERS)

@@ -19,6 +19,7 @@ from cinefuse.data.dataset.links import read_links
 from cinefuse.data.dataset.summary import dataset_info
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sources.known_sources import KNOWN, import_known
+from cinefuse.data.sources.source_files import SourceFiles
 
 META = "adult,belongs_to_collection,genres,id,imdb_id,overview,poster_path,release_date,title\n"
 KAGGLE = {
@@ -346,3 +347,25 @@ def test_each_known_source_has_a_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 items" in done.stdout
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_a_source_is_refused(tmp_path: Path, method: int) -> None:
+    zipped = tmp_path / "s.zip"
+    with zipfile.ZipFile(zipped, "w", method) as archive:
+        archive.writestr("ratings.csv", "".join(f"{number},x\n" for number in range(5_000)))
+    damaged = bytearray(zipped.read_bytes())
+    damaged[60:600] = b"\xff" * 540
+    zipped.write_bytes(damaged)
+    with pytest.raises(BadInput, match=r"s\.zip, member ratings\.csv: .*fetch the archive again"):
+        SourceFiles(zipped, tmp_path).need("ratings.csv")
+
+
+@pytest.mark.parametrize(("place", "byte"), [(0, 0), (6, 99)], ids=["damaged", "of an unknown version"])
+def test_a_zip_whose_directory_cannot_be_read_is_refused(tmp_path: Path, place: int, byte: int) -> None:
+    zipped = written(tmp_path, {"ratings.csv": "a"}, zipped=True)
+    content = bytearray(zipped.read_bytes())
+    content[content.rfind(b"PK\x01\x02") + place] = byte
+    zipped.write_bytes(content)
+    with pytest.raises(BadInput, match=r"s\.zip is not a whole zip archive"):
+        SourceFiles(zipped, tmp_path)
