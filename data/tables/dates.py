@@ -119,11 +119,9 @@ def _written_as_one_number(table: pl.LazyFrame, whole: pl.Expr) -> pl.Expr | Non
 def _of_dates(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
     text = pl.col(column).str.replace(r"(\d)T(\d)", "$1 $2").str.replace(_WEEKDAYS, "")
     zone = r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
-    offset = text.str.extract(r"([+-])(\d{2}):?(\d{2})$", 1)
-    hours = text.str.extract(r" \d{1,2}:\d{2}.*[+-](\d{2}):?\d{2}$", 1).cast(pl.Int64, strict=False)
-    minutes = text.str.extract(r" \d{1,2}:\d{2}.*[+-]\d{2}:?(\d{2})$", 1).cast(pl.Int64, strict=False)
-    sign = pl.when(offset == "-").then(-1).otherwise(1)
-    shift = (sign * (hours * 3600 + minutes * 60)).fill_null(0)
+    sign, hours, minutes = (text.str.extract(r" \d{1,2}:\d{2}.*([+-])(\d{2}):?(\d{2})$", part) for part in (1, 2, 3))
+    ahead = hours.cast(pl.Int64, strict=False) * 3600 + minutes.cast(pl.Int64, strict=False) * 60
+    shift = pl.when(sign == "-").then(-ahead).otherwise(ahead).fill_null(0)
     has_zone = text.str.contains(r" \d{1,2}:\d{2}.*" + zone) | text.str.contains(r"(?:Z|UTC|GMT)$")
     bare = pl.when(has_zone).then(text.str.replace(zone, "")).otherwise(text)
     days = (*_DAYS, *_order_of_slashes(table, bare))
@@ -131,7 +129,8 @@ def _of_dates(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame
     parsed |= {day: _point(bare, day) for day in days}
     # most tables have one form, which their first rows show; the others would be tried in vain in every row
     sample = table.select(bare.alias("t")).filter(pl.col("t").is_not_null()).head(_SAMPLE).collect()
-    found = [form for form in parsed if sample.select(_point(pl.col("t"), form).count()).item()]
+    read = sample.select(_point(pl.col("t"), form).count().alias(form) for form in parsed).row(0, named=True)
+    found = [form for form in parsed if read[form]]
     if not found:
         return table, []
     for forms in (found, list(parsed)):
@@ -156,7 +155,8 @@ def _point(text: pl.Expr, form: str) -> pl.Expr:
 
 def _order_of_slashes(table: pl.LazyFrame, text: pl.Expr) -> tuple[str, ...]:
     """Forms of dates such as 31/12/2015: day or month first, as a number above 12 says; none where no number does."""
-    parts = [text.str.extract(r"^(\d{1,2})[/-](\d{1,2})[/-]\d{4}\b", place).cast(pl.Int8) for place in (1, 2)]
+    parts = [text.str.extract(r"^(\d{1,2})[/-](\d{1,2})[/-]\d{4}\b", place) for place in (1, 2)]
+    parts = [part.cast(pl.Int8, strict=False) for part in parts]  # \d is a digit of any script
     largest = table.select(first=parts[0].max(), second=parts[1].max()).collect(engine="streaming").row(0, named=True)
     first, second = largest["first"] or 0, largest["second"] or 0
     if (first > 12) == (second > 12):

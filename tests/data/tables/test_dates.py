@@ -78,6 +78,7 @@ def test_a_word_for_nothing_is_no_point_in_time() -> None:
 def test_what_is_no_point_in_time_stays_for_whoever_names_the_rows() -> None:
     assert as_seconds("978307200", "soon") == ["978307200", "soon"]
     assert as_seconds("2001-01-01", "soon") == ["978307200", "soon"]
+    assert as_seconds("2001-01-01", "٣١/١٢/٢٠٠١") == ["978307200", "٣١/١٢/٢٠٠١"]  # digits that no form of dates reads
 
 
 @given(st.integers(0, 4_000_000_000), st.sampled_from([1, 10**3, 10**6]))
