@@ -19,6 +19,7 @@ from ...data.runtime.errors import BadInput
 from ...data.runtime.progress import Progress
 from ...data.runtime.termination import finished_first
 from ..job.extraction import Work, wants_large_batches
+from ..job.resume import file_to_continue
 from ..job.settings import DEFAULT_BATCH, Settings
 from .assignments import TaskFactory
 from .connection import Cluster, Connection
@@ -56,8 +57,7 @@ class RayEngine:
         """`settings` with the precision and batch sizes that suit the workers' devices, not this machine's."""
         sizes = DEFAULT_BATCH["other" if self._pool.on_gpus else "cpu"]
         own, precision = self._connection.own, settings.precision
-        begun = [self._out.with_name(self._out.name + ".partial"), *([] if settings.restart else [self._out])]
-        if precision == "auto" and not own and not any(path.exists() for path in begun):
+        if precision == "auto" and not own and file_to_continue(self._out, settings) is None:
             precision = self._pool.first_result(lambda handle: handle.actor.precision.remote())
         return replace(
             settings,

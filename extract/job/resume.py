@@ -47,16 +47,19 @@ def without_needless_images(catalog: Catalog, out: Path, settings: Settings, pro
     """
     if settings.text_model is None or settings.image_model != Settings.image_model or any(catalog.posters()):
         return settings
-    found = _file_to_continue(out, settings)
-    if found is not None and "image" in EmbeddingFile.open(found, pending=True).modalities:
-        return settings
+    found = file_to_continue(out, settings)
+    if found is not None:
+        with EmbeddingFile.open(found, pending=True) as file:
+            if "image" in file.modalities:
+                return settings
     progress.message(
         "no item has a poster: images are left out of the file; another --image-model (such as mini) keeps their rows"
     )
     return replace(settings, image_model=None)
 
 
-def _file_to_continue(out: Path, settings: Settings) -> Path | None:
+def file_to_continue(out: Path, settings: Settings) -> Path | None:
+    """The unfinished or finished file of an earlier run that this one fills; None where it begins a new one."""
     growing = out.with_name(out.name + ".partial")
     return None if settings.restart else next((path for path in (growing, out) if path.is_file()), None)
 
@@ -74,7 +77,7 @@ def open_or_lay_out(
     growing = out.with_name(out.name + ".partial")
     if settings.restart:
         growing.unlink(missing_ok=True)
-    found = _file_to_continue(out, settings)
+    found = file_to_continue(out, settings)
     # the weights are hashed for them, so they are made once, and get their precision when it is known
     records = {job.name: _record(job, settings) for job in jobs}
     if found is None and share is None and settings.precision == "auto":

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -377,6 +378,17 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **options: Any) -> A
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return RayEngine(Cluster(**options), Settings(), tmp_path / "out.h5", NoProgress())
+
+
+def test_a_restart_takes_the_workers_precision_whatever_an_earlier_run_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun = engine(monkeypatch, tmp_path, address="127.0.0.1:1")
+    monkeypatch.setattr(begun, "_pool", SimpleNamespace(on_gpus=True, first_result=lambda _: "bf16"))
+    assert begun.settled(Settings()).precision == "bf16"
+    (tmp_path / "out.h5.partial").touch()
+    assert begun.settled(Settings()).precision == "auto"  # that of the file it goes on with
+    assert begun.settled(Settings(restart=True)).precision == "bf16"
 
 
 def test_a_missing_ray_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
