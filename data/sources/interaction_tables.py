@@ -68,8 +68,7 @@ def without_ratings(table: Table, chosen: Mapping[str, str | None]) -> bool:
 
 def refuse_matrix(table: Table) -> None:
     """BadInput for a table without item ids whose columns, the user's aside, are many and hold numbers or nothing."""
-    user = table.column_for("user_id")
-    user = user or table.columns[0]  # the first of a matrix without a name for it
+    user = table.column_for("user_id") or table.columns[0]  # a matrix may have no name for it
     others = [name for name in table.columns if name not in (user, table.times_column()[0])]
     if len(others) < _FEWEST_OF_A_MATRIX:
         return

@@ -168,14 +168,13 @@ def _rated_column(source: Table, columns: Mapping[str, str | None], items_column
     A column "id" of both that nobody named is the row's where the ratings have another one of films. Titles stand for
     ids where there are no others. BadInput for a table with a column for each film.
     """
-    named = columns.get("rating_item_id")
-    better = source.column_for("item_id") if (items_column or "").casefold() == "id" else None
-    same = columns.get("item_id") is not None or better in (None, items_column)
-    if named is None and items_column in source.columns and same:
-        return IdColumn(source, str(items_column), guessed=columns.get("item_id") is None)
+    named, of_items, familiar = columns.get("rating_item_id"), columns.get("item_id"), source.column_for("item_id")
+    is_a_row = (items_column or "").casefold() == "id" and of_items is None and familiar not in (None, items_column)
+    if named is None and items_column in source.columns and not is_a_row:
+        return IdColumn(source, str(items_column), guessed=of_items is None)
     if named is None and items_column is None:
-        named = columns.get("item_id")
-    if named is None and source.column_for("item_id") is None:
+        named = of_items
+    if named is None and familiar is None:
         refuse_matrix(source)
         if items_column is None and (title := source.column_for("title")):
             source.notes.append(f"{source.name}: films are known by the column {title}, as there are no other ids")

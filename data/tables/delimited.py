@@ -137,7 +137,7 @@ def _refuse_other_width(file: Path, text: Path, separator: str, layout: Layout) 
     """BadInput where the first record has another number of fields than ``layout`` names columns."""
     if not layout.columns or layout.skip:
         return
-    quotes = layout.quotes if layout.quotes in ("none", "backslash") or len(separator) > 1 else "double"
+    quotes = layout.quotes if layout.quotes in ("none", "backslash") else "double"
     with text.open(encoding="utf-8-sig", newline="") as lines:
         try:
             _, _, fields = next(_parsed(lines, separator, "none" if len(separator) > 1 else quotes), (1, 1, []))
