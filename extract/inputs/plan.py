@@ -71,12 +71,12 @@ class ModalityPlan:
         readable: npt.NDArray[np.bool_] = (self.status == Status.OK) | (self.status == Status.TRUNCATED)
         return readable
 
-    @property
+    @cached_property
     def distinct(self) -> npt.NDArray[np.int64]:
         """The first row of each distinct encodable input, ascending: what the encoder runs over."""
         return self._first_of_each(self.encodable)
 
-    @property
+    @cached_property
     def batched(self) -> npt.NDArray[np.int64]:
         """The first row in a batch of each distinct input, ascending; an equal row before it may be in none."""
         return self._first_of_each(self.encodable & (self.batch >= 0))

@@ -25,7 +25,7 @@ def decoder_count(wanted: int | None, kind: str, posters: int) -> int:
     cores, an encoder on the processor is the slowest part by far.
     """
     if wanted is not None:
-        return min(wanted, max(1, posters)) if posters else 0
+        return min(wanted, posters)
     cores = usable_cores()
     if posters < _FEW_POSTERS or cores < 3 or (kind == "cpu" and cores < _FEW_CORES):
         return 0

@@ -230,7 +230,7 @@ class ThisProcess:
         posters = work.catalog.posters() if job.recipe is not None else []
         feed = feed_for(work.plan, encoder, job.recipe, posters, work.catalog.poster_root, settings.limits)
         batches = list(work.batches())
-        count = decoder_count(settings.decoders, device.type, len(posters) and int(work.wanted.sum()))
+        count = decoder_count(settings.decoders, device.type, int(work.wanted.sum())) if posters else 0
         largest = max(map(len, batches))
         with (
             decoded_by_processes(
