@@ -90,17 +90,14 @@ def export(
     exact = ranked is not None or ranks_by_product(recommender)
     vectors = recommender.joint_vectors() if ranked is None else ranked
     agreement = 1.0 if exact else _agreement(run, vectors)
-    if not (exact or approximate) and recommender.covariance is not None:
-        raise BadInput(
-            f"{run.folder}: a mean with a covariance model is no function of one inner product: an index would find "
-            f"{agreement:.1%} of each user's {_BEST} best films; accept that with --approximate, train with "
-            "--set covariance=false, or export the ranking model"
-        )
     if not (exact or approximate):
+        mean, other = f"the mean of {len(recommender.vectors)} ordinal heads", "--set members=1 or --set head=squared"
+        if recommender.covariance is not None:
+            mean, other = "a mean with a covariance model", "--set covariance=false"
         raise BadInput(
-            f"{run.folder}: the mean of {len(recommender.vectors)} ordinal heads is no function of one inner product: "
-            f"an index would find {agreement:.1%} of each user's {_BEST} best films; accept that with --approximate, "
-            "train with --set members=1 or --set head=squared, or export the ranking model"
+            f"{run.folder}: {mean} is no function of one inner product: an index would find {agreement:.1%} of each "
+            f"user's {_BEST} best films; accept that with --approximate, train with {other}, or export the ranking "
+            "model"
         )
     done = Exported(
         out,
