@@ -32,25 +32,24 @@ def show_settings(console: Console | None = None) -> None:
     A table of a line each where there is room, as in a file; else the meaning stands below.
     """
     console = console or screen()
+    groups = groupby(_settings(), lambda setting: setting.group)
     if console.width >= _WIDTH_OF_TABLE:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("--set", "paper", "other presets", "meaning"):
             table.add_column(column)
-        for group, settings in groupby(_settings(), lambda setting: setting.group):
+        for group, settings in groups:
             table.add_row(Text(group, "bold"))
             for _, *cells in settings:
                 table.add_row(*cells)
         console.print(table)
         return
     console.print("NAME=VALUE of the preset paper; values of other presets", style="bold")
-    before = None
-    for group, name, value, others, meaning in _settings():
-        if group != before:
-            console.print(group, style="bold")
-            before = group
-        first = f"{name}={value}" + (f"; {others}" if others else "")
-        console.print(textwrap.fill(first, console.width, subsequent_indent="    "), style="cyan")
-        console.print(textwrap.fill(meaning, console.width, initial_indent="    ", subsequent_indent="    "))
+    for group, settings in groups:
+        console.print(group, style="bold")
+        for _, name, value, others, meaning in settings:
+            first = f"{name}={value}" + (f"; {others}" if others else "")
+            console.print(textwrap.fill(first, console.width, subsequent_indent="    "), style="cyan")
+            console.print(textwrap.fill(meaning, console.width, initial_indent="    ", subsequent_indent="    "))
 
 
 def _settings() -> Iterator[_Setting]:
