@@ -67,9 +67,9 @@ def export(
     They are the ranking model's, or with ``by`` "rating" the rating model's; "auto" is the first where the run has it.
     For both sides (users, items) of D numbers each, D being all factors together:
 
-    - "parquet": users.parquet and items.parquet with user_id or item_id, vector (D Float32), bias (Float32) and
-      augmented (D + 2 Float32); items have train_ratings (Int64) too;
-    - "npy": {users,items}_ids.npy (int64, or fixed-length text), _vectors.npy (n, D), _biases.npy (n,),
+    - "parquet": users.parquet and films.parquet with user_id or item_id, vector (D Float32), bias (Float32) and
+      augmented (D + 2 Float32); films have train_ratings (Int64) too;
+    - "npy": {users,films}_ids.npy (int64, or fixed-length text), _vectors.npy (n, D), _biases.npy (n,),
       _augmented.npy (n, D + 2), float32; films_train_ratings.npy (int64).
 
     The score of a pair is user vector · item vector + both biases, which is also the inner product of the two augmented
@@ -78,9 +78,9 @@ def export(
     there and belong into an index of their own. With squared heads, mean + unit * score of the rating model is the
     expected rating before it is clamped; one ordinal head's score is no rating, nor is the ranking model's.
 
-    BadInput where several ordinal heads are averaged, whose ranking no inner product gives exactly, unless
-    ``approximate``; and where ``out`` is anything but a new or an empty folder. UsageError for another format. NoSpace
-    or BadInput where the disk refuses.
+    BadInput where several ordinal heads are averaged, or a covariance model takes part, whose ranking no inner product
+    gives exactly, unless ``approximate``; and where ``out`` is anything but a new or an empty folder. UsageError for
+    another format. NoSpace or BadInput where the disk refuses.
     """
     if format not in get_args(Format):
         raise UsageError(f"format {format!r}: expected {' or '.join(get_args(Format))}")
@@ -220,7 +220,7 @@ def _about(run: Run, done: Exported) -> dict[str, Any]:
         "augmented": {"user": "[vector, 1, bias]", "film": "[vector, bias, 1]"},
         "ranks_exactly": done.ranks_exactly,
         "rates_exactly": done.rates_exactly,
-        "exactness": _exactness(done),
+        "exactness": _exactness(done, run.recommender),
         "agreement": {"best": _BEST, "share": done.agreement},
         "rating": {"mean": scale.mean, "unit": scale.unit, "lowest": scale.levels[0], "highest": scale.levels[-1]}
         if done.rates_exactly
@@ -228,7 +228,7 @@ def _about(run: Run, done: Exported) -> dict[str, Any]:
     }
 
 
-def _exactness(done: Exported) -> str:
+def _exactness(done: Exported, recommender: Recommender) -> str:
     if done.by == "ranking":
         return (
             "a user's films with training ratings in descending order of score are in the order in which the run "
@@ -246,7 +246,8 @@ def _exactness(done: Exported) -> str:
             "a user's films in descending order of score are in the order in which the run recommends them; the score "
             "is no rating, and scores of different users cannot be compared (an ordinal head has logits for each user)"
         )
+    mean = "expected ratings (ordinal heads)" if recommender.covariance is None else "ratings and a covariance model's"
     return (
-        "approximate: the score is the mean of the members' scores, while the run ranks by the mean of their expected "
-        "ratings (ordinal heads), which no inner product gives; it is no rating"
+        "approximate: the score is the mean of the members' scores, while the run ranks by the mean of their "
+        f"{mean}, which no inner product gives; it is no rating"
     )

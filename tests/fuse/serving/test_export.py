@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
+import torch
 
 from cinefuse.data.runtime.errors import BadInput, NoSpace, UsageError
+from cinefuse.fuse.models.factors import Vectors
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.serving.export import Exported, export
 from cinefuse.fuse.serving.recommend import recommend_all
@@ -180,6 +183,20 @@ def test_several_ordinal_heads_are_refused_unless_approximate(runs: dict[str, Ru
     found = about(done)
     assert (found["ranks_exactly"], found["rates_exactly"], found["rating"]) == (False, False, None)
     assert found["exactness"].startswith("approximate:")
+
+
+def test_a_covariance_model_is_named_where_it_makes_the_vectors_inexact(runs: dict[str, Run], tmp_path: Path) -> None:
+    recommender = runs["squared"].recommender
+    chance = torch.Generator().manual_seed(0)
+    user, item = (torch.randn(len(ids), 3, generator=chance) for ids in (recommender.user_ids, recommender.item_ids))
+    mixed = replace(recommender, covariance=Vectors(user, item), covariance_share=0.5)
+    run = replace(runs["squared"], recommender=mixed)
+    with pytest.raises(BadInput, match=r"a mean with a covariance model is no function .*--set covariance=false"):
+        export(run, tmp_path / "out")
+    found = about(export(run, tmp_path / "out", approximate=True))
+    assert (found["ranks_exactly"], found["rates_exactly"], found["rating"]) == (False, False, None)
+    assert "covariance model" in found["exactness"]
+    assert "ordinal" not in found["exactness"]
 
 
 def test_the_agreement_told_is_that_of_the_files_with_the_recommendations(runs: dict[str, Run], tmp_path: Path) -> None:
