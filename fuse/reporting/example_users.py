@@ -14,6 +14,7 @@ from ..evaluation.metrics import rmse
 from ..evaluation.run_rows import Tested
 from ..runs.run import Run
 from ..serving.recommend import recommend
+from ..serving.scoring import item_counts
 
 _LEAST_RATED = 5  # training ratings, and test ratings
 
@@ -93,7 +94,7 @@ def _example(run: Run, tested: Tested, user: int, history: pl.DataFrame | None, 
 def _highest(run: Run, own: pl.DataFrame, rated: int) -> pl.DataFrame:
     """The user's highest ratings; among equal ones the most rated items first."""
     recommender = run.recommender
-    popularity = np.bincount(recommender.rated_items, minlength=len(recommender.item_ids))
+    popularity = item_counts(recommender)
     numbers = recommender.item_numbers(own["item_id"].to_list())
     return (
         own.with_columns(item=pl.Series(numbers), popularity=pl.Series(popularity[numbers]))

@@ -22,6 +22,7 @@ from ..evaluation.metrics import rmse
 from ..evaluation.run_rows import Tested
 from ..runs.dataset_of_run import dataset_of
 from ..runs.run import Run
+from ..serving.scoring import item_counts
 from .attention_gallery import attention_gallery
 from .calibration import calibration, level_shares, slope
 from .calibration_charts import calibration_chart, error_chart, level_chart, probability_chart
@@ -73,21 +74,13 @@ class Cell:
     runs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ShownList:
-    """One list of recommendations under its heading."""
-
-    title: str
-    items: tuple[ShownItem, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class ShownUser:
     """An example user with the items to show."""
 
     user: ExampleUser
     rated: tuple[ShownItem, ...]
-    lists: tuple[ShownList, ...]
+    lists: tuple[ItemGroup, ...]
 
 
 def write_report(
@@ -172,9 +165,7 @@ def _popularity_charts(
 ) -> list[Chart]:
     of_items, of_users = [], []
     for run, each in zip(runs, tested, strict=True):
-        recommender = run.recommender
-        items = np.bincount(recommender.rated_items, minlength=len(recommender.item_ids))
-        users = np.diff(recommender.rated_offsets)
+        items, users = item_counts(run.recommender), np.diff(run.recommender.rated_offsets)
         of_items.append(bands(each, items[each.item], draws=draws, seed=seed))
         of_users.append(bands(each, users[each.user], draws=draws, seed=seed))
     return [popularity_chart("film", names, of_items), popularity_chart("user", names, of_users)]
@@ -224,7 +215,7 @@ _LIST_TITLES = {"ranking": "Most likely to be liked next, by the ranking model",
 def _shown(user: ExampleUser, pictures: ItemPictures) -> ShownUser:
     rated = () if user.rated is None else user.rated.to_dicts()
     lists = (
-        ShownList(
+        ItemGroup(
             _LIST_TITLES[by], tuple(pictures.item(row["item_id"], *_lines(user, row)) for row in table.to_dicts())
         )
         for by, table in user.lists.items()
