@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from measure import describe_machine, heading, resident, table
 
@@ -38,7 +37,7 @@ from cinefuse.data.runtime.errors import CinefuseError
 from cinefuse.fuse.evaluation.baselines import History, chosen_for_ease, ease_scores, most_popular
 from cinefuse.fuse.evaluation.evaluate import THIS_RUN, list_task, run_scores
 from cinefuse.fuse.evaluation.item_lists import USERS_AT_ONCE, ItemLists
-from cinefuse.fuse.evaluation.list_tables import difference_table, quality_table
+from cinefuse.fuse.evaluation.list_tables import difference_table, headline, quality_table
 from cinefuse.fuse.evaluation.measured_lists import BlockScores, ListTask, Measured, measure
 from cinefuse.fuse.evaluation.protocol import protocol_for
 from cinefuse.fuse.evaluation.run_rows import Tested, history_of
@@ -334,12 +333,11 @@ def known(scores: BlockScores | None) -> BlockScores:
 
 def rows_of(task: ListTask, lists: dict[str, Measured], facts: dict[str, dict[str, Any]]) -> list[Row]:
     """A row a method: what its lists are worth, how far they are from ours, what they cost."""
-    quality = quality_table(task, lists, draws=2000, seed=0).filter(pl.col("k") == K)
-    apart = difference_table(task, lists, draws=2000, seed=0).filter((pl.col("k") == K) & (pl.col("metric") == "ndcg"))
-    gaps = {row["method"]: row for row in apart.to_dicts()}
+    quality = quality_table(task, lists, draws=2000, seed=0)
+    differences = difference_table(task, lists, draws=2000, seed=0)
     rows = []
-    for row in quality.to_dicts():
-        gap, fact = gaps.get(row["method"], {}), facts[row["method"]]
+    for row in headline(quality, differences, K).to_dicts():
+        fact = facts[row["method"]]
         rows.append(
             Row(
                 row["method"],
@@ -350,9 +348,9 @@ def rows_of(task: ListTask, lists: dict[str, Measured], facts: dict[str, dict[st
                 row["ndcg_high"],
                 row["recall"],
                 row["coverage"],
-                gap.get("difference"),
-                gap.get("low"),
-                gap.get("high"),
+                row["difference"],
+                row["low"],
+                row["high"],
                 fact["seconds"],
                 fact["megabytes"],
             )

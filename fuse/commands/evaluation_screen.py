@@ -10,6 +10,7 @@ from ...data.runtime.terminal import screen
 from ...data.runtime.untrusted_text import printable
 from ..evaluation.evaluate import Evaluation
 from ..evaluation.list_comparison import ListComparison
+from ..evaluation.list_tables import headline
 from ..evaluation.metrics import Interval
 from .training_screen import show_warnings
 
@@ -79,13 +80,10 @@ def _headline(found: Evaluation) -> Table:
     k = found.k
     for name in (f"NDCG@{k}", "95 %", f"Recall@{k}", "95 %", "this run minus it, NDCG", "95 %"):
         table.add_column(name, justify="right", min_width=6)
-    chosen = found.differences.filter((pl.col("k") == k) & (pl.col("metric") == "ndcg"))
-    apart = {row["method"]: row for row in chosen.to_dicts()}
-    for row in found.lists.filter(pl.col("k") == k).to_dicts():
+    for row in headline(found.lists, found.differences, k).to_dicts():
         own = [_figure(row["ndcg"]), _between(row["ndcg_low"], row["ndcg_high"], "")]
         own += [_figure(row["recall"]), _between(row["recall_low"], row["recall_high"], "")]
-        gap = apart.get(row["method"])
-        minus = [_figure(gap["difference"], "+"), _between(gap["low"], gap["high"], "+")] if gap else ["", ""]
+        minus = [_figure(row["difference"], "+"), _between(row["low"], row["high"], "+")]
         table.add_row(printable(row["method"]), *own, *minus)
     return table
 

@@ -17,7 +17,7 @@ from ..runs.run import Run
 from ..serving.scoring import item_counts, list_scores
 from .baselines import Baseline, baselines
 from .item_lists import ItemLists
-from .list_tables import activity_table, difference_table, quality_table
+from .list_tables import activity_table, difference_table, headline, quality_table
 from .measured_lists import BlockScores, ListTask, Measured, measure
 from .metrics import ErrorIntervals, Interval, bootstrap_interval, by_popularity
 from .protocol import Protocol, protocol_for
@@ -123,7 +123,7 @@ def evaluate(
     measured = measure_methods(task, run_scores(run), others, progress)
     lists = quality_table(task, measured, draws=draws, seed=seed)
     differences = difference_table(task, measured, draws=draws, seed=seed)
-    headline = lists.filter((pl.col("method") == THIS_RUN) & (pl.col("k") == chosen.k)).row(0, named=True)
+    own = lists.filter((pl.col("method") == THIS_RUN) & (pl.col("k") == chosen.k)).row(0, named=True)
     return Evaluation(
         name=run.folder.resolve().name,
         preset=run.config.preset,
@@ -143,9 +143,9 @@ def evaluate(
         protocol_says=chosen.sentence(),
         k=chosen.k,
         liked=chosen.liked,
-        ranked_users=headline["users"],
-        ndcg=math.nan if headline["ndcg"] is None else headline["ndcg"],
-        recall=math.nan if headline["recall"] is None else headline["recall"],
+        ranked_users=own["users"],
+        ndcg=math.nan if own["ndcg"] is None else own["ndcg"],
+        recall=math.nan if own["recall"] is None else own["recall"],
         lists=lists,
         differences=differences,
         by_activity=activity_table(task, measured, chosen.k),
@@ -194,24 +194,23 @@ def run_scores(run: Run) -> dict[str, BlockScores]:
 
 def not_beaten(lists: pl.DataFrame, differences: pl.DataFrame, k: int) -> list[str]:
     """A sentence for each baseline whose NDCG at ``k`` the first method doesn't exceed by more than chance."""
-    of_method = {row["method"]: row["ndcg"] for row in lists.filter(pl.col("k") == k).to_dicts()}
-    ours = next(iter(of_method.values()))
-    found = []
-    for row in differences.filter((pl.col("k") == k) & (pl.col("metric") == "ndcg")).to_dicts():
+    first, *others = headline(lists, differences, k).to_dicts()
+    ours, found = first["ndcg"], []
+    for row in others:
+        name = row["method"]
         if (
-            row["method"] == BY_RATING
+            name == BY_RATING
             or ours is None
             or row["difference"] is None
             or (row["low"] is not None and row["low"] > 0)
         ):
             continue
-        name = row["method"]
         bounds = (
             ""
             if row["low"] is None
             else f", difference {row['difference']:+.4f}, 95 % {row['low']:+.4f} to {row['high']:+.4f}"
         )
-        figures = f"NDCG@{k} {ours:.4f} against {of_method[name]:.4f}{bounds}"
+        figures = f"NDCG@{k} {ours:.4f} against {row['ndcg']:.4f}{bounds}"
         if row["high"] is not None and row["high"] < 0:
             found.append(f"the lists of this run are worse than {name}: {figures}")
         else:

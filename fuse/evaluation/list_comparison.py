@@ -15,7 +15,7 @@ from ..runs.run import Run
 from .baselines import baselines
 from .comparison import names_of
 from .evaluate import THIS_RUN, list_task, measure_methods, run_scores
-from .list_tables import difference_table, quality_table
+from .list_tables import difference_table, headline, quality_table
 from .measured_lists import BlockScores, ListTask, Measured
 from .protocol import Protocol, protocol_for
 from .ranking_metrics import METRICS
@@ -60,25 +60,20 @@ def compare_lists(
     """
     case = measured_case(runs, k=k, protocol=protocol, progress=progress)
     chosen, task, measured = case.protocol, case.task, case.measured
-    quality = quality_table(task, measured, draws=draws, seed=seed).filter(pl.col("k") == chosen.k)
-    apart = difference_table(task, measured, draws=draws, seed=seed).filter(
-        (pl.col("k") == chosen.k) & (pl.col("metric") == "ndcg")
-    )
-    # the table of differences has the first minus the other, this one the other minus the first
-    gaps = apart.select(
-        "method",
+    quality = quality_table(task, measured, draws=draws, seed=seed)
+    differences = difference_table(task, measured, draws=draws, seed=seed)
+    table = headline(quality, differences, chosen.k).select(
+        pl.col("method").alias("name"),
+        pl.when(pl.col("method").is_in(case.baselines)).then(pl.lit("baseline")).otherwise(pl.lit("run")).alias("kind"),
+        "users",
+        *(f"{name}{bound}" for name in METRICS for bound in ("", "_low", "_high")),
+        "coverage",
+        "novelty",
+        "head_share",
+        # the table of differences has the first minus the other, this one the other minus the first
         ndcg_difference=-pl.col("difference"),
         ndcg_difference_low=-pl.col("high"),
         ndcg_difference_high=-pl.col("low"),
-    )
-    bounded = [f"{name}{bound}" for name in METRICS for bound in ("", "_low", "_high")]
-    table = (
-        quality.join(gaps, on="method", how="left", maintain_order="left")
-        .with_columns(
-            kind=pl.when(pl.col("method").is_in(case.baselines)).then(pl.lit("baseline")).otherwise(pl.lit("run"))
-        )
-        .rename({"method": "name"})
-        .select("name", "kind", "users", *bounded, "coverage", "novelty", "head_share", *gaps.columns[1:])
     )
     return ListComparison(chosen.name, chosen.sentence(), chosen.k, table, case.not_run)
 

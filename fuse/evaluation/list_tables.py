@@ -100,6 +100,12 @@ def difference_table(task: ListTask, methods: Mapping[str, Measured], *, draws: 
     return pl.DataFrame(rows, schema=_DIFFERENCES, orient="row").fill_nan(None)
 
 
+def headline(quality: pl.DataFrame, differences: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The rows of a `quality_table` at length k, with difference, low and high of NDCG, null in the first row."""
+    gaps = differences.filter((pl.col("k") == k) & (pl.col("metric") == "ndcg")).drop("k", "metric")
+    return quality.filter(pl.col("k") == k).join(gaps, on="method", how="left", maintain_order="left")
+
+
 def activity_table(task: ListTask, methods: Mapping[str, Measured], k: int) -> pl.DataFrame:
     """NDCG and recall at one of the cutoffs by how many training rows the user has.
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from ...data.pages.charts import COLOURS, Chart
 from ...data.pages.page import counted, render, write_page
 from ...data.runtime.errors import UsageError
 from ..evaluation.comparison import compare
-from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.evaluate import BY_RATING, Evaluation, evaluate
+from ..evaluation.list_tables import headline
 from ..evaluation.metrics import rmse
 from ..evaluation.run_rows import Tested
 from ..runs.dataset_of_run import dataset_of
@@ -30,7 +32,6 @@ from .example_users import ExampleUser, example_users
 from .item_errors import fair_least, item_errors
 from .item_pictures import ItemPictures, ShownItem
 from .learning_curves import Curve, learning_curves
-from .list_rows import list_rows
 from .popularity import bands
 from .provenance import Fact, dataset_name, duration, provenance
 from .report_charts import (
@@ -133,7 +134,7 @@ def write_report(
         calibration_charts=_calibration_charts(run, tested[0], found[0]),
         least=least,
         item_groups=_item_groups(tested[0], run, pictures, least),
-        list_rows=list_rows(found[0]),
+        lists=_list_rows(found[0]),
         users=[_shown(user, pictures) for user in example_users(run, tested[0], folder)],
         attention=attention,
         learning_charts=_learning_charts(runs, names),
@@ -207,6 +208,12 @@ def _item_groups(tested: Tested, run: Run, pictures: ItemPictures, least: int) -
         for title, rows in (("Best predicted", best), ("Worst predicted", worst))
         if rows.height
     ]
+
+
+def _list_rows(found: Evaluation) -> list[dict[str, Any]]:
+    """A row for each method, this run first: its figures, and the run's NDCG minus its own with bounds."""
+    rows = headline(found.lists, found.differences, found.k)
+    return rows.with_columns(pl.col("method").replace(BY_RATING, "by predicted rating")).to_dicts()
 
 
 _LIST_TITLES = {"ranking": "Most likely to be liked next, by the ranking model", "rating": "By predicted rating"}
