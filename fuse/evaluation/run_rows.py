@@ -11,6 +11,7 @@ import polars as pl
 
 from ...data.runtime.errors import BadInput, CinefuseError
 from ...data.runtime.parquet import read_parquet
+from ..inputs.run_file import readable
 from ..models.recommender import Recommender
 from ..runs.dataset_of_run import dataset_of
 from ..runs.run import Run
@@ -61,11 +62,8 @@ def tested_table(run: Run) -> pl.DataFrame:
     """user_id, item_id, rating, prediction of the test part; BadInput where there is none or it cannot be read."""
     if not run.recommender.predicts:
         raise BadInput(f"{run.folder} has no rating model, so it predicted no test rating; `cinefuse evaluate` ranks")
-    try:
+    with readable(run.files.predictions):
         return run.predictions().select("user_id", "item_id", "rating", "prediction")
-    except (pl.exceptions.PolarsError, OSError) as fault:
-        reason = str(fault).splitlines()[0]
-        raise BadInput(f"{run.files.predictions} cannot be read ({reason}): train the run again") from None
 
 
 def history_of(run: Run, protocol: Protocol) -> History:
