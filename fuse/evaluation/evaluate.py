@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,7 @@ def evaluate(
     liked: float | None = None,
     protocol: str = "auto",
     beside: bool = True,
+    dataset: Path | None = None,
     draws: int = 2000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -106,8 +108,9 @@ def evaluate(
 
     ``protocol`` is "movielens", "mmrec" or "auto" (`protocol.protocol_for`, which says what ``k`` and ``liked`` are
     by default). Items are ranked as `recommend` ranks them, ``beside`` the baselines of `baselines.baselines` on the
-    same rows; without it they are left out. BadInput where the run had no test part; UsageError for k or draws below
-    1, a negative seed, or a ``liked`` that is no number.
+    same rows; without it they are left out. ``dataset`` says where the run's dataset is now, if it has moved. BadInput
+    where the run had no test part; UsageError for k or draws below 1, a negative seed, or a ``liked`` that is no
+    number.
     """
     for name, value, least in (("draws", draws, 1), ("seed", seed, 0)):
         if value < least:
@@ -115,11 +118,13 @@ def evaluate(
     progress = progress or NoProgress()
     recommender, summary = run.recommender, run.summary
     chosen = protocol_for(recommender.scale, name=protocol, k=k, liked=liked, implicit=run.implicit)
-    tested = Tested.rows_of(run)
+    tested = Tested.rows_of(run, dataset)
     errors = _errors(recommender, tested, draws=draws, seed=seed)
     of_user, of_item = np.diff(recommender.rated_offsets)[tested.user], item_counts(recommender)[tested.item]
     task = list_task(recommender, tested, chosen)
-    others = baselines(history_of(run, chosen), chosen.k, progress.message) if beside and len(task.user) else []
+    others: list[Baseline] = []
+    if beside and len(task.user):
+        others = baselines(history_of(run, chosen, dataset), chosen.k, progress.message)
     measured = measure_methods(task, run_scores(run), others, progress)
     lists = quality_table(task, measured, draws=draws, seed=seed)
     differences = difference_table(task, measured, draws=draws, seed=seed)

@@ -34,14 +34,14 @@ class Tested:
     prediction: npt.NDArray[np.float32]
 
     @classmethod
-    def rows_of(cls, run: Run) -> Tested:
-        """`of`; of a run without a rating model the test rows of its dataset, which must be where it was."""
+    def rows_of(cls, run: Run, dataset: Path | None = None) -> Tested:
+        """`of`; of a run without a rating model the test rows of its dataset, found by `dataset_of`."""
         if run.recommender.predicts:
             return cls.of(run)
         rows = run.split.test
         if not len(rows):
             raise BadInput(f"{run.folder}: the run's split {run.record.split!r} has no test part to evaluate on")
-        table = _ratings(dataset_of(run))[rows]
+        table = _ratings(dataset_of(run, dataset))[rows]
         user, item = _numbers(run.recommender, table)
         return cls(user, item, table["rating"].to_numpy(), np.full(len(rows), np.nan, np.float32))
 
@@ -66,17 +66,15 @@ def tested_table(run: Run) -> pl.DataFrame:
         return run.predictions().select("user_id", "item_id", "rating", "prediction")
 
 
-def history_of(run: Run, protocol: Protocol) -> History:
-    """The training and validation rows of a run.
+def history_of(run: Run, protocol: Protocol, dataset: Path | None = None) -> History:
+    """The training and validation rows of a run; ``dataset`` says where its dataset is now, if it has moved.
 
     Held out is its validation part, or a random tenth where it has none. Where the dataset is missing or is not the
     run's, the rows are those in the model file, and all of them count as liked.
     """
     recommender = run.recommender
     try:
-        dataset = dataset_of(run)
-        split = run.split
-        table = _ratings(dataset)
+        table, split = _ratings(dataset_of(run, dataset)), run.split
     except (CinefuseError, OSError, pl.exceptions.PolarsError):
         return _without_ratings(recommender)
     rows = np.concatenate([split.train, split.validation])

@@ -110,8 +110,8 @@ def write_report(
     run, folder = runs[0], dataset_of(runs[0], dataset) if posters else None
     tested = [Tested.of(each) for each in runs]
     found = [
-        evaluate(each, beside=each is run and folder is not None, draws=draws, seed=seed)  # baselines need the dataset
-        for each in runs
+        evaluate(each, beside=each is run and folder is not None, dataset=folder, draws=draws, seed=seed)
+        for each in runs  # baselines need the dataset, which is the first run's
     ]
     pictures = ItemPictures(run, folder)
     least = fair_least(tested[0])

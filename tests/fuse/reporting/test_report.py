@@ -259,6 +259,17 @@ def test_a_dataset_that_moved_is_asked_for_and_found_again(runs: dict[str, Run],
         write_report([moved], tmp_path / "page.html", dataset=tmp_path)
 
 
+def test_the_baselines_of_a_page_do_not_depend_on_where_the_dataset_is(
+    runs: dict[str, Run], sample: Path, tmp_path: Path
+) -> None:
+    def lists(run: Run) -> str:
+        write_report([run], tmp_path / "page.html", dataset=sample, draws=20)
+        page = (tmp_path / "page.html").read_text("utf-8")
+        return page.split('aria-label="Quality of lists"')[1].split("</table>")[0]
+
+    assert lists(elsewhere(runs["mf"], tmp_path, tmp_path / "gone")) == lists(runs["mf"])
+
+
 def test_a_dataset_that_changed_is_refused(runs: dict[str, Run], own_sample: Path, tmp_path: Path) -> None:
     ratings = pl.read_parquet(own_sample / "ratings.parquet")
     ratings.reverse().write_parquet(own_sample / "ratings.parquet")
