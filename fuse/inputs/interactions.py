@@ -25,7 +25,7 @@ def chunks(rows: int, row_bytes: int) -> Iterator[slice]:
 
 
 class PairWeights(NamedTuple):
-    """A constant number for each training pair: (R,) as the pairs are sorted, and (R,) film by film."""
+    """A constant number for each training pair: (R,) as the pairs are sorted, and (R,) item by item."""
 
     by_user: Tensor
     by_item: Tensor

@@ -22,7 +22,7 @@ _ITEMS_AT_ONCE = 256
 class TokenBatch:
     """One modality of B items, padded. embeddings: (B, T, D); present: (B, T) bool, False for padding.
 
-    A item without this modality has no token at all; ``lacking`` says whether there may be such an item.
+    An item without this modality has no token at all; ``lacking`` says whether there may be such an item.
     """
 
     embeddings: Tensor

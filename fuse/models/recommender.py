@@ -80,7 +80,7 @@ class Recommender:
         return self._averaged(mean, self.covariance.scores(users, items), rated)
 
     def _averaged(self, mean: Tensor, scores: Tensor, rated: Tensor) -> Tensor:
-        """The members' ``mean`` with its share of the ratings of ``scores``, where user and item are ``rated`` (1)."""
+        """The members' ``mean`` averaged with the covariance model's ``scores`` where ``rated`` is 1, alone where 0."""
         ratings = SquaredHead(self.scale).ratings(scores, scores)
         return mean + self.covariance_share * rated * (ratings - mean)
 

@@ -14,9 +14,9 @@ from ..settings.presets import preset
 class StudyModel:
     """A row of the table: its name on the command line, its title, and the settings that make it of a preset.
 
-    It trains on all ratings outside the test part: the validation RMSE of a fit more would stand in no table. Only what
-    has patience makes that fit, to find how long to train; and, of interactions without ratings, what ranks, to
-    choose by.
+    It trains on all ratings outside the test part, since a study has no column for a validation RMSE. A validation part
+    is held out only where something is chosen by it: how long to train, with patience, and the blend of a ranking model
+    of interactions without ratings.
     """
 
     name: str

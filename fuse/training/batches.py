@@ -28,7 +28,7 @@ class ItemBatch:
     """B items with their tokens, and the K training ratings they have.
 
     items: (B,) int64. pair: (K,) int64, places among all pairs item by item. place: (K,) int64, which of the B items.
-    ratings: K of all ranks together; films_of_all: their B.
+    ratings: K of all ranks together; items_of_all: their B.
     """
 
     items: Tensor

@@ -51,7 +51,7 @@ class FitState:
 
 
 def save_state(file: Path, member: nn.Module, best: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write everything that going on needs, all or nothing. ``standing`` is JSON: fit, epoch, batch, figures."""
+    """Write everything that going on needs, all or nothing. ``state`` goes into JSON: fit, epoch, batch, figures."""
     tensors = {f"now.{name}": value for name, value in member.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for name in _OPTIMISERS:

@@ -1,8 +1,8 @@
 """What a ranking model blends with its factors: chosen by NDCG@10 of the validation ratings.
 
 First the item-item part, its share and strength: the blend of the highest NDCG. Then the weight of the rating model:
-of the weights whose NDCG is the highest, or so near to it that chance tells them apart, the one whose lists hold items
-that were rated highest.
+of the weights whose NDCG is the highest, or so near to it that the difference may be chance, the one whose lists hold
+items that were rated highest.
 """
 
 from __future__ import annotations
