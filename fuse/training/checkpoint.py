@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...data.runtime.disk import write_atomically
 from ...data.runtime.errors import BadInput
+from ..runs.run_folder import FitFiles
 
 _OPTIMISERS = ("factor_optimiser", "transformer_optimiser")
 
@@ -65,6 +66,28 @@ def read_state(file: Path) -> dict[str, Any]:
     """Where a saved state stands. BadInput where the file is damaged."""
     with _opened(file) as content:
         return _state(content, file)
+
+
+class Standing(Protocol):
+    """How far a training is: at least which fit is the next, or in progress."""
+
+    fit: int
+
+
+_State = TypeVar("_State", bound=Standing)
+
+
+def newest_state(files: FitFiles | None, begun: _State, of: Callable[..., _State]) -> tuple[_State, bool]:
+    """The state ``of`` the newest checkpoint, or ``begun`` without one, and whether it is in the middle of a fit."""
+    if files is None:
+        return begun, False
+    finished = files.all_finished()
+    state = of(**read_state(finished[-1])) if finished else begun
+    if files.in_progress.exists():
+        found = of(**read_state(files.in_progress))
+        if found.fit == state.fit:
+            return found, True
+    return state, False
 
 
 def load_state(file: Path, member: nn.Module) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from ..models.heads import OrdinalHead, SquaredHead
 from ..runs.run_folder import FitFiles
 from ..settings.config import Config
 from .batches import ItemBatches
-from .checkpoint import Fit, FitState, load_state, read_state, save_state
+from .checkpoint import Fit, FitState, load_state, newest_state, save_state
 from .full_batch import head_start, standardised_pairs, steps_of_epoch
 from .member import Member
 from .processes import ALONE, Ranks
@@ -81,7 +81,7 @@ class Training:
         """Train, or resume, all fits; gives those of the served model."""
         done: list[FittedModel] = []
         fits = self.fits()
-        resumed = self._resume()
+        self.state, resumed = newest_state(self.files, self.state, FitState)
         for fit in fits:
             if fit.number < self.state.fit:
                 done.append(self._finished(fit))
@@ -252,19 +252,6 @@ class Training:
         member = self._member(fit)
         load_state(self.files.finished(fit.number), member)
         return _fitted(member)
-
-    def _resume(self) -> bool:
-        """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
-        if self.files is None:
-            return False
-        if finished := self.files.all_finished():
-            self.state = FitState(**read_state(finished[-1]))
-        if self.files.in_progress.exists():
-            found = FitState(**read_state(self.files.in_progress))
-            if found.fit == self.state.fit:
-                self.state = found
-                return True
-        return False
 
     def _save(self, member: Member, best: Mapping[str, Tensor]) -> None:
         if self.files is not None and self.ranks.first:

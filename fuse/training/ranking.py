@@ -26,7 +26,7 @@ from ..models.ranking_model import RankingModel
 from ..models.rating_part import RatingPart
 from ..runs.run_folder import FitFiles
 from ..settings.config import Config
-from .checkpoint import load_state, read_state, save_state
+from .checkpoint import load_state, newest_state, save_state
 from .full_batch import standardised_pairs
 from .loop import FittedModel
 from .processes import ALONE, Ranks
@@ -98,7 +98,7 @@ class RankingTraining:
         if not len(self.training_data.validation) and self.warm is None:
             self.state.content = True  # nothing to choose by: what the settings name is read
         fits = self._fits()
-        resumed = self._resume()
+        self.state, resumed = newest_state(self.files, self.state, RankingState)
         member: RankingMember | None = None
         for number, candidate in enumerate(fits):
             if number < self.state.fit:
@@ -226,19 +226,6 @@ class RankingTraining:
         spectrum = self._spectrum(member.pairs)
         side = self.training_data.side
         return ranking_model(member, spectrum, ratings, self.state.blend, side, self.state.choice())
-
-    def _resume(self) -> bool:
-        """Take up the standing of the newest checkpoint; True where it is in the middle of a fit."""
-        if self.files is None:
-            return False
-        if finished := self.files.all_finished():
-            self.state = RankingState(**read_state(finished[-1]))
-        if self.files.in_progress.exists():
-            found = RankingState(**read_state(self.files.in_progress))
-            if found.fit == self.state.fit:
-                self.state = found
-                return True
-        return False
 
     def _written(self) -> FitFiles:
         if self.files is None:
