@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
 from ...data.embeddings.file import EmbeddingFile
@@ -20,6 +19,7 @@ from ...data.runtime.disk import sha256_of, write_json
 from ...data.runtime.errors import BadInput, CinefuseError, FingerprintMismatch, UsageError
 from ..inputs.side_information import side_columns
 from ..settings.config import Config
+from ..settings.declaration import has_type
 from .run_folder import RunFolder
 
 FORMAT = "cinefuse-run"
@@ -81,7 +81,7 @@ class RunRecord:
         kinds = typing.get_type_hints(cls)
         wrong = {*given} ^ {*kinds}
         wrong |= {
-            name for name in given.keys() & kinds.keys() if name != "config" and not _fits(given[name], kinds[name])
+            name for name in given.keys() & kinds.keys() if name != "config" and not has_type(given[name], kinds[name])
         }
         if wrong or not isinstance(given["config"], dict):
             raise UsageError(f"{min(wrong, default='config')!r} is missing, unknown or of another type")
@@ -101,18 +101,6 @@ class RunRecord:
 
 
 _MAY_CHANGE = {"dataset", "embeddings", "encoders", "versions", "side", "absent"}
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from JSON is of a field's type; a path is text there, and a tuple a list."""
-    of, parts = typing.get_origin(kind), typing.get_args(kind)
-    if of is UnionType:
-        return any(_fits(value, part) for part in parts)
-    if of is dict:
-        return isinstance(value, dict) and all(_fits(part, parts[1]) for part in value.values())
-    if of in (list, tuple):
-        return isinstance(value, list) and all(_fits(part, parts[0]) for part in value)
-    return kind is Any or isinstance(value, str if kind is Path else kind)
 
 
 def _encoder(modality: Modality) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from ...data.runtime.errors import UsageError
-from .declaration import nearest, setting, settings_of
+from .declaration import has_type, nearest, setting, settings_of
 from .regularization import Regularization
 
 Modalities = Literal["auto", "none", "text", "image", "both"]
@@ -252,7 +252,7 @@ class Config:
                 raise UsageError(
                     f"the config holds {name!r}, which this version doesn't know; use the one that wrote it"
                 )
-            if not SETTINGS[name].has_type_of(values[name]):
+            if not has_type(values[name], SETTINGS[name].kind):
                 raise UsageError(f"the config has {values[name]!r} as {name!r}, which is of another type")
         return cls().with_values(values)
 

@@ -7,6 +7,8 @@ import math
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar
 
 from ...data.runtime.errors import UsageError
@@ -44,14 +46,6 @@ class Setting:
             raise UsageError(f"--set {self.name}: expected {expected}, found {text!r}")
         return value
 
-    def has_type_of(self, value: Any) -> bool:
-        """Whether a value read from JSON is of this setting's type."""
-        if typing.get_origin(self.kind) is Literal:
-            return value in typing.get_args(self.kind)
-        if self.kind in (int, float):
-            return isinstance(value, int | self.kind) and not isinstance(value, bool)
-        return isinstance(value, self.kind)
-
     def refuse_outside_range(self, value: Any) -> None:
         """UsageError where a number is out of its range."""
         if self.low is None or self.high is None or self.low <= value <= self.high:
@@ -76,6 +70,22 @@ def settings_of(declared: type[Any], prefix: str = "") -> dict[str, Setting]:
         else:
             found[name] = Setting(name, kind, **each.metadata)
     return found
+
+
+def has_type(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of a type: there a path is text, a tuple a list, and a float may be whole."""
+    of, parts = typing.get_origin(kind), typing.get_args(kind)
+    if of is Literal:
+        return value in parts
+    if of is UnionType:
+        return any(has_type(value, part) for part in parts)
+    if of is dict:
+        return isinstance(value, dict) and all(has_type(part, parts[1]) for part in value.values())
+    if of in (list, tuple):
+        return isinstance(value, list) and all(has_type(part, parts[0]) for part in value)
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is Any or isinstance(value, str if kind is Path else kind)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
