@@ -473,6 +473,13 @@ def test_restart_keeps_the_old_file_until_the_new_one_is_whole(
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
+def assert_same_within_rounding(made: Path, found: Path) -> None:
+    with EmbeddingFile.open(made) as expected, EmbeddingFile.open(found) as file:
+        for name in ("text", "image"):
+            np.testing.assert_allclose(file[name].tokens, expected[name].tokens, atol=1e-5)
+            np.testing.assert_allclose(file[name].cls, expected[name].cls, atol=1e-5)
+
+
 @pytest.mark.parametrize("largest", [1, 2, 3])
 def test_out_of_memory_halves_the_batch_and_goes_on(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int
@@ -487,10 +494,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 
         monkeypatch.setattr(feed, "encode", small)
     extract(sample, tmp_path / "small.h5", settings)
-    with EmbeddingFile.open(made) as whole, EmbeddingFile.open(tmp_path / "small.h5") as halved:
-        for name in ("text", "image"):
-            np.testing.assert_allclose(halved[name].tokens, whole[name].tokens, atol=1e-5)
-            np.testing.assert_allclose(halved[name].cls, whole[name].cls, atol=1e-5)
+    assert_same_within_rounding(made, tmp_path / "small.h5")
 
 
 def test_out_of_memory_behind_the_encoder_halves_the_batch_too(
@@ -506,10 +510,7 @@ def test_out_of_memory_behind_the_encoder_halves_the_batch_too(
     monkeypatch.setattr(stream, "_to_host", small)
     extract(sample, tmp_path / "small.h5", settings)
     assert verify(tmp_path / "small.h5").complete
-    with EmbeddingFile.open(made) as whole, EmbeddingFile.open(tmp_path / "small.h5") as halved:
-        for name in ("text", "image"):
-            np.testing.assert_allclose(halved[name].tokens, whole[name].tokens, atol=1e-5)
-            np.testing.assert_allclose(halved[name].cls, whole[name].cls, atol=1e-5)
+    assert_same_within_rounding(made, tmp_path / "small.h5")
 
 
 def test_a_batch_that_fits_once_memory_is_freed_gives_the_bytes_of_an_uninterrupted_job(
@@ -558,12 +559,10 @@ def test_a_file_begun_in_small_batches_goes_on_in_large_ones_where_the_device_wa
     del encoded[:]
     extract(sample, out, settings)
     assert verify(out).complete
-    with EmbeddingFile.open(made) as whole, EmbeddingFile.open(out) as joined:
+    with EmbeddingFile.open(made) as whole:
         posters = len(np.unique(whole.image.digest[whole.image.has_embedding], axis=0))
-        assert encoded.count(4) >= posters // 4, "posters went through the encoder one by one"
-        for name in ("text", "image"):
-            np.testing.assert_allclose(joined[name].tokens, whole[name].tokens, atol=1e-5)
-            np.testing.assert_allclose(joined[name].cls, whole[name].cls, atol=1e-5)
+    assert encoded.count(4) >= posters // 4, "posters went through the encoder one by one"
+    assert_same_within_rounding(made, out)
 
 
 @pytest.mark.parametrize(
