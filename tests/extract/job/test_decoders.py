@@ -29,6 +29,7 @@ from cinefuse.extract.models.preprocessing import PixelRecipe
 from cinefuse.tests.support.progress import Lines
 
 RECIPE = PixelRecipe(size=(32, 48))
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,7 @@ def test_pixels_stay_until_so_many_more_batches_have_begun(sample: Path) -> None
         np.testing.assert_array_equal(np.stack(first), kept)
 
 
+@needs_proc
 def test_an_extraction_with_two_processes_ends_in_the_bytes_of_threads(
     made: Path, sample: Path, settings: Settings, tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_an_extraction_with_two_processes_ends_in_the_bytes_of_threads(
     assert not any("decode" in line for line in lines.lines)
 
 
+@needs_proc
 def test_a_process_that_is_killed_costs_a_line_and_no_poster(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +156,7 @@ def test_without_memory_to_share_threads_decode(
     assert any("decoded in threads: no memory to share" in line for line in lines.lines)
 
 
+@needs_proc
 def test_ctrl_c_ends_the_processes_and_the_job_goes_on_to_the_same_bytes(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +194,7 @@ with Decoders(2, Path("."), PixelRecipe(), PosterLimits(), largest=16, batches=3
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@needs_proc
 def test_processes_end_with_the_one_that_started_them_and_leave_no_memory(tmp_path: Path) -> None:
     shared = set(Path("/dev/shm").iterdir())
     started = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, cwd=tmp_path)
