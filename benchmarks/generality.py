@@ -131,32 +131,23 @@ def compare(case: Case, folder: Path, options: argparse.Namespace) -> Iterator[L
     joined = join(case.dataset, None)
     test = Ratings.at(joined, run.split.test)
     train = Ratings.at(joined, np.sort(np.concatenate([run.split.train, run.split.validation])))
+
+    def line(
+        model: str, prediction: np.ndarray, cost: list[float], difference: tuple[float, float, float] | None = None
+    ) -> Line:
+        seconds, peak = cost
+        errors = rmse(test.rating, prediction), mae(test.rating, prediction)
+        return Line(case.name, model, len(test.rating), *errors, seconds, peak, difference)
+
     our_prediction = run.recommender.pair_ratings(test.user, test.item)
-    yield Line(
-        case.name,
-        OURS,
-        len(test.rating),
-        rmse(test.rating, our_prediction),
-        mae(test.rating, our_prediction),
-        ours[0],
-        ours[1],
-    )
+    yield line(OURS, our_prediction, ours)
     for name, predict in rivals(case.dataset, joined).items():
         if name in options.skip:
             continue
         with measured() as cost:
             prediction = predict(train, test)
         difference = paired_difference(test.rating, our_prediction, prediction, test.user)
-        yield Line(
-            case.name,
-            name,
-            len(test.rating),
-            rmse(test.rating, prediction),
-            mae(test.rating, prediction),
-            cost[0],
-            cost[1],
-            (difference.value, difference.low, difference.high),
-        )
+        yield line(name, prediction, cost, (difference.value, difference.low, difference.high))
 
 
 @contextlib.contextmanager

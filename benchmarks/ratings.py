@@ -124,10 +124,9 @@ def factor_steps(ratings: int, gathered: bool) -> tuple[float, float]:
     share = min(1.0, ratings / TRAINING_RATINGS)
     users, items = max(int(TRAINING_USERS * share), 100), max(int(TRAINING_ITEMS * share**0.5), 100)
     rng = np.random.default_rng(0)
-    row = int(1.2 * ratings)
-    key = rng.integers(0, users, row) * items + (items * rng.random(row) ** 2).astype(np.int64)
-    key = np.unique(key)
-    key = rng.permutation(key)[:ratings]
+    draws = int(1.2 * ratings)  # more than are wanted: some pairs are drawn twice
+    key = rng.integers(0, users, draws) * items + (items * rng.random(draws) ** 2).astype(np.int64)
+    key = rng.permutation(np.unique(key))[:ratings]
     user, item = torch.from_numpy(key // items), torch.from_numpy(key % items)
     rating = torch.from_numpy(rng.integers(1, 11, len(key)).astype(np.float32) / 2)
     del key
@@ -143,8 +142,8 @@ def factor_steps(ratings: int, gathered: bool) -> tuple[float, float]:
     return (time.process_time() - began) / STEPS, before
 
 
-def _measure_steps(ratings: int, gathered: bool, results: Any) -> None:
-    results.send((*factor_steps(ratings, gathered), most_resident()))
+def _measure_steps(ratings: int, gathered: bool) -> tuple[float, float, float]:
+    return *factor_steps(ratings, gathered), most_resident()
 
 
 def report_factor_steps(ratings: int) -> None:
@@ -152,32 +151,32 @@ def report_factor_steps(ratings: int) -> None:
     heading(f"Full-batch steps over {ratings:,} ratings, {FACTORS} factors, one thread")
     rows = []
     for name, gathered in (("sampled, as on a CPU", False), ("gathered in chunks, as on a GPU", True)):
-        here, there = multiprocessing.get_context("spawn").Pipe()
-        process = multiprocessing.get_context("spawn").Process(target=_measure_steps, args=(ratings, gathered, there))
-        process.start()
-        there.close()
-        seconds, before, peak = here.recv()
-        process.join()
+        seconds, before, peak = in_own_process(_measure_steps, ratings, gathered)
         rows.append((name, f"{seconds:.2f}", f"{before / 1e9:.2f}", f"{peak / 1e9:.2f}"))
         print(*rows[-1], sep=" | ", flush=True)
     table(["", "processor s a step", "GB before the steps", "peak GB"], rows)
 
 
-def measured(part: Any, folder: Path) -> tuple[float, float]:
-    """Seconds and peak bytes of ``part`` in a process of its own."""
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_measure, args=(part, folder, there))
-    process.start()
-    there.close()
-    seconds, peak = here.recv()
-    process.join()
-    return seconds, peak
-
-
-def _measure(part: Any, folder: Path, told: Any) -> None:
+def _measure(part: Any, folder: Path) -> tuple[float, float]:
+    """Seconds and peak bytes of ``part``."""
     began = time.perf_counter()
     part(folder)
-    told.send((time.perf_counter() - began, most_resident()))
+    return time.perf_counter() - began, most_resident()
+
+
+def in_own_process(measure: Any, *arguments: Any) -> Any:
+    """What ``measure`` returns in a process of its own, whose peak of memory is its own too."""
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_send, args=(there, measure, *arguments))
+    process.start()
+    there.close()
+    result = here.recv()
+    process.join()
+    return result
+
+
+def _send(results: Any, measure: Any, *arguments: Any) -> None:
+    results.send(measure(*arguments))
 
 
 def main() -> None:
@@ -199,7 +198,7 @@ def main() -> None:
         heading(f"{ratings:,} ratings")
         rows = []
         for part, name in ((joining, "join"), (batching, "join, split, pairs, an epoch of batches"), (training, "mf")):
-            seconds, peak = measured(part, folder / "drawn")
+            seconds, peak = in_own_process(_measure, part, folder / "drawn")
             rows.append((name, f"{seconds:.1f}", f"{peak / 1e9:.2f}"))
         table(["", "seconds", "peak GB"], rows)
     finally:
