@@ -134,7 +134,7 @@ class Line:
 class MyFM:
     """myFM over two relation blocks: what is known of a user, and of a film, each with who rated what in training.
 
-    It is told what `best` is told but for plots and posters: demographics, genres, years, tags.
+    It reads what `best` reads but for plots and posters: demographics, genres, years, tags.
 
     A set of rated films, or of raters, has length 1 whatever its size: each of n members weighs n ** -0.5.
     """
@@ -214,10 +214,10 @@ def compare(options: argparse.Namespace, split: str, seed: int, folder: Path) ->
     known = Ratings.at(joined, np.sort(np.concatenate([run.split.train, run.split.validation])))
     ours = _ours(run, joined, test)
     started = time.perf_counter()
-    foretold = MyFM(options.dataset, joined, known).predict(
+    theirs = MyFM(options.dataset, joined, known).predict(
         test, rank=options.rank, iterations=options.iterations, burn_in=options.burn_in, seed=seed
     )
-    return Predicted(test.user, test.rating, ours, foretold, our_seconds, time.perf_counter() - started)
+    return Predicted(test.user, test.rating, ours, theirs, our_seconds, time.perf_counter() - started)
 
 
 def _ours(run: Run, joined: Joined, test: Ratings) -> np.ndarray:

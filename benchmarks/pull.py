@@ -134,10 +134,10 @@ def parts(server: Server, films: int, folder: Path) -> None:
         pulled = pull(f"{server.url}/films.h5", folder / "part.h5", selection_from_only(only, ids), overwrite=True)
         seconds = time.perf_counter() - started
         ratio = server.sent / pulled.needed
-        found = f"{ratio:.3f}"
+        shown = f"{ratio:.3f}"
         if only == ["text/cls"] and ids is None:
-            found = f"**{found}** (at most {MOST:g}{'' if ratio <= MOST else ', missed'})"
-        figures = (f"{pulled.needed / 1e6:,.2f}", f"{server.sent / 1e6:,.2f}", found, server.requests, f"{seconds:.2f}")
+            shown = f"**{shown}** (at most {MOST:g}{'' if ratio <= MOST else ', missed'})"
+        figures = (f"{pulled.needed / 1e6:,.2f}", f"{server.sent / 1e6:,.2f}", shown, server.requests, f"{seconds:.2f}")
         rows.append((what, *figures, pulled.proof.partition(";")[0]))
     table(["", "MB of the part", "MB transferred", "ratio", "requests", "s", "proof"], rows)
 

@@ -80,7 +80,8 @@ def main() -> None:
                 print(f"{way}: {found[way][-1][0]:.1f} s, RMSE {found[way][-1][1]:.5f}", file=sys.stderr, flush=True)
     heading(f"{options.preset} {' '.join(options.set)}, {len(found[WARM])} rounds, each of other test ratings")
     rows = (
-        (way, f"{median(s for s, _ in shown):.1f}", f"{mean(r for _, r in shown):.5f}") for way, shown in found.items()
+        (way, f"{median(s for s, _ in rounds):.1f}", f"{mean(r for _, r in rounds):.5f}")
+        for way, rounds in found.items()
     )
     table(["", "s, the whole command", "RMSE"], rows)
     pairs = list(zip(found[WARM], found[SCRATCH], strict=True))

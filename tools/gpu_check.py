@@ -442,7 +442,7 @@ def decoding(setting: Setting) -> dict[str, Any]:
             found[f"threads_{count}_posters_a_second"] = round(len(posters) / spent())
         ended: list[str] = []
         with Decoders(count, root, recipe, limits, largest=batch, batches=3, say=ended.append) as decoders:
-            [one.result() for one in decoders.begin(posters[:batch])]  # until all have started, as good as
+            [one.result() for one in decoders.begin(posters[:batch])]  # by then most have started
             with timed("cpu") as spent:
                 ahead = [decoders.begin(some) for some in batches[:2]]
                 for number in range(len(batches)):

@@ -65,10 +65,10 @@ def test_the_manifests_are_yaml_with_a_grace_period_and_a_command(file: Path) ->
 def test_the_slurm_script_makes_the_part_of_its_task(sample: Path, encoders: Any, tmp_path: Path) -> None:
     program = Path(sys.executable).parent
     models = f"--text-model {encoders.text} --no-image --device cpu"
-    found = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3", "CINEFUSE_OPTIONS": models}
+    task = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "3", "CINEFUSE_OPTIONS": models}
     done = subprocess.run(
         ["bash", SLURM, sample, tmp_path / "parts"],
-        env=os.environ | found | {"PATH": f"{program}:{os.environ['PATH']}"},
+        env=os.environ | task | {"PATH": f"{program}:{os.environ['PATH']}"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

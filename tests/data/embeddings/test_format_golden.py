@@ -148,15 +148,15 @@ def test_the_specification_names_every_status_and_reason_with_its_number() -> No
 def test_the_content_digest_is_what_the_specification_says(path: Path) -> None:
     with EmbeddingFile.open(path, pending=True) as file:
         fingerprints = {name: record["fingerprint"] for name, record in file.header.modalities.items()}
-        found = json.dumps([1, fingerprints], sort_keys=True).encode()
+        hashed = json.dumps([1, fingerprints], sort_keys=True).encode()
         for name, dataset in file.header.datasets.items():
             if name.endswith(("/status", "/reason", "/checksum")):
-                found += file.raw_array(name).tobytes()
+                hashed += file.raw_array(name).tobytes()
             elif name.endswith(("/cls", "/tokens")):
-                found += f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode()
+                hashed += f"{name} {dataset.dtype} {list(dataset.shape)}\n".encode()
             elif not name.endswith("/batch"):
-                found += f"{name} {dataset.dtype} {dataset.sha256}\n".encode()
-        assert file.content_digest == hashlib.sha256(found).hexdigest()
+                hashed += f"{name} {dataset.dtype} {dataset.sha256}\n".encode()
+        assert file.content_digest == hashlib.sha256(hashed).hexdigest()
 
 
 def test_the_first_lines_of_a_file_are_legible() -> None:

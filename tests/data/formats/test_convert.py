@@ -290,10 +290,10 @@ def test_room_is_reserved_before_anything_is_decompressed(tmp_path: Path, disk: 
     layout = make_layout("toy", "float32", 512, [20] * 40, [OK] * 40, text=False)
     write_file(tmp_path / "a.h5", list(range(40)), {"image": (layout, [(np.ones((21, 512), "f4"), *OK)] * 40)}).close()
     compress(tmp_path / "a.h5", tmp_path / "a.zst", "zstd")
-    told: list[int] = []
+    progress: list[int] = []
     with pytest.raises(NoSpace):
-        decompress(tmp_path / "a.zst", disk / "a.h5", progress=told.append)
-    assert told == []
+        decompress(tmp_path / "a.zst", disk / "a.h5", progress=progress.append)
+    assert progress == []
     assert names(disk) == []
 
 

@@ -19,8 +19,8 @@ def test_another_file_than_the_one_expected_is_refused(file: Path, web: Web, tmp
     url = web.serve(file.read_bytes())
     sidecar = Sidecar.of(file)
     wrong = "0" * 64
-    for expected, found in ((Expected(sha256=wrong), "--sha256"), (Expected(digest=wrong), "--digest")):
-        with pytest.raises(DamagedFile, match=found):
+    for expected, option in ((Expected(sha256=wrong), "--sha256"), (Expected(digest=wrong), "--digest")):
+        with pytest.raises(DamagedFile, match=option):
             bring(url, tmp_path / "out.h5", expected=expected)
     with pytest.raises(DamagedFile, match="--digest"):
         bring(url, tmp_path / "out.h5", TEXT, expected=Expected(digest=wrong))

@@ -125,9 +125,9 @@ def hub_handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if not wanted:
                 return self.answer(200, content, ETag=etag)
             start, last = int(wanted[1]), min(int(wanted[2] or len(content)), len(content) - 1)
-            shown = {"ETag": etag, "Content_Range": f"bytes {start}-{last}/{len(content)}"}
+            headers = {"ETag": etag, "Content_Range": f"bytes {start}-{last}/{len(content)}"}
             part = content[start : last + 1]
-            return self.answer(206, bytes(len(part)) if hub.spoil and start else part, **shown)
+            return self.answer(206, bytes(len(part)) if hub.spoil and start else part, **headers)
 
         def do_PUT(self) -> None:
             hub.uploads += 1
@@ -187,8 +187,8 @@ def hub_handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def described(self, path: str, content: bytes) -> dict[str, Any]:
             lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
-            shown = {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-            return shown | ({"lfs": lfs} if path.endswith(".h5") else {})
+            entry = {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+            return entry | ({"lfs": lfs} if path.endswith(".h5") else {})
 
     return Handler
 
@@ -322,12 +322,12 @@ def test_what_is_not_there_is_told_in_one_line_without_the_token(
     hub: Hub, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(file, REPO)
-    found = {
+    reasons = {
         "hf://datasets/films/nothing/films.h5": "no such dataset",
         f"{PUSHED_TO}/nothing.h5": "no such file",
         f"{PUSHED_TO}@nothing/films.h5": "no such revision",
     }
-    for address, reason in found.items():
+    for address, reason in reasons.items():
         with pytest.raises(BadInput, match=reason) as refusal:
             pull(address, tmp_path / "out.h5", retry=RETRY)
         assert "\n" not in str(refusal.value)

@@ -315,8 +315,8 @@ def test_posters_that_lead_nowhere_are_told_at_import(tmp_path: Path) -> None:
     for folder, missing in (("posters", 2), ("wrong", 3)):
         source = archive(tmp_path / "s.zip", ML_100K)
         report = import_movielens(source, tmp_path / f"out-{folder}", items=table, posters=tmp_path / folder)
-        found = f"{missing} of 3 posters are not files inside {tmp_path / folder}; --posters names the folder"
-        assert any(warning.startswith(found) for warning in report.warnings)
+        expected = f"{missing} of 3 posters are not files inside {tmp_path / folder}; --posters names the folder"
+        assert any(warning.startswith(expected) for warning in report.warnings)
         counted = dataset_info(report.folder)["posters"]
         assert (counted["given"], counted["missing"]) == (3, missing)
 

@@ -157,7 +157,7 @@ def zipped(folder: Path, **members: str) -> Path:
     return file
 
 
-def test_a_table_alone_in_a_zip_is_read_and_one_of_several_is_asked_for(tmp_path: Path) -> None:
+def test_a_table_alone_in_a_zip_is_read_and_a_zip_of_several_is_refused(tmp_path: Path) -> None:
     opened = open_table(zipped(tmp_path, ratings="id,a\n1,x\n"), tmp_path)
     assert (opened.columns, rows(opened)) == (["id", "a"], [("1", "x")])
     with pytest.raises(BadInput, match=r"expected a zip of one table, found 2 files \(ratings\.csv, movies\.csv\)"):

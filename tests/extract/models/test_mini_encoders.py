@@ -271,10 +271,10 @@ def test_average_precision_is_the_mean_precision_down_to_each_hit() -> None:
 def test_a_probe_finds_what_is_there_and_nothing_where_nothing_is() -> None:
     chance = np.random.default_rng(1)
     labels = chance.random((600, 3)) < 0.3
-    found = labels + 0.3 * chance.standard_normal((600, 3))
+    features = labels + 0.3 * chance.standard_normal((600, 3))
     part = np.arange(600) % 3
     masks = [part == number for number in range(3)]
-    assert (probe(found, labels, *masks).held_out or 0) > 0.95
+    assert (probe(features, labels, *masks).held_out or 0) > 0.95
     assert (probe(chance.standard_normal((600, 3)), labels, *masks).held_out or 1) < 0.45
 
 

@@ -245,8 +245,8 @@ def make_it_look_at_the_mark(run: Run) -> None:
     from safetensors import safe_open
 
     with safe_open(fit, framework="pt") as content:
-        found = content.metadata()
-    save_file(tensors, fit, found)
+        metadata = content.metadata()
+    save_file(tensors, fit, metadata)
 
 
 @pytest.mark.parametrize(("grid", "pool"), [((2, 3), 1), ((4, 4), 1), ((4, 4), 2)])
@@ -292,11 +292,11 @@ def test_a_patch_lies_on_the_poster_where_the_model_got_its_pixels(name: str, si
     poster = Image.fromarray(np.stack([across, down, np.full((height, width), 255)], -1).round().astype(np.uint8))
     raw = tmp_png(poster)
     pixels = poster_pixels(raw, recipe, PosterLimits()).astype(float)  # each tells where on the poster it is from
-    found = {
+    settings = {
         "size": list(recipe.size) if isinstance(recipe.size, tuple) else recipe.size,
         "crop": None if recipe.crop is None else list(recipe.crop),
     }
-    box = covered_box({"pixels": found}, width, height)
+    box = covered_box({"pixels": settings}, width, height)
     assert box is not None
     rows, columns = pixels.shape[0] // 16, pixels.shape[1] // 16
     for row in range(rows):

@@ -56,9 +56,9 @@ def penalised_error(factors: Factors, side: Tensor, tags: Tensor, of_side: Tenso
     user = factors.vectors().user
     error = torch.zeros(())
     for pair in range(len(factors.pairs)):
-        asking = factors.user_vectors_at(user, torch.tensor([pair]))[0]
+        of_user = factors.user_vectors_at(user, torch.tensor([pair]))[0]
         of_item = item[factors.pairs.item[pair]]
-        found = asking[:-1] @ of_item[:-1] + asking[-1] + of_item[-1]
+        found = of_user[:-1] @ of_item[:-1] + of_user[-1] + of_item[-1]
         error = error + (found - factors.pairs.rating[pair]).square() / 2
     return error + (of_side[:, None] * side.square()).sum() / 2 + of_tag / 2 * tags.square().sum()
 

@@ -155,17 +155,17 @@ def test_a_last_block_in_which_only_fuse_asks_equals_a_whole_one(layers: int) ->
     torch.testing.assert_close(model(batch_of(ITEMS), KNOWN), model.output(model.norm(x[:, 0])), atol=1e-5, rtol=1e-5)
 
 
-def test_few_who_ask_hear_and_teach_what_all_would() -> None:
-    """A block answers few without a key or a value for every place; answers and gradients are those with them."""
+def test_a_block_gives_few_queries_the_outputs_and_gradients_that_it_gives_them_among_all() -> None:
+    """Few queries are attended without a key or a value for every place; nothing else may change by that."""
     torch.manual_seed(0)
     block, x = Block(16, 4, 0.0), torch.randn(3, 7, 16, requires_grad=True)
     mask = torch.ones(3, 1, 1, 7, dtype=torch.bool)
     mask[0, ..., 4:] = mask[1, ..., 2] = False
     few, all_of_them = block(x[:, :2], x, mask), block(x, x, mask)[:, :2]
     torch.testing.assert_close(few, all_of_them, atol=1e-5, rtol=1e-5)
-    toward, learners = torch.randn_like(few), [x, *block.parameters()]
-    taught = [torch.autograd.grad(found, learners, toward) for found in (few, all_of_them)]
-    for ours, theirs in zip(*taught, strict=True):
+    toward, inputs = torch.randn_like(few), [x, *block.parameters()]
+    gradients = [torch.autograd.grad(found, inputs, toward) for found in (few, all_of_them)]
+    for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
