@@ -59,6 +59,13 @@ class Poster:
     digest: bytes
 
 
+def _pixels_or_reason(poster: Poster, root: Path, recipe: PixelRecipe, limits: PosterLimits) -> Pixels | Reason:
+    try:
+        return planned_poster(poster.path, poster.digest, root, recipe, limits)
+    except PosterProblem as problem:
+        return problem.reason
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One poster of several that are decoded together."""
@@ -155,20 +162,14 @@ class Decoders:
         child: _Child | None = self._mine.child
         if child is not None:
             try:
-                reasons = child.ask(posters, slot)
+                reasons = child.decode(posters, slot)
                 return [self._ring[slot + n] if reason == Reason.NONE else reason for n, reason in enumerate(reasons)]
             except (OSError, ValueError):  # it is gone, in the middle of a line perhaps
                 self._mine.child = None
                 if self._ending:
                     return []
                 self._ended_early += 1
-        found: list[Pixels | Reason] = []
-        for poster in posters:
-            try:
-                found.append(planned_poster(poster.path, poster.digest, self._root, self._recipe, self._limits))
-            except PosterProblem as problem:
-                found.append(problem.reason)
-        return found
+        return [_pixels_or_reason(poster, self._root, self._recipe, self._limits) for poster in posters]
 
 
 class _Child:
@@ -190,7 +191,7 @@ class _Child:
         self._requests, self._answers = self._process.stdin, self._process.stdout
         self._settings: dict[str, Any] | None = settings
 
-    def ask(self, posters: Sequence[Poster], slot: int) -> list[Reason]:
+    def decode(self, posters: Sequence[Poster], slot: int) -> list[Reason]:
         """Have posters decoded into slots from ``slot`` on. Raises OSError or ValueError where the process is gone."""
         if self._settings is not None:
             _write_line(self._requests, self._settings)
@@ -224,13 +225,12 @@ def serve() -> None:
     ring = _mapped(settings["descriptor"], settings["slots"], (*recipe.output, 3))
     for line in requests:
         request = json.loads(line)
-        reasons = []
+        reasons: list[Reason] = []
         for slot, (path, digest) in enumerate(request["posters"], request["slot"]):
-            try:
-                ring[slot] = planned_poster(path, bytes.fromhex(digest), root, recipe, limits)
-                reasons.append(Reason.NONE)
-            except PosterProblem as problem:
-                reasons.append(problem.reason)
+            found = _pixels_or_reason(Poster(path, bytes.fromhex(digest)), root, recipe, limits)
+            if not isinstance(found, Reason):
+                ring[slot], found = found, Reason.NONE
+            reasons.append(found)
         _write_line(answers, [int(reason) for reason in reasons])
 
 
