@@ -24,7 +24,7 @@ def data_fetch(
     checksum: Annotated[str | None, typer.Option(help="md5:HEX or sha256:HEX to expect instead")] = None,
 ) -> None:
     """Download a MovieLens archive: resumed, retried, and checked before it gets its name."""
-    from ..sources.archives import GROUPLENS, fetch
+    from ..sources.movielens.download import GROUPLENS, fetch
     from .transfer_screen import transfer_bar
 
     with transfer_bar(name) as progress:
@@ -177,7 +177,7 @@ def data_import_movielens(
     A folder may hold the ratings of 1M as ratings.dat or ratings*.parquet, and movies.dat and users.dat with a prefix.
     """
     from ..dataset.assembly import Choices
-    from ..sources.movielens import import_movielens
+    from ..sources.movielens.importing import import_movielens
     from ..sources.own_tables import reading_of
     from .dataset_screen import show_import
 

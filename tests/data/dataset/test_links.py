@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from cinefuse.data.dataset.links import read_links, tidy_links
-from cinefuse.data.sources.movielens import import_movielens
+from cinefuse.data.sources.movielens.importing import import_movielens
 from cinefuse.data.sources.own_tables import import_table
 
 

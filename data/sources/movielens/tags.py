@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
-    from ..tables.table import Table
+    from ...tables.table import Table
 
 MOST_TAGS = 20
 RELEVANT = 0.8  # of the genome's relevance, from 0 to 1

@@ -16,9 +16,9 @@ from cinefuse.data.dataset.assembly import Choices
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.dataset.summary import dataset_info
 from cinefuse.data.runtime.errors import BadInput, UsageError
-from cinefuse.data.sources.movielens import import_movielens
+from cinefuse.data.sources.movielens.importing import import_movielens
 
-SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
+SHARED = Path(__file__).parents[4] / ".." / "shared" / "data"
 
 # fmt: off
 GENRES = [

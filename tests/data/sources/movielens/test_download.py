@@ -23,7 +23,7 @@ from cinefuse.data.remote.remote_file import TransferProgress
 from cinefuse.data.remote.retry import Retry
 from cinefuse.data.runtime.errors import BadInput, Busy, UsageError
 from cinefuse.data.runtime.lock import sole_writer
-from cinefuse.data.sources.archives import PUBLISHED_MD5, Fetched, fetch
+from cinefuse.data.sources.movielens.download import PUBLISHED_MD5, Fetched, fetch
 from cinefuse.tests.support.embedding_files import names
 from cinefuse.tests.support.loopback import Quiet, serving
 

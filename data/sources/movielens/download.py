@@ -12,14 +12,14 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..remote.partial_download import PartialDownload
-from ..remote.remote_file import RemoteFile, TransferProgress
-from ..remote.retry import Retry
-from ..remote.web_file import WebFile
-from ..runtime.disk import put_in_place, sha256_of, write_atomically, writing
-from ..runtime.errors import BadInput, DamagedFile, UsageError
-from ..runtime.lock import sole_writer
-from ..runtime.zip_archives import ZIP_FAULTS
+from ...remote.partial_download import PartialDownload
+from ...remote.remote_file import RemoteFile, TransferProgress
+from ...remote.retry import Retry
+from ...remote.web_file import WebFile
+from ...runtime.disk import put_in_place, sha256_of, write_atomically, writing
+from ...runtime.errors import BadInput, DamagedFile, UsageError
+from ...runtime.lock import sole_writer
+from ...runtime.zip_archives import ZIP_FAULTS
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 
