@@ -4,6 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= auto
+# each worker takes a run of neighbouring tests, so that what a module or a room shares is made once, and steals at its end
+PARALLEL := --numprocesses $(WORKERS) --dist worksteal
+# tests start many processes that import the same modules: each is compiled once, whatever the surroundings say
+test fast torture: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test fast lint types check torture docs reference clean
 
@@ -11,11 +15,11 @@ demo: $(VENV)/.demo
 	$(BIN)/cinefuse demo --out demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # what does not take more than a few seconds each; what it lists at its end wants the mark `slow`
 fast: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m "not slow and not torture and not real_data" --durations 20 --durations-min 3
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not torture and not real_data" --durations 20 --durations-min 3
 
 lint: $(VENV)/.check
 	$(BIN)/ruff check .

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("COLUMNS", "120")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # a worker a core already: threads that wait for one another's core spin, which cost ten times the work itself
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # no example fails for its time: machines are shared
 hypothesis.settings.register_profile("cinefuse", deadline=None)
 hypothesis.settings.load_profile("cinefuse")

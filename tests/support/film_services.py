@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import polars as pl
 from PIL import Image
 
+from cinefuse.data.sources.own_tables import import_table
 from cinefuse.tests.support.loopback import Quiet, serving
 
 TOKEN = "eyJhbGciOiJub25lIn0.invented-token-of-the-tests"
@@ -342,3 +345,23 @@ def film_services(films: list[Film]) -> Iterator[FilmServices]:
     with serving(_handler(services)) as port:
         services.url = f"http://127.0.0.1:{port}"
         yield services
+
+
+def film_dataset(
+    folder: Path, films: list[tuple[str, int | None, int | None, str | None]], **columns: list[object]
+) -> Path:
+    """A dataset in `folder`/ml of these films (title, year, TMDB's id, IMDb's id), and of what else is given."""
+    table = pl.DataFrame(
+        {
+            "item_id": list(range(1, len(films) + 1)),
+            "title": [film[0] for film in films],
+            "year": [film[1] for film in films],
+            "tmdb_id": [film[2] for film in films],
+            "imdb_id": [film[3] for film in films],
+            **columns,
+        },
+        schema_overrides={"tmdb_id": pl.Int64, "imdb_id": pl.String, "year": pl.Int32},
+    )
+    table.write_parquet(folder / "films.parquet")
+    import_table(folder / "ml", folder / "films.parquet", choices=None)
+    return folder / "ml"

@@ -1,4 +1,4 @@
-"""Whole jobs of both stages for processes that are killed: see `forked`. Each returns its exit code."""
+"""Whole jobs for processes that are killed: see `forked`. Each returns its exit code."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ EXTRACT_MODULES = (
     "cinefuse.extract.job.extraction",
 )
 TRAIN_MODULES = ("cinefuse.fuse.runs.train",)
+ENRICH_MODULES = ("cinefuse.data.enrichment.job",)
 
 
 def extract_noting_batches(dataset: str, file: str, settings: dict[str, Any], log: str) -> int:
@@ -53,6 +54,14 @@ def train_saving_every_batch(dataset: str, embeddings: str, run: str, config: di
     loop._SECONDS_BETWEEN_CHECKPOINTS = -1
     settings = Config.from_dict(config)
     return _exit_code(train, Path(dataset), Path(embeddings), Path(run), settings, device="cpu", resume=True)
+
+
+def enrich_from(dataset: str, url: str, cache: str) -> int:
+    """Enrich from the imitation of TMDB at this address, as fast as it answers."""
+    from cinefuse.data.enrichment.job import EnrichOptions, enrich
+
+    options = EnrichOptions(base_url=url + "/3", cache=Path(cache), rate=400.0, connections=6, pause=0.02)
+    return _exit_code(enrich, Path(dataset), options)
 
 
 def _exit_code(job: Any, *words: Any, **options: Any) -> int:

@@ -17,7 +17,16 @@ from cinefuse.data.enrichment.job import EnrichOptions, EnrichReport, enrich, pl
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.runtime.progress import NoProgress, Phase, Unit
 from cinefuse.data.sources.own_tables import import_table
-from cinefuse.tests.support.film_services import API_KEY, OMDB_KEY, TOKEN, Film, FilmServices, film_services, picture
+from cinefuse.tests.support.film_services import (
+    API_KEY,
+    OMDB_KEY,
+    TOKEN,
+    Film,
+    FilmServices,
+    film_dataset,
+    film_services,
+    picture,
+)
 
 FILMS = [
     Film(100 + n, f"Harbour Story {word}", 1990 + n) for n, word in enumerate(("Amber", "Basalt", "Cobalt", "Delta"))
@@ -36,24 +45,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[FilmServices]:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """Four films with TMDB's ids, and nothing else."""
-    return made(tmp_path, [(one.title, one.year, one.tmdb_id, None) for one in FILMS])
-
-
-def made(tmp_path: Path, films: list[tuple[str, int | None, int | None, str | None]], **columns: list[object]) -> Path:
-    table = pl.DataFrame(
-        {
-            "item_id": list(range(1, len(films) + 1)),
-            "title": [film[0] for film in films],
-            "year": [film[1] for film in films],
-            "tmdb_id": [film[2] for film in films],
-            "imdb_id": [film[3] for film in films],
-            **columns,
-        },
-        schema_overrides={"tmdb_id": pl.Int64, "imdb_id": pl.String, "year": pl.Int32},
-    )
-    table.write_parquet(tmp_path / "films.parquet")
-    import_table(tmp_path / "ml", tmp_path / "films.parquet", choices=None)
-    return tmp_path / "ml"
+    return film_dataset(tmp_path, [(one.title, one.year, one.tmdb_id, None) for one in FILMS])
 
 
 def run(dataset: Path, services: FilmServices, source: str = "tmdb", **more: object) -> EnrichReport:
@@ -105,7 +97,7 @@ def test_what_the_dataset_has_stays_unless_overwrite_is_said(tmp_path: Path, ser
         "poster": ["own.png", "gone.png", None, None],
         "director": ["Me", None, None, None],
     }
-    dataset = made(tmp_path, films, **given)
+    dataset = film_dataset(tmp_path, films, **given)
     run(dataset, services)
     catalog = Catalog.open(dataset)
     assert catalog.items["text"].to_list() == ["Mine.", *(one.overview for one in FILMS[1:])]
@@ -127,7 +119,7 @@ def test_what_the_dataset_has_stays_unless_overwrite_is_said(tmp_path: Path, ser
 
 def test_imdb_numbers_lead_to_films_and_to_series(tmp_path: Path, services: FilmServices) -> None:
     services.films.append(Film(100, "Nine Lamps", 2001, imdb_id="tt7654321", kind="tv"))
-    dataset = made(
+    dataset = film_dataset(
         tmp_path, [("Harbour Story Amber", 1990, None, "tt0000100"), ("Nine Lamps", 2001, None, "tt7654321")]
     )
     run(dataset, services)
@@ -150,7 +142,7 @@ def test_without_ids_title_and_year_find_a_film_and_doubtful_ones_are_listed_not
         ("Northern Pier (1971)", 1971),
         ("Nowhere", None),
     ]
-    dataset = made(tmp_path, [(title, year, None, None) for title, year in films])
+    dataset = film_dataset(tmp_path, [(title, year, None, None) for title, year in films])
     report = run(dataset, services)
     assert Catalog.open(dataset).items["text"].to_list() == [services.films[4].overview, None, None, None]
     assert report.doubtful == 2
@@ -167,7 +159,7 @@ def test_without_ids_title_and_year_find_a_film_and_doubtful_ones_are_listed_not
 
 def test_items_of_one_film_cost_one_request_together(tmp_path: Path, services: FilmServices) -> None:
     services.delay = 0.02
-    dataset = made(tmp_path, [("Harbour Story Amber", 1990, 100, None)] * 8)
+    dataset = film_dataset(tmp_path, [("Harbour Story Amber", 1990, 100, None)] * 8)
     assert run(dataset, services).taken["poster"] == 8
     assert len(services.requests) == 3
 
@@ -202,7 +194,7 @@ def test_a_damaged_cache_is_named(tmp_path: Path, dataset: Path, services: FilmS
 
 def test_an_id_of_another_film_is_not_taken_but_its_title_is_tried(tmp_path: Path, services: FilmServices) -> None:
     services.films.append(Film(55, "Completely Other", 1931))
-    dataset = made(tmp_path, [("Harbour Story Amber", 1990, 55, None), ("Gone from TMDB", 2004, 55, None)])
+    dataset = film_dataset(tmp_path, [("Harbour Story Amber", 1990, 55, None), ("Gone from TMDB", 2004, 55, None)])
     report = run(dataset, services)
     assert Catalog.open(dataset).items["text"].to_list() == [FILMS[0].overview, None]
     assert report.doubtful == 1
@@ -210,7 +202,7 @@ def test_an_id_of_another_film_is_not_taken_but_its_title_is_tried(tmp_path: Pat
 
 
 def test_an_id_that_is_gone_is_listed_and_not_requested_again(tmp_path: Path, services: FilmServices) -> None:
-    dataset = made(tmp_path, [("Unheard Of", 1990, 999, None)])
+    dataset = film_dataset(tmp_path, [("Unheard Of", 1990, 999, None)])
     run(dataset, services)
     assert missing(dataset)[1, "text"] == "TMDB has no film of that title"
     before = len(services.requests)
@@ -220,7 +212,7 @@ def test_an_id_that_is_gone_is_listed_and_not_requested_again(tmp_path: Path, se
 
 def test_a_film_without_a_poster_or_a_plot_is_listed(tmp_path: Path, services: FilmServices) -> None:
     services.films.append(Film(7, "Bare", 1990, overview=" ", has_poster=False))
-    dataset = made(tmp_path, [("Bare", 1990, 7, None)])
+    dataset = film_dataset(tmp_path, [("Bare", 1990, 7, None)])
     run(dataset, services)
     assert missing(dataset) == {(1, "text"): "TMDB has no text of it", (1, "poster"): "TMDB has no poster of it"}
 
@@ -260,13 +252,16 @@ HUGE = b"\xff\xd8\xff" + bytes(21 * 2**20)
         (404, "404"),
         (("body", b"GIF89a but not really"), "picture"),
         (("body", picture(3)[:-200]), "damaged"),
-        (("body", picture(1, (8000, 8000), "PNG")), "8,000 x 8,000 pixels"),
+        (
+            lambda: ("body", picture(1, (8000, 8000), "PNG")),
+            "8,000 x 8,000 pixels",
+        ),  # a second's work, done when it is run
     ],
 )
 def test_a_poster_that_is_none_is_refused_listed_and_never_requested_again(
     dataset: Path, services: FilmServices, fault: object, why: str
 ) -> None:
-    services.always("/t/p/w342/poster102.jpg", fault)  # type: ignore[arg-type]
+    services.always("/t/p/w342/poster102.jpg", fault() if callable(fault) else fault)  # type: ignore[arg-type]
     report = run(dataset, services)
     assert report.taken["poster"] == 3
     assert report.taken["text"] == 4
@@ -332,7 +327,7 @@ def test_a_service_that_wants_hours_of_rest_ends_the_run_and_what_arrived_is_in_
 
 
 def test_a_service_that_is_down_ends_the_run_early(tmp_path: Path, services: FilmServices) -> None:
-    dataset = made(tmp_path, [(f"Film {n}", 1990, n, None) for n in range(1, 101)])
+    dataset = film_dataset(tmp_path, [(f"Film {n}", 1990, n, None) for n in range(1, 101)])
     for n in range(1, 101):
         services.always(f"/3/movie/{n}", "html")
     report = run(dataset, services, connections=2, tries=2)
@@ -390,7 +385,7 @@ def test_a_size_of_posters_that_there_is_not_is_refused(dataset: Path, services:
 
 
 def test_a_plan_counts_what_is_not_kept_and_sends_nothing(tmp_path: Path, services: FilmServices) -> None:
-    dataset = made(
+    dataset = film_dataset(
         tmp_path,
         [
             ("Harbour Story Amber", 1990, 100, None),
@@ -420,7 +415,7 @@ def test_omdb_gives_the_same_and_its_words_for_nothing_are_nothing(tmp_path: Pat
         ("Harbour Story Basalt", 1991, None, None),
         ("Plotless", 1999, None, "tt0000008"),
     ]
-    dataset = made(tmp_path, films)
+    dataset = film_dataset(tmp_path, films)
     report = run(dataset, services, "omdb")
     catalog = Catalog.open(dataset)
     assert catalog.items["text"].to_list() == [FILMS[0].overview, FILMS[1].overview, None]
@@ -432,7 +427,7 @@ def test_omdb_gives_the_same_and_its_words_for_nothing_are_nothing(tmp_path: Pat
 
 
 def test_omdbs_daily_limit_ends_the_run_and_the_next_one_continues(tmp_path: Path, services: FilmServices) -> None:
-    dataset = made(tmp_path, [(one.title, one.year, None, one.imdb_id) for one in FILMS])
+    dataset = film_dataset(tmp_path, [(one.title, one.year, None, one.imdb_id) for one in FILMS])
     services.omdb_quota = 2
     report = run(dataset, services, "omdb", connections=1)
     assert "tomorrow" in report.stopped
@@ -452,7 +447,7 @@ def test_wikipedias_plots_come_without_a_key_by_ids_and_by_title(
         ("Harbour Story Basalt", 1991, 101, None),
         ("Harbour Story Cobalt", 1992, None, None),
     ]
-    dataset = made(tmp_path, films)
+    dataset = film_dataset(tmp_path, films)
     run(dataset, services, "wikidata")
     assert Catalog.open(dataset).items["text"].to_list() == [f"{one.overview}\nThe lamp goes out." for one in FILMS[:3]]
     assert services.counts().total() == 2 + 3 + 1
@@ -464,7 +459,7 @@ def test_wikipedias_plots_come_without_a_key_by_ids_and_by_title(
 
 def test_two_sources_complete_each_other_and_both_are_named(tmp_path: Path, services: FilmServices) -> None:
     services.films[0] = Film(100, "Harbour Story Amber", 1990, overview=" ")
-    dataset = made(tmp_path, [("Harbour Story Amber", 1990, 100, "tt0000100")])
+    dataset = film_dataset(tmp_path, [("Harbour Story Amber", 1990, 100, "tt0000100")])
     run(dataset, services)
     services.films[0] = FILMS[0]
     run(dataset, services, "omdb")
