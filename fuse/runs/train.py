@@ -23,6 +23,7 @@ from ...data.runtime.disk import write_atomically, write_json, writing
 from ...data.runtime.lock import sole_writer
 from ...data.runtime.progress import NoProgress, Progress
 from ...device import resolve_device, resolve_precision
+from ..choosing.search import Search
 from ..evaluation.metrics import mae, rmse
 from ..inputs.available import with_available_inputs
 from ..inputs.components import Components, load_components, save_components
@@ -40,7 +41,6 @@ from ..training.full_batch import standardised_pairs
 from ..training.loop import FittedModel, Training
 from ..training.processes import ranks_of_launcher
 from ..training.ranking import RankingTraining
-from ..training.search import Search
 from .baseline import baseline_figures, epochs_logged, warnings_of
 from .epoch_log import epoch_log, events
 from .record import RunRecord, begin, removed_if_refused

@@ -1,6 +1,6 @@
 """Searching settings for a dataset: Optuna proposes, validation ratings within the training part judge.
 
-The search starts at what a run would choose by itself (`training.search`, which is shorter and coarser). Every trial is
+The search starts at what a run would choose by itself (`choosing.search`, which is shorter and coarser). Every trial is
 trained on the same few draws of validation ratings and ends early where it falls behind the others. What was best is
 compared with the start once more, on draws that the search has not used: of many trials the best looks better than it
 is, and where the start holds up it is kept.
@@ -32,6 +32,8 @@ from ...data.runtime.errors import BadInput, FingerprintMismatch, UsageError
 from ...data.runtime.lock import sole_writer
 from ...data.runtime.progress import NoProgress, Progress
 from ...device import resolve_device, resolve_precision
+from ..choosing.groups import GROUPS
+from ..choosing.search import Search
 from ..inputs.available import with_available_inputs
 from ..inputs.join import Joined, join
 from ..inputs.training_data import TrainingData, load_training_data, places_of
@@ -39,7 +41,6 @@ from ..settings.choices import Choices
 from ..settings.config import Config
 from ..settings.presets import preset
 from ..training.loop import Training
-from ..training.search import GROUPS, Search
 from .tuned_settings import TunedSettings, tuned_on
 
 SETTINGS_FILE = "settings.json"

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from cinefuse.fuse.choosing import trials
+from cinefuse.fuse.choosing.ensemble import TRIALS_OF_MEMBERS
+from cinefuse.fuse.choosing.search import Search
+from cinefuse.fuse.choosing.trials import Trials
 from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.inputs.training_data import TrainingData
 from cinefuse.fuse.runs.run import Run
@@ -17,8 +21,6 @@ from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.choices import Choices
 from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.settings.presets import preset
-from cinefuse.fuse.training import search
-from cinefuse.fuse.training.search import Search
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,7 +70,7 @@ def test_choices_depend_on_training_ratings_and_seed_alone() -> None:
     outside[data.train] = False
     other[outside] = 4 - other[outside]
     assert without_seconds(Search(config(), replace(data, rating=other)).choose()) == without_seconds(chosen)
-    assert len(chosen.trials) <= search._MOST_TRIALS + search._TRIALS_OF_MEMBERS
+    assert len(chosen.trials) <= trials._MOST_TRIALS + TRIALS_OF_MEMBERS
     assert chosen.held_out > 0
 
 
@@ -84,9 +86,8 @@ def test_what_is_chosen_is_no_worse_than_biases_and_the_preset_on_the_ratings_he
 
 
 def test_where_biases_are_best_biases_alone_are_served_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = search._Trials
-    truth = trials.of_biases
-    monkeypatch.setattr(trials, "of_biases", lambda self: truth(self) * 0 + self.truth)  # as if they knew all
+    truth = Trials.of_biases
+    monkeypatch.setattr(Trials, "of_biases", lambda self: truth(self) * 0 + self.truth)  # as if they knew all
     chosen = Search(config(), ratings_of(1.0)).choose()
     (member,) = chosen.configs(config())
     assert (member.dim, member.histories) == (0, False)
@@ -104,8 +105,8 @@ def test_settings_by_hand_stay() -> None:
 
 
 def test_few_noisy_ratings_are_trained_for_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_STEPS", 20)
-    monkeypatch.setattr(search, "_MOST_TRIALS", 8)
+    monkeypatch.setattr(trials, "_STEPS", 20)
+    monkeypatch.setattr(trials, "_MOST_TRIALS", 8)
     steps = preset("best").factor_steps
     own = config(factor_steps=steps, covariance=False)
     chosen = Search(own, ratings_of(1.0)).choose()

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from cinefuse.data.sample.catalogue import write_sample
+from cinefuse.fuse.choosing.search import Search
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.presets import preset
-from cinefuse.fuse.training.search import Search
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
