@@ -33,6 +33,7 @@ _REFERENCE = re.compile(
 )
 _MOST_CACHED = 512 * 2**20
 _DONE_KEPT = 2
+_FOOTERS_KEPT = 8
 
 
 class MemberFault(Exception):
@@ -111,24 +112,28 @@ class _Cells:
 
     Of groups of which as many cells were read as they have, only the last two stay, so that a pass over a whole file
     fills the same memory again and again: fresh pages cost more than the reading. Others stay up to `_MOST_CACHED`.
+    Footers stay for a few files: parsing one takes longer the more row groups there are.
     """
 
     def __init__(self) -> None:
         self._groups: OrderedDict[tuple[Any, ...], _Group] = OrderedDict()
+        self._footers: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
         self._reading: dict[tuple[Any, ...], threading.Lock] = {}
 
     def read(self, member: Member, descriptor: int, most: int) -> bytes:
         found = os.fstat(descriptor)
-        key = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, member.column, member.group)
+        file = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+        key = (*file, member.column, member.group)
         with self._lock:
             own = self._reading.setdefault(key, threading.Lock())
         with own:  # one thread reads a row group, the others wait for it
             with self._lock:
                 group = self._groups.get(key)
             if group is None:
-                cells = _column_of(descriptor, member.column, member.group)
+                cells, footer = _column_of(descriptor, member.column, member.group, self._footers.get(file))
                 group = _Group(cells, len(cells))
+                self._keep_footer(file, footer)
                 self._keep(key, group)
         if member.row >= len(group.cells):
             raise MemberFault("no such row")
@@ -139,6 +144,12 @@ class _Cells:
         if len(value) > most:
             raise MemberTooLarge(f"{len(value):,} bytes")
         return bytes(value)
+
+    def _keep_footer(self, file: tuple[int, ...], footer: Any) -> None:
+        with self._lock:
+            self._footers[file] = footer
+            if len(self._footers) > _FOOTERS_KEPT:
+                self._footers.popitem(last=False)
 
     def _keep(self, key: tuple[Any, ...], group: _Group) -> None:
         with self._lock:
@@ -159,7 +170,8 @@ class _Cells:
         self._reading.pop(key, None)
 
 
-def _column_of(descriptor: int, column: str, group: int) -> Any:
+def _column_of(descriptor: int, column: str, group: int, footer: Any | None) -> tuple[Any, Any]:
+    """The cells of a row group, and the file's footer: the one given, or as read."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -167,7 +179,7 @@ def _column_of(descriptor: int, column: str, group: int) -> Any:
     try:
         with os.fdopen(os.dup(descriptor), "rb") as stream:
             stream.seek(0)
-            file = pq.ParquetFile(stream, pre_buffer=False)
+            file = pq.ParquetFile(stream, metadata=footer, pre_buffer=False)
             if group >= file.num_row_groups:
                 raise MemberFault("no such row group")
             cells = file.read_row_group(group, columns=[column], use_threads=False).column(0)
@@ -175,7 +187,7 @@ def _column_of(descriptor: int, column: str, group: int) -> Any:
             cells = pc.struct_field(cells, name)
         if not (pa.types.is_binary(cells.type) or pa.types.is_large_binary(cells.type)):
             raise MemberFault(f"the column holds {cells.type}")
-        return cells
+        return cells, file.metadata
     except (pa.ArrowException, OSError, KeyError, IndexError) as fault:
         raise MemberFault(str(fault).splitlines()[0] if str(fault) else "unreadable") from None
 

@@ -8,6 +8,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -221,6 +222,23 @@ def test_a_row_group_is_read_once_for_all_its_posters(tmp_path: Path, monkeypatc
     for group, row in ((0, 0), (0, 1), (0, 2), (1, 0), (0, 1)):
         read_poster(f"p.parquet::image.bytes/{group}/{row}", tmp_path, PosterLimits())
     assert reads == [0, 1]
+
+
+def test_the_footer_of_a_parquet_file_is_parsed_once_for_all_its_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_parquet(tmp_path / "p")
+    parsed: list[bool] = []
+    opening = pq.ParquetFile.__init__
+
+    def opened(file: pq.ParquetFile, source: Any, **how: Any) -> None:
+        parsed.append(how.get("metadata") is None)
+        opening(file, source, **how)
+
+    monkeypatch.setattr(pq.ParquetFile, "__init__", opened)
+    for group in (0, 1):
+        read_poster(f"p.parquet::image.bytes/{group}/0", tmp_path, PosterLimits())
+    assert parsed == [True, False]
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
