@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from inputs import DATA, films
 from measure import arguments, describe_machine, goal, heading, interleaved, table
 
-from cinefuse.data.dataset.poster_members import Member, archive_members
+from cinefuse.data.dataset.posters.members import Member, archive_members
 from cinefuse.extract.inputs.pixels import decode_poster
 from cinefuse.extract.inputs.poster_files import PosterLimits, read_poster
 

@@ -23,7 +23,7 @@ import numpy as np
 from measure import Rounds, arguments, describe_machine, goal, heading, interleaved, resident, table
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter, row_checksum
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify

@@ -24,7 +24,7 @@ from measure import arguments, describe_machine, heading, most_resident, residen
 
 from cinefuse.data.dataset.folder import Description
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
 

@@ -11,7 +11,7 @@ from ..runtime.errors import BadInput
 from .folder import ITEM_COLUMNS, Description, Staging, is_integer_id, poster_root_as_written
 from .items import without_repeats
 from .links import write_links
-from .posters import copy_posters, file_of, poster_inside
+from .posters.files import copy_posters, file_of, poster_inside
 from .rating_scale import looks_like_counts, median_of, values_not_rated
 from .ratings import rating_counts, write_fold
 

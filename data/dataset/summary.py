@@ -14,7 +14,7 @@ from ..runtime.parquet import parquet_schema, scan_parquet
 from ..tables.boolean_columns import boolean_columns_of
 from .catalog import Catalog
 from .folder import Description
-from .posters import file_of, poster_inside
+from .posters.files import file_of, poster_inside
 from .ratings import rating_counts
 
 if TYPE_CHECKING:

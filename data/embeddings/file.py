@@ -21,10 +21,11 @@ import numpy.typing as npt
 
 from ..runtime.disk import put_in_place, reserve, write_all, writing
 from ..runtime.errors import BadInput, DamagedFile
-from .hdf5_metadata import check_agreement
-from .header import FIRST_LINE_LENGTH, MODALITIES, Header, user_block_size
+from .format.hdf5_metadata import check_agreement
+from .format.header import FIRST_LINE_LENGTH, MODALITIES, Header
+from .format.header_checks import parse_header, user_block_size
+from .format.layout import ModalityLayout, attributes, lay_out_embeddings
 from .ids import IdArray, as_stored
-from .layout import ModalityLayout, attributes, lay_out_embeddings
 from .modality import Modality
 from .number_formats import numpy_dtype
 
@@ -306,7 +307,7 @@ def _read_header(descriptor: int, path: Path) -> Header:
     status = os.fstat(descriptor)
     name = str(path)
     size = user_block_size(os.pread(descriptor, FIRST_LINE_LENGTH, 0), name)
-    header = Header.parse(os.pread(descriptor, size, 0), status.st_size, name)
+    header = parse_header(os.pread(descriptor, size, 0), status.st_size, name)
     metadata = os.pread(descriptor, header.metadata_length, header.user_block)
     if hashlib.sha256(metadata).hexdigest() != header.metadata_sha256:
         raise DamagedFile(f"{path}: its HDF5 metadata is damaged (SHA-256 differs from the header's); fetch it again")

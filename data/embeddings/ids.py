@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..runtime.errors import BadInput
 from ..runtime.untrusted_text import shown
-from .header import LONGEST_ID
+from .format.header import LONGEST_ID
 
 IdArray = npt.NDArray[np.int64] | npt.NDArray[np.str_]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .header import ALIGNMENT, CLS_POSITION
+from .format.header import ALIGNMENT, CLS_POSITION
 from .number_formats import Float32Rows, as_float32, dequantised
 from .status import Status
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .header import QUANTISED, STORAGE_DTYPES
+from .format.header import QUANTISED, STORAGE_DTYPES
 
 DTYPES: Final = (*STORAGE_DTYPES, QUANTISED)
 _LARGEST = 127  # of int8: symmetric, so that a vector and its negative have the same length

@@ -13,7 +13,7 @@ import xxhash
 
 from ..runtime.disk import reserve_parts, write_all, writing
 from .file import EmbeddingFile
-from .header import QUANTISED
+from .format.header import QUANTISED
 from .number_formats import numpy_dtype
 from .status import Reason, Status
 

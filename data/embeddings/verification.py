@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.disk import read_all
 from ..runtime.errors import DamagedFile
 from ..runtime.untrusted_text import shown
 from .file import EmbeddingFile
 from .modality import Modality
+from .row_reader import _BLOCK, RowReader, StoredRow
 from .rows import row_checksum
 from .status import Reason, Status
-
-_BLOCK = 2**20  # small enough to stay in a core's cache between being read and being hashed
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def verify(path: str | Path, progress: Callable[[int], None] = lambda _: None) -
     `progress` receives the number of bytes read since its last call. Memory stays at a few megabytes. Raises
     DamagedFile where the file cannot even be opened.
     """
-    with EmbeddingFile.open(path, pending=True) as file, _Reader(file) as reader:
+    with EmbeddingFile.open(path, pending=True) as file, RowReader(file) as reader:
         problems = _between(file, reader) + _constants(file, reader, progress) + _ids(file)
         for name in file.modalities:
             problems += _batches(file[name], file) + _rows(file, name, reader, progress)
@@ -79,7 +75,7 @@ def verify(path: str | Path, progress: Callable[[int], None] = lambda _: None) -
 
 def damaged_constants(file: EmbeddingFile) -> list[str]:
     """The datasets laid out once (ids, offsets, digests, batches, token ids) whose bytes are no longer the header's."""
-    with _Reader(file) as reader:
+    with RowReader(file) as reader:
         return [problem.where for problem in _constants(file, reader, lambda _: None)]
 
 
@@ -100,7 +96,7 @@ def checksums_now(
     file: EmbeddingFile, modality: str, rows: npt.NDArray[np.intp], progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[tuple[int, int]]:
     """Each of `rows` with the checksum that its bytes have now; `progress` receives the number of bytes read for it."""
-    with _Reader(file) as reader:
+    with RowReader(file) as reader:
         for row, found in reader.rows(modality, rows):
             yield row, found.checksum_now
             progress(len(found.cls) + len(found.tokens))
@@ -123,105 +119,7 @@ def row_checker(file: EmbeddingFile, modality: str) -> Callable[[int], int]:
     return check
 
 
-@dataclass(frozen=True)
-class _Row:
-    cls: memoryview
-    tokens: memoryview
-    scales: npt.NDArray[np.float32] | None
-    status: int
-    reason: int
-    checksum: int
-
-    @property
-    def checksum_agrees(self) -> bool:
-        return self.checksum_now == self.checksum
-
-    @property
-    def checksum_now(self) -> int:
-        scales = b"" if self.scales is None else self.scales
-        return row_checksum(self.cls, self.tokens, self.status, self.reason, scales)
-
-
-class _Reader:
-    """Reads by `pread` into one buffer: a bad sector is an error to report, where a mapped page would be a crash."""
-
-    def __init__(self, file: EmbeddingFile) -> None:
-        self._file = file
-        self._modalities = {name: file[name] for name in file.modalities}
-        self._buffer = memoryview(bytearray(_BLOCK))
-        try:
-            self._descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise DamagedFile(f"{file.path}: cannot be read again ({error.strerror}); was it moved?") from None
-
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        os.close(self._descriptor)
-        if isinstance(error, EOFError | OSError):
-            reason = "it became shorter" if isinstance(error, EOFError) else error.strerror or error
-            raise DamagedFile(f"{self._file.path}: cannot be read to its end ({reason})") from error
-
-    def block(self, offset: int, length: int) -> memoryview:
-        """At most `_BLOCK` bytes at `offset`; valid until the next call."""
-        view = self._buffer[:length]
-        read_all(self._descriptor, view, offset)
-        return view
-
-    def rows(self, modality: str, rows: npt.NDArray[np.intp]) -> Iterator[tuple[int, _Row]]:
-        """Each of `rows` as it lies in the file, valid until the next is drawn; neighbours are read together."""
-        offsets = self._modalities[modality].offsets
-        of_cls, of_token = self._strides(modality)
-        first = last = size = 0  # of the neighbours met so far: rows, and the bytes they take
-        for row in rows.tolist():
-            own = of_cls + of_token * (int(offsets[row + 1]) - int(offsets[row]))
-            if size and (row != last + 1 or size + own > len(self._buffer)):
-                yield from self._span(modality, first, last + 1)
-                size = 0
-            first, last, size = first if size else row, row, size + own
-        if size:
-            yield from self._span(modality, first, last + 1)
-
-    def _span(self, modality: str, first: int, end: int) -> Iterator[tuple[int, _Row]]:
-        """The rows `first` to `end`, in one read of each dataset."""
-        datasets, arrays = self._file.header.datasets, self._modalities[modality]
-        of_cls, of_token = self._strides(modality)
-        ends = arrays.offsets[first : end + 1].tolist()
-        middle = of_cls * (end - first)
-        length = middle + of_token * (ends[-1] - ends[0])
-        if length > len(self._buffer):
-            self._buffer = memoryview(bytearray(length))
-        cls, tokens = self._buffer[:middle], self._buffer[middle:length]
-        read_all(self._descriptor, cls, datasets[f"{modality}/cls"].offset + first * of_cls)
-        read_all(self._descriptor, tokens, datasets[f"{modality}/tokens"].offset + ends[0] * of_token)
-        scales = self._scales(modality, first, end)
-        states = (values[first:end].tolist() for values in (arrays.status, arrays.reason, arrays.checksum))
-        for place, (status, reason, checksum) in enumerate(zip(*states, strict=True)):
-            start, stop = ends[place] - ends[0], ends[place + 1] - ends[0]
-            own = None if scales is None else np.concatenate([scales[0][place : place + 1], scales[1][start:stop]])
-            row_cls, row_tokens = cls[place * of_cls : (place + 1) * of_cls], tokens[start * of_token : stop * of_token]
-            yield first + place, _Row(row_cls, row_tokens, own, status, reason, checksum)
-
-    def _strides(self, modality: str) -> tuple[int, int]:
-        """The bytes of one vector, and of one token's embedding."""
-        arrays = self._modalities[modality]
-        return arrays.width * arrays.raw_cls.itemsize, arrays.token_width * arrays.raw_tokens.itemsize
-
-    def _scales(self, modality: str, first: int, end: int) -> list[npt.NDArray[np.float32]] | None:
-        """The scales of the CLS of rows `first` to `end`, and of their tokens."""
-        datasets, offsets = self._file.header.datasets, self._modalities[modality].offsets
-        if f"{modality}/cls_scale" not in datasets:
-            return None
-        found = []
-        for name, start, stop in (("cls", first, end), ("tokens", int(offsets[first]), int(offsets[end]))):
-            raw = bytearray(4 * (stop - start))
-            read_all(self._descriptor, memoryview(raw), datasets[f"{modality}/{name}_scale"].offset + 4 * start)
-            found.append(np.frombuffer(raw, "<f4"))
-        return found
-
-
-def _between(file: EmbeddingFile, reader: _Reader) -> list[Problem]:
+def _between(file: EmbeddingFile, reader: RowReader) -> list[Problem]:
     """The few bytes that align the datasets must be zero, or a flipped bit could hide there."""
     header, problems = file.header, []
     end = header.user_block + header.metadata_length
@@ -233,7 +131,7 @@ def _between(file: EmbeddingFile, reader: _Reader) -> list[Problem]:
     return problems
 
 
-def _constants(file: EmbeddingFile, reader: _Reader, progress: Callable[[int], None]) -> list[Problem]:
+def _constants(file: EmbeddingFile, reader: RowReader, progress: Callable[[int], None]) -> list[Problem]:
     problems = []
     for dataset in file.header.datasets.values():
         if dataset.sha256 is None:
@@ -274,7 +172,7 @@ def _batches(modality: Modality, file: EmbeddingFile) -> list[Problem]:
     return []
 
 
-def _rows(file: EmbeddingFile, name: str, reader: _Reader, progress: Callable[[int], None]) -> list[Problem]:
+def _rows(file: EmbeddingFile, name: str, reader: RowReader, progress: Callable[[int], None]) -> list[Problem]:
     modality, problems, ids = file[name], [], _item_names(file)
     embedded = modality.has_embedding
     for row, found in reader.rows(name, np.flatnonzero(~modality.pending)):
@@ -286,7 +184,7 @@ def _rows(file: EmbeddingFile, name: str, reader: _Reader, progress: Callable[[i
     return problems
 
 
-def _row_problems(row: _Row, name: str, dtype: str, embedded: bool) -> list[tuple[str, str]]:
+def _row_problems(row: StoredRow, name: str, dtype: str, embedded: bool) -> list[tuple[str, str]]:
     if not row.checksum_agrees:
         return [(f"{name}/checksum", "damaged or half-written: its checksum disagrees with its bytes")]
     if row.status > max(Status) or row.reason > max(Reason):
@@ -300,7 +198,7 @@ def _row_problems(row: _Row, name: str, dtype: str, embedded: bool) -> list[tupl
     return []
 
 
-def _int8_problems(row: _Row, scales: npt.NDArray[np.float32], name: str, embedded: bool) -> list[tuple[str, str]]:
+def _int8_problems(row: StoredRow, scales: npt.NDArray[np.float32], name: str, embedded: bool) -> list[tuple[str, str]]:
     values = [np.frombuffer(data, np.int8) for data in (row.cls, row.tokens)]
     if embedded and not (np.isfinite(scales) & (scales >= 0)).all():
         return [(f"{name}/tokens_scale", "a scale that is NaN, Inf or negative in an embedding")]

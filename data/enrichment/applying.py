@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ..dataset.folder import ITEM_COLUMNS, Description, poster_root_as_written
-from ..dataset.poster_members import Member
-from ..dataset.posters import poster_inside
+from ..dataset.posters.files import poster_inside
+from ..dataset.posters.members import Member
 from ..runtime.disk import put_in_place, write_atomically, writing
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from ..dataset.links import link_columns, read_links, tidy_links
-from ..dataset.posters import poster_inside
+from ..dataset.posters.files import poster_inside
 from ..runtime.errors import UsageError
 from ..tables.opening import open_table
 from .facts import Wanted

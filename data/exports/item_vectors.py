@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import MODALITIES
+from ..embeddings.format.header import MODALITIES
 from ..embeddings.ids import IdArray
 from ..embeddings.status import Reason, Status
 from ..pages.item_vectors import VectorKind, film_vectors, has_vector

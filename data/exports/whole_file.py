@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import QUANTISED
+from ..embeddings.format.header import QUANTISED
 from ..embeddings.ids import IdArray
 from ..embeddings.modality import Modality
 from ..embeddings.status import Reason, Status

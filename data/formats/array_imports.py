@@ -5,14 +5,7 @@ PyTorch's .pt is turned into safetensors by a process of its own, which loads we
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import subprocess
-import sys
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.ids import IdArray
-from ..embeddings.number_formats import as_float32, dequantised
+from ..embeddings.number_formats import dequantised
 from ..runtime.errors import BadInput, UsageError
-from ..runtime.zip_archives import ZIP_FAULTS
+from .array_files import Block, arrays_of_npz, npy_block, tensors, without_pickle
 from .id_tables import array_ids, load_array, read_ids
 from .table_imports import Table
 from .vectors import (
@@ -40,23 +33,7 @@ from .vectors import (
 
 _AT_ONCE: Final = 1024  # rows of a part
 _USUAL: Final = ("embeddings", "embedding", "features", "vectors", "latents")
-_FLOAT_TENSORS: Final = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
-_OTHER_TENSORS: Final = {"I64": "<i8", "I32": "<i4", "I8": "i1", "U8": "u1", "I16": "<i2", "BOOL": "?"}
-_DTYPES: Final = {"F32": "float32", "F16": "float16", "F64": "float64", "BF16": "bfloat16"}
-
-
-@dataclass(frozen=True)
-class Block:
-    """An array that may lie on the disk still: its shape and dtype are known, `read(start, stop)` gives rows."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[int, int], npt.NDArray[Any]]
-
-    @classmethod
-    def of(cls, array: npt.NDArray[Any]) -> Block:
-        """An array in memory, or mapped."""
-        return cls(array.shape, array.dtype.name, lambda start, stop: array[start:stop])
+_FLOATS: Final = ("float16", "float32", "float64", "bfloat16")
 
 
 def array_file_vectors(source: Path, where: Where, modality: str, scratch: Path) -> Vectors:
@@ -68,9 +45,9 @@ def array_file_vectors(source: Path, where: Where, modality: str, scratch: Path)
     if suffix == ".npy":
         return _matrix(Block.of(load_array(source)), _ids_beside(source, where), source, where.offsets)
     if suffix in (".pt", ".pth"):
-        (made,) = _without_pickle([source], scratch)
-        return _keyed(_tensors(made, source), source, where, modality)
-    members = _arrays_of_npz(source) if suffix == ".npz" else _tensors(source, source)
+        (made,) = without_pickle([source], scratch)
+        return _keyed(tensors(made, source), source, where, modality)
+    members = arrays_of_npz(source) if suffix == ".npz" else tensors(source, source)
     return _keyed(members, source, where, modality)
 
 
@@ -83,12 +60,12 @@ def folder_vectors(files: Sequence[Path], where: Where, scratch: Path) -> Vector
     names = in_order(list(by_name))
     files = [by_name[name] for name in names]
     if files[0].suffix.lower() in (".pt", ".pth"):
-        made = _without_pickle(files, scratch)
-        blocks = [_the_block(_tensors(each, file), file, where.dataset) for each, file in zip(made, files, strict=True)]
+        made = without_pickle(files, scratch)
+        blocks = [_the_block(tensors(each, file), file, where.dataset) for each, file in zip(made, files, strict=True)]
     elif files[0].suffix.lower() == ".npz":
-        blocks = [_the_block(_arrays_of_npz(file), file, where.dataset) for file in files]
+        blocks = [_the_block(arrays_of_npz(file), file, where.dataset) for file in files]
     else:
-        blocks = [_npy_block(file) for file in files]
+        blocks = [npy_block(file) for file in files]
     return each_item(numbers_if_all(names), blocks, [str(file) for file in files])
 
 
@@ -115,7 +92,7 @@ def clip_retrieval_vectors(source: Path, where: Where, modality: str) -> Vectors
         if column == "image_path" and where.id_column is None:
             own = [Path(path).stem for path in own]
             notes = ("the id of an item is the name of its image's file; --id-column names another column",)
-        block = _npy_block(parts[number])
+        block = npy_block(parts[number])
         if len(block.shape) != 2 or block.shape[0] != len(own):
             raise BadInput(f"{parts[number]}: expected ({len(own)}, D) as its metadata has rows, found {block.shape}")
         ids += own
@@ -154,11 +131,7 @@ def each_item(ids: IdArray, blocks: Sequence[Block], names: Sequence[str]) -> Ve
     for block, name in zip(blocks, names, strict=True):
         shape = block.shape[1:] if len(block.shape) == 3 and block.shape[0] == 1 else block.shape
         width = width or checked_width(shape[-1] if shape else 0, name)
-        if (
-            len(shape) not in (1, 2)
-            or shape[-1] != width
-            or block.dtype not in ("float16", "float32", "float64", "bfloat16")
-        ):
+        if len(shape) not in (1, 2) or shape[-1] != width or block.dtype not in _FLOATS:
             raise BadInput(
                 f"{name}: expected floating-point (D,) or (T, D) with D = {width}, "
                 f"found {list(block.shape)} of {block.dtype}"
@@ -218,7 +191,7 @@ def _keyed(members: Mapping[str, Block], source: Path, where: Where, modality: s
     """Arrays under names: ids and a matrix, our own export's datasets, or an array for each id."""
     if "items/id" in members and f"{modality}/cls" in members:
         return _our_tensors(members, source, modality)
-    floats = {name: block for name, block in members.items() if block.dtype in (*_DTYPES.values(),)}
+    floats = {name: block for name, block in members.items() if block.dtype in _FLOATS}
     named = where.dataset or where.column
     if named is not None and named not in members:
         raise UsageError(f"{source}: expected one of {', '.join([*members][:10])}, found {named}")
@@ -301,17 +274,6 @@ def _scaled(members: Mapping[str, Block], name: str) -> Block:
     )
 
 
-def _npy_block(file: Path) -> Block:
-    """An .npy whose header alone is read now, so that a folder of a million keeps none of them open."""
-    array = load_array(file)
-    return Block(array.shape, array.dtype.name, lambda start, stop: _read_npy(file, start, stop))
-
-
-def _read_npy(file: Path, start: int, stop: int) -> npt.NDArray[Any]:
-    array = load_array(file)
-    return np.array(array) if array.ndim < 2 else np.array(array[start:stop])
-
-
 def _the_block(members: Mapping[str, Block], file: Path, wanted: str | None) -> Block:
     name = wanted or next((known for known in _USUAL if known in members), None)
     if name is None and len(members) == 1:
@@ -319,99 +281,3 @@ def _the_block(members: Mapping[str, Block], file: Path, wanted: str | None) -> 
     if name is None or name not in members:
         raise UsageError(f"{file}: name the array of vectors with --dataset: {', '.join([*members][:10])}")
     return members[name]
-
-
-def _arrays_of_npz(file: Path) -> dict[str, Block]:
-    """The arrays of an .npz, none of them read yet. Raises BadInput, for arrays of Python objects too."""
-    found = {}
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.namelist():
-                with archive.open(member) as stream:
-                    major, _ = np.lib.format.read_magic(stream)
-                    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(stream)
-                if dtype.hasobject:
-                    raise BadInput(
-                        f"{file}: {member} holds Python objects, which are not loaded; save text as astype(str)"
-                    )
-                name = member.removesuffix(".npy")
-                found[name] = Block(shape, dtype.name, _npz_reader(file, name))
-    except (OSError, ValueError, *ZIP_FAULTS) as fault:
-        raise BadInput(f"{file}: cannot be read as .npz ({(str(fault).splitlines() or ['cut short'])[0]})") from None
-    if not found:
-        raise BadInput(f"{file}: expected arrays in it, found none")
-    return found
-
-
-def _npz_reader(file: Path, name: str) -> Callable[[int, int], npt.NDArray[Any]]:
-    kept: list[npt.NDArray[Any]] = []  # a compressed array can only be read whole
-
-    def read(start: int, stop: int) -> npt.NDArray[Any]:
-        if not kept:
-            try:
-                with np.load(file, allow_pickle=False) as archive:
-                    kept.append(archive[name])
-            except (OSError, ValueError, *ZIP_FAULTS) as fault:
-                reason = (str(fault).splitlines() or ["cut short"])[0]
-                raise BadInput(f"{file}: {name} cannot be read ({reason})") from None
-        whole = kept[0]
-        if start == 0 and (whole.ndim < 2 or stop >= len(whole)):
-            kept.clear()
-        return whole if whole.ndim < 2 else whole[start:stop]
-
-    return read
-
-
-def _tensors(file: Path, source: Path) -> dict[str, Block]:
-    """The tensors of a safetensors file, mapped; bfloat16 reads as float32. `source` is its name for messages."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(file), "np"):
-            pass  # checks the header, the places and the length
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length))
-        content = np.memmap(file, np.uint8, "r")
-    except (SafetensorError, OSError, ValueError) as fault:
-        raise BadInput(f"{source}: cannot be read as safetensors ({str(fault).splitlines()[0]})") from None
-    found = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            found[name] = _tensor(content, 8 + length, entry, source)
-    for name, values in json.loads(header.get("__metadata__", {}).get("cinefuse_lists", "{}")).items():
-        found[name] = Block.of(np.array(values, object if isinstance(values[0], str) else np.int64))
-    return found
-
-
-def _tensor(content: npt.NDArray[np.uint8], start: int, entry: Mapping[str, Any], source: Path) -> Block:
-    kind, shape = entry["dtype"], tuple(entry["shape"])
-    dtype = np.dtype(_FLOAT_TENSORS.get(kind) or _OTHER_TENSORS.get(kind) or "u1")
-    if kind not in _FLOAT_TENSORS and kind not in _OTHER_TENSORS:
-        raise BadInput(f"{source}: a tensor of {kind} cannot be read here")
-    offset = start + entry["data_offsets"][0]
-    raw = content[offset : offset + math.prod(shape) * dtype.itemsize]
-    values = np.frombuffer(raw, dtype).reshape(shape)
-    if kind != "BF16":
-        return Block(shape, values.dtype.name, lambda first, stop: values[first:stop] if values.ndim > 1 else values)
-    return Block(
-        shape, "bfloat16", lambda first, stop: as_float32(values[first:stop] if values.ndim > 1 else values, "bfloat16")
-    )
-
-
-def _without_pickle(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Each .pt as a safetensors file in `folder`, made by a process that loads weights alone. Raises BadInput."""
-    search = os.pathsep.join(entry for entry in sys.path if entry)
-    job = json.dumps({"files": [str(file.resolve()) for file in files], "folder": str(folder)})
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "cinefuse.torch_files"],
-        input=job.encode(),
-        capture_output=True,
-        env=os.environ | {"PYTHONPATH": search},
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
-        raise BadInput(last if last.startswith(str(files[0].parent.resolve())) else f"{files[0]}: {last}")
-    return [folder / f"{number}.safetensors" for number in range(len(files))]

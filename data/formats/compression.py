@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import FIRST_LINE_LENGTH, Header, user_block_size
+from ..embeddings.format.header import FIRST_LINE_LENGTH
+from ..embeddings.format.header_checks import declared_length, user_block_size
 from ..runtime.disk import reserve, write_all, writing
 from ..runtime.errors import BadInput, DamagedFile, UsageError
 from ..runtime.parallel import side_by_side
@@ -246,4 +247,4 @@ def _head(blocks: Iterator[bytes], source: Path) -> bytes:
 
 def _declared_length(head: bytes, source: Path) -> int:
     name = f"{source} (decompressed)"
-    return Header.declared_length(head[: user_block_size(head[:FIRST_LINE_LENGTH], name)], name)
+    return declared_length(head[: user_block_size(head[:FIRST_LINE_LENGTH], name)], name)

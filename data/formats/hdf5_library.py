@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import Dataset, Header
-from ..embeddings.layout import attributes
+from ..embeddings.format.header import Dataset, Header
+from ..embeddings.format.layout import attributes
 from ..embeddings.verification import Problem, Report, verify
 from ..runtime.untrusted_text import printable
 

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import MAGIC, MODALITIES, STORAGE_DTYPES
-from ..embeddings.layout import ModalityLayout
+from ..embeddings.format.header import MAGIC, MODALITIES, STORAGE_DTYPES
+from ..embeddings.format.layout import ModalityLayout
 from ..embeddings.number_formats import infinite, rounded
 from ..embeddings.rows import RowWriter
 from ..embeddings.status import Reason, Status

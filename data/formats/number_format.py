@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import QUANTISED, Header
+from ..embeddings.format.header import QUANTISED, Header
 from ..embeddings.modality import Modality
 from ..embeddings.number_formats import DTYPES, converted_fingerprint, infinite, quantised, rounded
 from ..embeddings.rows import row_checksum

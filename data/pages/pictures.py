@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps, features
 
-from ..dataset.posters import poster_bytes
+from ..dataset.posters.files import poster_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from ..embeddings.header import Header, user_block_size
+from ..embeddings.format.header import Header
+from ..embeddings.format.header_checks import parse_header, user_block_size
 from ..runtime.errors import DamagedFile
 from .address import hub_place, is_web
 from .remote_file import RemoteFile, Span, read_span
@@ -36,7 +37,7 @@ def checked_head(head: bytes, remote: RemoteFile) -> Header | None:
     block = user_block_size(head, remote.shown)
     if remote.size is None or len(head) < block:
         return None
-    return Header.parse(head[:block], remote.size, remote.shown)
+    return parse_header(head[:block], remote.size, remote.shown)
 
 
 def first_bytes(remote: RemoteFile, retry: Retry) -> bytes:

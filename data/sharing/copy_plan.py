@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings.hdf5_metadata import Array
-from ..embeddings.header import MODALITIES, Header
+from ..embeddings.format.hdf5_metadata import Array
+from ..embeddings.format.header import MODALITIES, Header
+from ..embeddings.format.layout import UNKNOWN_SHA256, embedding_arrays, lay_out
 from ..embeddings.ids import IdArray, stored_ids
-from ..embeddings.layout import UNKNOWN_SHA256, embedding_arrays, lay_out
 from ..embeddings.status import Status
 from ..runtime.errors import BadInput
 from .index import PER_ROW, Index, checked_modalities

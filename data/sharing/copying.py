@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
-from ..embeddings.header import Header
-from ..embeddings.layout import UNKNOWN_SHA256
+from ..embeddings.format.header import Header
+from ..embeddings.format.layout import UNKNOWN_SHA256
 from ..embeddings.verification import checksums_now, row_checker
 from ..runtime.disk import put_in_place, read_all, reserve, write_all, writing, written_behind
 from ..runtime.errors import BadInput, DamagedFile

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
 from ..embeddings.fingerprints import differences
-from ..embeddings.header import MODALITIES
+from ..embeddings.format.header import MODALITIES
 from ..embeddings.modality import Modality
 from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput

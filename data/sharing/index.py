@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings.hdf5_metadata import check_agreement
-from ..embeddings.header import FIRST_LINE_LENGTH, MODALITIES, Header, user_block_size
+from ..embeddings.format.hdf5_metadata import check_agreement
+from ..embeddings.format.header import FIRST_LINE_LENGTH, MODALITIES, Header
+from ..embeddings.format.header_checks import parse_header, user_block_size
+from ..embeddings.format.layout import attributes
 from ..embeddings.ids import IdArray, as_stored
-from ..embeddings.layout import attributes
 from ..embeddings.number_formats import numpy_dtype
 from ..embeddings.status import Status
 from ..runtime.errors import BadInput, DamagedFile
@@ -168,7 +169,7 @@ def _read_header(source: ByteSource, name: str) -> Header:
         raise DamagedFile(f"{name}: expected a user block of {size:,} bytes, found a file of {source.size:,}")
     if size > len(head):
         head += source.read(len(head), size - len(head))
-    header = Header.parse(head[:size], source.size, name)
+    header = parse_header(head[:size], source.size, name)
     end = size + header.metadata_length
     if end > len(head):
         head += source.read(len(head), end - len(head))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from ..embeddings.layout import UNKNOWN_SHA256
+from ..embeddings.format.layout import UNKNOWN_SHA256
 
 _MOST_STEPS = 64  # older ones are forgotten: the header has an end
 _MOST_SOURCES = 1000

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..embeddings.file import EmbeddingFile
 from ..embeddings.fingerprints import differences
-from ..embeddings.header import MODALITIES
+from ..embeddings.format.header import MODALITIES
 from ..embeddings.ids import IdArray
 from ..runtime.errors import BadInput, FingerprintMismatch, UsageError
 from .copy_plan import Origin, Plan, assemble

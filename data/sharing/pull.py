@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..embeddings.file import EmbeddingFile, content_digest
-from ..embeddings.header import Header, user_block_size
+from ..embeddings.format.header import Header
+from ..embeddings.format.header_checks import parse_header, user_block_size
 from ..embeddings.verification import verify
 from ..remote.opening import HEAD, checked_head, first_bytes, open_remote
 from ..remote.partial_download import PartialDownload
@@ -192,7 +193,7 @@ class _Transfer:
         first = self.download.read(0, min(HEAD, self.download.size))
         block = user_block_size(first, self.remote.shown)
         self.download.fetch([Span(0, min(block, self.download.size))])
-        header = Header.parse(
+        header = parse_header(
             self.download.read(0, min(block, self.download.size)), self.download.size, self.remote.shown
         )
         self.download.fetch([Span(0, block + header.metadata_length)])

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ..embeddings.header import MODALITIES
+from ..embeddings.format.header import MODALITIES
 from ..runtime.errors import BadInput, UsageError
 from .index import Index
 

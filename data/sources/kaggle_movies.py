@@ -13,7 +13,7 @@ import polars as pl
 from ..dataset.assembly import Parts
 from ..dataset.items import tidy_items
 from ..dataset.links import tidy_links
-from ..dataset.posters import without_addresses
+from ..dataset.posters.placing import without_addresses
 from ..tables.delimited import Layout
 from ..tables.table import TAG
 from ..tables.words import NotAList, listed, words_in

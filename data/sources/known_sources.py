@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..dataset.assembly import Choices, ImportReport, Parts, assemble
 from ..dataset.folder import new_folder
-from ..dataset.posters import PosterSource, place_posters
+from ..dataset.posters.placing import place_posters
+from ..dataset.posters.source import PosterSource
 from ..runtime.errors import UsageError
 from .amazon_reviews import read_amazon_reviews
 from .kaggle_movies import read_kaggle_movies

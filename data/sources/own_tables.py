@@ -12,7 +12,9 @@ from ..dataset.folder import new_folder
 from ..dataset.interactions import core_items, k_core
 from ..dataset.items import rated_items, tidy_items
 from ..dataset.links import link_columns, tidy_links
-from ..dataset.posters import PosterSource, holds_images, images_of_rows, place_posters, without_addresses
+from ..dataset.posters.parquet_images import holds_images, images_of_rows
+from ..dataset.posters.placing import place_posters, without_addresses
+from ..dataset.posters.source import PosterSource
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import UsageError

@@ -6,11 +6,7 @@ stands for itself (`"Swing" the Master`) would swallow rows in silence: every re
 
 from __future__ import annotations
 
-import csv
 import mmap
-import re
-import shutil
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,20 +17,17 @@ import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
 from ..runtime.parquet import scan_parquet
+from .records import Malformed, records_of, separator_of, without_separator_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
+
 
 # Beside the source's own columns, so a name that no source has.
 ROW = "__row"
 QUOTES = ("auto", "double", "backslash", "none")
-_SEPARATORS = (",", ";", "\t", "|", "::", " ")
 _UNIT = "\x1f"  # in place of a separator of two characters, which Polars does not cut at
 _ROWS_AT_ONCE = 50_000
-_SAMPLE_LINES = 500
-_LONGEST_SAMPLE = 1 << 22
-_SEPARATOR_LINE = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t|])"?\r?\n')
-_ESCAPED = re.compile(r'\\([\\"])')
 
 
 @dataclass(frozen=True)
@@ -68,13 +61,6 @@ class _Found:
     long: list[int] = field(default_factory=list)
 
 
-class _Malformed(Exception):
-    """A record that the way of reading cannot take."""
-
-    def __init__(self, line: int, why: str) -> None:
-        super().__init__(f"line {line:,}: {why}")
-
-
 def scan_text(file: Path, separator: str, names: list[str] | None = None, *, quotes: bool = True) -> pl.LazyFrame:
     """Scan delimited UTF-8 text, all columns String, with ROW from 0; wholly empty lines are left out.
 
@@ -98,8 +84,8 @@ def read_delimited(file: Path, text: Path, scratch: Path, layout: Layout) -> tup
 
     BadInput, naming the line, where no way of reading gives every record the header's fields.
     """
-    text, stated = _without_separator_line(text, scratch)
-    separator = layout.separator or stated or _separator_of(text, file, layout)
+    text, stated = without_separator_line(text, scratch)
+    separator = layout.separator or stated or separator_of(text, file, len(layout.columns))
     where = Path(tempfile.mkdtemp(dir=scratch))
     _refuse_other_width(file, text, separator, layout)
     found = _Found()
@@ -121,18 +107,6 @@ def read_delimited(file: Path, text: Path, scratch: Path, layout: Layout) -> tup
     return frame, found.notes
 
 
-def _without_separator_line(text: Path, scratch: Path) -> tuple[Path, str | None]:
-    """The table without a first line such as "sep=;", which spreadsheets write and read, and what that says."""
-    with text.open("rb") as source:
-        stated = _SEPARATOR_LINE.match(source.readline(64))
-        if stated is None:
-            return text, None
-        copy = Path(tempfile.mkdtemp(dir=scratch)) / text.name
-        with copy.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-    return copy, stated[1].decode()
-
-
 def _refuse_other_width(file: Path, text: Path, separator: str, layout: Layout) -> None:
     """BadInput where the first record has another number of fields than ``layout`` names columns."""
     if not layout.columns or layout.skip:
@@ -140,8 +114,8 @@ def _refuse_other_width(file: Path, text: Path, separator: str, layout: Layout) 
     quotes = layout.quotes if layout.quotes in ("none", "backslash") else "double"
     with text.open(encoding="utf-8-sig", newline="") as lines:
         try:
-            _, _, fields = next(_parsed(lines, separator, "none" if len(separator) > 1 else quotes), (1, 1, []))
-        except _Malformed:
+            _, _, fields = next(records_of(lines, separator, "none" if len(separator) > 1 else quotes), (1, 1, []))
+        except Malformed:
             return
     if fields and len(fields) != len(layout.columns):
         raise BadInput(
@@ -160,7 +134,7 @@ def _records(
     elif layout.quotes == "auto":
         ways += ["backslash"] * _holds(text, b'\\"')
         ways += ["none"] * (separator not in ",;")  # between commas a quote is hardly ever meant for itself
-    first: _Malformed | None = None
+    first: Malformed | None = None
     for way in ways:
         found.short.clear()
         found.long.clear()
@@ -168,12 +142,12 @@ def _records(
         try:
             frame, merged = _blocks(text, where / way, separator, way, layout, found)
             if strict and found.short:
-                raise _Malformed(found.short[0], "fewer fields than the header has columns")
-        except _Malformed as fault:
+                raise Malformed(found.short[0], "fewer fields than the header has columns")
+        except Malformed as fault:
             first = first or fault
             continue
         if way == "double" and layout.quotes == "auto" and merged and _every_line_is_whole(text, separator, layout):
-            first = first or _Malformed(merged, "a double quote is opened there and closed in a later line")
+            first = first or Malformed(merged, "a double quote is opened there and closed in a later line")
             continue
         if first is not None and way == "none":
             found.notes.append(
@@ -194,7 +168,7 @@ def _blocks(
     files: list[Path] = []
     merged = 0
     with text.open(encoding="utf-8-sig", newline="") as lines:
-        records = _parsed(lines, separator, way, strict=not layout.lenient)
+        records = records_of(lines, separator, way, strict=not layout.lenient)
         names = list(layout.columns) or _unique(next(records, (1, 1, [""]))[2])
         block: list[list[str | None]] = []
         rows: list[int] = []
@@ -205,7 +179,7 @@ def _blocks(
                 continue
             if len(fields) > len(names):
                 if not layout.skip:
-                    raise _Malformed(start, f"{len(fields)} fields, where the header has {len(names)} columns")
+                    raise Malformed(start, f"{len(fields)} fields, where the header has {len(names)} columns")
                 found.long.append(start)
                 continue
             if len(fields) < len(names):
@@ -226,35 +200,6 @@ def _write_block(block: list[list[str | None]], rows: list[int], names: list[str
     series += [pl.Series(name, values, dtype=pl.String) for name, values in zip(names, columns, strict=True)]
     pl.DataFrame(series).write_parquet(file, compression="lz4")
     return file
-
-
-def _parsed(
-    lines: Iterable[str], separator: str, way: str, *, strict: bool = True
-) -> Iterator[tuple[int, int, list[str]]]:
-    """First line, last line and fields of each record."""
-    if way == "none":
-        for number, line in enumerate(lines, 1):
-            bare = line.rstrip("\r\n")
-            yield number, number, bare.split(separator) if bare else []
-        return
-    csv.field_size_limit(sys.maxsize)
-    if way == "backslash":
-        lines = (_ESCAPED.sub(lambda match: '""' if match[1] == '"' else "\\", line) for line in lines)
-    reader = csv.reader(lines, delimiter=separator, strict=strict)
-    start = 1
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as fault:
-            opened = "unexpected end" in str(fault)
-            why = (
-                "a double quote is opened and never closed" if opened else "text stands beside a quoted field's quotes"
-            )
-            raise _Malformed(start if opened else reader.line_num, why) from None
-        yield start, reader.line_num, fields
-        start = reader.line_num + 1
 
 
 def _every_line_is_whole(text: Path, separator: str, layout: Layout) -> bool:
@@ -316,50 +261,3 @@ def _cut_at_units(text: Path, separator: str, copy: Path) -> Path:
         for line in source:
             target.write(line.replace(separator.encode(), _UNIT.encode()))
     return copy
-
-
-def _separator_of(text: Path, file: Path, layout: Layout) -> str:
-    """What stands between the fields: what gives most of the first records as many fields as the header.
-
-    BadInput where the lines end as no program of this century ends them.
-    """
-    with text.open(encoding="utf-8-sig", newline="\n") as lines:
-        sample = [line for line in lines.readlines(_LONGEST_SAMPLE) if line.strip("\r\n")][:_SAMPLE_LINES]
-    if not sample:
-        return ","
-    if "\r" in sample[0].rstrip("\r\n"):
-        raise BadInput(f"{file}: its lines end with CR alone; save it with ordinary line ends (LF, or CR LF)")
-    usual = "\t" if file.suffix.lower() in (".tsv", ".tab") else ","
-    best, highest = _most_agreed(sample, usual, len(layout.columns))
-    if layout.columns and highest[0] < 0.9:  # the names do not fit the file: what it has is found for the refusal
-        best, _ = _most_agreed(sample, usual, 0)
-    return best
-
-
-def _most_agreed(sample: list[str], usual: str, columns: int) -> tuple[str, tuple[float, int]]:
-    best, highest = usual, (0.0, 0)
-    for separator in sorted(_SEPARATORS, key=lambda one: one != usual):
-        if separator == " " and highest[0] > 0:
-            continue
-        for way in ("none",) if len(separator) > 1 else ("double", "none"):
-            score = _agreement(sample, separator, way, columns)
-            if score > highest:
-                best, highest = separator, score
-    return best, highest
-
-
-def _agreement(sample: list[str], separator: str, way: str, columns: int) -> tuple[float, int]:
-    """Share of records with as many fields as the first (or as ``columns``), and that number; (0, 0) for one field."""
-    sizes = []
-    try:
-        for _, _, fields in _parsed(sample, separator, way):
-            sizes.append(len(fields))
-    except _Malformed:
-        if not sizes:
-            return 0.0, 0
-        sizes.append(0)  # the sample may end inside a record
-    wanted = columns or sizes[0]
-    if wanted < 2:
-        return 0.0, 0
-    body = sizes if columns or len(sizes) == 1 else sizes[1:]
-    return sum(size == wanted for size in body) / max(1, len(body)), wanted

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...data.embeddings.header import item_size
-from ...data.embeddings.layout import ModalityLayout
+from ...data.embeddings.format.header import item_size
+from ...data.embeddings.format.layout import ModalityLayout
 from ...data.embeddings.status import Reason, Status
 from ...data.runtime.errors import BadInput
 from ...data.runtime.processor import usable_cores

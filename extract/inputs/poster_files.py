@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ...data.dataset.poster_members import Member, MemberFault, MemberTooLarge
+from ...data.dataset.posters.members import Member, MemberFault, MemberTooLarge
 from ...data.embeddings.status import Reason
 
 

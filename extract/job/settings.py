@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...data.dataset.catalog import Catalog
-from ...data.embeddings.header import STORAGE_DTYPES
+from ...data.embeddings.format.header import STORAGE_DTYPES
 from ...data.embeddings.status import Reason, Status
 from ...data.mini import MINI
 from ...data.runtime.errors import BadInput, UsageError

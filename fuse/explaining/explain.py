@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...data.dataset.posters import poster_bytes
+from ...data.dataset.posters.files import poster_bytes
 from ...data.pages.pictures import poster_picture
 from ...data.runtime.errors import BadInput, UsageError
 from ...data.runtime.untrusted_text import shown

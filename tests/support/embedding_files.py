@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter, nan
 from cinefuse.data.embeddings.status import Reason, Status
 

@@ -10,7 +10,7 @@ import polars as pl
 from ...dataset.assembly import Choices, Parts
 from ...dataset.items import tidy_items, without_repeats
 from ...dataset.links import link_columns, number_of, tidy_links
-from ...dataset.posters import holds_images, images_of_rows
+from ...dataset.posters.parquet_images import holds_images, images_of_rows
 from ...runtime.disk import sha256_of
 from ...runtime.errors import BadInput, UsageError
 from ...tables.familiar import plain_name

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ...dataset.assembly import Choices, ImportReport, assemble
 from ...dataset.folder import new_folder
-from ...dataset.posters import PosterSource, place_posters, without_addresses
+from ...dataset.posters.placing import place_posters, without_addresses
+from ...dataset.posters.source import PosterSource
 from ...runtime.errors import UsageError
 from ...tables.opening import open_table
 from ..own_tables import Reading

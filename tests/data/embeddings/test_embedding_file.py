@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.hdf5_metadata import Array, build
+from cinefuse.data.embeddings.format.hdf5_metadata import Array, build
 from cinefuse.data.embeddings.number_formats import as_float32, numpy_dtype
 from cinefuse.data.embeddings.rows import RowWriter, nan, row_checksum
 from cinefuse.data.embeddings.status import Reason, Status

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.header import FIRST_LINE_LENGTH
+from cinefuse.data.embeddings.format.header import FIRST_LINE_LENGTH
 from cinefuse.data.embeddings.number_formats import as_float32
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify

@@ -25,7 +25,8 @@ import numpy as np
 import pytest
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.header import FIRST_LINE_LENGTH, Header
+from cinefuse.data.embeddings.format.header import FIRST_LINE_LENGTH, Header
+from cinefuse.data.embeddings.format.header_checks import parse_header
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import CinefuseError, DamagedFile
 
@@ -296,7 +297,7 @@ STORIES: dict[str, Callable[[h5py.File, Header], None]] = {
 
 def with_metadata(content: bytes, metadata: bytes) -> bytes:
     """`content` with other HDF5 metadata, everything behind it moved, and a header that vouches for all of it."""
-    header = Header.parse(content[:USER_BLOCK], len(content), "golden")
+    header = parse_header(content[:USER_BLOCK], len(content), "golden")
     arrays = content[USER_BLOCK + header.metadata_length :]
     metadata += bytes(-len(metadata) % 64)
     shift = len(metadata) - header.metadata_length
@@ -313,7 +314,7 @@ def with_metadata(content: bytes, metadata: bytes) -> bytes:
 @pytest.mark.parametrize("story", STORIES)
 def test_hdf5_metadata_that_tells_another_story_is_refused(story: str, tmp_path: Path) -> None:
     content = BOTH.read_bytes()
-    header = Header.parse(content[:USER_BLOCK], len(content), "golden")
+    header = parse_header(content[:USER_BLOCK], len(content), "golden")
     crafted = tmp_path / "crafted.h5"
     with h5py.File(crafted, "w", userblock_size=USER_BLOCK, libver=("earliest", "latest")) as file:
         STORIES[story](file, header)
@@ -325,7 +326,7 @@ def test_hdf5_metadata_that_tells_another_story_is_refused(story: str, tmp_path:
 
 def test_metadata_that_agrees_is_accepted_by_the_same_route(tmp_path: Path) -> None:
     content = BOTH.read_bytes()
-    header = Header.parse(content[:USER_BLOCK], len(content), "golden")
+    header = parse_header(content[:USER_BLOCK], len(content), "golden")
     path = tmp_path / "same.h5"
     path.write_bytes(with_metadata(content, content[USER_BLOCK : USER_BLOCK + header.metadata_length]))
     assert verify(path).complete

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from cinefuse.cli import app
 from cinefuse.data.dataset.folder import ITEM_COLUMNS, Description
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.pages.browse import both_vectors, browse_page, chosen_rows

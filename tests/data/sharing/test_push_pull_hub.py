@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import verify

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch

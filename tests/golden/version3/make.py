@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cinefuse.data.embeddings.file import EmbeddingFile
-from cinefuse.data.embeddings.layout import ModalityLayout
+from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.tests.golden.make import STATES, values
 from cinefuse.tests.golden.version2.make import steps

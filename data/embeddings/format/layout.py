@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.errors import DamagedFile
+from ...runtime.errors import DamagedFile
+from ..ids import IdArray, stored_ids
 from .hdf5_metadata import Array, build
 from .header import MODALITIES, QUANTISED, Dataset, Header, version_of
-from .ids import IdArray, stored_ids
+from .header_checks import parse_header
 
 # stands for a SHA-256 that is not known yet, in a header that is complete in everything else and as long as it will be
 UNKNOWN_SHA256 = "0" * 64
@@ -122,7 +123,7 @@ def lay_out(
 def _check_legible(header: Header) -> None:
     """A header must be readable to whoever writes it: a record outside the format is the caller's mistake."""
     try:
-        Header.parse(header.encode(), header.file_length, "this layout")
+        parse_header(header.encode(), header.file_length, "this layout")
     except DamagedFile as refusal:
         raise ValueError(str(refusal)) from None
 

@@ -20,8 +20,8 @@ from PIL import Image, features
 
 from cinefuse.data.dataset.assembly import Choices, ImportReport
 from cinefuse.data.dataset.catalog import Catalog
-from cinefuse.data.dataset.poster_members import Member, MemberFault, MemberTooLarge
-from cinefuse.data.dataset.posters import poster_bytes
+from cinefuse.data.dataset.posters.files import poster_bytes
+from cinefuse.data.dataset.posters.members import Member, MemberFault, MemberTooLarge
 from cinefuse.data.dataset.summary import dataset_info
 from cinefuse.data.embeddings.status import Reason
 from cinefuse.data.pages.pictures import poster_picture
@@ -266,7 +266,7 @@ def test_a_reference_comes_back_from_its_text(offset: int, length: int, packed: 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(min_size=1, max_size=2000), min_size=1, max_size=6), st.booleans())
 def test_the_bytes_of_a_zip_are_those_that_zipfile_reads(tmp_path: Path, contents: list[bytes], deflate: bool) -> None:
-    from cinefuse.data.dataset.poster_members import archive_members
+    from cinefuse.data.dataset.posters.members import archive_members
 
     with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as archive:
         for number, content in enumerate(contents):

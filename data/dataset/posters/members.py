@@ -19,7 +19,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..runtime.errors import BadInput
+from ...runtime.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

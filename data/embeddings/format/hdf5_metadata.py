@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..runtime.errors import DamagedFile
+from ...runtime.errors import DamagedFile
 from .header import ALIGNMENT, Header, item_size
 
 # part of the format: a changed word would make every older file's metadata another one
