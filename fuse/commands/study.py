@@ -15,7 +15,7 @@ from ...data.runtime.untrusted_text import printable
 from .options import CacheArgument, SetOption, interruptible, one_at_most
 
 if TYPE_CHECKING:
-    from ..runs.study import Study
+    from ..studies.study_results import Study
 
 app = typer.Typer()
 
@@ -63,7 +63,7 @@ def study(
         from ...data.runtime.progress import TerminalProgress
         from ...device import use_threads
         from ..runs.repeat import folds_named
-        from ..runs.study import study as run_study
+        from ..studies.study import study as run_study
 
         use_threads(threads)
         done = run_study(

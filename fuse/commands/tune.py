@@ -15,7 +15,7 @@ from ...data.runtime.untrusted_text import printable
 from .options import CacheArgument, SetOption, interruptible, one_at_most
 
 if TYPE_CHECKING:
-    from ..tuning.search import Tuned
+    from ..tuning.tune import Tuned
 
 app = typer.Typer()
 
@@ -53,7 +53,7 @@ def tune(
         from ...data.runtime.progress import TerminalProgress
         from ...device import use_threads
         from ..settings.presets import preset as preset_named
-        from ..tuning.search import tune as search
+        from ..tuning.tune import tune as search
 
         use_threads(threads)
         found = search(

@@ -36,7 +36,7 @@ TINY = tuple(
 COMMAND_MODULES = (
     "cinefuse.fuse.commands.training_screen",
     "cinefuse.fuse.runs.repeat",
-    "cinefuse.fuse.runs.study",
+    "cinefuse.fuse.studies.study",
     "cinefuse.fuse.runs.warm_start",
 )
 QUICK = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")

@@ -23,7 +23,8 @@ from cinefuse.cli import app
 from cinefuse.data.dataset.splits import split_ratings
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch, UsageError
 from cinefuse.fuse.settings.presets import preset
-from cinefuse.fuse.tuning.search import SPACE, Tuned, tune, with_factors
+from cinefuse.fuse.tuning.space import SPACE, with_factors
+from cinefuse.fuse.tuning.tune import Tuned, tune
 from cinefuse.fuse.tuning.tuned_settings import TunedSettings
 
 SMALL = {"dim": 4, "layers": 0, "epochs": 1, "adapt": False}

@@ -10,10 +10,10 @@ import polars as pl
 
 from ...data.runtime.disk import write_atomically
 from ..evaluation.metrics import Interval, mae
-from .repeat import Spread
+from ..runs.repeat import Spread
 
 if TYPE_CHECKING:
-    from .study import Group, Row, Study
+    from .study_results import Group, Row, Study
 
 
 def write_tables(study: Study) -> None:

@@ -20,8 +20,9 @@ from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.evaluation.metrics import bootstrap_interval, paired_difference
 from cinefuse.fuse.runs.repeat import Spread, cases_of, folds_named
 from cinefuse.fuse.runs.run import Run
-from cinefuse.fuse.runs.study import Study, default_splits, shrunk_user_mean, study
-from cinefuse.fuse.runs.study_models import MODELS, models_named
+from cinefuse.fuse.studies.study import default_splits, shrunk_user_mean, study
+from cinefuse.fuse.studies.study_models import MODELS, models_named
+from cinefuse.fuse.studies.study_results import Study
 from cinefuse.tests.support.progress import Lines
 
 pytestmark = pytest.mark.slow  # whole studies

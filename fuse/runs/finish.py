@@ -1,0 +1,129 @@
+"""The end of a training: the model that serves is put together and written, tested once, and summarised."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import save
+
+from ...data.dataset.catalog import Catalog
+from ...data.dataset.splits import Split
+from ...data.runtime.disk import write_atomically, write_json
+from ..evaluation.metrics import mae, rmse
+from ..inputs.join import Joined
+from ..inputs.training_data import TrainingData, places_of
+from ..models.covariance_model import affordable, fit_covariance_model
+from ..models.heads import Scale
+from ..models.ranking_model import RankingModel
+from ..models.recommender import Recommender
+from ..settings.choices import Choices
+from ..training.full_batch import standardised_pairs
+from ..training.loop import FittedModel, Training
+from .baseline import baseline_figures, epochs_logged, warnings_of
+from .run_folder import RunFolder
+
+
+def conclude(
+    training: Training,
+    fitted: list[FittedModel],
+    ranked: RankingModel | None,
+    files: RunFolder,
+    dataset: Path,
+    joined: Joined,
+    parts: Split,
+    *,
+    seconds: float,
+) -> None:
+    """Write the model, test it once, and last the summary, which marks the run as finished."""
+    config, choices = training.config, Choices.read(files.choices)
+    recommender = _served(fitted, joined, parts)
+    if choices is not None and choices.covariance_share and config.takes_covariance:
+        whole = training.fits()[-1].whole
+        with training.progress.phase("covariance model", 1) as phase:
+            recommender = _with_covariance(recommender, choices.covariance_share, training.training_data, whole=whole)
+            phase.advance(1)
+        if recommender.covariance is None:
+            training.progress.message("the covariance model is left out: these ratings are too many for it")
+    recommender.save(files.model)
+    if ranked is not None:
+        ranked.save(files.ranking_model)
+    write_table(files.items, _items(dataset, joined, recommender))
+    content = training.training_data.side.item.half().cpu().contiguous()
+    if content.shape[1]:
+        write_atomically(files.content, save({"content": content}))
+    chosen, epochs = training.state.chosen_epochs or training.state.best_epoch, epochs_logged(files.metrics)
+    summary: dict[str, Any] = {"chosen_epochs": chosen, "fits": len(training.fits()), "seconds": seconds}
+    if ranked is not None:
+        summary["ranking"] = ranked.settings
+    if choices is not None:
+        summary["choices"] = choices.lines()
+    if recommender.predicts:
+        summary |= baseline_figures(joined, parts, epochs, chosen)
+        summary["warnings"] = warnings_of(training.config, summary, epochs)
+    if len(parts.test) and recommender.predicts:
+        summary |= _tested(files.predictions, recommender, joined, parts)
+    write_json(files.summary, summary)
+    for fits in (files.fits, files.ranking_fits):
+        fits.in_progress.unlink(missing_ok=True)
+
+
+def _tested(predictions: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
+    places = places_of(joined, parts.test)
+    user, item, rating = joined.user[places], joined.item[places], joined.rating[places]
+    prediction = recommender.pair_ratings(user, item)
+    table = pl.DataFrame(
+        {
+            "user_id": pl.Series(joined.user_ids[user].tolist()),
+            "item_id": pl.Series(joined.item_ids[item].tolist()),
+            "rating": rating,
+            "prediction": prediction,
+        }
+    )
+    write_table(predictions, table)
+    return {"test_ratings": len(rating), "rmse": rmse(rating, prediction), "mae": mae(rating, prediction)}
+
+
+def _items(dataset: Path, joined: Joined, recommender: Recommender) -> pl.DataFrame:
+    counts = np.bincount(recommender.rated_items, minlength=len(joined.item_ids))
+    items = Catalog.open(dataset).items.select("item_id", "title", "year", "genres")
+    return items.with_columns(train_ratings=pl.Series(counts, dtype=pl.Int64))
+
+
+def write_table(file: Path, table: pl.DataFrame) -> None:
+    """Write Parquet, all or nothing."""
+    content = io.BytesIO()
+    table.write_parquet(content, compression="zstd")
+    write_atomically(file, content.getvalue())
+
+
+def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommender:
+    places = places_of(joined, np.sort(np.concatenate([parts.train, parts.validation])))
+    user, item = joined.user[places], joined.item[places]
+    order = np.lexsort((item, user))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(joined.user_ids)))])
+    vectors = tuple(type(f.vectors)(*(v.detach().cpu() for v in f.vectors)) for f in fitted)
+    return Recommender(
+        user_ids=np.array(joined.user_ids),
+        item_ids=np.array(joined.item_ids),
+        scale=fitted[0].head.scale if fitted else Scale.of(torch.from_numpy(joined.rating[places])),
+        vectors=vectors,
+        heads=tuple(f.head.cpu() for f in fitted),
+        rated_offsets=offsets.astype(np.int64),
+        rated_items=item[order].astype(np.int64),
+    )
+
+
+def _with_covariance(recommender: Recommender, share: float, data: TrainingData, *, whole: bool) -> Recommender:
+    """The same with a covariance model of the ratings that its members were fitted to, unless these are too many."""
+    rows = data.fitted(whole=whole)
+    if not affordable(data.user[rows], data.items):
+        return recommender
+    _, pairs = standardised_pairs(data, rows)
+    model = fit_covariance_model(pairs.to(torch.device("cpu")))
+    return replace(recommender, covariance=model, covariance_share=share)
