@@ -24,10 +24,11 @@ from PIL import Image
 
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.extract.inputs.decoders import Decoders, Poster, side_by_side
-from cinefuse.extract.inputs.plan import plan_posters, probing
+from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
 from cinefuse.extract.inputs.poster_files import PosterLimits
-from cinefuse.extract.job.loop import PosterFeed, loading_threads
-from cinefuse.extract.models.preprocessing import PixelRecipe
+from cinefuse.extract.inputs.posters import plan_posters, probing
+from cinefuse.extract.job.feeds import PosterFeed
+from cinefuse.extract.job.loop import loading_threads
 
 BATCH, RECIPE = 128, PixelRecipe()
 

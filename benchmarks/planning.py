@@ -31,8 +31,9 @@ ROUNDS = 5
 def measure(dataset: str, text_model: str, cores: str) -> None:
     """Plan a few times on so many cores; print seconds of the wall, of the processor and of Python's main thread."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
-    from cinefuse.extract.inputs.plan import plan_posters, plan_text, probing
     from cinefuse.extract.inputs.poster_files import PosterLimits
+    from cinefuse.extract.inputs.posters import plan_posters, probing
+    from cinefuse.extract.inputs.texts import plan_text
     from cinefuse.extract.models.source import ModelSource
 
     catalog = Catalog.open(Path(dataset))

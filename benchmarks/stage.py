@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,17 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.device import resolve_device
-from cinefuse.extract.inputs.plan import ModalityPlan, cut_posters, cut_text, plan_posters, plan_text, probing
+from cinefuse.extract.inputs.batching import cut_posters, cut_text
+from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
+from cinefuse.extract.inputs.plan import ModalityPlan
 from cinefuse.extract.inputs.poster_files import PosterLimits
-from cinefuse.extract.job.loop import Feed, PosterFeed, TextFeed, encode_rows
+from cinefuse.extract.inputs.posters import plan_posters, probing
+from cinefuse.extract.inputs.texts import plan_text
+from cinefuse.extract.job.feeds import Feed, PosterFeed, TextFeed
+from cinefuse.extract.job.loop import encode_rows
 from cinefuse.extract.job.settings import DEFAULT_BATCH
 from cinefuse.extract.models.encoders import ImageEncoder, TextEncoder
-from cinefuse.extract.models.preprocessing import PixelRecipe
+from cinefuse.extract.models.sizes import patch_grid
 from cinefuse.extract.models.source import ModelSource
 
 DTYPE = "float16"
@@ -53,7 +59,7 @@ class Stage:
             texts = self.catalog.texts()
             plan = plan_text(texts, self._tokenizer, width=width, max_length=longest, progress=_nobody)
             return cut_text(plan, self._batch)
-        patches = self.source.patches(self._recipe.output)
+        patches = math.prod(patch_grid(self.source, self._recipe.output))
         with probing(self.catalog.posters(), self.catalog.poster_root, PosterLimits()) as probed:
             plan = plan_posters(probed, width=width, patches=patches, progress=_nobody)
         return cut_posters(plan, self._batch)

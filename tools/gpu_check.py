@@ -255,7 +255,7 @@ def copies_wait(setting: Setting) -> dict[str, Any]:
     setting.need_cuda()
     import torch
 
-    from cinefuse.extract.job import loop
+    from cinefuse.extract.models import embedded
 
     wrong = 0
     for number in range(20):
@@ -264,7 +264,7 @@ def copies_wait(setting: Setting) -> dict[str, Any]:
         with torch.cuda.device(setting.device):
             torch.cuda._sleep(200_000_000)  # type: ignore[no-untyped-call]  # about 100 ms
         values = poison.fill_(float(number))
-        stored = loop._to_host(values, torch.isfinite(values).all(-1))
+        stored = embedded._to_host(values, torch.isfinite(values).all(-1))
         del values
         stored.ready()
         wrong += int((stored.values != number).sum())
@@ -424,8 +424,8 @@ def decoding(setting: Setting) -> dict[str, Any]:
 
     from cinefuse.data.dataset.catalog import Catalog
     from cinefuse.extract.inputs.decoders import Decoders, Poster, planned_poster, side_by_side
+    from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
     from cinefuse.extract.inputs.poster_files import PosterLimits
-    from cinefuse.extract.models.preprocessing import PixelRecipe
 
     items, batch = (64, 16) if setting.quick else (3000, 128)
     catalog, recipe, limits = Catalog.open(draw_catalogue(setting.folder, items)), PixelRecipe(), PosterLimits()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,15 @@ def row_checksum(cls: Any, tokens: Any, status: int, reason: int, scales: Any = 
     checksum.update(scales)
     checksum.update(bytes((status, reason)))
     return checksum.intdigest() or 1
+
+
+class Row(NamedTuple):
+    """One row as it is to be written: `cls` (D,) and `tokens` (T_i, W), or neither where the item has no embedding."""
+
+    number: int
+    embedding: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None
+    status: Status
+    reason: Reason
 
 
 class RowWriter:
@@ -97,6 +106,13 @@ class RowWriter:
             self._put(f"{modality}/status", row, bytes((status,)))
             checksum = row_checksum(cls, tokens, status, reason, b"" if scales is None else scales)
             self._put(f"{modality}/checksum", row, struct.pack("<Q", checksum))
+
+    def put(self, modality: str, row: Row) -> None:
+        """Write one row, with its embedding or as absent; as `write`, of what is not int8."""
+        if row.embedding is None:
+            self.write_absent(modality, row.number, row.status, row.reason)
+        else:
+            self.write(modality, row.number, *row.embedding, row.status, row.reason)
 
     def write_absent(self, modality: str, row: int, status: Status, reason: Reason) -> None:
         """Write a row that has no embedding: NaN throughout, so that a reader who ignores the status notices."""

@@ -47,8 +47,6 @@ class TaskFactory:
             dtype=work.file[job.name].dtype,
             compile=settings.compile,
             limits=settings.limits,
-            width=work.plan.width,
-            token_width=work.plan.token_width or work.plan.width,
             posters=work.catalog.poster_root.resolve(),
             sample=self._sample,
             file=None if self.send_rows else work.file.path.resolve(),

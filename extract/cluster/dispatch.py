@@ -77,7 +77,7 @@ class Dispatcher:
                 return
             del handle.tasks[ref]
             for row in result.rows:
-                self._writer.write(self._tasks.work.job.name, *row)
+                self._writer.put(self._tasks.work.job.name, row)
             self._phase.advance(result.items, result.positions, result.bytes)
 
     def _replace_dead(self, handle: WorkerHandle, death: Exception) -> None:

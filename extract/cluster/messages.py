@@ -6,13 +6,14 @@ import socket
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ...data.embeddings.ids import IdArray
-from ...data.embeddings.status import Reason, Status
+from ...data.embeddings.rows import Row
+from ...data.embeddings.status import Reason
 from ..inputs.plan import ModalityPlan
 from ..inputs.poster_files import PosterLimits
 from ..inputs.processor_pixels import Pixels
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ..models.structure import Structure
 
 # cls (D,), tokens (T_i, D), status and reason of one row, behind its number
-SentRow = tuple[int, npt.NDArray[Any], npt.NDArray[Any], Status, Reason]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,6 @@ class Assignment:
     prompt_length: int
     precision: str
     dtype: str
-    width: int
-    token_width: int
     compile: bool
     limits: PosterLimits
     posters: Path
@@ -86,7 +84,7 @@ class BatchResult:
     items: int
     positions: int
     bytes: int
-    rows: list[SentRow]
+    rows: list[Row]
 
 
 def machine() -> str:

@@ -8,22 +8,22 @@ import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...data.embeddings.file import EmbeddingFile
-from ...data.embeddings.rows import RowWriter, nan
-from ...data.embeddings.status import Reason, Status
+from ...data.embeddings.rows import Row, RowWriter
+from ...data.embeddings.status import Reason
 from ...data.runtime.errors import BadInput, CinefuseError
 from ..inputs.poster_files import PosterProblem, read_poster
 from ..inputs.processor_pixels import ProcessorPixels
-from .messages import Assignment, BatchResult, SentRow, Task, WorkerInfo, machine, versions
+from .messages import Assignment, BatchResult, Task, WorkerInfo, machine, versions
 
 if TYPE_CHECKING:
-    from ..job.loop import Feed
+    from ..job.feeds import Feed
     from ..models.source import Modality
 
 
@@ -38,7 +38,7 @@ class Worker:
         with suppress(ImportError):  # what `open` needs, while the job is being planned; `open` names what is missing
             import transformers.modeling_utils  # noqa: F401
 
-            from ..job import loop as stream  # noqa: F401
+            from ..job import batch, feeds, loop  # noqa: F401
 
         # one thread alone runs the encoder, so that batches never share the device's memory
         self._encoding = ThreadPoolExecutor(1, "encode", torch.set_num_threads, (threads,))
@@ -54,7 +54,8 @@ class Worker:
 
     def open(self, assignment: Assignment, _after: Any = None) -> WorkerInfo:
         """Load the encoder and find the file. Raises BadInput where this machine has other libraries or weights."""
-        from ..job.loop import load_encoder, loading_threads
+        from ..job.feeds import load_encoder
+        from ..job.loop import loading_threads
         from ..models.source import ModelSource
 
         host = socket.gethostname()
@@ -88,16 +89,16 @@ class Worker:
 
     def encode(self, task: Task) -> BatchResult:
         """Encode one batch; on return its rows are written, or are in the result."""
-        from ..job.loop import Batch
+        from ..job.batch import Batch
 
         places = np.arange(len(task.rows))
         batch = Batch(task.plan, self._feed(task), places, task.rows, task.wanted, task.items)
         loading = batch.load(self._loading)
         wait([one for one in loading.values() if isinstance(one, Future)])
         encoded = self._encoding.submit(batch.encode, loading, self._assignment.dtype).result()
-        sink = _RowBuffer(task, self._assignment)
-        counts = encoded.write(sink if self._writer is None else self._writer)
-        return BatchResult(*counts, sink.rows)
+        sent: list[Row] = []
+        put = sent.append if self._writer is None else partial(self._writer.put, task.plan.name)
+        return BatchResult(*encoded.write(put), sent)
 
     def sync(self) -> None:
         """Wait until everything written is on the disk."""
@@ -105,7 +106,7 @@ class Worker:
             self._writer.sync()
 
     def _feed(self, task: Task) -> Feed:
-        from ..job.loop import PosterFeed, feed_for
+        from ..job.feeds import PosterFeed, feed_for
 
         assignment = self._assignment
         recipe = assignment.recipe
@@ -135,32 +136,6 @@ class Worker:
             return hashlib.sha256(content).digest() == digest
         except PosterProblem:
             return False
-
-
-@dataclass
-class _RowBuffer:
-    """Collects rows, to be sent to the process that writes them."""
-
-    task: Task
-    assignment: Assignment
-    rows: list[SentRow] = field(default_factory=list)
-
-    def write(
-        self,
-        modality: str,
-        row: int,
-        cls: npt.NDArray[Any],
-        tokens: npt.NDArray[Any],
-        status: Status,
-        reason: Reason = Reason.NONE,
-    ) -> None:
-        self.rows.append((row, cls, tokens, status, reason))
-
-    def write_absent(self, modality: str, row: int, status: Status, reason: Reason) -> None:
-        length = int(self.task.plan.stored_lengths[self.task.rows == row][0])
-        dtype = self.assignment.dtype
-        cls, tokens = nan((self.assignment.width,), dtype), nan((length, self.assignment.token_width), dtype)
-        self.rows.append((row, cls, tokens, status, reason))
 
 
 def _content(content: bytes | Reason) -> bytes:

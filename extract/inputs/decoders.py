@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.embeddings.status import Reason
-from ..models.preprocessing import PixelRecipe
+from .pixel_recipe import PixelRecipe
 from .pixels import poster_pixels
 from .poster_files import PosterLimits, PosterProblem, read_poster
 

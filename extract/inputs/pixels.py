@@ -16,7 +16,7 @@ import numpy as np
 from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from ...data.embeddings.status import Reason
-from ..models.preprocessing import PixelRecipe
+from .pixel_recipe import PixelRecipe
 from .poster_files import PosterLimits, PosterProblem
 from .poster_header import APP1, PNG_SIGNATURE, checked_format, jpeg_segments, png_size
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from ...data.embeddings.status import Reason
 from ...data.runtime.errors import BadInput
-from ..models.preprocessing import PixelRecipe
-from ..models.source import first_line
+from ..models.failures import first_line
+from .pixel_recipe import PixelRecipe
 from .pixels import decode_poster, resized_pixels
 from .poster_files import PosterLimits, PosterProblem
 

@@ -11,7 +11,8 @@ from ...data.runtime.progress import Progress
 from ..inputs.decoders import Decoders
 from ..inputs.poster_files import PosterLimits
 from ..inputs.processor_pixels import Pixels, ProcessorPixels
-from .loop import BATCHES_AHEAD, Feed, PosterFeed
+from .feeds import Feed, PosterFeed
+from .loop import BATCHES_AHEAD
 
 _FEW_CORES = 8
 _MOST_DECODERS = 16

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...data.runtime.errors import BadInput
 from ..models.pooling import Pooling
+from ..models.sizes import max_positions
 from ..models.source import ModelSource
 from ..models.structure import Structure, text_structure
 
@@ -72,7 +73,7 @@ def _may_read(source: ModelSource, modality: str) -> bool:
 def _text_lines(source: ModelSource) -> list[str]:
     tokenizer = source.tokenizer()
     structure = text_structure(source, tokenizer, source.pooling, None)
-    longest = min(source.max_positions, source.pooling.max_length or int(tokenizer.model_max_length))
+    longest = min(max_positions(source), source.pooling.max_length or int(tokenizer.model_max_length))
     lines = [f"reads up to {longest:,} tokens", _vector(structure)]
     kept = "all positions but the CLS" if structure.has_cls else "all positions"
     lines.append(f"tokens: {kept}, {structure.token_width} wide")

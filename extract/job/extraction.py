@@ -215,7 +215,8 @@ class ThisProcess:
         """Load the encoder and run it over all batches."""
         from ...device import resolve_device
         from .decoding import decoded_by_processes, decoder_count
-        from .loop import encode_rows, feed_for, load_encoder
+        from .feeds import feed_for, load_encoder
+        from .loop import encode_rows
 
         job, settings, device = work.job, work.settings, resolve_device(work.settings.device)
         progress.message(f"{job.name}: {job.source.name}, {work.precision} on {device}")

@@ -19,8 +19,8 @@ from ...data.embeddings.verification import damaged_constants, intact_rows
 from ...data.runtime.disk import writing
 from ...data.runtime.errors import DamagedFile, FingerprintMismatch
 from ...data.runtime.progress import Progress
+from ..inputs.pixel_recipe import PixelRecipe
 from ..inputs.plan import ModalityPlan
-from ..models.preprocessing import PixelRecipe
 from .reuse import Reusable, differences, find_reusable
 from .settings import ModalityJob, Settings
 from .slices import Slice

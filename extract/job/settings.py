@@ -15,10 +15,14 @@ from ...data.embeddings.status import Reason, Status
 from ...data.mini import MINI
 from ...data.runtime.errors import BadInput, UsageError
 from ...data.runtime.progress import Progress
-from ..inputs.plan import ModalityPlan, Probed, cut_posters, cut_text, join_batches, plan_posters, plan_text, probing
+from ..inputs.batching import cut_posters, cut_text, join_batches
+from ..inputs.plan import ModalityPlan
 from ..inputs.poster_files import PosterLimits
+from ..inputs.posters import Probed, plan_posters, probing
 from ..inputs.processor_pixels import Pixels, ProcessorPixels, choose_pixels
+from ..inputs.texts import plan_text
 from ..models.pooling import Pooling
+from ..models.sizes import max_positions
 from ..models.source import ModelSource
 
 if TYPE_CHECKING:
@@ -155,7 +159,7 @@ def _prepare_text(
         pooling = pooling.with_mode(settings.text_pooling, "pooling")
     layer = _layer(settings.text_layer, source, "text-layer")
     structure = text_structure(source, tokenizer, pooling, layer)
-    longest = min(source.max_positions, max(int(tokenizer.model_max_length), pooling.max_length or 0))
+    longest = min(max_positions(source), max(int(tokenizer.model_max_length), pooling.max_length or 0))
     if settings.max_length is not None and settings.max_length > longest:
         raise UsageError(f"--max-length: {source.name} reads at most {longest} tokens, found {settings.max_length}")
     max_length = settings.max_length or min(longest, pooling.max_length or int(tokenizer.model_max_length))

@@ -14,8 +14,7 @@ from ...data.runtime.errors import CinefuseError
 from ...data.runtime.progress import Progress
 from ...device import resolve_device, resolve_precision
 from ..inputs.poster_files import PosterProblem
-from ..models.encoders import is_out_of_memory
-from ..models.source import first_line
+from ..models.failures import first_line, is_out_of_memory
 from .settings import ModalityJob, Settings
 
 LEAST_COSINE = 0.999
@@ -72,7 +71,7 @@ def _tried(catalog: Catalog, job: ModalityJob, settings: Settings, progress: Pro
 
 def _embedded(catalog: Catalog, job: ModalityJob, settings: Settings, precision: str) -> list[torch.Tensor] | None:
     """Vectors and hidden states of a few inputs, each a float32 tensor on the host; None where there is no input."""
-    from .loop import feed_for, load_encoder
+    from .feeds import feed_for, load_encoder
 
     encoder = load_encoder(
         job.source, job.recipe, job.layer, settings.device, precision, False, job.structure, job.prompt_length

@@ -1,1 +1,1 @@
-"""Which encoder: its files, its preprocessing, its forward pass, and what makes it fast."""
+"""Which encoder: its files, its structure, its forward pass, and what makes it fast."""

@@ -5,60 +5,34 @@ Which positions they have and how an input becomes its vector is found in `struc
 
 from __future__ import annotations
 
-import inspect
-from contextlib import contextmanager, nullcontext
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from ...data.runtime.errors import BadInput, CinefuseError, UsageError
-from ...device import Precision, one_thread, resolve_device
-from . import packed
-from .pooling import Layers, Pooling, pooled
-from .source import first_line, patch_size
-from .structure import Structure, built, channels_last, image_structure, is_causal, model_class, own_vector, run_tower
-from .transformers_log import quiet_transformers as quiet_transformers
+from ...data.runtime.errors import BadInput
+from ...device import Precision, one_thread
+from .embedded import Embedded
+from .failures import is_out_of_memory, refuse_failing
+from .pooling import Layers, pooled
+from .sizes import max_positions
+from .structure import Structure, channels_last, cls_structure
+from .trunk import Trunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from .source import Modality, ModelSource
+    from .source import ModelSource
 
 
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # of a product of fewer rows than this, two threads may add up in another order than one
 _FEWEST_FOR_THREADS = 16
 _TRIED_LENGTHS = (7, 40)
 # of a text's hidden states, padded against unpadded, as a share of their length: rounding, and nothing else
 _MOST_APART = {torch.float32: 1e-4, torch.bfloat16: 0.03}
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A batch behind its encoder: ``hidden`` (B, P, D) on the device, of which the first ``skip`` are no tokens.
-
-    ``vectors`` (B, V) are the inputs' vectors; None: they are the first position.
-    """
-
-    hidden: torch.Tensor
-    vectors: torch.Tensor | None
-    skip: int
-
-    @classmethod
-    def joined(cls, parts: Sequence[Embedded]) -> Embedded:
-        """Several batches as one, padded to the longest."""
-        longest = max(part.hidden.shape[1] for part in parts)
-        hidden = [nn.functional.pad(part.hidden, (0, 0, 0, longest - part.hidden.shape[1])) for part in parts]
-        vectors = [part.vectors for part in parts if part.vectors is not None]
-        return cls(torch.cat(hidden), torch.cat(vectors) if vectors else None, parts[0].skip)
 
 
 class TextEncoder:
@@ -67,7 +41,7 @@ class TextEncoder:
     ``pads`` False: padding would change its hidden states, so that only texts of one length share a batch.
     """
 
-    def __init__(self, trunk: _Trunk, structure: Structure, layers: Layers, prompt_length: int = 0) -> None:
+    def __init__(self, trunk: Trunk, structure: Structure, layers: Layers, prompt_length: int = 0) -> None:
         self.width = structure.token_width
         self.structure = structure
         self.pads = not trunk.switches  # whose attention depends on the length of what it is given
@@ -95,8 +69,8 @@ class TextEncoder:
         checkpoint lacks weights, UsageError for a device or layer that does not exist.
         """
         if structure is None:
-            structure = _plain_structure(source, "text")
-        trunk = _Trunk.load(source, "text", device, precision, layer, compile, structure)
+            structure = cls_structure(source, "text")
+        trunk = Trunk.load(source, "text", device, precision, layer, compile, structure)
         encoder = cls(trunk, structure, Layers(structure.pooling, source.name, trunk.device), prompt_length)
         encoder.try_out(source)
         return encoder
@@ -170,14 +144,14 @@ class TextEncoder:
         vocabulary = max(2, int(getattr(source.settings, "vocab_size", 0) or 2))
         chance = np.random.default_rng(0)
         short, long = _TRIED_LENGTHS
-        long = max(2, min(long, source.max_positions))
+        long = max(2, min(long, max_positions(source)))
         short = min(short, long // 2)
         ids = chance.integers(min(5, vocabulary - 1), vocabulary, (2, long), dtype=np.int64).astype(np.int32)
         try:
             alone = self.embed(np.ascontiguousarray(ids[:1, :short]), np.array([short]))
             self.embed(np.ascontiguousarray(ids), np.array([long, long]))
         except Exception as error:
-            _refuse_failing(source.name, error)
+            refuse_failing(source.name, error)
         if self.structure.fixed_length is not None or not self.pads:
             return
         try:
@@ -199,7 +173,7 @@ class ImageEncoder:
 
     def __init__(
         self,
-        trunk: _Trunk,
+        trunk: Trunk,
         structure: Structure,
         layers: Layers,
         mean: Sequence[float],
@@ -236,8 +210,8 @@ class ImageEncoder:
         ``pixels`` is the (height, width) of every image, by default the size in the model's configuration.
         """
         if structure is None:
-            structure = _plain_structure(source, "image", pixels)
-        trunk = _Trunk.load(source, "image", device, precision, layer, compile, structure)
+            structure = cls_structure(source, "image", pixels)
+        trunk = Trunk.load(source, "image", device, precision, layer, compile, structure)
         return cls(trunk, structure, Layers(structure.pooling, source.name, trunk.device), mean, std, rescale_factor)
 
     def notes(self, source: ModelSource) -> list[str]:
@@ -249,7 +223,7 @@ class ImageEncoder:
         try:
             one, other = run(), run()
         except Exception as error:
-            _refuse_failing(source.name, error)
+            refuse_failing(source.name, error)
         if _apart(one.hidden, other.hidden) > _MOST_APART[self._trunk.dtype]:
             raise BadInput(f"{source.name}: gives one image another result each time; choose an image encoder")
 
@@ -302,7 +276,7 @@ class ImageEncoder:
         return Embedded(hidden, self._layers(pooled(structure.pooling, hidden, mask, own)), skip)
 
 
-def _notes(source: ModelSource, trunk: _Trunk, pads: bool) -> list[str]:
+def _notes(source: ModelSource, trunk: Trunk, pads: bool) -> list[str]:
     lines = []
     unused = getattr(trunk._model, "unused_weights", [])
     if unused:
@@ -312,251 +286,9 @@ def _notes(source: ModelSource, trunk: _Trunk, pads: bool) -> list[str]:
     return lines
 
 
-class _Trunk:
-    """A loaded model cut off after the wanted layer, on its device."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        device: torch.device,
-        dtype: torch.dtype,
-        last_layer: nn.Module | None,
-        freed: packed.FreedMemory | None,
-        run: Callable[..., Any],
-        name: str,
-    ) -> None:
-        self._name = name
-        self.device = device
-        self.dtype = dtype
-        self._model = model
-        self._freed = freed
-        self._run = run
-        self.switches = getattr(model.config, "attention_type", None) == "block_sparse"
-        self._raw: torch.Tensor | None = None
-        if last_layer is not None:
-            last_layer.register_forward_hook(self._keep_raw)
-
-    @classmethod
-    def load(
-        cls,
-        source: ModelSource,
-        modality: Modality,
-        device: str,
-        precision: Precision,
-        layer: int | None,
-        compiled: bool,
-        structure: Structure,
-    ) -> _Trunk:
-        target, dtype = resolve_device(device), _DTYPES[precision]
-        _, model_type, settings = model_class(source, modality, structure.pooling)
-        settings = deepcopy(settings)
-        depth = source.num_layers if layer is not None else 0
-        if layer is not None:
-            number = _layer_number(layer, depth, source.name)
-            if structure.tower in ("alone", "projected"):
-                settings.num_hidden_layers = depth = number
-        packed.register_attention()
-        packed.keep_few_compiled_products()
-        model = _load_model(source, model_type, settings, dtype, structure)
-        last_layer = None if layer is None else _last_layer(model, depth, number, source.name)
-        packs = not compiled and packed.can_pack(target, dtype)
-        if packs:
-            packed.pack(model)
-        model.to(target)
-        freed = packed.FreedMemory() if packs else None
-        run = partial(run_tower, structure.tower, model, modality)
-        trunk = cls(model, target, dtype, last_layer, freed, run, source.name)
-        if compiled:
-            model.compile(dynamic=True)
-        return trunk
-
-    def __call__(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The hidden states, and what the model itself pooled."""
-        if self.switches:
-            # a short text turns its sparse attention off for good
-            model: Any = self._model
-            model.set_attention_type(model.config.attention_type)
-        with full_float32() if self.dtype == torch.float32 else nullcontext():
-            try:
-                out = self._run(inputs)
-            except Exception as error:  # of the model's own code: an input that it does not survive
-                _refuse_failing(self._name, error)
-        hidden: torch.Tensor = out.last_hidden_state
-        if self._raw is not None:
-            hidden, self._raw = self._raw, None
-        if self._freed is not None:
-            self._freed.after_batch()
-        return hidden, own_vector(out)
-
-    def mask(self, unpadded: torch.Tensor) -> torch.Tensor:
-        """(B, T) boolean as this model takes it: our attention needs no more, others reckon with its numbers."""
-        implementation = getattr(self._model.config, "_attn_implementation", None)
-        return unpadded if implementation == packed.ATTENTION else unpadded.long()
-
-    def send(self, values: torch.Tensor) -> torch.Tensor:
-        """Host to device; to CUDA from page-locked memory, so that the host goes on at once."""
-        if self.device.type == "cuda" and values.device.type == "cpu":
-            return values.pin_memory().to(self.device, non_blocking=True)
-        return values.to(self.device)
-
-    def _keep_raw(self, _layer: nn.Module, _inputs: object, output: Any) -> None:
-        self._raw = output[0] if isinstance(output, tuple) else output
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Compute in float32 without TF32 or bfloat16 shortcuts inside, whatever the process allows outside."""
-    cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = cudnn
-        torch.set_float32_matmul_precision(matmul)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that a batch did not fit the device (or host) memory: a smaller batch may."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
-def _layer_number(layer: int, depth: int, name: str) -> int:
-    number = depth + 1 + layer if layer < 0 else layer
-    if not 1 <= number <= depth:
-        raise UsageError(f"--layer {layer}: {name} has {depth} layers; expected 1..{depth} or -{depth}..-1")
-    return number
-
-
-def _load_model(
-    source: ModelSource, model_class: Any, settings: Any, dtype: torch.dtype, structure: Structure
-) -> nn.Module:
-    options: dict[str, Any] = {}
-    if "add_pooling_layer" in inspect.signature(model_class.__init__).parameters and structure.has_cls:
-        options["add_pooling_layer"] = "pooler" in structure.pooling.modes
-    source.weight_files()
-    # models that know no attention functions but their own
-    attentions = [packed.ATTENTION, "sdpa"] if model_class._supports_sdpa else []
-    if structure.tower not in ("alone", "projected"):
-        attentions = attentions[1:]
-    for attention in [*attentions, "eager"]:
-        try:
-            with quiet_transformers():
-                model, report = model_class.from_pretrained(
-                    source.folder,
-                    config=deepcopy(settings),
-                    dtype=dtype,
-                    use_safetensors=True,
-                    local_files_only=True,
-                    output_loading_info=True,
-                    attn_implementation=attention,
-                    **options,
-                )
-            break
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            if attention == "eager" or not _is_about_attention(error):
-                source.refuse_remote_code()
-                why = first_line(error)
-                raise BadInput(f"{source.name}: its weights cannot be loaded: {why}; fetch it again") from error
-    _refuse_gaps(source, report, structure)
-    model.eval().requires_grad_(requires_grad=False)
-    _drop_other_tower(model, source, structure)
-    model.unused_weights = _unused(report, structure)
-    return cast("nn.Module", model)
-
-
-def _is_about_attention(error: Exception) -> bool:
-    words = str(error).lower()
-    return packed.ATTENTION in words or "attn_implementation" in words or "sdpa" in words
-
-
-def _drop_other_tower(model: nn.Module, source: ModelSource, structure: Structure) -> None:
-    """Give back the memory of the tower, or the decoder, that is never run."""
-    others = []
-    if structure.tower == "features":
-        others = ["vision_model"] if source.modality == "text" else ["text_model"]
-    if structure.tower == "encoder":
-        others = ["decoder"]
-    for name in others:
-        if isinstance(getattr(model, name, None), nn.Module):
-            setattr(model, name, None)
-
-
-def _refuse_gaps(source: ModelSource, report: Any, structure: Structure) -> None:
-    """Weights that the checkpoint lacks would be random. A mask token is never used here, a pooler seldom."""
-    asks_pooler = {"pooler", "projection"} & set(structure.pooling.modes)
-    missing = [
-        key for key in report["missing_keys"]
-        if (asks_pooler or "pooler" not in key) and not key.endswith(("mask_token", "position_ids", "logit_scale"))
-    ]  # fmt: skip
-    if structure.tower == "encoder":
-        missing = [key for key in missing if not key.startswith("decoder.")]
-    mismatched = [key[0] for key in report.get("mismatched_keys", ())]
-    broken = sorted(missing) + sorted(mismatched) + list(report.get("error_msgs", ()))
-    if broken:
-        source.refuse_remote_code()
-        if source.has_two_towers and structure.tower == "alone":
-            raise BadInput(
-                f"{source.name}: a model of texts and images whose {source.modality} tower cannot be run by itself "
-                f"({len(broken)} of its weights are elsewhere); give that tower's own model, or CLIP or SigLIP"
-            )
-        raise BadInput(
-            f"{source.name}: its weights do not fit its config.json: {len(broken)} are missing or misshapen, "
-            f"such as {broken[0]}; fetch the model again or choose another"
-        )
-
-
-_HEADS = (
-    "cls.", "classifier", "lm_head", "head.", "qa_outputs", "vocab_", "generator", "discriminator", "decoder.",
-    "pooler",     "text_model", "vision_model", "text_projection", "visual_projection", "logit_", "mlm", "fc.",
-)  # fmt: skip
-
-
-def _unused(report: Any, structure: Structure) -> list[str]:
-    """Weights of the checkpoint that the model has no place for, heads of its training not among them."""
-    unused = [str(key) for key in report.get("unexpected_keys", ())]
-    return sorted(key for key in unused if not any(head in key for head in _HEADS) and "position_ids" not in key)
-
-
-def _plain_structure(source: ModelSource, modality: Modality, pixels: tuple[int, int] | None = None) -> Structure:
-    """The structure of a model whose CLS is its vector, as its configuration says it."""
-    if source.modality is None:
-        source = replace(source, modality=modality)
-    pooling = Pooling(mode="cls")
-    if modality == "image":
-        grid = source.grid(pixels)
-        height, width = pixels or tuple(side * patch for side, patch in zip(grid, patch_size(source), strict=True))
-        return image_structure(source, {"pixel_values": torch.zeros(1, 3, height, width)}, pooling, None)
-    tower, model = built(source, "text", pooling)
-    if is_causal(source, model) or tower != "alone":
-        raise BadInput(f"{source.name}: a decoder, whose first token sees nothing of the text; name a pooling for it")
-    return Structure(tower, True, source.width, source.width, pooling)
-
-
 def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """How far ``other`` is from ``one``, as a share of its length."""
     one, other = one.float(), other.float()
     if not bool(torch.isfinite(other).all() and torch.isfinite(one).all()):
         return 0.0 if bool(torch.isfinite(one).all()) == bool(torch.isfinite(other).all()) else float("inf")
     return float((one - other).norm() / one.norm().clamp(min=1e-12))
-
-
-def _refuse_failing(name: str, error: Exception) -> NoReturn:
-    if isinstance(error, CinefuseError) or is_out_of_memory(error):
-        raise error
-    raise BadInput(
-        f"{name}: transformers cannot run it: {type(error).__name__}: {first_line(error)}; "
-        "try --precision fp32, or choose another model"
-    ) from error
-
-
-def _last_layer(model: nn.Module, depth: int, number: int, name: str) -> nn.Module:
-    """Encoder layer ``number`` of the ``depth`` there are: its output is raw, whatever norm the model applies to it."""
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(layer) for layer in module}) == 1:
-            return module[number - 1]
-    raise BadInput(f"{name}: its layers cannot be distinguished (shared weights); leave out --layer")

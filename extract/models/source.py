@@ -13,6 +13,7 @@ from ...data.mini import MINI, mini_encoder
 from ...data.remote.hub_models import fetch_model
 from ...data.runtime.disk import sha256_of
 from ...data.runtime.errors import BadInput
+from .failures import first_line
 from .pooling import SENTENCE_FILES, SENTENCE_WEIGHTS, Pooling, SentenceFiles, document_prompt
 
 Modality = Literal["text", "image"]
@@ -43,19 +44,6 @@ _NEAR = {
     "eva": "openai/clip-vit-base-patch32",
 }
 _NEAR_ANY = {"text": "sentence-transformers/all-mpnet-base-v2", "image": "facebook/dinov2-small"}
-_LONGEST_WITHOUT_LIMIT = 512  # tokens of a text where neither model nor tokenizer has a limit (T5, XLNet)
-# These count positions from their padding id + 1 onwards, so that their table holds fewer tokens than it has rows.
-_POSITIONS_AFTER_PADDING = {
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-    "mpnet",
-    "longformer",
-    "data2vec-text",
-}
-# These interpolate their position embeddings (or rotate them) by themselves, so any whole number of patches will do.
-_ANY_IMAGE_SIZE = {"dinov2", "dinov2_with_registers", "dinov3_vit"}
 
 
 @dataclass(frozen=True)
@@ -202,53 +190,6 @@ class ModelSource:
         """Length of one token's vector."""
         return self._size("hidden_size")
 
-    @property
-    def max_positions(self) -> int:
-        """How many tokens of a text the model has positions for, CLS included."""
-        positions = getattr(self.settings, "max_position_embeddings", None)
-        if not isinstance(positions, int) or positions < 1:
-            positions = getattr(self.settings, "n_positions", None)
-        if not isinstance(positions, int) or positions < 1:
-            return _LONGEST_WITHOUT_LIMIT
-        if self.model_type in _POSITIONS_AFTER_PADDING or self._counts_from_padding():
-            positions -= int(getattr(self.settings, "pad_token_id", 0) or 0) + 1
-        return positions
-
-    def _counts_from_padding(self) -> bool:
-        """Whether the code of the family, which is imported for it, counts positions from the padding id onwards."""
-        import inspect
-        import sys
-
-        from transformers.models.auto.modeling_auto import MODEL_MAPPING
-
-        try:
-            code = inspect.getsource(sys.modules[MODEL_MAPPING[type(self.settings)].__module__])
-        except (KeyError, OSError, TypeError, ImportError):
-            return False
-        return "create_position_ids_from_input_ids" in code
-
-    def grid(self, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
-        """(rows, columns) of patches of an image of ``pixels`` (height, width); by default of the model's own size.
-
-        Raises BadInput for a size the model does not take.
-        """
-        expected = _pair(self.settings, "image_size", self.name)
-        patch = _pair(self.settings, "patch_size", self.name)
-        height, width = pixels or expected
-        if self.model_type not in _ANY_IMAGE_SIZE and (height, width) != expected:
-            raise BadInput(
-                f"{self.name}: reads images of {expected[0]} x {expected[1]} pixels, but its {PROCESSOR} makes "
-                f"{height} x {width}; correct the size there"
-            )
-        if height < patch[0] or width < patch[1]:
-            raise BadInput(f"{self.name}: {height} x {width} pixels hold no patch of {patch[0]} x {patch[1]}")
-        return height // patch[0], width // patch[1]
-
-    def patches(self, pixels: tuple[int, int] | None = None) -> int:
-        """How many patch tokens an image has, CLS not counted."""
-        rows, columns = self.grid(pixels)
-        return rows * columns
-
     def weight_files(self) -> list[Path]:
         """The safetensors file, or the shards its index names. Raises BadInput where any is missing."""
         index = self.folder / WEIGHTS_INDEX
@@ -361,25 +302,6 @@ def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
     return fetch_model(model, revision, patterns, weights=weights)
 
 
-def patch_size(source: ModelSource) -> tuple[int, int]:
-    """(height, width) of a patch in pixels."""
-    return _pair(source.settings, "patch_size", source.name)
-
-
-def _pair(settings: Any, key: str, name: str) -> tuple[int, int]:
-    """A size given as one number (square) or as (height, width)."""
-    value = getattr(settings, key, None)
-    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (list, tuple)) else ()
-    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
-        raise BadInput(f"{name}: {CONFIG} gives no {key}, so it is not a ViT-like image model; choose one that is")
-    return pair
-
-
 def _listing_sha256(files: list[Path]) -> str:
     listing = "".join(f"{path.name} {sha256_of(path)}\n" for path in sorted(files, key=lambda path: path.name))
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, cut to one line; its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -70,11 +70,11 @@ def interrupted(*_: object, **__: object) -> None:
 def unfinished(sample: Path, models: list[object], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The partial file of a job that was interrupted between plots and posters."""
     from cinefuse.device import resolve_device, resolve_precision
-    from cinefuse.extract.job import loop as stream
+    from cinefuse.extract.job import feeds
 
     by_name = resolve_precision("auto", resolve_device("cpu"))
     with monkeypatch.context() as patch:
-        patch.setattr(stream.PosterFeed, "load", interrupted)
+        patch.setattr(feeds.PosterFeed, "load", interrupted)
         # a precision by name: auto would try both on some posters first
         assert run("extract", sample, tmp_path / "films.h5", *models, "--precision", by_name).code == 130
     return tmp_path / "films.h5.partial"
@@ -265,14 +265,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]
 EXTRACT_STAGES = {
     "reading the catalogue": "cinefuse.data.dataset.catalog:_read_items",
     "loading the tokenizer": "cinefuse.extract.models.source:ModelSource.tokenizer",
-    "tokenising plots": "cinefuse.extract.inputs.plan:_tokenise",
+    "tokenising plots": "cinefuse.extract.inputs.texts:_tokenise",
     "probing posters": "cinefuse.extract.job.settings:plan_posters",
     "hashing weights": "cinefuse.extract.models.source:sha256_of",
     "laying out the file": "cinefuse.data.embeddings.file:reserve",
     "loading the text model": "cinefuse.extract.models.encoders:TextEncoder.load",
-    "encoding plots": "cinefuse.extract.job.loop:TextFeed.encode",
+    "encoding plots": "cinefuse.extract.job.feeds:TextFeed.encode",
     "loading the image model": "cinefuse.extract.models.encoders:ImageEncoder.load",
-    "encoding posters": "cinefuse.extract.job.loop:PosterFeed.encode",
+    "encoding posters": "cinefuse.extract.job.feeds:PosterFeed.encode",
     "giving the file its name": "cinefuse.extract.job.extraction:put_in_place",
 }
 

@@ -17,6 +17,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, Interrupted, NoSpace
 from cinefuse.extract.job import extraction as run
+from cinefuse.extract.job import feeds
 from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
@@ -120,7 +121,7 @@ def test_an_interrupted_job_goes_on_though_the_disk_is_full_by_now(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stream.PosterFeed, "load", interrupted)
+        patch.setattr(feeds.PosterFeed, "load", interrupted)
         with pytest.raises(Interrupted):
             extract(sample, disk / "films.h5", settings)
     assert [path.name for path in disk.iterdir()] == ["films.h5.partial"]

@@ -23,12 +23,11 @@ from PIL import Image, ImageOps
 
 from cinefuse.data.embeddings.status import Reason
 from cinefuse.data.runtime.errors import BadInput
-from cinefuse.extract.inputs import pixels, poster_files, poster_header
+from cinefuse.extract.inputs import pixel_recipe, pixels, poster_files, poster_header
+from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
 from cinefuse.extract.inputs.pixels import decode_poster, poster_pixels
 from cinefuse.extract.inputs.poster_files import PosterLimits, PosterProblem, read_poster
 from cinefuse.extract.inputs.poster_header import checked_format
-from cinefuse.extract.models import preprocessing
-from cinefuse.extract.models.preprocessing import PixelRecipe
 
 LIMITS = PosterLimits()
 SQUARE = PixelRecipe(size=(12, 8))
@@ -825,7 +824,7 @@ def test_a_recipe_whose_posters_differ_in_size_has_no_output_size() -> None:
 
 
 def test_images_are_read_without_torch_or_transformers() -> None:
-    modules = (pixels, poster_files, poster_header, preprocessing)
+    modules = (pixels, poster_files, poster_header, pixel_recipe)
     trees = [ast.parse(Path(str(module.__file__)).read_text()) for module in modules]
     tree = ast.Module([node for tree in trees for node in tree.body], [])
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]

@@ -15,18 +15,12 @@ from hypothesis import strategies as st
 
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings.status import Reason, Status
-from cinefuse.extract.inputs import plan as plan_module
-from cinefuse.extract.inputs.plan import (
-    MOST_PADDING,
-    ModalityPlan,
-    cut_posters,
-    cut_text,
-    join_batches,
-    plan_posters,
-    plan_text,
-    probing,
-)
+from cinefuse.extract.inputs import posters as posters_module
+from cinefuse.extract.inputs.batching import MOST_PADDING, cut_posters, cut_text, join_batches
+from cinefuse.extract.inputs.plan import ModalityPlan
 from cinefuse.extract.inputs.poster_files import PosterLimits
+from cinefuse.extract.inputs.posters import plan_posters, probing
+from cinefuse.extract.inputs.texts import plan_text
 from cinefuse.extract.models.source import ModelSource
 
 
@@ -251,7 +245,7 @@ def test_a_poster_that_cannot_be_read_has_a_reason_and_no_tokens(tmp_path: Path)
 def test_posters_are_probed_while_the_caller_does_something_else(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = Catalog.open(sample)
     posters = [poster for poster in catalog.posters() if poster]
-    read, seen, all_seen = plan_module.read_poster, [], threading.Event()
+    read, seen, all_seen = posters_module.read_poster, [], threading.Event()
 
     def noted(path: str, root: Path, limits: PosterLimits) -> bytes:
         seen.append(path)
@@ -259,7 +253,7 @@ def test_posters_are_probed_while_the_caller_does_something_else(sample: Path, m
             all_seen.set()
         return read(path, root, limits)
 
-    monkeypatch.setattr(plan_module, "read_poster", noted)
+    monkeypatch.setattr(posters_module, "read_poster", noted)
     with probing(posters, catalog.poster_root, PosterLimits()) as probed:
         assert all_seen.wait(60), "posters wait until somebody asks for them"
         plan = plan_posters(probed, width=8, patches=4, progress=lambda _: None)
@@ -276,7 +270,7 @@ def test_what_is_not_probed_yet_is_dropped_when_the_caller_fails(
         go_on.wait(60)
         return b""
 
-    monkeypatch.setattr(plan_module, "read_poster", slow)
+    monkeypatch.setattr(posters_module, "read_poster", slow)
     threading.Timer(0.2, go_on.set).start()
     with pytest.raises(KeyboardInterrupt), probing(["a.jpg"] * 100_000, tmp_path, PosterLimits()):
         raise KeyboardInterrupt

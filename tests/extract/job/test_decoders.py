@@ -20,12 +20,11 @@ from cinefuse.data.embeddings.status import Reason
 from cinefuse.data.runtime.errors import CinefuseError
 from cinefuse.extract.inputs import decoders as decoders_module
 from cinefuse.extract.inputs.decoders import Decoders, Poster, planned_poster, side_by_side
+from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
 from cinefuse.extract.inputs.poster_files import PosterLimits, PosterProblem
-from cinefuse.extract.job import decoding
-from cinefuse.extract.job import loop as stream
+from cinefuse.extract.job import decoding, feeds
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
-from cinefuse.extract.models.preprocessing import PixelRecipe
 from cinefuse.tests.support.progress import Lines
 
 RECIPE = PixelRecipe(size=(32, 48))
@@ -102,7 +101,7 @@ def test_an_extraction_with_two_processes_ends_in_the_bytes_of_threads(
 def test_a_process_that_is_killed_costs_a_line_and_no_poster(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, before, lines = stream.PosterFeed.encode, set(children_of(os.getpid())), Lines()
+    encode, before, lines = feeds.PosterFeed.encode, set(children_of(os.getpid())), Lines()
     killed: list[int] = []
 
     def killing(self: Any, inputs: list[Any]) -> Any:
@@ -111,7 +110,7 @@ def test_a_process_that_is_killed_costs_a_line_and_no_poster(
             os.kill(killed[0], signal.SIGKILL)
         return encode(self, inputs)
 
-    monkeypatch.setattr(stream.PosterFeed, "encode", killing)
+    monkeypatch.setattr(feeds.PosterFeed, "encode", killing)
     extract(sample, tmp_path / "killed.h5", replace(settings, decoders=2), lines)
     assert len(killed) == 2
     assert (tmp_path / "killed.h5").read_bytes() == made.read_bytes()
@@ -160,7 +159,7 @@ def test_without_memory_to_share_threads_decode(
 def test_ctrl_c_ends_the_processes_and_the_job_goes_on_to_the_same_bytes(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, batches, before = stream.PosterFeed.encode, [], children_of(os.getpid())
+    encode, batches, before = feeds.PosterFeed.encode, [], children_of(os.getpid())
 
     def stopping(self: Any, inputs: list[Any]) -> Any:
         batches.append(len(inputs))
@@ -168,7 +167,7 @@ def test_ctrl_c_ends_the_processes_and_the_job_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return encode(self, inputs)
 
-    monkeypatch.setattr(stream.PosterFeed, "encode", stopping)
+    monkeypatch.setattr(feeds.PosterFeed, "encode", stopping)
     with pytest.raises(CinefuseError, match="run the same command again"):
         extract(sample, tmp_path / "stopped.h5", replace(settings, decoders=2))
     assert children_of(os.getpid()) == before
@@ -182,7 +181,7 @@ import sys, time
 from pathlib import Path
 from cinefuse.extract.inputs.decoders import Decoders, Poster
 from cinefuse.extract.inputs.poster_files import PosterLimits
-from cinefuse.extract.models.preprocessing import PixelRecipe
+from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
 with Decoders(2, Path("."), PixelRecipe(), PosterLimits(), largest=16, batches=3, say=print) as decoders:
     for decoded in decoders.begin([Poster("none.jpg", bytes(32))] * 16):
         try:

@@ -27,11 +27,14 @@ from cinefuse.data.embeddings.rows import row_checksum
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
 from cinefuse.data.runtime.errors import BadInput, CinefuseError, DamagedFile, FingerprintMismatch, NoSpace, UsageError
+from cinefuse.extract.job import batch as batch_module
 from cinefuse.extract.job import extraction as run
+from cinefuse.extract.job import feeds
 from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
-from cinefuse.extract.models.encoders import Embedded
+from cinefuse.extract.models import embedded as embedded_module
+from cinefuse.extract.models.embedded import Embedded
 from cinefuse.tests.support.embedding_files import flip
 from cinefuse.tests.support.untrained_encoders import write_untrained_image_encoder, write_untrained_text_encoder
 
@@ -56,13 +59,13 @@ def copy(made: Path, tmp_path: Path) -> Path:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The size of every batch that reaches an encoder from now on."""
     sizes: list[int] = []
-    store = stream._stored
+    store = embedded_module._stored
 
     def noted(feed: Any, inputs: list[Any], dtype: str) -> Any:
         sizes.append(len(inputs))
         return store(feed, inputs, dtype)
 
-    monkeypatch.setattr(stream, "_stored", noted)
+    monkeypatch.setattr(embedded_module, "_stored", noted)
     return sizes
 
 
@@ -183,7 +186,7 @@ def test_a_template_joins_columns_into_the_text(sample: Path, settings: Settings
 def test_an_overflow_of_the_storage_dtype_fails_the_row_and_is_never_stored(
     sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = stream.TextFeed.encode
+    encode = feeds.TextFeed.encode
 
     def overflowing(self: Any, inputs: list[Any]) -> Embedded:
         embedded = encode(self, inputs)
@@ -191,7 +194,7 @@ def test_an_overflow_of_the_storage_dtype_fails_the_row_and_is_never_stored(
         hidden[0, 1, 0] = 1e6
         return replace(embedded, hidden=hidden)
 
-    monkeypatch.setattr(stream.TextFeed, "encode", overflowing)
+    monkeypatch.setattr(feeds.TextFeed, "encode", overflowing)
     summary = extract(sample, tmp_path / "o.h5", replace(settings, image_model=None, dtype="float16"))
     (outcome,) = summary.outcomes
     assert outcome.counts[Status.FAILED, Reason.NOT_FINITE] > 0
@@ -484,7 +487,7 @@ def assert_same_within_rounding(made: Path, found: Path) -> None:
 def test_out_of_memory_halves_the_batch_and_goes_on(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int
 ) -> None:
-    for feed in (stream.TextFeed, stream.PosterFeed):
+    for feed in (feeds.TextFeed, feeds.PosterFeed):
         encode = feed.encode
 
         def small(self: Any, inputs: list[Any], encode: Any = encode) -> torch.Tensor:
@@ -500,14 +503,14 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 def test_out_of_memory_behind_the_encoder_halves_the_batch_too(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to_host = stream._to_host
+    to_host = embedded_module._to_host
 
     def small(values: torch.Tensor, finite: torch.Tensor) -> Any:
         if len(values) > 2:
             raise RuntimeError("CUDA error: out of memory (of pinned memory, the test says)")
         return to_host(values, finite)
 
-    monkeypatch.setattr(stream, "_to_host", small)
+    monkeypatch.setattr(embedded_module, "_to_host", small)
     extract(sample, tmp_path / "small.h5", settings)
     assert verify(tmp_path / "small.h5").complete
     assert_same_within_rounding(made, tmp_path / "small.h5")
@@ -516,7 +519,7 @@ def test_out_of_memory_behind_the_encoder_halves_the_batch_too(
 def test_a_batch_that_fits_once_memory_is_freed_gives_the_bytes_of_an_uninterrupted_job(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, to_host, tries = stream.TextFeed.encode, stream._to_host, {"encode": 0, "copy": 0}
+    encode, to_host, tries = feeds.TextFeed.encode, embedded_module._to_host, {"encode": 0, "copy": 0}
 
     def full_at_first(self: Any, inputs: list[Any]) -> Embedded:
         tries["encode"] += 1
@@ -530,10 +533,10 @@ def test_a_batch_that_fits_once_memory_is_freed_gives_the_bytes_of_an_uninterrup
             raise RuntimeError("CUDA error: out of memory (the test says so)")
         return to_host(values, finite)
 
-    monkeypatch.setattr(stream.TextFeed, "encode", full_at_first)
+    monkeypatch.setattr(feeds.TextFeed, "encode", full_at_first)
     extract(sample, tmp_path / "encode.h5", settings)
-    monkeypatch.setattr(stream.TextFeed, "encode", encode)
-    monkeypatch.setattr(stream, "_to_host", copy_full_at_first)
+    monkeypatch.setattr(feeds.TextFeed, "encode", encode)
+    monkeypatch.setattr(embedded_module, "_to_host", copy_full_at_first)
     extract(sample, tmp_path / "copy.h5", settings)
     assert min(tries.values()) > 3
     for name in ("encode", "copy"):
@@ -543,7 +546,7 @@ def test_a_batch_that_fits_once_memory_is_freed_gives_the_bytes_of_an_uninterrup
 def test_a_file_begun_in_small_batches_goes_on_in_large_ones_where_the_device_wants_them(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, encode = tmp_path / "begun.h5", stream._encode
+    out, encode = tmp_path / "begun.h5", batch_module.encode_for_storage
     small = replace(settings, batch_tokens=64, batch_posters=1)
 
     def stopping(feed: Any, inputs: list[Any], dtype: str) -> Any:
@@ -551,10 +554,10 @@ def test_a_file_begun_in_small_batches_goes_on_in_large_ones_where_the_device_wa
             raise KeyboardInterrupt
         return encode(feed, inputs, dtype)
 
-    monkeypatch.setattr(stream, "_encode", stopping)
+    monkeypatch.setattr(batch_module, "encode_for_storage", stopping)
     with pytest.raises(CinefuseError, match="run the same command again"):
         extract(sample, out, small)
-    monkeypatch.setattr(stream, "_encode", encode)
+    monkeypatch.setattr(batch_module, "encode_for_storage", encode)
     monkeypatch.setattr(run, "wants_large_batches", lambda kind: True)  # as on a GPU
     del encoded[:]
     extract(sample, out, settings)
@@ -578,20 +581,20 @@ def test_one_input_that_does_not_fit_the_memory_is_told_in_one_line(
     def never(self: Any, inputs: list[Any]) -> torch.Tensor:
         raise error
 
-    monkeypatch.setattr(stream.TextFeed, "encode", never)
+    monkeypatch.setattr(feeds.TextFeed, "encode", never)
     with pytest.raises(BadInput, match=f"does not fit the device's memory; use a smaller model or {advice}"):
         extract(sample, tmp_path / "out.h5", settings)
 
 
 def test_memory_is_freed_on_the_devices_that_copy_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(stream, "_copy_streams", {torch.device("cuda:1"): None})
+    monkeypatch.setattr(embedded_module, "_copy_streams", {torch.device("cuda:1"): None})
     monkeypatch.setattr(torch.cuda, "synchronize", calls.append)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("emptied"))
-    stream._free_memory()
+    embedded_module._free_memory()
     assert calls == []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    stream._free_memory()
+    embedded_module._free_memory()
     assert calls == [torch.device("cuda:1"), "emptied"]
 
 

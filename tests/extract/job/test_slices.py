@@ -20,8 +20,8 @@ from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.embeddings.verification import intact_rows, verify
 from cinefuse.data.runtime.errors import CinefuseError, FingerprintMismatch, UsageError
+from cinefuse.extract.job import batch as batch_module
 from cinefuse.extract.job import extraction
-from cinefuse.extract.job import loop as stream
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.job.slices import Slice
@@ -103,7 +103,7 @@ def test_a_part_takes_the_disk_of_its_own_rows_alone(sample: Path, encoders: Any
 def test_a_slice_that_stopped_goes_on_without_doing_anything_twice(
     sample: Path, settings: Settings, parts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, encode = tmp_path / "part.h5", stream._encode
+    out, encode = tmp_path / "part.h5", batch_module.encode_for_storage
     encoded: list[int] = []
 
     def stopping(feed: Any, inputs: list[Any], dtype: str) -> Any:
@@ -112,7 +112,7 @@ def test_a_slice_that_stopped_goes_on_without_doing_anything_twice(
         encoded.append(len(inputs))
         return encode(feed, inputs, dtype)
 
-    monkeypatch.setattr(stream, "_encode", stopping)
+    monkeypatch.setattr(batch_module, "encode_for_storage", stopping)
     with pytest.raises(CinefuseError, match="run the same command again"):
         extract(sample, out, settings, share=Slice(1, 3))
     assert not out.exists()
@@ -127,7 +127,7 @@ def test_a_slice_that_stopped_goes_on_without_doing_anything_twice(
 def test_a_slice_begun_in_small_batches_joins_its_own_alone_where_the_device_wants_large_ones(
     sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, encode = tmp_path / "part.h5", stream._encode
+    out, encode = tmp_path / "part.h5", batch_module.encode_for_storage
     encoded: list[int] = []
 
     def stopped(feed: Any, inputs: list[Any], dtype: str) -> Any:
@@ -137,10 +137,10 @@ def test_a_slice_begun_in_small_batches_joins_its_own_alone_where_the_device_wan
         encoded.append(len(inputs))
         return encode(feed, inputs, dtype)
 
-    monkeypatch.setattr(stream, "_encode", stopped)
+    monkeypatch.setattr(batch_module, "encode_for_storage", stopped)
     with pytest.raises(CinefuseError, match="run the same command again"):
         extract(sample, out, replace(settings, batch_tokens=64, batch_posters=1), share=Slice(1, 3))
-    monkeypatch.setattr(stream, "_encode", noted)
+    monkeypatch.setattr(batch_module, "encode_for_storage", noted)
     monkeypatch.setattr(extraction, "wants_large_batches", lambda kind: True)  # as on a GPU
     extract(sample, out, settings, share=Slice(1, 3))
     with EmbeddingFile.open(out, pending=True) as part:

@@ -19,7 +19,7 @@ from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput
 from cinefuse.data.sources.own_tables import import_table
-from cinefuse.extract.job import loop
+from cinefuse.extract.job import feeds
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 
@@ -73,7 +73,7 @@ def test_a_lost_poster_folder_ends_the_job_before_any_encoding(
     if lost == "all but one":
         assert extract(tmp_path / "d", tmp_path / "o.h5", settings).failures == 11
         return
-    monkeypatch.setattr(loop, "load_encoder", lambda *_, **__: pytest.fail("an encoder was loaded"))
+    monkeypatch.setattr(feeds, "load_encoder", lambda *_, **__: pytest.fail("an encoder was loaded"))
     says = "is gone: move it back" if lost == "folder" else "none of them is in"
     for out in ("o.h5", "before.h5"):  # a finished file does not hide it either
         with pytest.raises(BadInput, match=f"the dataset names 12 posters .*{says}"):

@@ -44,13 +44,13 @@ from transformers import (
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.device import resolve_device, resolve_precision
-from cinefuse.extract.job.loop import event_after_work_on
 from cinefuse.extract.models import packed
+from cinefuse.extract.models.embedded import event_after_work_on
 from cinefuse.extract.models.encoders import (
     ImageEncoder,
     TextEncoder,
-    is_out_of_memory,
 )
+from cinefuse.extract.models.failures import is_out_of_memory
 from cinefuse.extract.models.source import ModelSource
 from cinefuse.tests.support.untrained_encoders import write_untrained_text_encoder
 

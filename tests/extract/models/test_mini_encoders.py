@@ -16,11 +16,11 @@ from safetensors import safe_open
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.runtime.errors import BadInput
+from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.models import source as source_module
 from cinefuse.extract.models.encoders import ImageEncoder, TextEncoder
-from cinefuse.extract.models.preprocessing import PixelRecipe
 from cinefuse.extract.models.source import ModelSource
 from cinefuse.tools.course import Course
 from cinefuse.tools.films import Films

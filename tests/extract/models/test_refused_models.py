@@ -18,7 +18,7 @@ from cinefuse.extract.job import trial
 from cinefuse.extract.job.describe import describe
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
-from cinefuse.extract.models import encoders
+from cinefuse.extract.models import trunk
 from cinefuse.extract.models.encoders import TextEncoder
 from cinefuse.extract.models.source import ModelSource
 from cinefuse.tests.support.encoder_families import (
@@ -144,7 +144,7 @@ def test_a_model_that_fails_while_it_runs_is_one_line_too(
     def failing(*_: object) -> None:
         raise IndexError("index out of range\nin self")
 
-    monkeypatch.setattr(encoders, "run_tower", failing)
+    monkeypatch.setattr(trunk, "run_tower", failing)
     with pytest.raises(BadInput, match="transformers cannot run it: IndexError: index out of range;") as refusal:
         extract(sample, tmp_path / "o.h5", Settings(str(folder), None, device="cpu", precision="fp32"))
     assert "\n" not in str(refusal.value)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, CLIPConfig, Dinov2Config, PreTrainedTokenizerFast, ViTConfig
 
 from cinefuse.data.runtime.errors import BadInput
+from cinefuse.extract.models.sizes import patch_grid
 from cinefuse.extract.models.source import ModelSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -210,23 +211,23 @@ def test_tokenizers_with_and_without_a_cls_are_read(tmp_path):
 
 def test_the_patch_grid_comes_from_the_configuration_alone(tmp_path):
     vit = ModelSource.resolve(str(model_folder(tmp_path / "vit", ViTConfig())), None, weights=False)
-    assert (vit.grid(), vit.patches(), vit.width) == ((14, 14), 196, 768)
+    assert (patch_grid(vit), vit.width) == ((14, 14), 768)
     with pytest.raises(BadInput, match=r"224 x 224 pixels.*256 x 256"):
-        vit.grid((256, 256))
+        patch_grid(vit, (256, 256))
     clip = CLIPConfig(vision_config={"hidden_size": 48, "num_hidden_layers": 2, "patch_size": 32})
     tower = ModelSource.resolve(str(model_folder(tmp_path / "clip", clip)), None, weights=False)
-    assert (tower.grid(), tower.width, tower.num_layers) == ((7, 7), 48, 2)
+    assert (patch_grid(tower), tower.width, tower.num_layers) == ((7, 7), 48, 2)
 
 
 def test_dinov2_takes_any_size_that_holds_whole_patches(tmp_path):
     config = Dinov2Config(image_size=518, patch_size=14)
     source = ModelSource.resolve(str(model_folder(tmp_path / "dinov2", config)), None, weights=False)
-    assert (source.grid(), source.grid((224, 336))) == ((37, 37), (16, 24))
+    assert (patch_grid(source), patch_grid(source, (224, 336))) == ((37, 37), (16, 24))
     with pytest.raises(BadInput, match="hold no patch"):
-        source.grid((7, 224))
+        patch_grid(source, (7, 224))
 
 
 def test_a_text_model_has_no_patch_grid(tmp_path):
     source = ModelSource.resolve(str(model_folder(tmp_path / "m")), None, weights=False)
     with pytest.raises(BadInput, match="not a ViT-like image model"):
-        source.grid()
+        patch_grid(source)

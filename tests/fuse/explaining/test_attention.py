@@ -21,9 +21,9 @@ from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Status
 from cinefuse.data.runtime.errors import BadInput, FingerprintMismatch
+from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
 from cinefuse.extract.inputs.pixels import poster_pixels
 from cinefuse.extract.inputs.poster_files import PosterLimits
-from cinefuse.extract.models.preprocessing import PixelRecipe
 from cinefuse.fuse.explaining.attention import item_attention
 from cinefuse.fuse.explaining.heatmap import Box, colours, covered_box, grid_picture, overlay, strength
 from cinefuse.fuse.explaining.plot_words import find_tokenizer, plot_words

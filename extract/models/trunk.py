@@ -1,0 +1,145 @@
+"""A loaded model cut off behind the wanted layer: what goes to its device, and the hidden states that come back."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ...data.runtime.errors import BadInput, UsageError
+from ...device import Precision, resolve_device
+from . import packed
+from .failures import refuse_failing
+from .towers import model_class, own_vector, run_tower
+from .weights import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .source import Modality, ModelSource
+    from .structure import Structure
+
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class Trunk:
+    """A loaded model cut off after the wanted layer, on its device."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        last_layer: nn.Module | None,
+        freed: packed.FreedMemory | None,
+        run: Callable[..., Any],
+        name: str,
+    ) -> None:
+        self._name = name
+        self.device = device
+        self.dtype = dtype
+        self._model = model
+        self._freed = freed
+        self._run = run
+        self.switches = getattr(model.config, "attention_type", None) == "block_sparse"
+        self._raw: torch.Tensor | None = None
+        if last_layer is not None:
+            last_layer.register_forward_hook(self._keep_raw)
+
+    @classmethod
+    def load(
+        cls,
+        source: ModelSource,
+        modality: Modality,
+        device: str,
+        precision: Precision,
+        layer: int | None,
+        compiled: bool,
+        structure: Structure,
+    ) -> Trunk:
+        target, dtype = resolve_device(device), _DTYPES[precision]
+        _, model_type, settings = model_class(source, modality, structure.pooling)
+        settings = deepcopy(settings)
+        depth = source.num_layers if layer is not None else 0
+        if layer is not None:
+            number = _layer_number(layer, depth, source.name)
+            if structure.tower in ("alone", "projected"):
+                settings.num_hidden_layers = depth = number
+        packed.register_attention()
+        packed.keep_few_compiled_products()
+        model = load_model(source, model_type, settings, dtype, structure)
+        last_layer = None if layer is None else _last_layer(model, depth, number, source.name)
+        packs = not compiled and packed.can_pack(target, dtype)
+        if packs:
+            packed.pack(model)
+        model.to(target)
+        freed = packed.FreedMemory() if packs else None
+        run = partial(run_tower, structure.tower, model, modality)
+        trunk = cls(model, target, dtype, last_layer, freed, run, source.name)
+        if compiled:
+            model.compile(dynamic=True)
+        return trunk
+
+    def __call__(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The hidden states, and what the model itself pooled."""
+        if self.switches:
+            # a short text turns its sparse attention off for good
+            model: Any = self._model
+            model.set_attention_type(model.config.attention_type)
+        with full_float32() if self.dtype == torch.float32 else nullcontext():
+            try:
+                out = self._run(inputs)
+            except Exception as error:  # of the model's own code: an input that it does not survive
+                refuse_failing(self._name, error)
+        hidden: torch.Tensor = out.last_hidden_state
+        if self._raw is not None:
+            hidden, self._raw = self._raw, None
+        if self._freed is not None:
+            self._freed.after_batch()
+        return hidden, own_vector(out)
+
+    def mask(self, unpadded: torch.Tensor) -> torch.Tensor:
+        """(B, T) boolean as this model takes it: our attention needs no more, others reckon with its numbers."""
+        implementation = getattr(self._model.config, "_attn_implementation", None)
+        return unpadded if implementation == packed.ATTENTION else unpadded.long()
+
+    def send(self, values: torch.Tensor) -> torch.Tensor:
+        """Host to device; to CUDA from page-locked memory, so that the host goes on at once."""
+        if self.device.type == "cuda" and values.device.type == "cpu":
+            return values.pin_memory().to(self.device, non_blocking=True)
+        return values.to(self.device)
+
+    def _keep_raw(self, _layer: nn.Module, _inputs: object, output: Any) -> None:
+        self._raw = output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute in float32 without TF32 or bfloat16 shortcuts inside, whatever the process allows outside."""
+    cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.set_float32_matmul_precision(matmul)
+
+
+def _layer_number(layer: int, depth: int, name: str) -> int:
+    number = depth + 1 + layer if layer < 0 else layer
+    if not 1 <= number <= depth:
+        raise UsageError(f"--layer {layer}: {name} has {depth} layers; expected 1..{depth} or -{depth}..-1")
+    return number
+
+
+def _last_layer(model: nn.Module, depth: int, number: int, name: str) -> nn.Module:
+    """Encoder layer ``number`` of the ``depth`` there are: its output is raw, whatever norm the model applies to it."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(layer) for layer in module}) == 1:
+            return module[number - 1]
+    raise BadInput(f"{name}: its layers cannot be distinguished (shared weights); leave out --layer")
