@@ -17,7 +17,8 @@ from pathlib import Path
 
 import polars as pl
 
-from cinefuse.data.enrichment.job import EnrichOptions, enrich
+from cinefuse.data.enrichment.job import enrich
+from cinefuse.data.enrichment.options import EnrichOptions
 from cinefuse.data.sources.own_tables import import_table
 from cinefuse.tests.support.film_services import TOKEN, Film, film_services, picture
 

@@ -9,7 +9,8 @@ from ..runtime.terminal import screen, size
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..enrichment.job import EnrichPlan, EnrichReport
+    from ..enrichment.job import EnrichReport
+    from ..enrichment.plan import EnrichPlan
 
 
 def show_plan(dataset: Path, plan: EnrichPlan) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..dataset.catalog import Catalog
-    from .facts import Facts, Found, Service
+    from .services.facts import Facts, Found, Service
     from .wishes import Wish
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,40}")

@@ -18,9 +18,9 @@ from .client import Client, Lane, Refused, Response, Stop, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .facts import Service
     from .keys import Key
     from .responses import Responses
+    from .services.facts import Service
 
 _LARGEST_ANSWER: Final = 16 * 2**20
 LARGEST_POSTER: Final = 20 * 2**20

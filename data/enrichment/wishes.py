@@ -14,7 +14,7 @@ from ..dataset.links import link_columns, read_links, tidy_links
 from ..dataset.posters.files import poster_inside
 from ..runtime.errors import UsageError
 from ..tables.opening import open_table
-from .facts import Wanted
+from .services.facts import Wanted
 
 if TYPE_CHECKING:
     from ..dataset.catalog import Catalog

@@ -11,50 +11,38 @@ class CinefuseError(Exception):
 
     exit_code = 1
 
+    def __init_subclass__(cls, exit_code: int) -> None:
+        """Declare the number that a kind of refusal ends the process with."""
+        cls.exit_code = exit_code
 
-class UsageError(CinefuseError):
+
+class UsageError(CinefuseError, exit_code=2):
     """Options that contradict each other or name something unknown."""
 
-    exit_code = 2
 
-
-class BadInput(CinefuseError):
+class BadInput(CinefuseError, exit_code=3):
     """A table, model folder or poster folder that cannot be used as it is."""
 
-    exit_code = 3
 
-
-class DamagedFile(CinefuseError):
+class DamagedFile(CinefuseError, exit_code=4):
     """An embedding file that is truncated, altered, hostile, or not an embedding file at all."""
 
-    exit_code = 4
 
-
-class FingerprintMismatch(CinefuseError):
+class FingerprintMismatch(CinefuseError, exit_code=5):
     """An embedding file made by another model, revision or preprocessing than the one wanted."""
 
-    exit_code = 5
 
-
-class Busy(CinefuseError):
+class Busy(CinefuseError, exit_code=6):
     """Another process is writing the same file."""
 
-    exit_code = 6
 
-
-class NoSpace(CinefuseError):
+class NoSpace(CinefuseError, exit_code=7):
     """The disk cannot hold what is about to be written."""
 
-    exit_code = 7
 
-
-class Interrupted(CinefuseError):
+class Interrupted(CinefuseError, exit_code=130):
     """Stopped by the user; everything finished so far is kept."""
 
-    exit_code = 130
 
-
-class Terminated(Interrupted):
+class Terminated(Interrupted, exit_code=143):
     """Stopped by SIGTERM, as schedulers send it; everything finished so far is kept."""
-
-    exit_code = 143

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...data.pages.charts import BarChart, Key, Line, LineChart, Numbers, bar_chart, line_chart
+from ...data.pages.chart_kinds import BarChart, Key, Line, LineChart, Numbers
+from ...data.pages.charts import bar_chart, line_chart
 from ...data.pages.page import grouped, percent, signed
 from ..evaluation.run_rows import Tested
 from .calibration import Bins

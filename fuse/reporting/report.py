@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ...data.pages.charts import COLOURS, Chart
+from ...data.pages.chart_kinds import COLOURS, Chart
 from ...data.pages.page import counted, render, write_page
 from ...data.runtime.errors import UsageError
 from ..evaluation.comparison import compare

@@ -7,16 +7,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from ...data.pages.charts import (
-    Key,
-    Line,
-    LineChart,
-    Measured,
-    Numbers,
-    WhiskerChart,
-    line_chart,
-    whisker_chart,
-)
+from ...data.pages.chart_kinds import Key, Line, LineChart, Numbers, WhiskerChart
+from ...data.pages.charts import Measured, line_chart, whisker_chart
 from ...data.pages.page import counted, decimals, grouped, signed
 from ..evaluation.metrics import Interval
 from .learning_curves import Curve

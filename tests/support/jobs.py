@@ -58,7 +58,8 @@ def train_saving_every_batch(dataset: str, embeddings: str, run: str, config: di
 
 def enrich_from(dataset: str, url: str, cache: str) -> int:
     """Enrich from the imitation of TMDB at this address, as fast as it answers."""
-    from cinefuse.data.enrichment.job import EnrichOptions, enrich
+    from cinefuse.data.enrichment.job import enrich
+    from cinefuse.data.enrichment.options import EnrichOptions
 
     options = EnrichOptions(base_url=url + "/3", cache=Path(cache), rate=400.0, connections=6, pause=0.02)
     return _exit_code(enrich, Path(dataset), options)

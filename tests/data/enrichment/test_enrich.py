@@ -13,7 +13,9 @@ import pytest
 from cinefuse.data.dataset.assembly import Choices
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.dataset.folder import Description
-from cinefuse.data.enrichment.job import EnrichOptions, EnrichReport, enrich, plan_enrichment
+from cinefuse.data.enrichment.job import EnrichReport, enrich
+from cinefuse.data.enrichment.options import EnrichOptions
+from cinefuse.data.enrichment.plan import plan_enrichment
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.runtime.progress import NoProgress, Phase, Unit
 from cinefuse.data.sources.own_tables import import_table

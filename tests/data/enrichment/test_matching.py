@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cinefuse.data.enrichment.matching import Candidate, confidence_in_id, ranked
-from cinefuse.data.enrichment.wikipedia import plot_in
+from cinefuse.data.enrichment.services.matching import Candidate, confidence_in_id, ranked
+from cinefuse.data.enrichment.services.wikipedia import plot_in
 
 
 def sure(title: str, year: int | None, *others: Candidate) -> float:

@@ -14,7 +14,8 @@ from urllib.parse import unquote_plus, urlsplit
 import pytest
 
 from cinefuse.data.dataset.catalog import Catalog
-from cinefuse.data.enrichment.job import EnrichOptions, enrich
+from cinefuse.data.enrichment.job import enrich
+from cinefuse.data.enrichment.options import EnrichOptions
 from cinefuse.data.enrichment.responses import Responses
 from cinefuse.data.runtime.errors import Busy
 from cinefuse.tests.support.film_services import TOKEN, Film, FilmServices, film_dataset, film_services, picture

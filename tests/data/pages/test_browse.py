@@ -25,7 +25,8 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.format.layout import ModalityLayout
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.status import Reason, Status
-from cinefuse.data.pages.browse import both_vectors, browse_page, chosen_rows
+from cinefuse.data.pages.browse import both_vectors, browse_page
+from cinefuse.data.pages.browse_films import chosen_rows
 from cinefuse.data.pages.item_vectors import film_vectors, has_vector
 from cinefuse.data.pages.neighbours import nearest
 from cinefuse.data.pages.pictures import open_poster

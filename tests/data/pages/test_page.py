@@ -16,7 +16,8 @@ from jinja2 import UndefinedError
 from PIL import Image, ImageChops
 
 from cinefuse.data.pages import page
-from cinefuse.data.pages.charts import COLOURS, Axis, Line, Measured, Numbers, bar_chart, line_chart, whisker_chart
+from cinefuse.data.pages.chart_kinds import COLOURS, Axis, Line, Numbers
+from cinefuse.data.pages.charts import Measured, bar_chart, line_chart, whisker_chart
 from cinefuse.data.pages.page import counted, decimals, percent, picture_uri, render, signed, write_page
 from cinefuse.data.pages.pictures import open_poster, poster_picture
 from cinefuse.data.runtime.errors import BadInput

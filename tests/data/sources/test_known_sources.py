@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cinefuse.data.commands.dataset import _KNOWN
+from cinefuse.data.commands.dataset_import import _KNOWN
 from cinefuse.data.dataset.assembly import Choices, ImportReport
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.dataset.links import read_links

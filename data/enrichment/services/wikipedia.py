@@ -11,17 +11,17 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from ..runtime.errors import UsageError
+from ...runtime.errors import UsageError
+from ..fetcher import NotThere, WouldFetch
 from .facts import Facts, Found, objects, part, year_of
-from .fetcher import NotThere, WouldFetch
 from .matching import Candidate, confidence_in_id, ranked, search_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..fetcher import Fetcher
+    from ..keys import Key
     from .facts import Wanted
-    from .fetcher import Fetcher
-    from .keys import Key
 
 _AT_ONCE = 150
 _HEADING = re.compile(r"^(=+)\s*(.+?)\s*\1\s*$", re.MULTILINE)

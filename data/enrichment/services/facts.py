@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .fetcher import Fetcher
-    from .keys import Key
+    from ..fetcher import Fetcher
+    from ..keys import Key
     from .matching import Guess
 
 MOST_ACTORS = 5

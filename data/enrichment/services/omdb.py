@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..fetcher import NotThere
 from .facts import Facts, Found, words, year_of
-from .fetcher import NotThere
 from .matching import Candidate, confidence_in_id, ranked, search_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..fetcher import Fetcher
+    from ..keys import Key
     from .facts import Wanted
-    from .fetcher import Fetcher
-    from .keys import Key
 
 _TAGS = {"director": "Director", "writer": "Writer", "actors": "Actors", "country": "Country", "language": "Language"}
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.errors import UsageError
-from .client import Unreachable
+from ...runtime.errors import UsageError
+from ..client import Unreachable
+from ..fetcher import NotThere, WouldFetch
 from .facts import MOST_ACTORS, MOST_KEYWORDS, Facts, Found, named, objects, part, words, year_of
-from .fetcher import NotThere, WouldFetch
 from .matching import Candidate, confidence_in_id, ranked, search_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..fetcher import Fetcher
+    from ..keys import Key
     from .facts import Wanted
-    from .fetcher import Fetcher
-    from .keys import Key
 
 _IMAGES = "https://image.tmdb.org/t/p/"
 _SIZES = ("w92", "w154", "w185", "w342", "w500", "w780", "original")
