@@ -95,9 +95,9 @@ class RankingTraining:
 
     def run(self) -> RankingModel:
         """Train, or go on with, the fits; gives the model."""
-        if not len(self.training_data.validation) and self.warm is None:
-            self.state.content = True  # nothing to choose by: what the settings name is read
         fits = self._fits()
+        if fits == [None] and self.warm is None:
+            self.state.content = True  # nothing to choose by: what the settings name is read
         self.state, resumed = newest_state(self.files, self.state, RankingState)
         member: RankingMember | None = None
         for number, candidate in enumerate(fits):
@@ -116,13 +116,14 @@ class RankingTraining:
         """Which of `CANDIDATES` each fit tries with the validation part held out, then the best of them with content.
 
         None is the chosen one on all.
-        A warm start holds nothing out, as with ratings; nor is there a search where the first fit is the last.
+        A warm start holds nothing out, as with ratings; nor is there a search where the first fit is the last, or where
+        no lists can be made of the validation part, as of a split by items.
         """
         data = self.training_data
-        if not len(data.validation) or self.warm is not None:
-            return [None]
-        if not self.config.refit:
+        if not self.config.refit and len(data.validation) and self.warm is None:
             return [0]
+        if self.warm is not None or self._held_out(standardised_pairs(data, data.train)[1]) is None:
+            return [None]
         if len(data.train) > _MOST_RATINGS_TO_SEARCH:
             return [0, None]
         has_content = data.side.item.shape[1] > data.side.shown.shape[1]
@@ -170,9 +171,7 @@ class RankingTraining:
         without one.
         """
         data, pairs, state = self.training_data, member.pairs, self.state
-        user, item, rating = (values[data.validation] for values in (data.user, data.item, data.rating))
-        liked = rating >= Scale.of(data.rating[data.train].cpu()).liked
-        held_out = HeldOut.of(pairs, user, item, rating, liked)
+        held_out = self._held_out(pairs)
         if held_out is None:
             return None
         vectors, spectrum, ratings = member.vectors(), self._spectrum(pairs), self._held_out_ratings(pairs)
@@ -190,6 +189,12 @@ class RankingTraining:
             state.candidate = state.candidate if state.content else candidate
             state.ndcg = found.ndcg.tolist()
         return figure
+
+    def _held_out(self, pairs: TrainingPairs) -> HeldOut | None:
+        data = self.training_data
+        user, item, rating = (values[data.validation] for values in (data.user, data.item, data.rating))
+        liked = rating >= Scale.of(data.rating[data.train].cpu()).liked
+        return HeldOut.of(pairs, user, item, rating, liked)
 
     def _held_out_ratings(self, pairs: TrainingPairs) -> RatingPart | None:
         fitted = self.rating_held_out

@@ -25,6 +25,15 @@ from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.ranking_choice import Blend, HeldOut, Lists, best_rated
 from cinefuse.fuse.training.ranking_member import RankingMember
+from cinefuse.tests.support.progress import Lines
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The films of ``sample``, and users enough to choose by their validation lists."""
+    folder = tmp_path_factory.mktemp("crowd") / "dataset"
+    write_sample(folder, items=40, users=150)
+    return folder
 
 
 def config(*settings: str) -> Config:
@@ -118,10 +127,8 @@ def test_the_mean_rating_is_that_of_listed_items_with_a_validation_rating() -> N
 
 @pytest.mark.parametrize("gain", [0.001, 0.1])  # less, and more, than chance
 def test_content_is_in_the_lists_only_where_validation_lists_gain_by_it(
-    gain: float, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gain: float, crowd: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sample = tmp_path / "crowd"
-    write_sample(sample, items=40, users=150)  # the films of ``embeddings``, and users enough to choose by
     with_content = config("modalities=auto", "text_components=4", "image_components=2", "objective=ranking")
     measured = HeldOut.lists
 
@@ -134,11 +141,11 @@ def test_content_is_in_the_lists_only_where_validation_lists_gain_by_it(
 
     fits: list[int] = []
     monkeypatch.setattr(HeldOut, "lists", favoured)
-    found = train(sample, embeddings, tmp_path / "with", with_content, split="random:0.2")
+    found = train(crowd, embeddings, tmp_path / "with", with_content, split="random:0.2")
     assert len(fits) == 3
     assert of(found).settings["content"] == (gain == 0.1)
     fits.clear()
-    without = train(sample, None, tmp_path / "without", with_content, split="random:0.2")
+    without = train(crowd, None, tmp_path / "without", with_content, split="random:0.2")
     rated = of(without).counts > 0
     alike = torch.equal(of(found).vectors.item[rated], of(without).vectors.item[rated])
     assert alike == (gain == 0.001)
@@ -149,6 +156,15 @@ def test_without_a_validation_part_content_is_read_as_the_settings_say(
 ) -> None:
     wanted = config("modalities=auto", "text_components=4", "objective=ranking", "validation=0")
     assert of(train(sample, embeddings, tmp_path / "run", wanted, split="random:0.2")).settings["content"]
+
+
+def test_where_no_validation_lists_can_be_made_there_is_one_fit_and_no_search(sample: Path, tmp_path: Path) -> None:
+    lines = Lines()
+    wanted = config("objective=ranking")
+    run = train(sample, None, tmp_path / "run", wanted, split="cold-items:0.2", progress=lines)
+    assert [line.partition("  ")[0] for line in lines.lines if line.startswith("ranking fit")] == ["ranking fit 1/1"]
+    assert of(run).settings["validation_ndcg"] is None
+    assert of(run).settings["content"]
 
 
 def test_an_item_without_a_training_rating_is_on_no_list_that_settings_are_chosen_by() -> None:
@@ -164,9 +180,9 @@ def test_an_item_without_a_training_rating_is_on_no_list_that_settings_are_chose
 
 
 @pytest.fixture(scope="module")
-def whole(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def whole(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with both models that nothing interrupted."""
-    return trained(sample, tmp_path_factory.mktemp("whole") / "run")
+    return trained(crowd, tmp_path_factory.mktemp("whole") / "run")
 
 
 def same(one: RankingModel, other: RankingModel) -> bool:
@@ -188,7 +204,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("stop", [7, 24, 31, 60])
 def test_a_run_killed_in_the_ranking_phase_goes_on_to_the_same_bits(
-    stop: int, sample: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop: int, crowd: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps, step_once = [0], RankingMember.step
 
@@ -202,34 +218,34 @@ def test_a_run_killed_in_the_ranking_phase_goes_on_to_the_same_bits(
         patched.setattr(RankingMember, "step", killed)
         patched.setattr("cinefuse.fuse.training.ranking._SECONDS_BETWEEN_CHECKPOINTS", 0.0)
         with pytest.raises(Killed):
-            trained(sample, tmp_path / "run")
+            trained(crowd, tmp_path / "run")
     assert not (tmp_path / "run" / "ranking.safetensors").exists()
-    resumed = trained(sample, tmp_path / "run", resume=True)
+    resumed = trained(crowd, tmp_path / "run", resume=True)
     assert same(of(resumed), of(whole))
     assert not (tmp_path / "run" / "ranking-state.safetensors").exists()
 
 
-def test_the_rating_model_is_the_same_with_a_ranking_model_beside_it(sample: Path, whole: Run, tmp_path: Path) -> None:
-    alone = trained(sample, tmp_path / "run", "objective=rating")
+def test_the_rating_model_is_the_same_with_a_ranking_model_beside_it(crowd: Path, whole: Run, tmp_path: Path) -> None:
+    alone = trained(crowd, tmp_path / "run", "objective=rating")
     assert alone.ranking is None
     assert alone.summary["rmse"] == whole.summary["rmse"]
 
 
 def test_a_ranking_model_alone_is_the_same_as_one_beside_a_rating_model(
-    sample: Path, whole: Run, tmp_path: Path
+    crowd: Path, whole: Run, tmp_path: Path
 ) -> None:
-    run = trained(sample, tmp_path / "run", "objective=ranking")
+    run = trained(crowd, tmp_path / "run", "objective=ranking")
     assert same(of(run), of(whole))
     assert not run.recommender.predicts
     with pytest.raises(BadInput, match="has no rating model to predict by"):
         predict(run, pl.DataFrame({"user_id": [1], "item_id": [1]}))
 
 
-def test_a_warm_start_goes_on_from_the_earlier_vectors_and_blend(sample: Path, whole: Run, tmp_path: Path) -> None:
-    warm = trained(sample, tmp_path / "run", warm_start=whole.folder)
+def test_a_warm_start_goes_on_from_the_earlier_vectors_and_blend(crowd: Path, whole: Run, tmp_path: Path) -> None:
+    warm = trained(crowd, tmp_path / "run", warm_start=whole.folder)
     assert of(warm).settings["share"] == of(whole).settings["share"]
     anew = trained(
-        sample, tmp_path / "anew", "factor_steps=6", "validation=0", "seed=1"
+        crowd, tmp_path / "anew", "factor_steps=6", "validation=0", "seed=1"
     )  # as many steps as the warm one
 
     def product(run: Run) -> torch.Tensor:
