@@ -24,6 +24,9 @@ SMALL: dict[str, Any] = {
 }
 """Of a Transformer and factors that train in a second; several batches an epoch."""
 
+L2_BY_HAND = tuple(f"l2.{name}=1" for name in ("scale", "implicit_items", "implicit_items_bias", "user_bias"))
+"""Settings other than the presets', which an adaptive run doesn't search for: it tries a third of the trainings."""
+
 KINDS = {
     "squared": [],
     "two members": ["members=2"],

@@ -17,10 +17,12 @@ from cinefuse.fuse.choosing.search import Search
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.presets import preset
+from cinefuse.tests.support.runs import L2_BY_HAND
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SETTINGS = ("dim=4", "factor_steps=12", "epochs=2", "precision=fp32", "objective=rating", "covariance=false")
+QUICK = ("dim=4", "factor_steps=12", "epochs=2", "precision=fp32", "objective=rating", "covariance=false")
+SETTINGS = (*QUICK, *L2_BY_HAND)
 TWO_RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
