@@ -131,7 +131,9 @@ def own_sample(sample: Path, tmp_path: Path) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `cinefuse` with these words in this process, as the installed command does."""
     from cinefuse import cli
-    from cinefuse.tests.support.commands import Ended
+    from cinefuse.tests.support.commands import Ended, command_of
+
+    monkeypatch.setattr("typer.main.get_command", command_of)
 
     def run(*words: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["cinefuse", *map(str, words)])

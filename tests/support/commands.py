@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import typer.main
+
+_make_command = typer.main.get_command
 
 # what steers a terminal: everything below the space but tab and newline, DEL, and the C1 controls
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -38,6 +44,12 @@ def assert_refused_in_one_line(ended: Ended, code: int, *says: str) -> str:
     for word in says:
         assert word in lines[-1]
     return lines[-1]
+
+
+@functools.cache
+def command_of(app: typer.Typer) -> Any:
+    """What typer makes of all our commands: it does so at each call, which costs more than most of the calls."""
+    return _make_command(app)
 
 
 HEAVY = {"torch", "transformers", "tokenizers", "polars", "h5py", "numpy", "PIL", "safetensors"}

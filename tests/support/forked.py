@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import typer.main
+
 from cinefuse.tests.support.commands import Ended
 
 QUICK_STUDY = ("--set", "epochs=1", "--set", "factor_steps=8", "--set", "adapt=false")
@@ -170,6 +172,10 @@ def _named(function: str) -> Any:
 def _serve(modules: list[str]) -> None:
     for module in modules:
         importlib.import_module(module)
+    if "cinefuse.cli" in modules:
+        from cinefuse import cli
+
+        typer.main.get_command(cli.app)  # imports what commands are made of, once for all of them
     channel = os.dup(1)
     for line in sys.stdin:
         job = json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,18 @@ def ratings_of(taste: float, *, levels: int = 5, seed: int = 0) -> TrainingData:
     )
 
 
+@functools.cache
+def chosen_of(taste: float) -> Choices:
+    """What is chosen for such ratings with nothing set by hand."""
+    return Search(config(), ratings_of(taste)).choose()
+
+
 def without_seconds(choices: Choices) -> Choices:
     return replace(choices, seconds=0.0, trials=tuple(replace(trial, seconds=0.0) for trial in choices.trials))
 
 
 def test_choices_depend_on_training_ratings_and_seed_alone() -> None:
-    data = ratings_of(1.0)
-    chosen = Search(config(), data).choose()
+    data, chosen = ratings_of(1.0), chosen_of(1.0)
     other = data.rating.clone()
     outside = torch.ones(len(other), dtype=torch.bool)
     outside[data.train] = False
@@ -76,7 +82,7 @@ def test_choices_depend_on_training_ratings_and_seed_alone() -> None:
 
 @pytest.mark.parametrize("taste", [0.0, 1.0])
 def test_what_is_chosen_is_no_worse_than_biases_and_the_preset_on_the_ratings_held_out(taste: float) -> None:
-    chosen = Search(config(), ratings_of(taste)).choose()
+    chosen = chosen_of(taste)
     assert chosen.chosen_rmse is not None
     assert chosen.bias_rmse is not None
     assert chosen.preset_rmse is not None
@@ -118,11 +124,10 @@ def test_few_noisy_ratings_are_trained_for_fewer_steps(monkeypatch: pytest.Monke
 
 
 def test_a_covariance_model_joins_where_it_helps_and_never_against_the_users_will() -> None:
-    data = ratings_of(1.0)
-    chosen = Search(config(), data).choose()
+    chosen = chosen_of(1.0)
     assert chosen.covariance_share > 0
     assert any("covariance" in line for line in chosen.lines())
-    without = Search(config(covariance=False), data).choose()
+    without = Search(config(covariance=False), ratings_of(1.0)).choose()
     assert without.covariance_share == 0
     assert without.members == chosen.members
 

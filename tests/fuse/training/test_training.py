@@ -114,15 +114,24 @@ def test_a_run_stopped_behind_any_checkpoint_ends_in_the_bytes_of_an_uninterrupt
     sample: Path, embeddings: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a batch, between epochs, between fits: each of them once."""
+    run, saved = tmp_path / "run", list[Path]()
+    save_state = loop.save_state
+
+    def copied(file: Path, *state: Any) -> None:
+        save_state(file, *state)
+        saved.append(file)
+        shutil.copytree(run, tmp_path / str(len(saved)))  # what a process that ends here leaves
+
     with monkeypatch.context() as patched:
-        saved = stop_after(patched, -1)
-        train(sample, embeddings, tmp_path / "counted", EVERYTHING, device="cpu")
-    assert same(tmp_path / "counted", uninterrupted), "checkpoints must not change what they keep"
+        patched.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
+        patched.setattr(loop, "save_state", copied)
+        train(sample, embeddings, run, EVERYTHING, device="cpu")
+    assert same(run, uninterrupted), "checkpoints must not change what they keep"
     assert {file.name for file in saved} == {"state.safetensors", *(f"fit-{n}.safetensors" for n in range(3))}
     assert len(saved) == 3 * (2 * (2 + 1) + 1)  # fits, epochs, batches and an epoch's end, a fit's end
     for saves in range(1, len(saved) + 1):
         out = tmp_path / str(saves)
-        stopped(monkeypatch, saves, sample, embeddings, out, EVERYTHING)
+        assert not (out / "summary.json").exists()
         train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
         assert same(out, uninterrupted), f"stopped behind checkpoint {saves}"
         shutil.rmtree(out)
