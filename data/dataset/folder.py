@@ -273,7 +273,9 @@ def id_faults(column: str) -> dict[str, pl.Expr]:
     """For `refuse_rows`: what may be wrong with the text ids in ``column``."""
     value = pl.col(column)
     return {
-        f"without an id in column {column} (null or empty); every row needs one": value.is_null() | (value == ""),
+        f"without an id in column {column} (null or empty); every row needs one: remove these": (
+            value.is_null() | (value == "")
+        ),
         f"with a NUL character in the id in column {column}; give other ids": value.str.contains("\0", literal=True),
         f"with an id of more than {MAX_ID_BYTES} bytes of UTF-8 in column {column}; shorten it": (
             value.str.len_bytes() > MAX_ID_BYTES

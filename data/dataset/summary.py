@@ -11,7 +11,7 @@ import polars as pl
 
 from ..runtime.errors import BadInput
 from ..runtime.parquet import parquet_schema, scan_parquet
-from ..tables.boolean_columns import boolean_columns_of
+from ..splitting.boolean_columns import boolean_columns_of
 from .catalog import Catalog
 from .folder import Description
 from .posters.files import file_of, poster_inside

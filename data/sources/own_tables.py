@@ -13,21 +13,23 @@ from ..dataset.interactions import core_items, k_core
 from ..dataset.items import rated_items, tidy_items
 from ..dataset.links import link_columns, tidy_links
 from ..dataset.posters.parquet_images import holds_images, images_of_rows
-from ..dataset.posters.placing import place_posters, without_addresses
+from ..dataset.posters.placing import place_posters, with_slashes, without_addresses
 from ..dataset.posters.source import PosterSource
 from ..dataset.ratings import RatingTable
 from ..runtime.disk import sha256_of
 from ..runtime.errors import UsageError
-from ..tables.boolean_columns import boolean_columns, yes_and_no
-from ..tables.dates import decimal_points, read_times
+from ..splitting.boolean_columns import boolean_columns
+from ..tables.dates import read_times
 from ..tables.delimited import ROW, Layout
 from ..tables.familiar import named_so
 from ..tables.id_spaces import IdColumn, check_same_ids, links_between, meet_halfway
 from ..tables.ids import exact_ids
 from ..tables.opening import open_table
 from ..tables.table import Table
-from .interaction_tables import interaction_table, refuse_matrix, without_ratings
+from ..tables.written_ratings import decimal_points, stars_and_shares, yes_and_no
+from .interaction_tables import interaction_table, refuse_matrix, required_columns, without_ratings
 from .poster_urls import PosterUrls, addresses_of, download_posters
+from .titles_as_ids import known_by_titles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,6 +108,7 @@ def import_table(
     with new_folder(out, overwrite=choices.overwrite) as staging:
         films = open_table(items, staging.scratch, reading.encoding, reading.items) if items is not None else None
         source = open_table(rows, staging.scratch, reading.encoding, reading.ratings) if rows is not None else None
+        films, source, columns = known_by_titles(films, source, columns)
         names = {} if films is None else _item_columns(films, columns, source)
         rated_by = (
             None if source is None else _rated_column(source, columns, None if films is None else names["item_id"])
@@ -167,8 +170,8 @@ def _shared_ids(films: Table, rated: Table, columns: Mapping[str, str | None]) -
 def _rated_column(source: Table, columns: Mapping[str, str | None], items_column: str | None) -> IdColumn:
     """The rating table's column of film ids: the one that is named, else the film table's, else a familiar one.
 
-    A column "id" of both that nobody named is the row's where the ratings have another one of films. Titles stand for
-    ids where there are no others. BadInput for a table with a column for each film.
+    A column "id" of both that nobody named is the row's where the ratings have another one of films. BadInput for a
+    table with a column for each film.
     """
     named, of_items, familiar = columns.get("rating_item_id"), columns.get("item_id"), source.column_for("item_id")
     is_a_row = (items_column or "").casefold() == "id" and of_items is None and familiar not in (None, items_column)
@@ -178,9 +181,7 @@ def _rated_column(source: Table, columns: Mapping[str, str | None], items_column
         named = of_items
     if named is None and familiar is None:
         refuse_matrix(source)
-        if items_column is None and (title := source.column_for("title")):
-            source.notes.append(f"{source.name}: films are known by the column {title}, as there are no other ids")
-            return IdColumn(source, title, guessed=True)
+        required_columns(source, columns, ("user_id",))
     found = source.column_for("item_id", named, required=True)
     return IdColumn(source, str(found), guessed=named is None)
 
@@ -235,7 +236,7 @@ def _add_posters(
         if holds_images(films.frame.collect_schema()[column]):
             parts.items = parts.items.with_columns(poster=images_of_rows(file, column, parts.items["row"]))
         else:
-            parts.items, notes = without_addresses(parts.items, column, name)
+            parts.items, notes = without_addresses(with_slashes(parts.items, parts.posters), column, name)
             parts.warnings += notes
 
 
@@ -253,9 +254,7 @@ def rating_table(
     """
     chosen = chosen or {}
     try:
-        mapping = {
-            ours: table.column_for(ours, chosen.get(ours), required=True) for ours in ("user_id", "item_id", "rating")
-        }
+        mapping = required_columns(table, chosen, ("user_id", "item_id", "rating"))
     except UsageError as fault:
         if "no column for rating" not in str(fault):
             raise
@@ -264,7 +263,7 @@ def rating_table(
     kept = boolean_columns(table.frame, {ROW, "row", *mapping, *filter(None, mapping.values())}) if booleans else {}
     frame, notes = exact_ids(table.renamed(mapping, also=kept), ["user_id", "item_id"], name)
     notes += table.guessed_rating(chosen.get("rating"))
-    for reading in (decimal_points, yes_and_no):
+    for reading in (decimal_points, yes_and_no, stars_and_shares):
         frame, read = reading(frame, "rating", name)
         notes += read
     if mapping["timestamp"]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
 from ..runtime.parquet import parquet_schema, read_parquet, scan_parquet
-from ..tables.boolean_columns import boolean_columns_of
+from .boolean_columns import boolean_columns_of
 from .row_files import Rows, readable
 from .specs import SplitSpec
 

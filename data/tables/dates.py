@@ -18,6 +18,7 @@ _CLOCKS = ("%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 _WEEKDAYS = r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+"
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 _SAMPLE = 1_000
+_DATES = "__dates"
 
 
 def year(given: pl.Expr, dtype: pl.DataType | None) -> pl.Expr:
@@ -56,7 +57,7 @@ def seconds(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, 
         if not found["numbers"] and found["given"]:
             return _of_dates(table, column, name)
         if found["numbers"] < found["given"]:
-            return table, []
+            return _of_both(table, column, name)
     elif not dtype.is_numeric():
         return table, []
     return _of_numbers(table, column, name)
@@ -102,6 +103,25 @@ def _of_numbers(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFra
     elif fractions:
         notes.append(f"{name}: timestamps have fractions of a second; these were cut off")
     return table.with_columns((whole // divisor).alias(column)), notes
+
+
+def _of_both(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
+    """Numbers and dates in one column: each number by its own size, the rest as dates."""
+    number = pl.col(column).cast(pl.Float64, strict=False)
+    dates = pl.when(number.is_null()).then(pl.col(column)).alias(_DATES)
+    table, _ = _of_dates(table.with_columns(dates), _DATES, name)
+    sizes = [
+        (divisor, number.is_between(_FIRST_PLAUSIBLE_SECOND * divisor, _LATEST_SECOND * divisor, "left"))
+        for _, divisor in _UNITS
+    ]
+    points = [pl.when(fits).then(number / divisor).floor().cast(pl.Int64) for divisor, fits in sizes]
+    read = pl.coalesce(*points, pl.col(_DATES).cast(pl.Int64, strict=False))
+    unread = table.select((pl.col(column).is_not_null() & read.is_null()).any()).collect(engine="streaming").item()
+    if unread:
+        return table.with_columns(pl.coalesce(read.cast(pl.String), column).alias(column)).drop(_DATES), []
+    return table.with_columns(read.alias(column)).drop(_DATES), [
+        f"{name}: timestamps are partly numbers, partly dates; each was made seconds since 1970 by its own form, in UTC"
+    ]
 
 
 def _written_as_one_number(table: pl.LazyFrame, whole: pl.Expr) -> pl.Expr | None:
@@ -168,18 +188,3 @@ def _said_order(forms: list[str]) -> str:
     if any(form.startswith(_DAY_FIRST) for form in forms):
         return "; the day stands first"
     return "; the month stands first" if any(form.startswith(_MONTH_FIRST) for form in forms) else ""
-
-
-def decimal_points(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
-    """The table with points for the decimal commas of a text column of numbers, and a sentence where it had some."""
-    if table.collect_schema()[column] != pl.String:
-        return table, []
-    value = pl.col(column).str.strip_chars()
-    found = table.select(
-        commas=value.str.contains(r"^-?\d+,\d+$").any(), other=~value.str.contains(r"^-?\d*(?:,\d+)?$").all()
-    ).collect(engine="streaming")
-    if not found["commas"].item() or found["other"].item():
-        return table, []
-    return table.with_columns(value.str.replace(",", ".", literal=True).alias(column)), [
-        f"{name}: numbers in the column for {column} have decimal commas; 4,5 is read as 4.5"
-    ]

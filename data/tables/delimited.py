@@ -89,7 +89,7 @@ def read_delimited(file: Path, text: Path, scratch: Path, layout: Layout) -> tup
     where = Path(tempfile.mkdtemp(dir=scratch))
     _refuse_other_width(file, text, separator, layout)
     found = _Found()
-    quoted = layout.quotes != "none" and separator != "::" and _holds(text, b'"')
+    quoted = layout.quotes != "none" and len(separator) == 1 and _holds(text, b'"')
     if not quoted and not layout.skip:
         if len(separator) > 1:
             text, separator = _cut_at_units(text, separator, where / "units"), _UNIT

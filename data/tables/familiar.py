@@ -24,41 +24,109 @@ def plain_name(name: str) -> str:
 # Compared without case, spaces, hyphens and underscores: "movie_id" is also MovieID, movieId and "Movie ID".
 FAMILIAR: dict[str, tuple[str, ...]] = {
     "item_id": (
-        *("item_id", "movie_id", "id", "film_id", "show_id", "imdb_id", "tconst", "tmdb_id", "parent_asin", "asin"),
+        *(
+            "item_id",
+            "movie_id",
+            "id",
+            "film_id",
+            "show_id",
+            "imdb_id",
+            "tconst",
+            "const",
+            "tmdb_id",
+            "parent_asin",
+            "asin",
+        ),
         *("isbn", "book_id", "item", "iid", *(f"{thing}_id" for thing in _THINGS_WITH_ID), "sku"),
     ),
     "title": ("title", "name", "primary_title", "movie_title", "original_title"),
-    "year": ("year", "release_year", "start_year", "release_date", "released"),
+    "year": (
+        *("year", "release_year", "start_year", "release_date", "released", "year_released", "year_of_release"),
+        *("original_publication_year", "publication_year", "year_of_publication", "year_published", "publication_date"),
+    ),
     "genres": ("genres", "genre"),
-    "text": ("text", "plot", "overview", "description", "synopsis", "storyline"),
-    "poster": ("poster", "image", "poster_path"),
+    "text": ("text", "plot", "overview", "description", "synopsis", "storyline", "abstract"),
+    "poster": (
+        *("poster", "image", "poster_path", "image_path", "poster_url", "poster_link", "image_url", "img_url"),
+        *("cover_url", "picture_url", "cover_image", "thumbnail_url"),
+    ),
     "user_id": (
         *("user_id", "reviewer_id", "user", "uid", "username", "customer_id", "customer", "member_id", "member"),
         *("account_id", "profile_id", "visitor_id", "viewer_id", "listener_id", "reader_id", "player_id", "client_id"),
-        *("person_id", "rater_id", "reviewer", "profile_name", "session_id", "session"),
+        *("person_id", "rater_id", "reviewer", "profile_name", "session_id", "session", "user_name", "user_md5"),
     ),
     "rating": (
         *("rating", "overall", "score", "stars", "star_rating", "user_rating", "your_rating", "my_rating"),
-        *("movie_rating", "book_rating", "review_rating", "review_score", "rating_value", "rate", "grade", "vote"),
+        *(
+            "movie_rating",
+            "book_rating",
+            "review_rating",
+            "review_score",
+            "rating_value",
+            "rate",
+            "grade",
+            "vote",
+            "rating_val",
+            "ratings",
+        ),
     ),
     "timestamp": ("timestamp", "unix_review_time"),
     "count": (
         *("count", "plays", "play_count", "listens", "listen_count", "views", "view_count", "clicks", "times"),
         *("num_plays", "total_plays", "scrobbles", "weight", "quantity", "frequency", "hours", "hours_played"),
     ),
-    "liked": ("liked", "like", "clicked", "watched", "played", "bought", "purchased"),
+    "liked": (
+        "liked",
+        "like",
+        "clicked",
+        "watched",
+        "played",
+        "bought",
+        "purchased",
+        "recommended",
+        "is_recommended",
+        "voted_up",
+    ),
 }
 # Times under names that may mean something else: taken where they can be read as points in time.
 PERHAPS_TIMES = (
     *("time", "date", "datetime", "date_time", "ts", "created_at", "created", "rated_at", "date_rated", "rating_date"),
-    *("review_date", "review_time", "event_time", "watched_at", "played_at", "listened_at", "clicked_at", "submitted"),
+    *(
+        "review_date",
+        "review_time",
+        "event_time",
+        "watched_at",
+        "played_at",
+        "listened_at",
+        "clicked_at",
+        "submitted",
+        "rating_time",
+        "rating_timestamp",
+        "date_added",
+        "reviewed_at",
+        "unix_time",
+    ),
 )
 
 _USERS = frozenset(plain_name(name) for name in FAMILIAR["user_id"])
 _ID = re.compile(r"(?:[_\- ][iI][dD]|[a-z0-9]I[dD])$")  # not valid, paid or grid
 _JOINTS = re.compile(r"[_\-\s]+|(?<=[a-z0-9])(?=[A-Z])")
 _NO_ITEM = (
-    *("review", "rating", "transaction", "order", "event", "log", "row", "record", "request", "device", "user", "uu"),
+    *(
+        "review",
+        "rating",
+        "transaction",
+        "order",
+        "event",
+        "log",
+        "row",
+        "record",
+        "request",
+        "device",
+        "user",
+        "uu",
+        "impression",
+    ),
 )
 _MARK_ENDINGS = ("rating", "score", "stars")
 _OF_OTHERS = frozenset(  # what many people, a critic or a censor gave: averageRating, imdb_score, Metascore, Age Rating
@@ -77,9 +145,15 @@ def familiar_column(columns: Sequence[str], ours: str) -> str | None:
     names = FAMILIAR[ours]
     if ours == "item_id" and named_so(columns, FAMILIAR["user_id"]):
         names = (*(name for name in names if name != "id"), *_THINGS)
-        return named_so(columns, names) or _only_one(columns, _is_things_id) or _only_one(columns, _may_be_an_id)
+        found = named_so(columns, names) or _only_one(columns, _is_things_id) or _only_one(columns, _may_be_an_id)
+        return None if found is not None and plain_name(found).removesuffix("id") in _NO_ITEM else found
     ending = {"item_id": _is_things_id, "rating": _is_a_mark}.get(ours)
     return named_so(columns, names) or (None if ending is None else _only_one(columns, ending))
+
+
+def names_a_thing(column: str) -> bool:
+    """Whether a column is called "movie", "book" or the like, so that it may hold titles as well as ids."""
+    return plain_name(column) in _THINGS
 
 
 def _only_one(columns: Sequence[str], alike: Callable[[str], object]) -> str | None:

@@ -29,6 +29,30 @@ _MOST_TITLES = 2_000
 _ALIKE = 0.75
 _YEARS = re.compile(r"\s*\(\s*\d{4}[^)]*\)\s*$")
 _ARTICLE = re.compile(r"^(.*), (the|a|an|le|la|les|l'|il|el|der|die|das)$")
+_ID = pl.col("item_id")
+_BARE = _ID.str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
+_ALIKE_WAYS = (
+    (_BARE, "without the white space around them or the .0 behind them"),
+    (_BARE.str.normalize("NFC"), "where Unicode spells letters in one way of its two"),
+)
+_OTHERWISE = (
+    (_ID.str.replace(r"^0+(\d)", "$1"), "without leading zeros, which are part of an id (007 is not 7)"),
+    (_ID.str.to_lowercase(), "if capitals were small letters"),
+    (
+        _ID.str.replace(r"^tt0*(\d+)$", "$1").str.replace(r"^0+(\d)", "$1"),
+        "as IMDb's numbers, of which tt0114709 is 114709",
+    ),
+    (_ID.str.normalize("NFKC").str.replace_all(r"^\W+|\W+$", ""), "with plain digits and letters alone"),
+    (
+        pl.when(_ID.str.contains(r"^\d{1,3}(?:[.,' ]\d{3})+$")).then(_ID.str.replace_all("[.,' ]", "")).otherwise(_ID),
+        "without separators of thousands",
+    ),
+    (_ID.str.extract(r"([^/]+)/*$", 1), "by the last part of an address or path alone"),
+    (
+        pl.coalesce(_ID.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String), _ID),
+        "as numbers, which a spreadsheet may have rounded",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -119,37 +143,36 @@ def _plain_title(title: str) -> str:
 def meet_halfway(items: pl.DataFrame, ratings: pl.LazyFrame, name: str) -> tuple[pl.DataFrame, pl.LazyFrame, list[str]]:
     """Items and ratings (item_id text in both) whose ids were written differently made to meet, and what was done.
 
-    White space around ids and a ".0" behind whole numbers are taken away where more ids meet without them and no two
-    items become one. Leading zeros are always kept: a note counts ids that would meet without them. BadInput where no
-    rated id is an item's.
+    White space around ids, a ".0" behind whole numbers and what Unicode can spell in two ways are made alike where more
+    ids meet so and no two items become one. Other differences are kept, leading zeros among them: a note counts ids
+    that would meet without one. BadInput where no rated id is an item's.
     """
     rated = ratings.select("item_id").drop_nulls().unique().collect(engine="streaming")
     unknown = rated.join(items, on="item_id", how="anti")
     if unknown.is_empty() or items.is_empty():
         return items, ratings, []
-    bare = pl.col("item_id").str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
-    ours, theirs = items.select(bare).unique(), rated.select(bare).unique()
-    met = theirs.join(ours, on="item_id", how="semi").height
-    if met > rated.height - unknown.height and ours.height == items["item_id"].n_unique():
-        note = f"{name}: ids meet without the white space around them or the .0 behind them, and were joined so"
-        return items.with_columns(bare), ratings.with_columns(bare), [note]
-    zeros = pl.col("item_id").str.replace(r"^0+(\d)", "$1")
-    loose = unknown.select(zeros).join(items.select(zeros), on="item_id", how="semi").height
-    hint = (
-        f"{loose:,} of them would meet without leading zeros, which are part of an id (007 is not 7): write them the "
-        "same way on both sides"
-    )
-    if not loose:
-        plain = pl.col("item_id").str.to_lowercase()
-        loose = unknown.select(plain).join(items.select(plain), on="item_id", how="semi").height
-        hint = f"{loose:,} of them would meet if capitals were small letters: write them the same way on both sides"
+    for way, what in _ALIKE_WAYS:
+        ours, theirs = items.select(way).unique(), rated.select(way).unique()
+        met = theirs.join(ours, on="item_id", how="semi").height
+        if met > rated.height - unknown.height and ours.height == items["item_id"].n_unique():
+            return items.with_columns(way), ratings.with_columns(way), [f"{name}: ids meet {what}, and were joined so"]
+    hint = _would_meet(items, unknown)
     if unknown.height == rated.height:
         raise BadInput(
             f"{name}: none of its {rated.height:,} rated ids ({rated['item_id'][0]!r} first) is an id of the films "
             f"({items['item_id'][0]!r} first); "
-            + (hint if loose else "name the columns with --item-id and --rating-item-id, or join with --links FILE")
+            + (hint or "name the columns with --item-id and --rating-item-id, or join with --links FILE")
         )
-    return items, ratings, [f"{name}: {hint}"] if loose else []
+    return items, ratings, [f"{name}: {hint}"] if hint else []
+
+
+def _would_meet(items: pl.DataFrame, unknown: pl.DataFrame) -> str:
+    """How many of the ``unknown`` ids would be items' without one difference in writing; "" where none would."""
+    for way, without in _OTHERWISE:
+        loose = unknown.select(way).join(items.select(way), on="item_id", how="semi").height
+        if loose:
+            return f"{loose:,} of them would meet {without}: write them the same way on both sides"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _EXACT = 2**53  # floats beyond it are not every whole number
 _ROUNDED = r"^\d(?:[.,]\d+)?[eE]\+\d{2,}$"
+_NESTED = r"(?s)^\s*(?:\[.*\]|\{.*\})\s*$"
 _FLOAT_WRITTEN = r"^-?(?:0|[1-9]\d*)\.0+$"
 
 
@@ -54,7 +56,13 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
                 padded=(given != given.str.strip_chars(" ")).all() & (given.len() > 0),
                 rounded=given.filter(given.str.contains(_ROUNDED)).first(),
                 how_many_rounded=given.str.contains(_ROUNDED).sum(),
+                nested=given.str.contains(_NESTED).all() & (given.len() > 0),
             ).collect(engine="streaming")
+            if found["nested"].item() and _is_nested(first := found["first"].item()):
+                raise BadInput(
+                    f"{name}, column for {column}: expected an id in each row, found an object or a list "
+                    f"({first[:60]}); write the id itself into a column, a row for each"
+                )
             if found["padded"].item():
                 table = table.with_columns(value.str.strip_chars(" "))
                 notes.append(
@@ -73,12 +81,24 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
                 notes.append(
                     f"{name}: ids in the column for {column} are written as floats; {first} is read as {whole}{blank}"
                 )
+        elif dtype.is_nested():
+            raise BadInput(
+                f"{name}, column for {column}: expected an id in each row, found {dtype}; write the id itself into a "
+                "column, a row for each, in Polars by table.explode(...) or .struct.field(...)"
+            )
         else:
             raise BadInput(
                 f"{name}, column for {column}: ids must be integers or text, found {dtype}; "
                 "convert it where the table is made"
             )
     return table, notes
+
+
+def _is_nested(cell: str) -> bool:
+    try:
+        return isinstance(json.loads(cell), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _as_text(table: pl.LazyFrame, column: str, dtype: pl.DataType, name: str) -> pl.Expr:

@@ -121,6 +121,8 @@ def _of_document(file: Path, text: Path) -> Iterator[Record]:
         raise BadInput(f"{file} is neither one JSON object a line nor one JSON document; expected either") from None
     if not isinstance(document, dict) or not _holds_records(document):
         raise BadInput(f"{file}: expected one object a line, or an object that holds a list of objects")
+    if _is_split(document):
+        return iter([dict(zip(document["columns"], row, strict=False)) for row in document["data"]])
     lists = [value for value in document.values() if isinstance(value, list) and _all_objects(value)]
     if lists:
         if len(lists) > 1:
@@ -133,7 +135,20 @@ def _of_document(file: Path, text: Path) -> Iterator[Record]:
     return iter([{"id": key, **record} for key, record in document.items()])
 
 
+def _is_split(document: Record) -> bool:
+    """Whether it is a table as pandas writes it with orient="split": names of columns, and a list for each row."""
+    columns, rows = document.get("columns"), document.get("data")
+    return (
+        isinstance(columns, list)
+        and isinstance(rows, list)
+        and all(isinstance(name, str) for name in columns)
+        and all(isinstance(row, list) and len(row) == len(columns) for row in rows)
+    )
+
+
 def _holds_records(document: Record) -> bool:
+    if _is_split(document):
+        return True
     if any(isinstance(value, list) and value and _all_objects(value) for value in document.values()):
         return not any(name.casefold() in ("title", "name") for name in document)
     return bool(document) and _all_objects(document.values())

@@ -35,6 +35,7 @@ _NO_TABLES = {
     b"PAR1": "Parquet: give it a name that ends in .parquet",
     b"<!doctype": "a web page, not a table: fetch it again",
     b"<html": "a web page, not a table: fetch it again",
+    b"version https://git-lfs": "a pointer that Git LFS left in place of the table: fetch it by `git lfs pull`",
 }
 _TYPED = (":token", ":float", ":token_seq", ":float_seq")
 
@@ -52,6 +53,7 @@ def open_table(file: Path, scratch: Path, encoding: str = "utf-8", layout: Layou
         plain = _unpacked(file, scratch)
         suffix = plain.suffix.lower()
         if suffix == ".parquet":
+            _refuse_another_kind(file, plain, but=b"PAR1")
             table = Table(file.name, scan_parquet(plain).with_row_index(ROW))
         elif suffix in _JSON:
             _refuse_another_kind(file, plain)
@@ -106,11 +108,18 @@ def _only_member(file: Path, scratch: Path) -> Path:
     return copy
 
 
-def _refuse_another_kind(file: Path, text: Path) -> None:
-    """BadInput for what often lies under a table's name and is none."""
+def _refuse_another_kind(file: Path, text: Path, but: bytes | None = None) -> None:
+    """BadInput for what often lies under a table's name and is none; ``but`` is how this kind begins."""
     with text.open("rb") as stream:
         start = stream.read(512).lstrip(codecs.BOM_UTF8 + b" \t\r\n")
-    kind = next((says for begins, says in _NO_TABLES.items() if start[: len(begins)].lower() == begins.lower()), None)
+    kind = next(
+        (
+            says
+            for begins, says in _NO_TABLES.items()
+            if begins != but and start[: len(begins)].lower() == begins.lower()
+        ),
+        None,
+    )
     if kind is not None:
         raise BadInput(f"{file} is {kind}")
 
@@ -143,6 +152,8 @@ def as_utf8(file: Path, scratch: Path, encoding: str) -> Path:
         name = codecs.lookup(encoding).name
     except LookupError:
         raise UsageError(f"--encoding {encoding}: unknown; for instance utf-8, latin-1, cp1252, utf-16") from None
+    if name == "utf-8" and _starts_as_utf16(file):  # as spreadsheets save "Unicode text"
+        name = "utf-16"
     copy = None if name == "utf-8" else Path(tempfile.mkdtemp(dir=scratch)) / file.name
     decoder = codecs.getincrementaldecoder(name)()
     line = 1
@@ -154,13 +165,17 @@ def as_utf8(file: Path, scratch: Path, encoding: str) -> Path:
             except UnicodeDecodeError as fault:
                 line += fault.object[: fault.start].count(b"\n")
                 byte = fault.object[fault.start]
-                wide = fault.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-                likely = "--encoding utf-16" if wide else "for instance --encoding cp1252 or --encoding latin-1"
                 raise BadInput(
-                    f"{file} is not valid {name}: byte 0x{byte:02x} in line {line:,}; say how it is encoded, {likely}"
+                    f"{file} is not valid {name}: byte 0x{byte:02x} in line {line:,}; say how it is encoded, for "
+                    "instance --encoding cp1252 or --encoding latin-1"
                 ) from None
             line += block.count(b"\n")
             if target:
                 target.write(text.encode("utf-8", "replace"))
             if not block:
                 return copy or file
+
+
+def _starts_as_utf16(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -15,7 +15,7 @@ from ..runtime.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_SEPARATORS = (",", ";", "\t", "|", "::", " ")
+_SEPARATORS = (",", ";", "\t", "|", "::", "\t\t", " ")
 _SAMPLE_LINES = 500
 _LONGEST_SAMPLE = 1 << 22
 _SEPARATOR_LINE = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t|])"?\r?\n')

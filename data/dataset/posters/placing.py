@@ -6,7 +6,11 @@ from pathlib import Path
 
 import polars as pl
 
+from .files import poster_inside
 from .source import ADDRESS, PosterSource, nfc
+
+# data:image/..., or how JPEG, PNG, WebP and GIF begin in base64
+_ENCODED = r"^(?:data:image/|(?:/9j/|iVBORw0KGgo|UklGR|R0lGOD)[A-Za-z0-9+/\s]{60})"
 
 
 def place_posters(
@@ -38,8 +42,8 @@ def place_posters(
     if elsewhere and (by_id or ADDRESS.match(elsewhere[0])):
         notes.append(
             f"{name}: {len(elsewhere):,} of {items.height - items['poster'].null_count():,} values of column "
-            f"{column or 'poster'} ({elsewhere[0]!r} first) are no paths inside {source.root}; posters were looked for "
-            f"by id, and {by_id:,} of these found"
+            f"{column or 'poster'} ({elsewhere[0][:60]!r} first) are no paths inside {source.root}; posters were "
+            f"looked for by id, and {by_id:,} of these found"
         )
     if source.by_id and not any(found):
         notes.append(
@@ -49,14 +53,31 @@ def place_posters(
     return items.with_columns(pl.Series("poster", found, dtype=pl.String)), notes
 
 
+def with_slashes(items: pl.DataFrame, root: Path) -> pl.DataFrame:
+    """The items with paths such as posters\\1.jpg, as Windows writes them, as posters/1.jpg, where that is a file."""
+
+    def slashed(poster: str) -> str:
+        path = poster.replace("\\", "/")
+        return poster if poster_inside(root, poster) is not None or poster_inside(root, path) is None else path
+
+    given = [poster for poster in items["poster"].unique() if poster and "\\" in poster]
+    return items.with_columns(pl.col("poster").replace({poster: slashed(poster) for poster in given}))
+
+
 def without_addresses(items: pl.DataFrame, column: str, name: str) -> tuple[pl.DataFrame, list[str]]:
     """Leave out posters that are addresses of the web, or TMDB's paths: they are no files; and say how to get them."""
     poster = pl.col("poster")
+    encoded = items.filter(poster.str.contains(_ENCODED))
     addresses = items.filter(poster.str.contains(f"(?i){ADDRESS.pattern}"))
     slashed = items.filter(poster.str.contains(r"^/[^/]+\.(?:jpg|png|svg|webp)$"))
-    if addresses.is_empty() and slashed.is_empty():
+    if addresses.is_empty() and slashed.is_empty() and encoded.is_empty():
         return items, []
     notes = []
+    if not encoded.is_empty():
+        notes.append(
+            f"{name}: {encoded.height:,} values of column {column} are images as base64 text, not files; they were "
+            "left out: decode them into files called after the ids, and name their folder with --posters"
+        )
     if not addresses.is_empty():
         notes.append(
             f"{name}: {addresses.height:,} values of column {column} are addresses ({addresses['poster'][0]}), not "
@@ -69,6 +90,6 @@ def without_addresses(items: pl.DataFrame, column: str, name: str) -> tuple[pl.D
             f"{name}: {slashed.height:,} values of column {column} are TMDB's paths ({slashed['poster'][0]}), no files "
             "here; they were left out: `cinefuse data enrich` downloads posters, --posters names a folder of them"
         )
-    gone = pl.concat([addresses, slashed]).select("item_id").unique()
+    gone = pl.concat([addresses, slashed, encoded]).select("item_id").unique()
     kept = items.join(gone.with_columns(gone=True), on="item_id", how="left", maintain_order="left")
     return kept.with_columns(poster=pl.when(pl.col("gone").is_null()).then(poster)).drop("gone"), notes

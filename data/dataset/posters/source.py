@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 POSTER_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "avif")
+_DRIVE = re.compile("[A-Za-z]:/")
 ADDRESS = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 
 
@@ -71,10 +72,13 @@ class PosterSource:
     def at(self, poster: str) -> str | None:
         """The reference of the poster at this path; None where there is none.
 
-        Of an address, and of a path of TMDB's ("/abc.jpg"), the last name counts: so are they called once downloaded.
+        Of an address, a path of TMDB's ("/abc.jpg") and a path on another computer ("C:\\posters\\abc.jpg") the last
+        name counts: so are they called here. Windows's backslashes are slashes.
         """
-        last = poster.rpartition("/")[2]
-        for path in (poster, last) if last and (ADDRESS.match(poster) or poster == f"/{last}") else (poster,):
+        slashed = poster.replace("\\", "/")
+        last = slashed.rpartition("/")[2]
+        elsewhere = ADDRESS.match(slashed) or slashed.startswith("/") or _DRIVE.match(slashed)
+        for path in dict.fromkeys((poster, slashed, last) if last and elsewhere else (poster, slashed)):
             if self.is_folder and poster_inside(self.root, path) is not None:
                 return path
             if (found := self.named.get(nfc(path))) is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...dataset.assembly import Choices, ImportReport, assemble
 from ...dataset.folder import new_folder
-from ...dataset.posters.placing import place_posters, without_addresses
+from ...dataset.posters.placing import place_posters, with_slashes, without_addresses
 from ...dataset.posters.source import PosterSource
 from ...runtime.errors import UsageError
 from ...tables.opening import open_table
@@ -63,7 +63,8 @@ def import_movielens(
             table = open_table(items, staging.scratch, reading.encoding, reading.items)
             add_plots_and_posters(parts, release, table, items, choices, item_id)
         if pictures is None and items is not None:
-            parts.items, notes = without_addresses(parts.items, "poster", items.name)
+            beside = with_slashes(parts.items, items.resolve().parent)
+            parts.items, notes = without_addresses(beside, "poster", items.name)
             parts.warnings += notes
         elif pictures is not None:
             name = release.name if items is None else items.name

@@ -70,6 +70,13 @@ def test_a_count_of_zero_is_no_interaction(tmp_path: Path) -> None:
     assert any("2 rows with a count of 0 are no interaction" in line for line in report.warnings)
 
 
+def test_rows_of_several_kinds_are_taken_alike_and_it_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    file.write_text("visitorid,itemid,event\n1,10,view\n1,10,addtocart\n2,10,view\n")
+    warnings = import_table(tmp_path / "out", interactions=file).warnings
+    assert any("rows of every kind in column event (addtocart, view) are taken alike" in said for said in warnings)
+
+
 def test_likes_of_yes_and_no_are_interactions_where_they_are_yes(tmp_path: Path) -> None:
     for liked in (["true", "false", "True", "no"], [1, 0, 1, 0], [True, False, True, False]):
         report = imported(tmp_path, {"user_id": [1, 1, 2, 2], "item_id": [7, 8, 7, 9], "liked": liked})

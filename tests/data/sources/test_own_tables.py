@@ -328,7 +328,8 @@ def test_a_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, separator: str, 
         "more fields": (b"item_id,title\n1,A,B\n", "films.csv cannot be read as a table: a row has more fields than"),
         "open quote": (b'item_id,title\n1,"A\n2,B\n', "a double quote is opened and never closed"),
         "old Mac": (b"item_id,title\r1,A\r2,B\r", "its lines end with CR alone; save it with ordinary line ends"),
-        "UTF-16": ("item_id,title\n1,A\n".encode("utf-16"), "say how it is encoded, --encoding utf-16"),
+        "cp1252": (b"item_id,title\n1,\xc4\n", "say how it is encoded, for instance --encoding cp1252"),
+        "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "fetch it by `git lfs pull`"),
     }.values(),
 )
 def test_a_csv_that_cannot_be_read_says_why_and_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
@@ -336,6 +337,11 @@ def test_a_csv_that_cannot_be_read_says_why_and_what_to_do(tmp_path: Path, conte
     with pytest.raises(BadInput, match=says):
         import_table(tmp_path / "out", tmp_path / "films.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["films.csv"]
+
+
+def test_utf_16_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    report = imported(tmp_path, "item_id\ttitle\r\n1\tÄ\r\n".encode("utf-16"))
+    assert Catalog.open(report.folder).items["title"].to_list() == ["Ä"]
 
 
 def test_blank_lines_are_no_rows(tmp_path: Path) -> None:

@@ -132,6 +132,33 @@ def test_a_matrix_of_users_and_items_is_refused_as_one(tmp_path: Path) -> None:
             import_table(tmp_path / "dataset", ratings=file)
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("user,Alien,Brazil,Heat\nann,5,,3\nbob,4,2,\n", "each of 3 films.*index='user'"),
+        ("title,user_1,user_2,user_3\nAlien,5,,3\nBrazil,4,2,\n", "each of 3 users.*index='title'"),
+        (",1,2,3,4\n1,5,0,3,1\n2,4,2,0,1\n", "each of 4 films"),
+        ("1,10,4,978300760\n1,11,3,978300761\n", "its first line names no columns"),
+    ],
+)
+def test_a_matrix_is_known_by_either_side_and_never_where_a_header_lacks(tmp_path: Path, table: str, says: str) -> None:
+    file = tmp_path / "wide.csv"
+    file.write_text(table)
+    with pytest.raises((BadInput, UsageError), match=says):
+        import_table(tmp_path / "dataset", ratings=file)
+
+
+def test_ids_that_are_objects_or_lists_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.jsonl"
+    file.write_text('{"user": {"id": 1}, "movie": "a", "rating": 4}\n{"user": {"id": 2}, "movie": "a", "rating": 3}\n')
+    with pytest.raises(BadInput, match="expected an id in each row, found an object or a list"):
+        import_table(tmp_path / "dataset", ratings=file)
+    lists = tmp_path / "ratings.parquet"
+    pl.DataFrame({"user": ["a"], "item": [[1, 2]], "rating": [4.0]}).write_parquet(lists)
+    with pytest.raises(BadInput, match=r"expected an id in each row, found List\(Int64\).*explode"):
+        import_table(tmp_path / "dataset", ratings=lists)
+
+
 def test_titles_are_the_ids_of_ratings_that_have_no_others_and_it_is_said(tmp_path: Path) -> None:
     file = tmp_path / "ratings.csv"
     file.write_text("user,title,rating\nann,Heat,4\nbob,Brazil,2\nann,Brazil,1\n")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cinefuse.data.runtime.errors import BadInput
-from cinefuse.data.tables.dates import decimal_points, read_times, seconds, year
+from cinefuse.data.tables.dates import read_times, seconds, year
 from cinefuse.data.tables.ids import exact_ids
 
 
@@ -101,13 +101,6 @@ def test_a_year_is_read_off_numbers_and_dates(cell: str, expected: int | None) -
     assert pl.Series("y", [cell]).to_frame().select(year(pl.col("y"), pl.String()))["y"].to_list() == [expected]
 
 
-def test_decimal_commas_are_points_where_all_numbers_have_that_form() -> None:
-    frame, notes = decimal_points(pl.LazyFrame({"r": ["4,5", "3", "2,0"]}), "r", "r.csv")
-    assert (frame.collect()["r"].to_list(), len(notes)) == (["4.5", "3", "2.0"], 1)
-    for cells in (["4,5", "4.5"], ["1,000,000", "4,5"], ["a,5"]):
-        assert decimal_points(pl.LazyFrame({"r": cells}), "r", "r.csv")[0].collect()["r"].to_list() == cells
-
-
 @pytest.mark.parametrize(
     ("ids", "expected"),
     [
@@ -138,3 +131,16 @@ def test_ids_that_a_spreadsheet_padded_or_rounded_are_noticed() -> None:
     assert (frame.collect()["id"].to_list(), notes) == ([" a ", "b"], [])
     _, notes = exact_ids(pl.LazyFrame({"id": ["9.78044E+12", "12", "1e5"]}), ["id"], "t")
     assert ["1 ids in the column for id are written as 9.78044E+12" in note for note in notes] == [True]
+
+
+def test_numbers_and_dates_of_one_column_are_each_read_by_their_form() -> None:
+    cells = ["2015-12-31 23:59:00", "1451606340", "1451606340000", "1451606340.5", None, "12/31/2015"]
+    frame, notes = seconds(pl.LazyFrame({"t": cells}), "t", "r.csv")
+    assert frame.collect()["t"].to_list() == [1451606340] * 4 + [None, 1451520000]
+    assert "partly numbers, partly dates" in notes[0]
+
+
+@pytest.mark.parametrize("stray", ["7", "soon"])
+def test_a_cell_of_a_mixed_column_that_is_no_point_in_time_stays_to_be_named(stray: str) -> None:
+    frame, notes = seconds(pl.LazyFrame({"t": ["2015-12-31", "1451606340", stray]}), "t", "r.csv")
+    assert (frame.collect()["t"].to_list(), notes) == (["1451520000", "1451606340", stray], [])

@@ -92,6 +92,11 @@ def test_the_separator_is_what_gives_the_records_as_many_fields_as_the_header(
     assert all(None not in row for row in rows(opened))
 
 
+def test_two_tabs_stand_between_fields_where_the_names_say_so(tmp_path: Path) -> None:
+    opened = table(tmp_path, "1\t\t5\t\t0.2\n1\t\t7\t\t-9\n", "r.dat", columns=("user_id", "item_id", "rating"))
+    assert rows(opened) == [("1", "5", "0.2"), ("1", "7", "-9")]
+
+
 def test_a_file_without_a_header_gets_the_names_it_is_given(tmp_path: Path) -> None:
     content = "1::Star Wars: A New Hope (1977)::Action|Sci-Fi\n2::B::Drama\n"
     opened = table(tmp_path, content, "movies.dat", columns=("item_id", "title", "genres"))

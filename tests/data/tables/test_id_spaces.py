@@ -125,6 +125,32 @@ def test_ids_meet_without_white_space_and_points_but_never_without_leading_zeros
         imported(tmp_path, "id,title\n007,A\n", "userId,id,rating\n1,7,4\n")
 
 
+def test_ids_meet_however_unicode_spells_them_where_no_two_become_one(tmp_path: Path) -> None:
+    report = imported(tmp_path, "id,title\ncaf\u00e9,A\nthe,B\n", "userId,id,rating\n1,cafe\u0301,4\n1,the,3\n")
+    assert pl.read_parquet(report.folder / "ratings.parquet")["item_id"].to_list() == ["caf\u00e9", "the"]
+    with pytest.raises(BadInput, match="none of its 1 rated ids"):
+        imported(tmp_path, "id,title\nx\u00e9,A\nxe\u0301,B\n", "userId,id,rating\n1, xe\u0301y,4\n")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "says"),
+    [
+        ("tt0114709", "114709", "as IMDb's numbers"),
+        ("1234", "tt0001234", "as IMDb's numbers"),
+        ("\uff11\uff12", "12", "with plain digits"),
+        ("A-1", "a-1", "if capitals were small letters"),
+        ('"1,234"', "1234", "without separators of thousands"),
+        ("1.5E+05", "150000", "a spreadsheet may have rounded"),
+        ("https://boxd.it/2a9q", "2a9q", "by the last part of an address"),
+    ],
+)
+def test_ids_that_would_meet_if_written_alike_are_refused_saying_how(
+    tmp_path: Path, ours: str, theirs: str, says: str
+) -> None:
+    with pytest.raises(BadInput, match=f"none of its 1 rated ids .*1 of them would meet .*{says}.*on both sides"):
+        imported(tmp_path, f"id,title\n{ours},A\n", f"userId,id,rating\n1,{theirs},4\n")
+
+
 def test_ratings_none_of_which_is_of_a_film_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none of its 1 rated ids \('x' first\) is an id of the films \('a' first\)"):
         imported(tmp_path, "id,title\na,A\n", "userId,id,rating\n1,x,4\n")

@@ -27,6 +27,9 @@ WAYS = {
     "columns.json": json.dumps(
         {name: {str(i): r.get(name) for i, r in enumerate(RECORDS)} for name in ("id", "title")}
     ),
+    "split.json": json.dumps(
+        {"columns": ["id", "title"], "index": [0, 1], "data": [[r["id"], r["title"]] for r in RECORDS]}
+    ),
     "byid.json": json.dumps({str(r["id"]): {"title": r["title"]} for r in RECORDS}, indent=1),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import tarfile
 import unicodedata
@@ -287,3 +288,32 @@ def test_rows_of_films_keep_their_images_through_any_order(tmp_path: Path) -> No
     }
     assert found == {"b": image(1), "a": image(2)}
     assert pl.read_parquet(report.folder / "items.parquet").schema["poster"] == pl.String
+
+
+@pytest.mark.parametrize(
+    "path", ["C:\\Users\\me\\covers\\one.png", "/home/me/covers/one.png", "sub\\one.png", "https://x/one.png"]
+)
+def test_a_path_on_another_computer_is_found_by_its_last_name(tmp_path: Path, path: str) -> None:
+    place = tmp_path / "posters"
+    (place / "sub").mkdir(parents=True)
+    (place / ("sub/one.png" if path.startswith("sub") else "one.png")).write_bytes(image(3))
+    (place / "7.png").write_bytes(image(9))
+    report = imported(tmp_path, f"item_id,title,poster\n7,A,{path}\n", place)
+    catalog = Catalog.open(report.folder)
+    assert poster_bytes(catalog.poster_root, catalog.items["poster"][0]) == image(3)
+
+
+def test_backslashes_of_windows_lead_to_posters_beside_the_table(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.png").write_bytes(image(3))
+    (tmp_path / "films.csv").write_text("item_id,title,poster\n7,A,p\\a.png\n8,B,p\\gone.png\n")
+    catalog = Catalog.open(import_table(tmp_path / "out", tmp_path / "films.csv").folder)
+    assert catalog.items["poster"].to_list() == ["p/a.png", "p\\gone.png"]
+
+
+def test_images_as_base64_text_are_no_paths_and_it_is_said(tmp_path: Path) -> None:
+    text = base64.b64encode(image(3) * 3).decode()
+    (tmp_path / "films.csv").write_text(f'item_id,title,poster\n7,A,{text}\n8,B,"data:image/png;base64,{text}"\n')
+    report = import_table(tmp_path / "out", tmp_path / "films.csv")
+    assert Catalog.open(report.folder).items["poster"].to_list() == [None, None]
+    assert any("2 values of column poster are images as base64 text" in warning for warning in report.warnings)

@@ -12,9 +12,8 @@ from ..runtime.parquet import parquet_schema
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 _TRUE, _FALSE = ("true", "1", "1.0"), ("false", "0", "0.0")
-_LIKED = ("true", "yes", "y", "like", "liked", "up", "thumbsup", "positive")
-_DISLIKED = ("false", "no", "n", "dislike", "disliked", "down", "thumbsdown", "negative")
 
 
 def boolean_columns(frame: pl.LazyFrame, without: Collection[str]) -> dict[str, pl.Expr]:
@@ -47,20 +46,6 @@ def _as_boolean(name: str, dtype: pl.DataType) -> pl.Expr:
         return given
     words = given.cast(pl.String).str.strip_chars().str.to_lowercase()
     return pl.when(words.is_in(_TRUE)).then(True).when(words.is_in(_FALSE)).then(False).otherwise(None)
-
-
-def yes_and_no(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
-    """The table with 1 and 0 for a text column of which every cell says yes or no, and a sentence where it was one."""
-    if table.collect_schema()[column] != pl.String:
-        return table, []
-    word = pl.col(column).str.to_lowercase().str.replace_all(r"[\s_-]", "")
-    value = pl.when(word.is_in(_LIKED)).then(1.0).when(word.is_in(_DISLIKED)).then(0.0)
-    for rows in (table.head(100), table):
-        if not rows.select(value.is_not_null().all()).collect(engine="streaming").item():
-            return table, []
-    return table.with_columns(value.alias(column)), [
-        f"{name}: the column for {column} says yes or no; it is read as 1 and 0"
-    ]
 
 
 def boolean_columns_of(ratings: Path) -> list[str]:
