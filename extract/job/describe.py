@@ -9,7 +9,7 @@ from ...data.runtime.errors import BadInput
 from ..models.pooling import Pooling
 from ..models.sizes import max_positions
 from ..models.source import ModelSource
-from ..models.structure import Structure, text_structure
+from ..models.structure import Structure, shares_space, text_structure
 
 if TYPE_CHECKING:
     from ..models.source import Modality
@@ -102,7 +102,7 @@ def _image_lines(source: ModelSource) -> list[str]:
     grid = f" ({structure.grid[0]} x {structure.grid[1]})" if structure.grid else ""
     lines.append(f"tokens {structure.tokens}{grid}, {structure.token_width} wide")
     lines.append(f"pixels by {how}")
-    if source.has_two_towers and structure.pooling.is_cls:
+    if structure.pooling.is_cls and shares_space(source):
         shared = image_structure_of(source, recipe, Pooling(mode="projection"), None)
         lines.append(f"given for both models: {_vector(shared)}")
     return lines

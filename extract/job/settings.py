@@ -192,15 +192,17 @@ def _prepare_posters(
     *,
     shared: bool,
 ) -> ModalityJob:
+    from ..models.structure import shares_space
+
     layer = _layer(settings.image_layer, source, "image-layer")
     recipe = choose_pixels(source)
     pooling = source.pooling
     if settings.image_pooling is not None:
         pooling = pooling.with_mode(settings.image_pooling, "image-pooling")
-    elif shared and layer is None and source.has_two_towers:
+    elif shared and layer is None and shares_space(source):
         pooling = replace(pooling, mode="projection")  # the space of its texts
     structure = image_structure_of(source, recipe, pooling, layer)
-    if structure.pooling.is_cls and source.has_two_towers:
+    if structure.pooling.is_cls and shares_space(source):
         progress.message(
             f"{source.name}: posters get the CLS of its vision tower; for the space that it shares with texts, give it "
             "for both models, or --image-pooling projection"

@@ -151,7 +151,7 @@ class TextEncoder:
             alone = self.embed(np.ascontiguousarray(ids[:1, :short]), np.array([short]))
             self.embed(np.ascontiguousarray(ids), np.array([long, long]))
         except Exception as error:
-            refuse_failing(source.name, error)
+            refuse_failing(source.name, error, self._trunk.dtype == torch.bfloat16)
         if self.structure.fixed_length is not None or not self.pads:
             return
         try:
@@ -223,7 +223,7 @@ class ImageEncoder:
         try:
             one, other = run(), run()
         except Exception as error:
-            refuse_failing(source.name, error)
+            refuse_failing(source.name, error, self._trunk.dtype == torch.bfloat16)
         if _apart(one.hidden, other.hidden) > _MOST_APART[self._trunk.dtype]:
             raise BadInput(f"{source.name}: gives one image another result each time; choose an image encoder")
 
@@ -253,7 +253,9 @@ class ImageEncoder:
         hidden, own = self._trunk(
             **{key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
         )
-        structure = self.structure
+        structure, images = self.structure, len(inputs["pixel_values"])
+        if len(hidden) != images > 1:  # a model that puts all images of a batch into one sequence
+            return Embedded.joined([self._embed({k: v[i : i + 1] for k, v in inputs.items()}) for i in range(images)])
         if hidden.dim() == 4:
             flat = hidden.flatten(1, 2) if channels_last(hidden, own) else hidden.flatten(2).transpose(1, 2)
             hidden = flat  # (B, H * W, C)

@@ -23,10 +23,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
-def refuse_failing(name: str, error: Exception) -> NoReturn:
+def refuse_failing(name: str, error: Exception, rounded: bool) -> NoReturn:
+    """Raises BadInput in one line; too little memory, and what is a refusal already, stay as they are.
+
+    ``rounded``: it was computed in bfloat16, which some operations lack.
+    """
     if isinstance(error, CinefuseError) or is_out_of_memory(error):
         raise error
+    advice = "try --precision fp32, or choose another model" if rounded else "choose another model"
     raise BadInput(
-        f"{name}: transformers cannot run it: {type(error).__name__}: {first_line(error)}; "
-        "try --precision fp32, or choose another model"
+        f"{name}: transformers cannot run it: {type(error).__name__}: {first_line(error)}; {advice}"
     ) from error

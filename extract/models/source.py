@@ -140,11 +140,9 @@ class ModelSource:
 
     @cached_property
     def settings(self) -> Any:
-        """The configuration of what is run: of a model of two towers, that of the tower of this modality."""
-        whole = self.whole_settings
-        if self.modality == "text":
-            return getattr(whole, "text_config", whole) if self.has_two_towers else whole
-        return getattr(whole, "vision_config", None) or whole
+        """The configuration of what is run: of a model of several towers, that of the tower of this modality."""
+        name = "text_config" if self.modality == "text" else "vision_config"
+        return getattr(self.whole_settings, name, None) or self.whole_settings
 
     @property
     def has_two_towers(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ from ...data.runtime.errors import BadInput
 from .failures import first_line
 from .pooling import Pooling, width_behind
 from .sizes import max_positions, patch_grid, patch_size
-from .towers import built, is_causal, model_class, own_vector, run_tower
+from .source import PROCESSOR
+from .towers import Output, built, is_causal, lacking, model_class, run_tower, without_cache
 from .transformers_log import quiet_transformers
 
 if TYPE_CHECKING:
@@ -74,17 +74,13 @@ def text_structure(source: ModelSource, tokenizer: Any, pooling: Pooling, layer:
     causal = is_causal(source, model) and tower not in ("encoder", "alone_encoder")
     in_front = cls_id is not None and bool(ids) and ids[0] == cls_id
     has_cls = in_front and not causal and tower == "alone"
-    sample = {
-        "input_ids": torch.zeros(1, _SAMPLE_TOKENS, dtype=torch.long),
-        "attention_mask": torch.ones(1, _SAMPLE_TOKENS, dtype=torch.long),
-    }
-    out = _probe(source, tower, model, sample, "text")
-    width = _width_of_text(source, out)
-    own = None if out is None else own_vector(out)
+    out = _probe(source, tower, model, _sample_text(), "text")
+    width = source.width if out is None or out.hidden is None else int(out.hidden.shape[-1])
+    own = None if out is None else out.own
     if pooling.mode is None:
         if layer is None and tower in ("features", "projected") and own is not None:
             mode = "projection"
-        elif has_cls:
+        elif has_cls or (in_front and not causal and tower == "features"):
             mode = "cls"
         elif own is not None and tower == "alone" and layer is None and not in_front:
             mode = "pooler"
@@ -93,13 +89,31 @@ def text_structure(source: ModelSource, tokenizer: Any, pooling: Pooling, layer:
         else:
             mode = "mean"
         pooling = replace(pooling, mode=mode)
-    _check_mode(source, pooling, has_cls or in_front, own, layer)
+    _check_mode(source, tower, pooling, has_cls or in_front, own, layer)
     vector = _vector_width(source, pooling, width, own)
     fixed = max_positions(source) if source.model_type in _READ_WITH_PADDING else None
     pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
     return Structure(
         tower, has_cls, width, vector, pooling, layers=_depth(source), fixed_length=fixed, pad_id=pad_id
     )  # fmt: skip
+
+
+def shares_space(source: ModelSource) -> bool:
+    """Whether it is a model such as CLIP, whose towers project texts and images into one space."""
+    if not source.has_two_towers:
+        return False
+    tower, model = built(replace(source, modality="text"), "text", Pooling())
+    if tower != "features" or not hasattr(model, "get_image_features"):
+        return False
+    out = _probe(replace(source, modality="text"), tower, model, _sample_text(), "text")
+    return out is not None and out.own is not None
+
+
+def _sample_text() -> dict[str, torch.Tensor]:
+    return {
+        "input_ids": torch.zeros(1, _SAMPLE_TOKENS, dtype=torch.long),
+        "attention_mask": torch.ones(1, _SAMPLE_TOKENS, dtype=torch.long),
+    }
 
 
 def image_structure(
@@ -117,19 +131,20 @@ def image_structure(
     out = _probe(source, tower, model, sample, "image")
     if out is None:
         raise BadInput(f"{source.name}: what it gives cannot be found without its weights; choose another model")
-    hidden = getattr(out, "last_hidden_state", None)
-    own = own_vector(out)
-    if not isinstance(hidden, torch.Tensor) or hidden.dim() not in (3, 4):
+    hidden, own = out.hidden, out.own
+    if hidden is None or hidden.dim() not in (3, 4):
         raise BadInput(f"{source.name}: gives no hidden states of an image's positions; choose an image encoder")
-    parameters = {key.rpartition(".")[2] for key, _ in model.named_parameters()}
+    several = False  # CLS tokens, which the model pools itself
     grid: tuple[int, int] | None
     if hidden.dim() == 4:
         width, (rows, columns) = _map_shape(hidden, own)
         grid, has_cls, tokens, front, end = (rows, columns), False, rows * columns, 0, 0
     else:
         width, positions = hidden.shape[2], hidden.shape[1]
-        has_cls = bool(parameters & _CLS_PARAMETERS) and source.model_type not in _POOLED_FIRST
-        front, end = _declared(source, model)
+        shapes = {key.rpartition(".")[2]: value.shape for key, value in model.named_parameters()}
+        has_cls = bool(shapes.keys() & _CLS_PARAMETERS) and source.model_type not in _POOLED_FIRST
+        front, end = _declared(source, shapes)
+        several = any(len(shape) == 3 and shape[1] > 1 for shape in map(shapes.get, _CLS_PARAMETERS) if shape)
         tokens = positions - has_cls - front - end
         by_patch = _config_grid(source, sample)
         if has_cls and by_patch is not None and tokens + 1 == math.prod(by_patch):
@@ -143,9 +158,11 @@ def image_structure(
     if tokens < 1:
         raise BadInput(f"{source.name}: gives no position for an image of this size; choose another model")
     if pooling.mode is None:
-        mode = "cls" if has_cls else "pooler" if own is not None and layer is None else "mean"
+        mode = "cls" if has_cls else "mean"
+        if own is not None and layer is None and (not has_cls or several):
+            mode = "projection" if tower == "features" else "pooler"
         pooling = replace(pooling, mode=mode)
-    _check_mode(source, pooling, has_cls, own, layer)
+    _check_mode(source, tower, pooling, has_cls, own, layer)
     vector = _vector_width(source, pooling, width, own)
     return Structure(tower, has_cls, width, vector, pooling, tokens, grid, front, end, layers=_depth(source))
 
@@ -167,8 +184,14 @@ def cls_structure(source: ModelSource, modality: Modality, pixels: tuple[int, in
 
 def _probe(
     source: ModelSource, tower: str, model: nn.Module, sample: Mapping[str, torch.Tensor], modality: Modality
-) -> Any:
+) -> Output | None:
     """The output for ``sample``, on the meta device; where that fails, by random weights of a small model; or None."""
+    needed = lacking(tower, model, modality, sample)
+    if needed:
+        raise BadInput(
+            f"{source.name}: reads {' and '.join(needed)} beside its {modality}s, which are not made here; "
+            f"choose an encoder of {modality}s alone"
+        )
     try:
         with torch.no_grad(), quiet_transformers():
             return run_tower(tower, model, modality, {key: value.to("meta") for key, value in sample.items()})
@@ -180,29 +203,28 @@ def _probe(
         )
         try:
             with torch.no_grad(), quiet_transformers(), torch.random.fork_rng(devices=[]):
-                return run_tower(tower, kind(deepcopy(settings)).eval(), modality, sample)
+                return run_tower(tower, kind(without_cache(settings)).eval(), modality, sample)
         except Exception as error:
             failure = first_line(error)
+        if modality == "text":
+            raise BadInput(f"{source.name}: does not read texts alone: {failure}; choose an encoder of texts")
     if modality == "text":
         return None
     sized = isinstance(getattr(source.settings, "patch_size", None), int)
     if sized and sample["pixel_values"].dim() == 4 and hasattr(source.settings, "image_size"):
-        patch_grid(
-            source, (sample["pixel_values"].shape[2], sample["pixel_values"].shape[3])
-        )  # says it better where it knows
-    raise BadInput(f"{source.name}: does not read what its image processor makes: {failure}; correct its processor")
-
-
-def _width_of_text(source: ModelSource, out: Any) -> int:
-    hidden = getattr(out, "last_hidden_state", None)
-    return int(hidden.shape[-1]) if isinstance(hidden, torch.Tensor) else source.width
+        patch_grid(source, (sample["pixel_values"].shape[2], sample["pixel_values"].shape[3]))  # says it better
+    raise BadInput(
+        f"{source.name}: does not read what its image processor makes: {failure}; correct the size in its {PROCESSOR}, "
+        "or choose an encoder of images alone"
+    )
 
 
 def _check_mode(
-    source: ModelSource, pooling: Pooling, has_cls: bool, own: torch.Tensor | None, layer: int | None
+    source: ModelSource, tower: str, pooling: Pooling, has_cls: bool, own: torch.Tensor | None, layer: int | None
 ) -> None:
     for mode in pooling.modes:
-        if mode in ("pooler", "projection") and (own is None or layer is not None):
+        lacks = own is None or layer is not None or (mode == "projection" and tower not in ("features", "projected"))
+        if mode in ("pooler", "projection") and lacks:
             why = "a layer before the last has none" if layer is not None else "it has none"
             raise BadInput(f"{source.name}: pooling {mode}: {why}; choose cls, mean or max")
         if mode == "cls" and not has_cls and source.sentence is None:
@@ -225,20 +247,26 @@ def _map_shape(hidden: torch.Tensor, own: torch.Tensor | None) -> tuple[int, tup
 
 
 def channels_last(hidden: torch.Tensor, own: torch.Tensor | None) -> bool:
-    """Whether a feature map (B, ., ., .) ends with its channels, which the model's own pooled vector has as many of."""
-    return own is not None and own.shape[-1] == hidden.shape[3] and own.shape[-1] != hidden.shape[1]
+    """Whether a feature map (B, ., ., .) ends with its channels.
+
+    The model's own pooled vector has as many of them; without one, the two equal sides are those of a square map.
+    """
+    _, first, second, third = hidden.shape
+    return first == second != third if own is None else first != own.shape[-1] == third
 
 
-def _declared(source: ModelSource, model: nn.Module) -> tuple[int, int]:
-    """How many register and distillation tokens stand behind the CLS, and detection tokens at the end."""
-    shapes = {key.rpartition(".")[2]: value.shape for key, value in model.named_parameters()}
+def _declared(source: ModelSource, shapes: Mapping[str, torch.Size]) -> tuple[int, int]:
+    """How many other tokens stand behind the first CLS, and detection tokens at the end, by parameters' ``shapes``.
+
+    Behind it stand further CLS tokens, registers and a distillation token.
+    """
+    count = {name: int(shape[1]) if len(shape) == 3 else 0 for name, shape in shapes.items()}
     registers = int(getattr(source.settings, "num_register_tokens", 0) or 0)
-    for name in ("register_tokens", "reg_token", "distillation_token", "dist_token"):
-        if name in shapes and len(shapes[name]) == 3 and not (registers and name in ("register_tokens", "reg_token")):
-            registers += int(shapes[name][1])
-    detection = shapes.get("detection_tokens")
+    registers = registers or count.get("register_tokens", 0) + count.get("reg_token", 0)
+    distillation = count.get("distillation_token", 0) + count.get("dist_token", 0)
+    more = sum(max(0, count.get(name, 0) - 1) for name in _CLS_PARAMETERS)
     pooled = 1 if source.model_type in _POOLED_FIRST else 0
-    return registers + pooled, int(detection[1]) if detection is not None and len(detection) == 3 else 0
+    return registers + distillation + more + pooled, count.get("detection_tokens", 0)
 
 
 def _config_grid(source: ModelSource, sample: Mapping[str, torch.Tensor]) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from ...data.runtime.errors import BadInput, UsageError
 from ...device import Precision, resolve_device
 from . import packed
 from .failures import refuse_failing
-from .towers import model_class, own_vector, run_tower
+from .towers import Output, model_class, part, run_tower, without_cache
 from .weights import load_model
 
 if TYPE_CHECKING:
@@ -32,20 +31,22 @@ class Trunk:
     def __init__(
         self,
         model: nn.Module,
+        part: Any,
         device: torch.device,
         dtype: torch.dtype,
         last_layer: nn.Module | None,
         freed: packed.FreedMemory | None,
-        run: Callable[..., Any],
+        run: Callable[..., Output],
         name: str,
     ) -> None:
         self._name = name
         self.device = device
         self.dtype = dtype
         self._model = model
+        self._part = part  # of the model, what is run
         self._freed = freed
         self._run = run
-        self.switches = getattr(model.config, "attention_type", None) == "block_sparse"
+        self.switches = getattr(part, "attention_type", None) == "block_sparse" and hasattr(part, "set_attention_type")
         self._raw: torch.Tensor | None = None
         if last_layer is not None:
             last_layer.register_forward_hook(self._keep_raw)
@@ -63,7 +64,7 @@ class Trunk:
     ) -> Trunk:
         target, dtype = resolve_device(device), _DTYPES[precision]
         _, model_type, settings = model_class(source, modality, structure.pooling)
-        settings = deepcopy(settings)
+        settings = without_cache(settings)
         depth = source.num_layers if layer is not None else 0
         if layer is not None:
             number = _layer_number(layer, depth, source.name)
@@ -79,7 +80,7 @@ class Trunk:
         model.to(target)
         freed = packed.FreedMemory() if packs else None
         run = partial(run_tower, structure.tower, model, modality)
-        trunk = cls(model, target, dtype, last_layer, freed, run, source.name)
+        trunk = cls(model, part(structure.tower, model), target, dtype, last_layer, freed, run, source.name)
         if compiled:
             model.compile(dynamic=True)
         return trunk
@@ -88,19 +89,19 @@ class Trunk:
         """The hidden states, and what the model itself pooled."""
         if self.switches:
             # a short text turns its sparse attention off for good
-            model: Any = self._model
-            model.set_attention_type(model.config.attention_type)
+            self._part.set_attention_type("block_sparse")
         with full_float32() if self.dtype == torch.float32 else nullcontext():
             try:
                 out = self._run(inputs)
             except Exception as error:  # of the model's own code: an input that it does not survive
-                refuse_failing(self._name, error)
-        hidden: torch.Tensor = out.last_hidden_state
-        if self._raw is not None:
-            hidden, self._raw = self._raw, None
+                refuse_failing(self._name, error, self.dtype == torch.bfloat16)
+        hidden = out.hidden if self._raw is None else self._raw
+        self._raw = None
+        if hidden is None:
+            raise BadInput(f"{self._name}: gives no hidden states; choose another model")
         if self._freed is not None:
             self._freed.after_batch()
-        return hidden, own_vector(out)
+        return hidden, out.own
 
     def mask(self, unpadded: torch.Tensor) -> torch.Tensor:
         """(B, T) boolean as this model takes it: our attention needs no more, others reckon with its numbers."""

@@ -65,7 +65,7 @@ class Family:
 
     ``pooling`` is what its vector is (None where it is refused, by a line with ``refusal`` in it), ``cls`` whether the
     first position is a CLS. ``path``: our own pixels or the library's; for texts whether the batch is padded.
-    ``dropped`` (front, end) positions are no tokens.
+    ``dropped`` (front, end) positions are no tokens. ``part`` is the attribute of the plain model that is meant.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Family:
     refusal: str = ""
     path: str = ""
     dropped: tuple[int, int] = (0, 0)
+    part: str = ""
 
 
 def tokenizer(template: str = "[CLS] $A [SEP]", **names: str) -> Any:
@@ -156,6 +157,15 @@ def build_clip(folder: Path, *, transformers: int) -> None:
         write_json(folder / "preprocessor_config.json", own)
     else:
         write_json(folder / "processor_config.json", {"processor_class": "CLIPProcessor", "image_processor": own})
+
+
+def build_llava(folder: Path) -> None:
+    """A vision-language model: CLIP's vision tower and Llama, each within the weights of the whole."""
+    text = {"model_type": "llama", **SIZE, **TEXT, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3}
+    vision = {"model_type": "clip_vision_model", **SIZE, **IMAGE}
+    model = hf.LlavaForConditionalGeneration(hf.LlavaConfig(text_config=text, vision_config=vision))
+    processor = {"image_processor_type": "CLIPImageProcessor", **PIXELS, **CROP}
+    save(model, folder, tokenizer=tokenizer("$A [SEP]", **EOS), preprocessor_config=processor)
 
 
 def build_siglip(folder: Path) -> None:

@@ -23,7 +23,8 @@ from cinefuse.extract.inputs.processor_pixels import _FloatResizing
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.models.transformers_log import quiet_transformers
-from cinefuse.tests.support.encoder_families import FAMILIES, IMAGES, SENTENCES, SIDE, TEXTS, Family, build_clip
+from cinefuse.tests.support.encoder_families import IMAGES, SENTENCES, SIDE, TEXTS, Family, build_clip
+from cinefuse.tests.support.further_families import FURTHER_IMAGES, FURTHER_TEXTS
 
 pytestmark = pytest.mark.slow  # a model of each family
 
@@ -84,12 +85,17 @@ def close(found: np.ndarray, expected: torch.Tensor) -> None:
 
 def plain_model(family: Family, folder: Path) -> Any:
     with quiet_transformers():
-        if "T5" in family.name:
+        if "T5 encoder" in family.name:
             return hf.AutoModelForTextEncoding.from_pretrained(folder).eval()
         if family.name == "CLIP text model with projection":
             return hf.CLIPTextModelWithProjection.from_pretrained(folder).eval()
-        model = hf.AutoModel.from_pretrained(folder).eval()
-    return model.get_encoder().eval() if family.name == "BART's encoder" else model
+        if family.name == "DPR":
+            return hf.DPRContextEncoder.from_pretrained(folder, output_hidden_states=True).eval()
+        kind: Any = hf.HGNetV2Backbone if family.name == "HGNet V2" else hf.AutoModel
+        model = kind.from_pretrained(folder).eval()
+    if family.part:
+        return getattr(model, family.part)
+    return model.get_encoder().eval() if getattr(model.config, "is_encoder_decoder", False) else model
 
 
 @torch.no_grad()
@@ -102,7 +108,7 @@ def plain_text(family: Family, folder: Path, text: str) -> tuple[torch.Tensor, t
         ids = torch.nn.functional.pad(ids, (0, 16 - length))
     run = model.get_text_features if hasattr(model, "get_text_features") else model
     out = run(input_ids=ids)
-    hidden = out.last_hidden_state[0, :length]
+    hidden = (out.hidden_states[-1] if family.name == "DPR" else out.last_hidden_state)[0, :length]
     own = getattr(out, "text_embeds", None)
     own = out.pooler_output if own is None and family.pooling in ("pooler", "projection") else own
     vectors = {"cls": hidden[0], "mean": hidden.mean(0), "last": hidden[-1]}
@@ -119,12 +125,13 @@ def plain_image(family: Family, folder: Path, poster: Path) -> tuple[torch.Tenso
     processor: Any = _FloatResizing.read(folder)
     with quiet_transformers():
         processor = processor or hf.AutoImageProcessor.from_pretrained(folder, backend="pil")
-        model = hf.AutoModel.from_pretrained(folder).eval()
+        model = plain_model(family, folder)
     inputs = {
         key: torch.as_tensor(np.asarray(value)) for key, value in processor(images=image, return_tensors="np").items()
     }
     out = getattr(model, "vision_model", model)(**inputs)
-    hidden, own = out.last_hidden_state[0], getattr(out, "pooler_output", None)
+    hidden = (out.feature_maps[-1] if family.name == "HGNet V2" else out.last_hidden_state)[0]
+    own = getattr(out, "pooler_output", getattr(out, "cls_token_value", None))
     hidden = hidden.flatten(1).T if hidden.dim() == 3 else hidden  # (C, H, W) -> (H * W, C)
     front, end = family.dropped
     tokens = hidden[family.cls + front : len(hidden) - end]
@@ -132,7 +139,7 @@ def plain_image(family: Family, folder: Path, poster: Path) -> tuple[torch.Tenso
     return vectors[family.pooling or "cls"], tokens
 
 
-@pytest.mark.parametrize("family", TEXTS, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [*TEXTS, *FURTHER_TEXTS], ids=lambda family: family.name)
 def test_texts_equal_plain_transformers(family: Family, catalogue: Path, tmp_path: Path) -> None:
     folder = built(family, tmp_path)
     with extracted(catalogue, folder, "text") as file:
@@ -160,7 +167,7 @@ def test_sentence_models_equal_sentence_transformers(family: Family, catalogue: 
         close(file.text.read_tokens(0), tokens[1:] if family.cls else tokens)
 
 
-@pytest.mark.parametrize("family", IMAGES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [*IMAGES, *FURTHER_IMAGES], ids=lambda family: family.name)
 def test_images_equal_plain_transformers(family: Family, catalogue: Path, tmp_path: Path) -> None:
     folder = built(family, tmp_path)
     if family.refusal:
@@ -217,7 +224,7 @@ def extracted_cls(catalogue: Path, folder: Path) -> Any:
 
 def table_of_families() -> list[list[str]]:
     rows = []
-    for family in FAMILIES:
+    for family in [*TEXTS, *FURTHER_TEXTS, *SENTENCES, *IMAGES, *FURTHER_IMAGES]:
         tokens = "all but CLS" if family.cls else "all positions"
         if family.modality == "image":
             tokens = "patches" if family.cls else "patches or feature map"

@@ -23,7 +23,6 @@ from cinefuse.extract.models.encoders import TextEncoder
 from cinefuse.extract.models.source import ModelSource
 from cinefuse.tests.support.encoder_families import (
     BERT_LIKE,
-    CROP,
     FAMILIES,
     IMAGE,
     PIXELS,
@@ -31,6 +30,7 @@ from cinefuse.tests.support.encoder_families import (
     TEXT,
     bert,
     build_clip,
+    build_llava,
     of,
     save,
     tokenizer,
@@ -60,11 +60,27 @@ def weights_of_own_code(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def llava(folder: Path) -> None:
-    vision = hf.CLIPVisionConfig(**SIZE, image_size=64, patch_size=16)
-    text = hf.LlamaConfig(**SIZE, **TEXT, num_key_value_heads=2, bos_token_id=2, eos_token_id=3)
-    model = hf.LlavaForConditionalGeneration(hf.LlavaConfig(vision_config=vision, text_config=text))
-    save(model, folder, preprocessor_config={"image_processor_type": "CLIPImageProcessor", **PIXELS, **CROP})
+def prompted(folder: Path) -> None:
+    model = hf.SegGptModel(hf.SegGptConfig(**SIZE, **IMAGE, merge_index=1, intermediate_hidden_state_indices=[1]))
+    save(model, folder, preprocessor_config={"image_processor_type": "ViTImageProcessor", **PIXELS})
+
+
+def boxed(folder: Path) -> None:
+    save(of("Bros", **SIZE, **TEXT)(), folder, tokenizer=tokenizer(**BERT_LIKE))
+
+
+def without_a_tower(folder: Path) -> None:
+    build_llava(folder)
+    text, vision = {"model_type": "mistral", **SIZE, **TEXT}, {"model_type": "idefics2_vision", **SIZE}
+    write_json(folder / "config.json", {"model_type": "idefics2", "text_config": text, "vision_config": vision})
+
+
+def weights_elsewhere(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    build_llava(folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"odd.{key}x": value for key, value in weights.items()}, folder / "model.safetensors")
 
 
 def pickle_alone(folder: Path) -> None:
@@ -113,7 +129,14 @@ REFUSED = {
         "code of its own repository .* such as Alibaba-NLP/gte-modernbert",
     ),
     "weights for code of its own": (weights_of_own_code, "text", "trust_remote_code"),
-    "a vision-language model": (llava, "image", "tower cannot be run by itself"),
+    "an image model that needs a prompt": (prompted, "image", "reads prompt_masks and prompt_pixel_values beside"),
+    "a text model that needs boxes": (boxed, "text", "does not read texts alone: You have to specify bbox"),
+    "a vision-language model whose tower has no class": (without_a_tower, "image", "no image tower that can be run"),
+    "a vision-language model without its tower": (
+        weights_elsewhere,
+        "image",
+        "cannot be run by itself .*not found",
+    ),
     "pickle alone": (pickle_alone, "text", "never read"),
     "a module that is not known": (strange_module, "text", "module Strange is not supported"),
     "a module outside the folder": (module_outside, "text", "outside the model's folder"),
