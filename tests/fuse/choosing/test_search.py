@@ -22,6 +22,7 @@ from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.choices import Choices
 from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.settings.presets import preset
+from cinefuse.tests.support.runs import L2_BY_HAND
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,7 +115,7 @@ def test_few_noisy_ratings_are_trained_for_fewer_steps(monkeypatch: pytest.Monke
     monkeypatch.setattr(trials, "_STEPS", 20)
     monkeypatch.setattr(trials, "_MOST_TRIALS", 8)
     steps = preset("best").factor_steps
-    own = config(factor_steps=steps, covariance=False)
+    own = config(factor_steps=steps, covariance=False, head="squared")
     chosen = Search(own, ratings_of(1.0)).choose()
     tried = [trial for trial in chosen.trials if "factor_steps" in trial.settings]
     assert {trial.settings["factor_steps"] for trial in tried} >= {steps, steps // 2, steps // 4}
@@ -134,7 +135,7 @@ def test_a_covariance_model_joins_where_it_helps_and_never_against_the_users_wil
 
 @pytest.mark.parametrize("levels", [2, 11, 60])
 def test_any_scale_is_searched(levels: int) -> None:
-    chosen = Search(config(), ratings_of(1.0, levels=levels)).choose()
+    chosen = Search(config().with_settings(L2_BY_HAND), ratings_of(1.0, levels=levels)).choose()
     assert chosen.trials
     assert all(np.isfinite(trial.rmse) for trial in chosen.trials)
 
