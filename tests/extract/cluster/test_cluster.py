@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import torch
 
+from cinefuse.cli import app
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.rows import RowWriter
 from cinefuse.data.embeddings.verification import verify
@@ -35,6 +36,7 @@ from cinefuse.extract.cluster.connection import Cluster
 from cinefuse.extract.cluster.worker import Worker
 from cinefuse.extract.job.extraction import Work, extract
 from cinefuse.extract.job.settings import Settings
+from cinefuse.tests.support.commands import Run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'cinefuse[ray]'")
 
@@ -188,10 +190,13 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 @pytest.fixture(scope="module")
 def local(arguments: list[Any], tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The file of a run in one process."""
-    job = Job(tmp_path_factory.mktemp("local"), arguments)
-    code, _, errors = job.end()
-    assert code == 0, errors
-    return job.out.read_bytes()
+    out = tmp_path_factory.mktemp("local") / "out.h5"
+    dataset, *options = map(str, arguments)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    app(["extract", dataset, str(out), *options], standalone_mode=False)
+    torch.set_num_threads(threads)
+    return out.read_bytes()
 
 
 RAY = ("--engine", "ray", "--workers", "2")
@@ -409,8 +414,7 @@ def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("words", [["--workers", "2"], ["--address", "auto"], ["--send-rows"]])
-def test_options_of_ray_are_refused_without_it(words: list[str], tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("cinefuse"), "extract", tmp_path, tmp_path / "out.h5", *words]
-    refused = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "--engine ray" in refused.stderr
+def test_options_of_ray_are_refused_without_it(words: list[str], run: Run, tmp_path: Path) -> None:
+    refused = run("extract", tmp_path, tmp_path / "out.h5", *words)
+    assert refused.code == 2
+    assert "--engine ray" in refused.err
