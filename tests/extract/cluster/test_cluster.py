@@ -355,7 +355,7 @@ class OneWorker:
         with RowWriter(work.file) as writer:
             for rows in work.batches():
                 for row in worker.encode(tasks.task(rows, reads_posters=self._reads_posters)).rows:
-                    writer.write(work.job.name, *row)
+                    writer.put(work.job.name, row)
 
 
 @pytest.mark.parametrize("send_rows", [False, True])
