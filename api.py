@@ -111,6 +111,6 @@ def train(
         warm_start=None if warm_start is None else Path(warm_start),
         progress=progress,
     )
-    for warning in run.summary.get("warnings", []):
+    for warning in run.summary.warnings:
         progress.message(f"warning: {warning}")
     return run

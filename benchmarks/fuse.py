@@ -231,9 +231,9 @@ def _whole(bench: Bench, which: str, name: str, source: Source, split: str, most
 
     found = interleaved({"": run}, 1, warm_up=False, clock=bench.clock)
     found.warn()
-    told = Run.open(folder).summary
+    summary = Run.open(folder).summary
     minutes = at_most(found.median("") / 60, most)
-    return f"{name}, {split}", minutes, str(told["chosen_epochs"]), f"{told['rmse']:.4f}"
+    return f"{name}, {split}", minutes, str(summary.chosen_epochs), f"{summary.rmse:.4f}"
 
 
 def at_most(reached: float, most: float) -> str:

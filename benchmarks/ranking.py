@@ -301,7 +301,7 @@ def compare(run: Run, file: Path | None, *, quick: bool, only: set[str]) -> tupl
         facts[name] = {"source": source, "setting": setting} | cost
         say(f"{name}: {cost['seconds']:.1f} s")
 
-    take(THIS_RUN, "ours", f"preset {run.config.preset}", lambda: run_scores(run)[THIS_RUN], run.summary["seconds"])
+    take(THIS_RUN, "ours", f"preset {run.config.preset}", lambda: run_scores(run)[THIS_RUN], run.summary.seconds)
     take("most popular", "ours", "by training rows", lambda: known(most_popular(history).scores))
     l2, liked, _ = chosen_for_ease(history, K, say)
     chosen = f"L2 {l2:g}, {'liked' if liked else 'all'} rows"

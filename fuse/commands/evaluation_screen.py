@@ -32,7 +32,9 @@ def show_evaluation(found: Evaluation, console: Console | None = None) -> None:
         if found.bias_rmse is not None:
             facts.add_row("biases alone", f"{found.bias_rmse:.4f}", "RMSE of the mean and user and item biases")
         if found.validation_rmse is not None:
-            beside = f"biases alone {found.bias_validation_rmse:.4f}; choose between runs by this, not by the test part"
+            whose = f"of the first of {found.averaged} averaged models, " if found.averaged > 1 else ""
+            advice = "choose between runs by this, not by the test part"
+            beside = f"{whose}biases alone {found.bias_validation_rmse:.4f}; {advice}"
             facts.add_row("validation RMSE", f"{found.validation_rmse:.4f}", beside)
         facts.add_row("MAE", f"{found.mae.value:.4f}", _bounds(found.mae))
     else:

@@ -27,6 +27,13 @@ ProtocolOption = Annotated[
         "where the data has no ratings"
     ),
 ]
+MovedDatasetOption = Annotated[
+    Path | None, typer.Option(help="where the dataset is now  [default: where it was in training]")
+]
+MovedCacheOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.h5", help="where the embedding file is now  [default: as in training]")
+]
+TABLE_TO_WRITE = "table to write: .parquet, .csv, .tsv or .jsonl"
 KOption = Annotated[int, typer.Option("-k", help="films in a list")]
 
 

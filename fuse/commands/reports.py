@@ -13,7 +13,7 @@ import typer
 
 from ...data.commands.options import JsonOption
 from ...data.runtime.untrusted_text import printable
-from .options import RunArgument
+from .options import MovedCacheOption, MovedDatasetOption, RunArgument
 
 app = typer.Typer()
 
@@ -24,12 +24,8 @@ def report(
         list[Path], typer.Argument(metavar="RUN", help="folders of finished runs; the page is about the first")
     ],
     out: Annotated[Path | None, typer.Option(help="page to write  [default: report.html in the first run]")] = None,
-    dataset: Annotated[
-        Path | None, typer.Option(help="where the dataset is now  [default: where it was in training]")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(metavar="FILE.h5", help="where the embedding file is now  [default: as in training]")
-    ] = None,
+    dataset: MovedDatasetOption = None,
+    cache: MovedCacheOption = None,
     posters: Annotated[
         bool, typer.Option("--posters/--no-posters", help="without them the page can be shown to anybody")
     ] = True,
@@ -61,8 +57,8 @@ def explain(
     rollout: Annotated[
         bool, typer.Option("--rollout", help="attention through all blocks, not the last alone")
     ] = False,
-    dataset: Annotated[Path | None, typer.Option(help="where the run's dataset lies now")] = None,
-    cache: Annotated[Path | None, typer.Option(help="where the run's embedding file lies now")] = None,
+    dataset: MovedDatasetOption = None,
+    cache: MovedCacheOption = None,
     text_model: Annotated[
         str | None, typer.Option(help="folder of the text model, for the words of plots: its tokenizer.json; or mini")
     ] = None,

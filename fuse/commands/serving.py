@@ -15,7 +15,7 @@ import typer
 from ...data.commands.options import JsonOption
 from ...data.runtime.errors import UsageError
 from ...data.runtime.untrusted_text import printable
-from .options import KOption, RunArgument
+from .options import TABLE_TO_WRITE, KOption, RunArgument
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ app = typer.Typer()
 def predict(
     run: RunArgument,
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="table with user_id and item_id: .csv, .parquet, ...")],
-    out: Annotated[Path, typer.Option(help="table to write: .parquet, .csv, .tsv or .jsonl")],
+    out: Annotated[Path, typer.Option(help=TABLE_TO_WRITE)],
     distribution: Annotated[
         bool, typer.Option("--distribution", help="the probability of each rating too (ordinal head)")
     ] = False,
@@ -69,7 +69,7 @@ def recommend(
     diversity: Annotated[float, typer.Option(help="from 0 to 1: how unlike each other the films of a list are")] = 0.0,
     new: Annotated[int, typer.Option(help="places kept for films that nobody has rated yet")] = 0,
     only_new: Annotated[bool, typer.Option("--only-new", help="films that nobody has rated yet, no others")] = False,
-    out: Annotated[Path | None, typer.Option(help="table to write: .parquet, .csv, .tsv or .jsonl")] = None,
+    out: Annotated[Path | None, typer.Option(help=TABLE_TO_WRITE)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend the k films that a user would take next, none of which they have rated; or do so for all users at once.

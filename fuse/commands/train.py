@@ -177,6 +177,6 @@ def fuse(
     if seeds > 1 or folds is not None:
         typer.echo(json.dumps(repeated, indent=2)) if as_json else show_repeated(repeated)
     elif as_json:
-        typer.echo(json.dumps({"run": str(run)} | done.summary, indent=2))
+        typer.echo(json.dumps({"run": str(run)} | done.summary.as_dict(), indent=2))
     else:
         show_run(run, done.record, done.summary, done.recommender.user_ids[0])

@@ -14,42 +14,44 @@ from rich.text import Text
 from ...data.runtime.terminal import screen
 from ...data.runtime.untrusted_text import printable
 from ..runs.record import RunRecord
+from ..runs.summary import RunSummary
 
 _ERRORS = ("validation_rmse", "rmse", "bias_rmse", "mae")
 
 
-def show_run(folder: Path, record: RunRecord, summary: dict[str, Any], user: object) -> None:
+def show_run(folder: Path, record: RunRecord, summary: RunSummary, user: object) -> None:
     """How a finished run went, where it lies, and the next commands; ``user`` is one to recommend films to."""
     config = record.config
     console = screen()
     console.print(f"preset      {config.preset}, split {printable(record.split)}, seed {config.seed}")
-    for number, line in enumerate(summary.get("choices", [])):
+    for number, line in enumerate(summary.choices or ()):
         console.print(f"{'' if number else 'settings':<11} {line.strip()}", soft_wrap=True)
-    if "validation_rmse" in summary:
-        held_out = f"RMSE {summary['validation_rmse']:.4f} of {summary['validation_ratings']:,} ratings"
-        console.print(f"validation  {held_out}; biases alone {summary['bias_validation_rmse']:.4f}")
-    if "rmse" in summary:
-        tested = f"RMSE {summary['rmse']:.4f}, MAE {summary['mae']:.4f} of {summary['test_ratings']:,} ratings"
-        beside = f"; biases alone RMSE {summary['bias_rmse']:.4f}" if "bias_rmse" in summary else ""
+    if summary.validation_rmse is not None:
+        held_out = f"RMSE {summary.validation_rmse:.4f} of {summary.validation_ratings:,} ratings"
+        whose = f" by the first of the {summary.averaged} averaged models" if summary.averaged > 1 else ""
+        console.print(f"validation  {held_out}{whose}; biases alone {summary.bias_validation_rmse:.4f}")
+    if summary.rmse is not None:
+        tested = f"RMSE {summary.rmse:.4f}, MAE {summary.mae:.4f} of {summary.test_ratings:,} ratings"
+        beside = f"; biases alone RMSE {summary.bias_rmse:.4f}" if summary.bias_rmse is not None else ""
         console.print(f"test        {tested}{beside}")
     elif config.objective != "ranking":
         console.print("test        none: the split keeps no ratings for it")
     if config.objective != "ranking":
         chosen = ", by validation" if config.patience else ""
-        console.print(f"epochs      {summary['chosen_epochs']} of {config.epochs}{chosen}")
-    if ranking := summary.get("ranking"):
+        console.print(f"epochs      {summary.chosen_epochs} of {config.epochs}{chosen}")
+    if ranking := summary.ranking:
         figure = ranking["validation_ndcg"]
         reached = (
             "no validation part to choose by" if figure is None else f"NDCG@10 {figure:.4f} on the validation part"
         )
         weight = f", weight of the rating model {ranking['rating']:g}" if ranking.get("rating") else ""
         console.print(f"ranking     {reached}, share of the item-item part {ranking['share']:g}{weight}")
-    console.print(f"seconds     {summary['seconds']:.1f}")
+    console.print(f"seconds     {summary.seconds:.1f}")
     console.print(f"run folder  {printable(folder)}", soft_wrap=True)
     run = shlex.quote(str(folder))
     for number, words in enumerate((f"evaluate {run}", f"recommend {run} --user {shlex.quote(str(user))} -k 10")):
         console.print(f"{'' if number else 'next':<11} cinefuse {printable(words)}", soft_wrap=True)
-    show_warnings(summary.get("warnings", []), console)
+    show_warnings(summary.warnings, console)
 
 
 def show_warnings(warnings: Iterable[str], console: Console) -> None:

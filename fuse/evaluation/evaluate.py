@@ -79,6 +79,7 @@ class Evaluation:
     by_item: pl.DataFrame
     by_user: pl.DataFrame
     validation_rmse: float | None
+    averaged: int
     bias_rmse: float | None
     bias_validation_rmse: float | None
 
@@ -155,12 +156,13 @@ def evaluate(
         differences=differences,
         by_activity=activity_table(task, measured, chosen.k),
         baselines=[{"name": other.name, "settings": other.settings, "not_run": other.reason} for other in others],
-        warnings=[*summary.get("warnings", []), *not_beaten(lists, differences, chosen.k)],
+        warnings=[*summary.warnings, *not_beaten(lists, differences, chosen.k)],
         by_item=_by_popularity(recommender, tested, of_item),
         by_user=_by_popularity(recommender, tested, of_user),
-        validation_rmse=summary.get("validation_rmse"),
-        bias_rmse=summary.get("bias_rmse"),
-        bias_validation_rmse=summary.get("bias_validation_rmse"),
+        validation_rmse=summary.validation_rmse,
+        averaged=summary.averaged,
+        bias_rmse=summary.bias_rmse,
+        bias_validation_rmse=summary.bias_validation_rmse,
     )
 
 

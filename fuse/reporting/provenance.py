@@ -53,14 +53,14 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
     facts |= _coverage(run) | _embeddings(run, cache)
     if record.absent:
         facts["Not used, as the data lack it"] = ", ".join(record.absent)
-    chosen = f"{summary['chosen_epochs']} of {run.config.epochs}"
+    chosen = f"{summary.chosen_epochs} of {run.config.epochs}"
     facts |= {
         "Model": f"{inputs_in_words(run.members[0])}; {heads_in_words(run)}",
         "Preset": run.config.preset,
         "Changed from the preset": "; ".join(changed_settings(run.config)) or "nothing",
         "Seed": str(run.config.seed),
         "Epochs": f"{chosen}, by validation" if run.config.patience else chosen,
-        "Training time": duration(summary["seconds"]),
+        "Training time": duration(summary.seconds),
         "Precision": run.config.precision,
         "Versions": ", ".join(f"{name} {number}" for name, number in record.versions.items()),
     }

@@ -125,7 +125,7 @@ def write_report(
         found=found[0],
         evaluations=list(zip(names, found, strict=True)),
         mean_rmse=_mean_rmse(run, tested[0]),
-        duration=duration(run.summary["seconds"]),
+        duration=duration(run.summary.seconds),
         trained_ratings=len(run.recommender.rated_items),
         comparison=comparison.to_dicts(),
         comparison_charts=[rmse_chart(comparison), difference_chart(comparison)] if len(runs) > 1 else [],
@@ -250,7 +250,7 @@ def _learning_charts(runs: Sequence[Run], names: list[str]) -> list[Chart]:
     reach = [value for _, _, each in shown for value in _shown_rmse(each)]
     charts: list[Chart] = []
     for number, (name, run, each) in enumerate(shown, 1):
-        chosen = run.summary["chosen_epochs"] if run.config.patience else None
+        chosen = run.summary.chosen_epochs if run.config.patience else None
         charts.append(learning_chart(number, name if len(runs) > 1 else "RMSE by epoch", each, chosen, reach))
     return charts
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,34 @@ from ..inputs.join import Joined
 from ..inputs.training_data import places_of
 from ..models.bias_model import BiasModel
 from ..settings.config import Config
+from .summary import RunSummary
 
 _RISE = 1.002  # validation RMSE over the lowest of earlier epochs, above which it counts as risen
 _FEW = 50  # validation ratings, below which their RMSE means little
 
 
-def baseline_figures(joined: Joined, parts: Split, epochs: Sequence[dict[str, Any]], chosen: int) -> dict[str, Any]:
-    """The figures of a summary besides the test errors, of a run with these figures of ``epochs``.
+def with_baseline(
+    summary: RunSummary, config: Config, joined: Joined, parts: Split, epochs: Sequence[dict[str, Any]]
+) -> RunSummary:
+    """The summary with the figures of a bias model, the validation RMSE beside it, and the warnings of both.
 
-    validation_rmse: of the model after the ``chosen`` epoch. bias_validation_rmse: of a bias model fitted on the same
-    training ratings. bias_rmse: of one fitted on training and validation ratings, on the test part. Each is left out
-    where the run has no such ratings, or held none out. only_rating: the rating, where all but the test part are one.
+    ``epochs`` are the lines of the run's log. The bias model is fitted on the training ratings for the validation part,
+    on training and validation ratings for the test part; a part without ratings gives no figure.
     """
-    figures: dict[str, Any] = {}
     known = np.sort(np.concatenate([parts.train, parts.validation]))
     ratings = joined.rating[places_of(joined, known)]
-    if ratings.min() == ratings.max():
-        figures["only_rating"] = float(ratings[0])
-    held_out = _validation_rmses(epochs)
-    if chosen in held_out:
-        figures["validation_rmse"] = held_out[chosen]
-        figures["validation_ratings"] = len(parts.validation)
-        figures["bias_validation_rmse"] = _bias_rmse(joined, parts.train, parts.validation)
-    if len(parts.test):
-        figures["bias_rmse"] = _bias_rmse(joined, known, parts.test)
-    return figures
+    rmses = _validation_rmses(epochs)
+    validation_rmse = rmses.get(summary.chosen_epochs)
+    held_out = validation_rmse is not None
+    found = replace(
+        summary,
+        only_rating=float(ratings[0]) if ratings.min() == ratings.max() else None,
+        validation_rmse=validation_rmse,
+        validation_ratings=len(parts.validation) if held_out else None,
+        bias_validation_rmse=_bias_rmse(joined, parts.train, parts.validation) if held_out else None,
+        bias_rmse=_bias_rmse(joined, known, parts.test) if len(parts.test) else None,
+    )
+    return replace(found, warnings=tuple(warnings_of(config, found, rmses)))
 
 
 def _bias_rmse(joined: Joined, known: npt.NDArray[np.int64], asked: npt.NDArray[np.int64]) -> float:
@@ -56,19 +60,18 @@ def _bias_rmse(joined: Joined, known: npt.NDArray[np.int64], asked: npt.NDArray[
     return rmse(joined.rating[test], model.predict(joined.user[test], joined.item[test]))
 
 
-def warnings_of(config: Config, figures: dict[str, Any], epochs: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each thing about a finished run that its user has to know before trusting it."""
-    rmses = _validation_rmses(epochs)
-    found, bias = figures.get("validation_rmse"), figures.get("bias_validation_rmse")
-    if "only_rating" in figures:
+def warnings_of(config: Config, summary: RunSummary, rmses: Mapping[int, float]) -> list[str]:
+    """A line for each thing that a user has to know before trusting a run; ``rmses`` of validation by epoch."""
+    found, bias, ratings = summary.validation_rmse, summary.bias_validation_rmse, summary.validation_ratings
+    if summary.only_rating is not None:
         return [
-            f"all ratings to learn from are {figures['only_rating']:g}, and so is every prediction; if they mean that "
+            f"all ratings to learn from are {summary.only_rating:g}, and so is every prediction; if they mean that "
             "a user saw an item, train with --objective ranking"
         ]
     warnings = []
-    if found is not None and figures["validation_ratings"] < _FEW:
+    if ratings is not None and ratings < _FEW:
         warnings.append(
-            f"{figures['validation_ratings']} validation ratings are too few for their RMSE to mean much; "
+            f"{ratings} validation ratings are too few for their RMSE to mean much; "
             "--validation 0.3 holds out a larger share"
         )
     only_biases = config.dim == 0 and not config.fuses
@@ -92,8 +95,9 @@ def warnings_of(config: Config, figures: dict[str, Any], epochs: Sequence[dict[s
 
 
 def _validation_rmses(epochs: Sequence[dict[str, Any]]) -> dict[int, float]:
-    """The validation RMSE after each epoch that has one."""
-    return {line["epoch"]: line["validation_rmse"] for line in epochs if line.get("validation_rmse") is not None}
+    """The validation RMSE after each epoch of the first fit, which is the first member's."""
+    of_first = [line for line in epochs if line["fit"] == 0]
+    return {line["epoch"]: line["validation_rmse"] for line in of_first if line.get("validation_rmse") is not None}
 
 
 def epochs_logged(metrics: Path) -> list[dict[str, Any]]:

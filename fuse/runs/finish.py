@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +13,7 @@ from safetensors.torch import save
 
 from ...data.dataset.catalog import Catalog
 from ...data.dataset.splits import Split
-from ...data.runtime.disk import write_atomically, write_json
+from ...data.runtime.disk import write_atomically
 from ..evaluation.metrics import mae, rmse
 from ..inputs.join import Joined
 from ..inputs.training_data import TrainingData, places_of
@@ -25,8 +24,9 @@ from ..models.recommender import Recommender
 from ..settings.choices import Choices
 from ..training.full_batch import standardised_pairs
 from ..training.loop import FittedModel, Training
-from .baseline import baseline_figures, epochs_logged, warnings_of
+from .baseline import epochs_logged, with_baseline
 from .run_folder import RunFolder
+from .summary import RunSummary
 
 
 def conclude(
@@ -58,22 +58,27 @@ def conclude(
     if content.shape[1]:
         write_atomically(files.content, save({"content": content}))
     chosen, epochs = training.state.chosen_epochs or training.state.best_epoch, epochs_logged(files.metrics)
-    summary: dict[str, Any] = {"chosen_epochs": chosen, "fits": len(training.fits()), "seconds": seconds}
-    if ranked is not None:
-        summary["ranking"] = ranked.settings
-    if choices is not None:
-        summary["choices"] = choices.lines()
+    summary = RunSummary(
+        chosen,
+        len(training.fits()),
+        seconds,
+        averaged=len(recommender.vectors) + (recommender.covariance is not None),
+        ranking=None if ranked is None else ranked.settings,
+        choices=None if choices is None else tuple(choices.lines()),
+    )
     if recommender.predicts:
-        summary |= baseline_figures(joined, parts, epochs, chosen)
-        summary["warnings"] = warnings_of(training.config, summary, epochs)
+        summary = with_baseline(summary, training.config, joined, parts, epochs)
     if len(parts.test) and recommender.predicts:
-        summary |= _tested(files.predictions, recommender, joined, parts)
-    write_json(files.summary, summary)
+        summary = _tested(summary, files.predictions, recommender, joined, parts)
+    summary.save(files.summary)
     for fits in (files.fits, files.ranking_fits):
         fits.in_progress.unlink(missing_ok=True)
 
 
-def _tested(predictions: Path, recommender: Recommender, joined: Joined, parts: Split) -> dict[str, Any]:
+def _tested(
+    summary: RunSummary, predictions: Path, recommender: Recommender, joined: Joined, parts: Split
+) -> RunSummary:
+    """The summary with the errors on the test part, whose predictions are written to a file."""
     places = places_of(joined, parts.test)
     user, item, rating = joined.user[places], joined.item[places], joined.rating[places]
     prediction = recommender.pair_ratings(user, item)
@@ -86,7 +91,7 @@ def _tested(predictions: Path, recommender: Recommender, joined: Joined, parts: 
         }
     )
     write_table(predictions, table)
-    return {"test_ratings": len(rating), "rmse": rmse(rating, prediction), "mae": mae(rating, prediction)}
+    return replace(summary, test_ratings=len(rating), rmse=rmse(rating, prediction), mae=mae(rating, prediction))
 
 
 def _items(dataset: Path, joined: Joined, recommender: Recommender) -> pl.DataFrame:

@@ -16,6 +16,7 @@ from ...data.runtime.progress import NoProgress, Progress
 from ..settings.config import Config
 from ..training.processes import ranks_of_launcher
 from .run_folder import RunFolder
+from .summary import RunSummary
 from .train import train
 
 
@@ -54,18 +55,19 @@ class Repeated:
     """Several finished runs of one config: each case with its summary."""
 
     folder: Path
-    runs: tuple[tuple[Case, dict[str, Any]], ...]
+    runs: tuple[tuple[Case, RunSummary], ...]
 
     def spread(self, figure: str) -> Spread | None:
         """``rmse`` or another figure of `summary.json` over all runs; None where they have no such figure."""
-        return Spread.of([summary[figure] for _, summary in self.runs if figure in summary])
+        values = (getattr(summary, figure) for _, summary in self.runs)
+        return Spread.of([value for value in values if value is not None])
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         spreads = {name: self.spread(name) for name in ("validation_rmse", "rmse", "bias_rmse", "mae", "seconds")}
         return {
             "runs": [
-                {"run": str(self.folder / case.folder), "split": case.split, "seed": case.seed} | summary
+                {"run": str(self.folder / case.folder), "split": case.split, "seed": case.seed} | summary.as_dict()
                 for case, summary in self.runs
             ],
         } | {name: spread and {"mean": spread.mean, "deviation": spread.deviation} for name, spread in spreads.items()}
@@ -141,7 +143,7 @@ def repeat(
     if begun and not resume:
         raise UsageError(f"{begun[0]} holds a run already: go on with --resume, or choose another folder")
     ranks.wait()  # all have looked before the first begins
-    runs: list[tuple[Case, dict[str, Any]]] = []
+    runs: list[tuple[Case, RunSummary]] = []
     for number, case in enumerate(cases):
         progress.message(f"run {number + 1} of {len(cases)}: {case}")
         seeded = replace(config, seed=case.seed)

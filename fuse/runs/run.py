@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -19,6 +17,7 @@ from ..settings.choices import Choices, members_of
 from ..settings.config import Config
 from .record import RunRecord, read_record
 from .run_folder import RunFolder
+from .summary import RunSummary
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,7 +39,8 @@ class Run:
         return cls(folder, record, Recommender.load(files.model))
 
     def __repr__(self) -> str:
-        figures = "".join(f", {name}={self.summary[name]:.4f}" for name in ("rmse", "mae") if name in self.summary)
+        summary = self.summary
+        figures = "" if summary.rmse is None else f", rmse={summary.rmse:.4f}, mae={summary.mae:.4f}"
         return f"Run({str(self.folder)!r}, preset={self.config.preset!r}, split={self.record.split!r}{figures})"
 
     @property
@@ -81,10 +81,9 @@ class Run:
         return Choices.read(self.files.choices)
 
     @property
-    def summary(self) -> dict[str, Any]:
-        """Errors, warnings, chosen epochs, seconds."""
-        content: dict[str, Any] = json.loads(self.files.summary.read_text("utf-8"))
-        return content
+    def summary(self) -> RunSummary:
+        """Errors, warnings, chosen epochs, seconds. BadInput where the file is damaged."""
+        return RunSummary.read(self.files.summary)
 
     @property
     def split(self) -> Split:

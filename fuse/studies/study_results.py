@@ -34,7 +34,7 @@ class Tested:
         """Read a finished run."""
         table, summary = run.predictions(), run.summary
         rating, prediction = table["rating"].to_numpy(), table["prediction"].to_numpy()
-        seconds, epochs = summary["seconds"], summary["chosen_epochs"]
+        seconds, epochs = summary.seconds, summary.chosen_epochs
         return cls(case, table["user_id"], table["item_id"], rating, prediction, seconds, epochs)
 
     @property

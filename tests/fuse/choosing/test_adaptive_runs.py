@@ -82,7 +82,8 @@ def test_two_ranks_resume_an_adaptive_run_with_what_it_chose(alone: Run, crowd: 
     (folder / "choices.json").write_text(json.dumps(chosen))
     resumed = by_two_ranks(crowd, folder, "--resume")
     assert json.loads((folder / "choices.json").read_text()) == chosen
-    assert resumed.summary["choices"][0] == "as it was chosen before"
+    assert resumed.summary.choices is not None
+    assert resumed.summary.choices[0] == "as it was chosen before"
     np.testing.assert_allclose(
         resumed.predictions()["prediction"].to_numpy(), alone.predictions()["prediction"].to_numpy(), atol=1e-3
     )
@@ -110,4 +111,6 @@ def test_two_ranks_start_from_an_adaptive_run(alone: Run, crowd: Path, tmp_path:
     assert warm.choices == alone.choices
     assert warm.record.warm_start == str(alone.folder)
     assert len(warm.recommender.vectors) == len(alone.members)
-    assert abs(warm.summary["rmse"] - alone.summary["rmse"]) < 0.1
+    assert warm.summary.rmse is not None
+    assert alone.summary.rmse is not None
+    assert abs(warm.summary.rmse - alone.summary.rmse) < 0.1

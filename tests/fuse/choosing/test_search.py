@@ -156,7 +156,7 @@ def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
     whole = train(sample, None, tmp_path / "whole", quick, device="cpu")
     choices = whole.choices
     assert choices is not None
-    assert whole.summary["choices"] == choices.lines()
+    assert whole.summary.choices == tuple(choices.lines())
     assert (whole.recommender.covariance is not None) == (choices.covariance_share > 0)
     assert len(whole.members) == len(whole.recommender.vectors) == len(choices.members)
 
@@ -173,4 +173,4 @@ def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
     stopped = Run.open(tmp_path / "stopped")
     assert stopped.choices is not None
     assert without_seconds(stopped.choices) == without_seconds(choices)
-    assert stopped.summary["rmse"] == pytest.approx(whole.summary["rmse"], abs=0)
+    assert stopped.summary.rmse == pytest.approx(whole.summary.rmse, abs=0)

@@ -194,7 +194,7 @@ def test_without_its_dataset_a_run_is_still_set_beside_the_baselines(tmp_path: P
 def test_errors_are_those_of_the_summary_with_intervals_that_draw_users(kind: str, runs: dict[str, Run]) -> None:
     run = runs[kind]
     found, table = evaluate(run, draws=50, seed=3), run.predictions()
-    assert (found.rmse.value, found.mae.value) == pytest.approx((run.summary["rmse"], run.summary["mae"]))
+    assert (found.rmse.value, found.mae.value) == pytest.approx((run.summary.rmse, run.summary.mae))
     columns = (table[name].to_numpy() for name in ("rating", "prediction", "user_id"))
     expected = bootstrap_interval(*columns, draws=50, seed=3)
     assert (found.rmse, found.mae) == (expected.rmse, expected.mae)

@@ -130,7 +130,7 @@ def test_the_predictions_of_a_run_are_those_of_its_recommender(case: tuple[Confi
     )
     assert np.array_equal(found["prediction"].to_numpy(), again)
     error = found["prediction"].cast(pl.Float64) - found["rating"].cast(pl.Float64)
-    assert run.summary["rmse"] == pytest.approx(float(np.sqrt((error.to_numpy() ** 2).mean())), rel=1e-6)
+    assert run.summary.rmse == pytest.approx(float(np.sqrt((error.to_numpy() ** 2).mean())), rel=1e-6)
 
 
 def test_the_same_seed_gives_the_same_bytes(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
+from cinefuse.data.runtime.errors import BadInput
 from cinefuse.data.sources.own_tables import import_table
 from cinefuse.fuse.commands.evaluation_screen import show_evaluation
+from cinefuse.fuse.commands.training_screen import show_run
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.reporting.report import write_report
 from cinefuse.fuse.runs.baseline import warnings_of
 from cinefuse.fuse.runs.run import Run
+from cinefuse.fuse.runs.summary import RunSummary
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.settings.presets import preset
@@ -32,7 +35,7 @@ def dataset_of_biases(folder: Path, count: int = 1500) -> Path:
 
 
 def trained(folder: Path, *settings: str, name: str = "best") -> Run:
-    config = preset(name).with_settings([*settings, "members=1"])
+    config = preset(name).with_settings(["members=1", *settings])
     return train(dataset_of_biases(folder), None, folder / "run", config, device="cpu")
 
 
@@ -55,55 +58,91 @@ def test_a_run_that_overfits_says_both_in_its_summary_in_evaluate_and_in_its_rep
     overfitted: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = overfitted.summary
-    assert summary["validation_rmse"] > summary["bias_validation_rmse"]
-    assert summary["rmse"] > summary["bias_rmse"]
+    assert summary.validation_rmse is not None
+    assert summary.bias_validation_rmse is not None
+    assert summary.validation_rmse > summary.bias_validation_rmse
+    assert summary.rmse is not None
+    assert summary.bias_rmse is not None
+    assert summary.rmse > summary.bias_rmse
     says = ("does not beat biases alone on validation ratings", "validation RMSE rose from")
-    assert len(summary["warnings"]) == 2
+    assert len(summary.warnings) == 2
     show_evaluation(evaluate(overfitted, draws=10))
     shown = capsys.readouterr().out
     write_report([overfitted], tmp_path / "report.html", posters=False, draws=10)
     page = (tmp_path / "report.html").read_text("utf-8")
     for line in says:
-        assert any(line in warning for warning in summary["warnings"])
+        assert any(line in warning for warning in summary.warnings)
         assert line in shown
         assert line in page
-    assert f"{summary['bias_rmse']:.4f}" in page
+    assert f"{summary.bias_rmse:.4f}" in page
     assert "warning: " in shown.splitlines()[-1]
 
 
 def test_biases_alone_are_not_warned_of_themselves(tmp_path: Path) -> None:
     run = trained(tmp_path, "factor_steps=100", name="bias")
-    assert run.summary["bias_validation_rmse"] < run.summary["validation_rmse"] + 0.05
-    assert run.summary["warnings"] == []
+    summary = run.summary
+    assert summary.validation_rmse is not None
+    assert summary.bias_validation_rmse is not None
+    assert summary.bias_validation_rmse < summary.validation_rmse + 0.05
+    assert summary.warnings == ()
 
 
 def test_the_bias_model_knows_neither_validation_nor_test_ratings(overfitted: Run) -> None:
     ratings = pl.read_parquet(overfitted.record.dataset / "ratings.parquet")
-    assert overfitted.summary["bias_validation_rmse"] > 0.5  # the noise, which only the ratings themselves would tell
-    assert overfitted.summary["bias_rmse"] > 0.5
-    assert len(overfitted.split.validation) == overfitted.summary["validation_ratings"] < len(ratings) / 5
+    summary = overfitted.summary
+    assert summary.bias_validation_rmse is not None
+    assert summary.bias_rmse is not None
+    assert summary.validation_ratings is not None
+    assert summary.bias_validation_rmse > 0.5  # the noise, which only the ratings themselves would tell
+    assert summary.bias_rmse > 0.5
+    assert len(overfitted.split.validation) == summary.validation_ratings < len(ratings) / 5
 
 
-EPOCHS = [{"epoch": number, "validation_rmse": rmse} for number, rmse in enumerate((0.82, 0.90, 0.92), 1)]
+RMSES = dict(enumerate((0.82, 0.90, 0.92), 1))
+
+
+def summary_of(found: float | None, bias: float | None, ratings: int | None = 1000) -> RunSummary:
+    return RunSummary(1, 1, 0.0, validation_rmse=found, bias_validation_rmse=bias, validation_ratings=ratings)
 
 
 @pytest.mark.parametrize(
-    ("figures", "epochs", "says"),
+    ("summary", "rmses", "says"),
     [
-        ({"validation_rmse": 0.92, "bias_validation_rmse": 0.95}, EPOCHS, "rose from 0.8200 after epoch 1 to 0.9200"),
-        ({"validation_rmse": 0.82, "bias_validation_rmse": 0.95}, EPOCHS[:1], None),
-        ({"validation_rmse": 0.82, "bias_validation_rmse": 0.82}, EPOCHS[:1], "does not beat biases alone"),
-        ({}, [{"epoch": 1, "validation_rmse": None}], None),
+        (summary_of(0.92, 0.95), RMSES, "rose from 0.8200 after epoch 1 to 0.9200"),
+        (summary_of(0.82, 0.95), {1: 0.82}, None),
+        (summary_of(0.82, 0.82), {1: 0.82}, "does not beat biases alone"),
+        (summary_of(None, None, None), {}, None),
+        (summary_of(0.8, 0.9, 12), {1: 0.82}, "12 validation ratings are too few"),
     ],
-    ids=["rose", "fine", "equal", "nothing held out"],
+    ids=["rose", "fine", "equal", "nothing held out", "few"],
 )
 def test_what_is_warned_of_follows_from_validation_ratings_alone(
-    figures: dict[str, Any], epochs: list[dict[str, Any]], says: str | None
+    summary: RunSummary, rmses: dict[int, float], says: str | None
 ) -> None:
-    warnings = warnings_of(Config(), figures | {"validation_ratings": 1000} if figures else {}, epochs)
+    warnings = warnings_of(Config(), summary, rmses)
     assert [says in warning for warning in warnings] == [True] if says else warnings == []
 
 
-def test_few_validation_ratings_are_warned_of() -> None:
-    figures = {"validation_rmse": 0.8, "bias_validation_rmse": 0.9, "validation_ratings": 12}
-    assert "12 validation ratings are too few" in warnings_of(Config(), figures, EPOCHS[:1])[0]
+def test_the_validation_rmse_is_the_first_members_and_the_screen_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(tmp_path, "members=2", "adapt=false", "factor_steps=8", "epochs=2", "dim=4", "refit=false")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (first, other) = (line["validation_rmse"] for line in lines if line["epoch"] == 2)
+    assert run.summary.validation_rmse == first != other
+    show_run(run.folder, run.record, run.summary, "1")
+    assert "by the first of the 2 averaged models" in " ".join(capsys.readouterr().out.split())
+    assert run.summary.averaged == len(run.recommender.vectors) + (run.recommender.covariance is not None)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"chosen_epochs": "4"}', '{"chosen_epochs": 4, "told": 1}'])
+def test_a_damaged_summary_is_refused_in_a_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(BadInput, match="train the run again"):
+        RunSummary.read(tmp_path / "summary.json")
+
+
+def test_a_summary_survives_json(tmp_path: Path) -> None:
+    summary = RunSummary(4, 2, 1.5, 3, {"share": 0.5}, ("all",), None, 0.9, 10, 1.0, 1.1, ("careful",), 10, 0.9, 0.7)
+    summary.save(tmp_path / "summary.json")
+    assert RunSummary.read(tmp_path / "summary.json") == summary

@@ -249,8 +249,12 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
     assert (scratch.split.test == split.test).all()
     short = replace(config, factor_steps=16)
     cold = train(dataset, None, tmp_path / "cold", short, device="cpu", split="random:0.2")
-    assert warm.summary["rmse"] <= scratch.summary["rmse"] + 0.003
-    assert warm.summary["rmse"] < cold.summary["rmse"] - 0.003  # steps were short enough to tell
+    of_warm, of_scratch, of_cold = (run.summary.rmse for run in (warm, scratch, cold))
+    assert of_warm is not None
+    assert of_scratch is not None
+    assert of_cold is not None
+    assert of_warm <= of_scratch + 0.003
+    assert of_warm < of_cold - 0.003  # steps were short enough to tell
 
 
 def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(

@@ -228,7 +228,7 @@ def test_a_run_killed_in_the_ranking_phase_goes_on_to_the_same_bits(
 def test_the_rating_model_is_the_same_with_a_ranking_model_beside_it(crowd: Path, whole: Run, tmp_path: Path) -> None:
     alone = trained(crowd, tmp_path / "run", "objective=rating")
     assert alone.ranking is None
-    assert alone.summary["rmse"] == whole.summary["rmse"]
+    assert alone.summary.rmse == whole.summary.rmse
 
 
 def test_a_ranking_model_alone_is_the_same_as_one_beside_a_rating_model(

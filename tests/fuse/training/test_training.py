@@ -159,7 +159,7 @@ def test_patience_that_ran_out_stays_so_when_resumed(
     whole = train(sample, None, tmp_path / "whole", config, device="cpu")
     epochs = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     chosen = sum(each["fit"] == 0 for each in epochs)
-    assert whole.summary["chosen_epochs"] + 1 == chosen < 8, "the case must be one that stops early"
+    assert whole.summary.chosen_epochs + 1 == chosen < 8, "the case must be one that stops early"
     stopped(monkeypatch, chosen, sample, None, tmp_path / "run", config)
     train(sample, None, tmp_path / "run", config, device="cpu", resume=True)
     assert same(tmp_path / "run", tmp_path / "whole")
@@ -204,7 +204,7 @@ def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample:
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     told = [line["validation_rmse"] for line in lines if line["fit"] == 0]
     assert told[-1] > min(told), "the case must be one whose validation RMSE rises again"
-    assert run.summary["chosen_epochs"] == 8
+    assert run.summary.chosen_epochs == 8
     assert [line["epoch"] for line in lines if line["fit"] == 1] == list(range(1, 9))
 
 
@@ -215,7 +215,7 @@ def test_a_fit_that_tells_validation_rmse_changes_nothing_of_what_serves(
     for share in (0.1, 0.0):
         out = tmp_path / str(share)
         run = train(sample, embeddings, out, replace(EVERYTHING, validation=share), device="cpu")
-        assert run.summary["fits"] == EVERYTHING.members + (share > 0)
+        assert run.summary.fits == EVERYTHING.members + (share > 0)
         models.append((out / "model.safetensors").read_bytes())
     assert models[0] == models[1]
 
@@ -409,7 +409,7 @@ def test_a_run_is_resumed_only_with_what_it_was_begun_with(
         resume()
     (own_sample / "ratings.parquet").write_bytes(ratings)
     moved = Path(shutil.copy(embeddings, tmp_path / "moved.h5"))
-    assert resume(file=moved).summary["test_ratings"] > 0
+    assert resume(file=moved).summary.test_ratings
 
 
 def test_a_warm_started_run_is_not_resumed_cold(
@@ -480,7 +480,7 @@ def test_a_run_that_diverges_keeps_its_last_good_epoch_and_says_so(
 ) -> None:
     config = small("mf", epochs=2, factor_steps=8, head=head)  # steps 0 to 3 are epoch 1, 4 to 7 epoch 2
     one = train(sample, None, tmp_path / "one", replace(config, patience=0), device="cpu")
-    assert one.summary["rmse"] > 0
+    assert one.summary.rmse
     poisoned(monkeypatch, step, value)
     said = Lines()
     run = train(sample, None, tmp_path / "run", config, device="cpu", progress=said)
@@ -612,7 +612,7 @@ def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_pat
     assert (tmp_path / "ours" / "model.safetensors").read_bytes() == (
         tmp_path / "theirs" / "model.safetensors"
     ).read_bytes()
-    assert ours.summary["rmse"] != theirs.summary["rmse"]
+    assert ours.summary.rmse != theirs.summary.rmse
 
 
 def test_validation_ratings_are_trained_on_only_where_a_refit_is_wanted(sample: Path, tmp_path: Path) -> None:
@@ -620,8 +620,8 @@ def test_validation_ratings_are_trained_on_only_where_a_refit_is_wanted(sample: 
     for refit, fits in ((True, 2), (False, 1)):
         run = train(sample, None, tmp_path / str(refit), replace(config, refit=refit), device="cpu")
         lines = [json.loads(line) for line in (tmp_path / str(refit) / "metrics.jsonl").read_text().splitlines()]
-        assert run.summary["fits"] == fits
+        assert run.summary.fits == fits
         assert {line["ratings"] for line in lines} == ({"train", "train+validation"} if refit else {"train"})
         last = [line for line in lines if line["fit"] == fits - 1]
-        assert len(last) == (run.summary["chosen_epochs"] if refit else 3)
+        assert len(last) == (run.summary.chosen_epochs if refit else 3)
         assert all((line["validation_rmse"] is None) == (line["ratings"] != "train") for line in lines)
