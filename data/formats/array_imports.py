@@ -32,6 +32,7 @@ from .vectors import (
 )
 
 _AT_ONCE: Final = 1024  # rows of a part
+_IMAGES: Final = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 _USUAL: Final = ("embeddings", "embedding", "features", "vectors", "latents")
 _FLOATS: Final = ("float16", "float32", "float64", "bfloat16")
 
@@ -57,6 +58,10 @@ def folder_vectors(files: Sequence[Path], where: Where, scratch: Path) -> Vector
     (1, D) is one vector, as (D,) is. In an .npz the array is `where.dataset`, or the one that is called as usual.
     """
     by_name = {file.name.removesuffix(file.suffix): file for file in files}
+    notes: tuple[str, ...] = ()
+    bare = {Path(name).stem: file for name, file in by_name.items() if Path(name).suffix.lower() in _IMAGES}
+    if len(bare) == len(by_name):
+        by_name, notes = bare, ("the ids are the files' names without the suffix of an image in front of their own",)
     names = in_order(list(by_name))
     files = [by_name[name] for name in names]
     if files[0].suffix.lower() in (".pt", ".pth"):
@@ -66,7 +71,9 @@ def folder_vectors(files: Sequence[Path], where: Where, scratch: Path) -> Vector
         blocks = [_the_block(arrays_of_npz(file), file, where.dataset) for file in files]
     else:
         blocks = [npy_block(file) for file in files]
-    return each_item(numbers_if_all(names), blocks, [str(file) for file in files])
+    found = each_item(numbers_if_all(names), blocks, [str(file) for file in files])
+    found.notes = notes
+    return found
 
 
 def clip_retrieval_vectors(source: Path, where: Where, modality: str) -> Vectors:

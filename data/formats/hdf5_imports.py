@@ -72,7 +72,12 @@ def _id_names(file: Any) -> list[str]:
     own = [name for name in file if few or is_known(name)]
     own = [name for name in own if isinstance(file.get(name, getlink=True), h5py.HardLink)]
     arrays = {name: file[name] for name in own if isinstance(file[name], h5py.Dataset)}
-    lists = {name: found for name, found in arrays.items() if found.ndim == 1 and found.dtype.kind in "iuSO"}
+    # ids that a program made floats are known by their name alone
+    lists = {
+        name: found
+        for name, found in arrays.items()
+        if found.ndim == 1 and (found.dtype.kind in "iuSO" or (found.dtype.kind == "f" and is_known(name)))
+    }
     names = [name for name in lists if is_known(name)]
     matrices = [found for found in arrays.values() if found.ndim >= 2 and found.dtype.name in _FLOATS]
     if not names and len(matrices) == 1:  # the only list with an entry for each row of the only matrix

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,11 +42,22 @@ def read_ids(path: Path, column: str | None, items: int | None) -> IdArray:
     if suffix in _TABLES or "\t" in lines[0]:
         return numbers_if_all(_from_table(text, path, _TABLES.get(suffix), column, items))
     ids = [line.strip() for line in lines]
-    return numbers_if_all(ids[1:] if items is not None and len(ids) == items + 1 and is_known(ids[0]) else ids)
+    header = is_known(ids[0]) and ((items is not None and len(ids) == items + 1) or _are_numbers(ids[1:]))
+    return numbers_if_all(ids[1:] if header else ids)
+
+
+def _are_numbers(ids: Iterable[str]) -> bool:
+    """Whether there are ids, all of them whole numbers: then a first line "id" is no id."""
+    given = [value.strip() for value in ids]
+    return bool(given) and numbers_if_all(given).dtype.kind == "i"
 
 
 def array_ids(array: npt.NDArray[Any], path: object) -> IdArray:
     """An array of one dimension as ids: integers as they are, text as `numbers_if_all` reads it."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.dtype.kind == "f" and np.array_equal(array, np.trunc(array)) and np.abs(array).max(initial=0) < 2**53:
+        array = array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iuUSO":
         raise BadInput(f"{path}: expected ids in one dimension, whole numbers or text, found {_kind(array)}")
     if array.dtype.kind in "iu":
@@ -76,7 +89,9 @@ def _mixed(values: list[Any], path: object) -> IdArray:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
+        raw = path.read_bytes()
+        wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return raw.decode("utf-16" if wide else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise BadInput(f"{path}: expected a text file of ids in UTF-8 ({fault})") from None
 
@@ -86,9 +101,26 @@ def _json_ids(text: str, path: Path) -> IdArray:
         values = json.loads(text)
     except ValueError as fault:
         raise BadInput(f"{path}: cannot be read as JSON ({fault})") from None
+    if isinstance(values, dict):
+        values = _by_row(values, path)
     if not isinstance(values, list) or not values:
-        raise BadInput(f"{path}: expected a list of ids")
+        raise BadInput(f"{path}: expected a list of ids, or an object of each id's row or each row's id")
     return np.array(values, object) if all(isinstance(value, str) for value in values) else _mixed(values, path)
+
+
+def _by_row(found: dict[str, Any], path: Path) -> list[Any]:
+    """The ids in the order of their rows, of an object of each id's row, or of each row's id; rows count from 0."""
+    rows = {str(row) for row in range(len(found))}
+    ids_of_rows = set(found) == rows
+    rows_of_ids = all(isinstance(row, int) for row in found.values()) and {*map(str, found.values())} == rows
+    if ids_of_rows and rows_of_ids and any(key != str(row) for key, row in found.items()):
+        raise BadInput(f"{path}: its keys and its values are both rows from 0; write a list of the ids in order")
+    if ids_of_rows:
+        return [found[str(row)] for row in range(len(found))]
+    if rows_of_ids:
+        ids: list[Any] = numbers_if_all(sorted(found, key=lambda key: int(found[key]))).tolist()
+        return ids
+    raise BadInput(f"{path}: expected rows from 0 to {len(found) - 1:,} as the object's keys or values, found others")
 
 
 def _from_table(text: str, path: Path, separator: str | None, column: str | None, items: int | None) -> list[str]:
@@ -103,7 +135,31 @@ def _from_table(text: str, path: Path, separator: str | None, column: str | None
         if len(row) != width:
             raise BadInput(f"{path}: row {number}: expected {width} columns as in the first, found {len(row)}")
     place, header = _place(rows, path, column, items)
+    if header:
+        _refuse_other_order(rows, place, path, named=column is not None)
     return [row[place].strip() for row in rows[header:]]
+
+
+def _refuse_other_order(rows: list[list[str]], place: int, path: Path, *, named: bool) -> None:
+    """Refuse a table that says itself which row of the vectors is whose, and otherwise than by its order.
+
+    MMRec's i_id_mapping.csv has such a column; where it stands for the ids beside a column of ids, that is meant.
+    """
+    body = [[cell.strip() for cell in row] for row in rows[1:]]
+    counting = [str(row) for row in range(len(body))]
+    for other, name in enumerate(rows[0]):
+        column = [row[other] for row in body]
+        ids = [cell.strip() for n, cell in enumerate(rows[0]) if n != place and is_known(cell.strip())]
+        if other == place and not named and ids and column == counting:
+            raise UsageError(
+                f"{path}: column {name.strip()} counts the rows, and {ids[0]} may hold the ids; name one with "
+                "--id-column"
+            )
+        if other != place and len(body) > 2 and column != counting and sorted(column) == sorted(counting):
+            raise BadInput(
+                f"{path}: column {name.strip()} numbers its rows in another order than they stand in; if it numbers "
+                "those of the vectors, sort the file by it, else leave it out"
+            )
 
 
 def _place(rows: list[list[str]], path: Path, column: str | None, items: int | None) -> tuple[int, bool]:
@@ -117,7 +173,7 @@ def _place(rows: list[list[str]], path: Path, column: str | None, items: int | N
             raise UsageError(f"{path}: --id-column: expected one of {', '.join(names[:10])}, found {column}")
         return int(column) - 1, one_more or (items is None and any(map(is_known, names)))
     if len(names) == 1:
-        return 0, one_more or (items is None and is_known(names[0]))
+        return 0, one_more or (is_known(names[0]) and (items is None or _are_numbers(row[0] for row in rows[1:])))
     if items == len(rows) or not any(map(is_known, names)):
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise UsageError(

@@ -22,10 +22,12 @@ import numpy.typing as npt
 from ..embeddings.file import EmbeddingFile
 from ..embeddings.format.header import MAGIC, MODALITIES, STORAGE_DTYPES
 from ..embeddings.format.layout import ModalityLayout
+from ..embeddings.ids import IdArray
 from ..embeddings.number_formats import infinite, rounded
 from ..embeddings.rows import RowWriter
 from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput, UsageError
+from ..runtime.untrusted_text import shown
 from ..sharing.copying import new_file
 from .array_imports import array_file_vectors, clip_retrieval_vectors, folder_vectors
 from .hdf5_imports import opened_hdf5
@@ -88,6 +90,7 @@ def import_embeddings(
     sources = _named([source] if isinstance(source, Path) else list(source))
     source = sources[0]
     with _opened(sources, where or Where(), claim.modality, out) as vectors:
+        _refuse_repeats(vectors.ids, source)
         mode = _mode(vectors, claim, source)
         given = vectors.lengths >= 0
         if (vectors.lengths[given] == 0).any():
@@ -115,6 +118,16 @@ def import_embeddings(
                 int((status == each).sum()) for each in (Status.OK, Status.MISSING, Status.FAILED)
             )
         return Imported(embedded, missing, failed, vectors.notes)
+
+
+def _refuse_repeats(ids: IdArray, source: Path) -> None:
+    values, counts = np.unique(ids, return_counts=True)
+    if twice := int((counts > 1).sum()):
+        first = values[counts > 1][0]
+        raise BadInput(
+            f"{source}: expected each id once, found {shown(first)} {counts[counts > 1][0]} times ({twice:,} such ids in "
+            "all): name another column with --id-column, or keep one row of each"
+        )
 
 
 def _mode(vectors: Vectors, claim: Claim, source: Path) -> str:
@@ -160,7 +173,8 @@ def _fill(file: EmbeddingFile, vectors: Vectors, name: str, mode: str, progress:
             if vectors.lengths[row] < 0:
                 writer.write_absent(name, row, *vectors.states.get(row, (Status.MISSING, Reason.NOT_GIVEN)))
                 continue
-            exact = np.ascontiguousarray(matrix, np.float32)
+            with np.errstate(over="ignore"):  # a float64 beyond float32 is counted as not finite
+                exact = np.ascontiguousarray(matrix, np.float32)
             if mode == "mean":
                 exact = np.concatenate((exact.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32), exact))
             stored = rounded(exact, dtype)
@@ -269,7 +283,7 @@ def _only(parts: list[Path], folder: Path) -> Path:
 def _shards_below(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _TABLES and path.is_file())
     if not found:
-        below = sorted({path.parent for path in folder.glob("*/*") if path.is_file()})[:3]
+        below = sorted({path.parent for path in folder.rglob("*") if path.is_file()})[:1]
         hint = f"; name one of its folders, such as {below[0]}" if below else ""
         raise BadInput(
             f"{folder}: expected .npy, .npz, .h5, .pt, .parquet or .jsonl files in this folder, found none{hint}"

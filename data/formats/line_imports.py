@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -20,12 +21,16 @@ import numpy.typing as npt
 
 from ..embeddings.ids import IdArray
 from ..runtime.errors import BadInput, UsageError
-from .vectors import NONE_AT_ALL, Vectors, Where, checked_width, is_known, known_column, numbers_if_all
+from .vectors import NONE_AT_ALL, Vectors, Where, checked_width, is_known, known_column, numbers_if_all, value_columns
 
 JSON_LINES: Final = (".jsonl", ".ndjson", ".jsonlines")
 DELIMITED: Final = {".csv": None, ".tsv": "\t", ".itememb": "\t", ".textemb": "\t", ".imageemb": "\t"}
 # where services put the vector: plain lines, OpenAI's batch output, Gemini's, Cohere's
-_VECTORS: Final = ("embedding", "response.body.data", "response.embedding.values", "embeddings", "vector", "features")
+_VECTORS: Final = (
+    *("embedding", "response.body.data", "response.embedding.values", "embeddings", "vector", "features"),
+    "values",  # Pinecone's
+)
+_DECIMAL_COMMA: Final = re.compile(r"^(\s*-?\d+),(\d+(?:[eE][+-]?\d+)?\s*)$")
 _LONGEST_LINE: Final = 2**28
 
 _Entry = tuple[Any, npt.NDArray[np.float32] | None, bool]  # id, (T, D) or none, whether it is one vector
@@ -56,6 +61,9 @@ def json_vectors(file: Path, where: Where) -> Vectors:
     except (ValueError, RecursionError) as fault:
         raise BadInput(f"{file}: cannot be read as JSON ({fault})") from None
     id_key: list[str] = [where.id_column] if where.id_column else []
+    if isinstance(found, dict) and (columns := _columns(found, where)):
+        found = [{columns[0]: item, "embedding": vector} for item, vector in zip(*map(found.get, columns), strict=True)]
+        id_key, where = [columns[0]], Where(column="embedding")
 
     def entries() -> Iterator[_Entry]:
         if isinstance(found, dict):
@@ -65,6 +73,15 @@ def json_vectors(file: Path, where: Where) -> Vectors:
             yield _entry(record, f"{file}: object {number}", id_key, where.column)
 
     return _vectors(entries, str(file), typed=lambda: not isinstance(found, dict) and "custom_id" not in id_key)
+
+
+def _columns(found: dict[str, Any], where: Where) -> tuple[str, str] | None:
+    """The keys of ids and vectors where an object holds a list of each, as Chroma gives them; else None."""
+    ids = where.id_column or next((key for key in found if is_known(key)), None)
+    vectors = where.column or next((key for key in _VECTORS if key in found), None)
+    if ids is None or vectors is None or not all(isinstance(found.get(key), list) for key in (ids, vectors)):
+        return None
+    return (ids, vectors) if len(found[ids]) == len(found[vectors]) else None
 
 
 def delimited_vectors(file: Path, where: Where) -> Vectors:
@@ -82,7 +99,9 @@ def delimited_vectors(file: Path, where: Where) -> Vectors:
     id_place = names.index(id_name)
     if where.column is not None and where.column not in names:
         raise UsageError(f"{file}: --column: expected one of {', '.join(names[:10])}, found {where.column}")
-    places = [n for n in range(len(names)) if n != id_place and (where.column is None or names[n] == where.column)]
+    others = [name for n, name in enumerate(names) if n != id_place]
+    wanted, notes = value_columns(others, file) if where.column is None else ([where.column], ())
+    places = [n for n, name in enumerate(names) if n != id_place and name in wanted]
 
     def entries() -> Iterator[_Entry]:
         with _opened(file) as text:
@@ -90,10 +109,14 @@ def delimited_vectors(file: Path, where: Where) -> Vectors:
             next(rows)
             for number, row in enumerate(rows, 2):
                 if row:
+                    if separator != ",":  # spreadsheets in many languages write 0,5
+                        row = [_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row]
                     yield _row_entry(row, id_place, places, len(names), f"{file}: line {number}")
 
     csv.field_size_limit(_LONGEST_LINE)
-    return _vectors(entries, str(file), typed=lambda: False)
+    found = _vectors(entries, str(file), typed=lambda: False)
+    found.notes += notes
+    return found
 
 
 def _id_column(names: list[str], file: Path) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..embeddings.ids import IdArray
 from ..embeddings.status import Reason, Status
 from ..runtime.errors import BadInput, UsageError
-from .vectors import NONE_AT_ALL, WIDTHS_DIFFER, Vectors, Where, checked_width, float_dtype, known_column
+from .vectors import NONE_AT_ALL, WIDTHS_DIFFER, Vectors, Where, checked_width, float_dtype, known_column, value_columns
 
 _ROWS: Final = 1024  # in memory at a time
 _OURS: Final = ("_cls", "_tokens", "_status", "_reason")
@@ -64,6 +64,7 @@ def _wide(table: Table, ids: IdArray) -> Vectors:
     columns = [name for name in table.names if table.kind(name)[1] in ("float", "double", "halffloat")]
     if len(columns) < 2:
         raise UsageError(f"{table}: expected a column of lists, or one of numbers for each value, found {table.names}")
+    columns, notes = value_columns(columns, table)
 
     def matrices() -> Iterator[npt.NDArray[Any]]:
         for batch in table.record_batches(columns):
@@ -71,7 +72,9 @@ def _wide(table: Table, ids: IdArray) -> Vectors:
             yield from (row.reshape(1, -1) for row in values)
 
     dtype = float_dtype(table.kind(columns[0])[1], table)
-    return Vectors(ids, np.ones(len(ids), np.int64), checked_width(len(columns), table), dtype, True, matrices)
+    return Vectors(
+        ids, np.ones(len(ids), np.int64), checked_width(len(columns), table), dtype, True, matrices, notes=notes
+    )
 
 
 def _the_column(table: Table, modality: str) -> str:

@@ -25,6 +25,7 @@ _ID_NAMES: Final = {
     "itemid", "id", "movieid", "filmid", "asin", "parentasin", "customid", "imdbid", "tmdbid", "iid", "key", "uid",
     "productid", "bookid", "videoid", "trackid", "docid", "documentid", "imageid", "slideid", "sampleid",
 }  # fmt: skip
+_NUMBERED: Final = re.compile(r"(.*?)[0-9]+")
 _PANDAS_INDEX: Final = "__index_level_0__"  # as a Parquet file calls an index without a name
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _WHOLE_FLOAT: Final = re.compile(r"(-?[0-9]{1,19})\.0+")
@@ -87,6 +88,27 @@ def numbers_if_all(ids: Sequence[str]) -> IdArray:
     if all(_NUMBER.fullmatch(text) and str(int(text)) == text and abs(int(text)) < 2**63 for text in texts):
         return np.array([int(text) for text in texts], np.int64)
     return np.array(list(ids), object)
+
+
+def value_columns(names: Sequence[str], source: object) -> tuple[list[str], tuple[str, ...]]:
+    """Those of the columns that are numbered values of a vector (e0, e1, ...), and a note on the others.
+
+    All of them where none is numbered. Raises UsageError where several runs of numbers could be the vector.
+    """
+    runs: dict[str, list[str]] = {}
+    for name in names:
+        if found := _NUMBERED.fullmatch(name.strip()):
+            runs.setdefault(found[1], []).append(name)
+    long = {stem: run for stem, run in runs.items() if len(run) > 1}
+    if len(long) > 1:
+        shown = ", ".join(f"{run[0]} to {run[-1]}" for run in long.values())
+        raise UsageError(
+            f"{source}: several runs of columns are numbered ({shown}); keep the vector's alone beside the ids"
+        )
+    values = next(iter(long.values()), list(names))
+    others = [name for name in names if name not in values]
+    note = f"columns that are not numbered as {values[0]} to {values[-1]} are no values: {', '.join(others[:5])}"
+    return values, (note,) if others else ()
 
 
 def in_order(names: Sequence[str]) -> list[str]:
