@@ -125,8 +125,8 @@ def _refuse_repeats(ids: IdArray, source: Path) -> None:
     if twice := int((counts > 1).sum()):
         first = values[counts > 1][0]
         raise BadInput(
-            f"{source}: expected each id once, found {shown(first)} {counts[counts > 1][0]} times ({twice:,} such ids in "
-            "all): name another column with --id-column, or keep one row of each"
+            f"{source}: expected each id once, found {shown(first)} {counts[counts > 1][0]} times ({twice:,} such ids "
+            "in all): name another column with --id-column, or keep one row of each"
         )
 
 
