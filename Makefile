@@ -41,10 +41,11 @@ torture: $(VENV)/.test
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
-# the parts of docs/ that are made from the code: the commands and the map of the modules
+# the parts of docs/ that are made from the code: the commands, the map of the modules, the settings
 reference: $(VENV)/.demo
 	$(BIN)/typer cinefuse.cli utils docs --name cinefuse --output docs/cli.md
 	$(BIN)/python -m tools.architecture
+	$(BIN)/python -m tools.settings_page
 
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)

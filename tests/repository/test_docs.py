@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from cinefuse.cli import app
-from cinefuse.tools import architecture
+from cinefuse.tools import architecture, settings_page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,6 +45,10 @@ def test_the_reference_names_exactly_the_options_a_command_has(name: str) -> Non
         if option.param_type_name == "option" and not getattr(option, "hidden", False)
     } - {"--help"}
     assert found == has, "run `make docs`"
+
+
+def test_the_page_of_settings_is_what_the_declarations_say() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text("utf-8") == settings_page.settings_page(), "run `make reference`"
 
 
 def _links(page: Path) -> Iterator[str]:
