@@ -17,9 +17,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PARALLEL)
 
-# what does not take more than a few seconds each; what it lists at its end wants the mark `slow`
+# under a minute on two cores: what takes half a second or less each; what it lists at its end wants the mark `slow`
 fast: $(VENV)/.test
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not torture and not real_data" --durations 20 --durations-min 3
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not torture and not real_data" --durations 20 --durations-min 1
 
 lint: $(VENV)/.check
 	$(BIN)/ruff check .

@@ -98,6 +98,7 @@ ratings_of_any_shape = st.lists(
 shares = st.floats(0, 1, exclude_min=True, exclude_max=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     ratings=ratings_of_any_shape,
@@ -199,6 +200,7 @@ def test_each_user_keeps_a_rating_to_train_on_and_gives_the_nearest_share_of_the
     assert [tested[1].count(user) for user in counts] == [0, 1, 3, 9]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(ratings=ratings_of_any_shape, validation=st.just(0.0) | shares, seed=st.integers(0, 9), dated=st.booleans())
 def test_leaving_one_out_takes_the_latest_of_each_user_or_any_where_there_is_no_time(

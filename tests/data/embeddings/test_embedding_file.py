@@ -43,6 +43,7 @@ from cinefuse.tests.support.embedding_files import (
 thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @thorough
 @given(catalogues())
 def test_what_was_put_in_comes_out_and_hdf5_agrees(tmp_path: Path, catalogue: tuple[list[Any], dict[str, Any]]) -> None:
@@ -225,6 +226,7 @@ with multiprocessing.get_context("fork").Pool(4) as pool:
 """
 
 
+@pytest.mark.slow
 def test_forked_readers_of_one_mapping_all_read_the_same() -> None:
     subprocess.run([sys.executable, "-c", FORKED, __file__, TEXT_AND_IMAGE], check=True)
 
@@ -433,6 +435,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.slow
 def test_opening_a_file_of_a_gigabyte_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "sparse.h5"
     child = subprocess.run([sys.executable, "-c", SPARSE, __file__, path], check=True, stdout=subprocess.PIPE)

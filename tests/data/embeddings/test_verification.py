@@ -48,6 +48,7 @@ def flip(raw: int, byte: int, bit: int) -> None:
     os.pwrite(raw, bytes((os.pread(raw, 1, byte)[0] ^ 1 << bit,)), byte)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_any_byte_is_found(path: Path, raw: int) -> None:
     chance = random.Random(1)
     assert is_silent(path)
@@ -72,6 +73,7 @@ def test_random_flipped_bits_are_found(path: Path, raw: int, count: int) -> None
         flip(raw, byte, bit)
 
 
+@pytest.mark.slow
 def test_every_truncation_is_refused(path: Path, raw: int) -> None:
     for length in reversed(range(path.stat().st_size)):
         os.truncate(raw, length)

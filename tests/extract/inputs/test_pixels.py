@@ -381,6 +381,7 @@ def test_a_ribbon_whose_resized_image_would_be_gigantic_is_refused() -> None:
         assert outcome(saved(picture(width, height), "PNG"), shortest_edge) is Reason.TOO_MANY_PIXELS
 
 
+@pytest.mark.slow
 def test_a_cap_above_pillows_own_needs_no_global_setting(pillows_warnings: list[str]) -> None:
     before = Image.MAX_IMAGE_PIXELS
     assert before is not None
@@ -390,6 +391,7 @@ def test_a_cap_above_pillows_own_needs_no_global_setting(pillows_warnings: list[
     assert pillows_warnings == []
 
 
+@pytest.mark.slow
 def test_threads_decode_without_sharing_state() -> None:
     makers = [make for make, _ in ZOO.values()]
     raws = [raw for raw in (make() for make in makers) if len(raw) < 10_000]
@@ -670,6 +672,7 @@ def assert_equal_to_the_processor(config: dict[str, object], raw: bytes, image: 
     assert np.abs(ours - theirs).max() <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None)
 @example(width=1, height=1, mode="RGB")

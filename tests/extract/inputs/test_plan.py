@@ -178,6 +178,7 @@ def test_token_ids_are_the_tokenizers_own_behind_the_cls(tokenizer: Any) -> None
     assert plan.cls_id == ids[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "status", "reason"),
     [

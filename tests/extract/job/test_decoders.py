@@ -57,6 +57,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_processes_give_the_pixels_and_the_reasons_of_threads(sample: Path) -> None:
     posters, root = posters_of(sample)
     wrong = [Poster(posters[0].path, bytes(32)), Poster("nowhere.jpg", bytes(32))]
@@ -86,6 +87,7 @@ def test_pixels_stay_until_so_many_more_batches_have_begun(sample: Path) -> None
         np.testing.assert_array_equal(np.stack(first), kept)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_an_extraction_with_two_processes_ends_in_the_bytes_of_threads(
     made: Path, sample: Path, settings: Settings, tmp_path: Path
@@ -97,6 +99,7 @@ def test_an_extraction_with_two_processes_ends_in_the_bytes_of_threads(
     assert not any("decode" in line for line in lines.lines)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_process_that_is_killed_costs_a_line_and_no_poster(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +158,7 @@ def test_without_memory_to_share_threads_decode(
     assert any("decoded in threads: no memory to share" in line for line in lines.lines)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_ctrl_c_ends_the_processes_and_the_job_goes_on_to_the_same_bytes(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

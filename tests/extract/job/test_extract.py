@@ -72,6 +72,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # --- what is in the file ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_text_rows_equal_a_plain_transformers_forward(made: Path, sample: Path, encoders: Any) -> None:
     from transformers import AutoModel, AutoTokenizer
 
@@ -153,6 +154,7 @@ def test_equal_inputs_are_encoded_once_and_stored_for_each_item(
         assert verify(file.path).complete
 
 
+@pytest.mark.slow
 def test_the_cls_level_keeps_the_same_cls_and_no_tokens(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, encoded: list[int]
 ) -> None:
@@ -516,6 +518,7 @@ def test_out_of_memory_behind_the_encoder_halves_the_batch_too(
     assert_same_within_rounding(made, tmp_path / "small.h5")
 
 
+@pytest.mark.slow
 def test_a_batch_that_fits_once_memory_is_freed_gives_the_bytes_of_an_uninterrupted_job(
     made: Path, sample: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -598,6 +601,7 @@ def test_memory_is_freed_on_the_devices_that_copy_and_nowhere_else(monkeypatch: 
     assert calls == [torch.device("cuda:1"), "emptied"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "kind"), [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, BadInput), (errno.EROFS, BadInput)]
 )

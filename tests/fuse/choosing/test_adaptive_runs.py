@@ -19,7 +19,7 @@ from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.settings.presets import preset
 from cinefuse.tests.support.runs import L2_BY_HAND
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]  # whole searches
 
 QUICK = ("dim=4", "factor_steps=12", "epochs=2", "precision=fp32", "objective=rating", "covariance=false")
 SETTINGS = (*QUICK, *L2_BY_HAND)

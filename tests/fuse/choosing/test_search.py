@@ -24,7 +24,7 @@ from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.settings.presets import preset
 from cinefuse.tests.support.runs import L2_BY_HAND
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]  # whole searches
 
 USERS, ITEMS = 60, 50
 QUICK: dict[str, Any] = {"factor_steps": 6, "modalities": "none", "text_components": 0, "image_components": 0}

@@ -106,6 +106,7 @@ def test_help_and_the_list_of_settings_import_nothing_heavy(words: str) -> None:
     assert not HEAVY & imported_by(*words.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "name", "value"),
     [
@@ -129,6 +130,7 @@ def test_an_option_reaches_the_config_that_the_run_keeps(
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_test_errors_its_folder_and_commands_that_work(
     run: Run, sample: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +169,7 @@ def test_a_model_without_embeddings_needs_no_embedding_file_and_takes_one_withou
     assert models[0] == models[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_refused_can_be_corrected_in_the_same_folder(
     run: Run, sample: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_a_finished_run_is_kept_by_resume_and_refused_without(run: Run, sample: 
     assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path, tmp_path: Path) -> None:
     long, short = [[*QUICK, "--set", "l2.scale=0.01", "--set", f"factor_steps={steps}"] for steps in (100, 1)]
     assert run("fuse", sample, tmp_path / "long", *long).code == 0
@@ -203,6 +207,7 @@ def test_a_warm_start_takes_the_weights_of_an_earlier_run(run: Run, sample: Path
 # --- several runs -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *QUICK, "--folds", "kfold:3", "--seeds", 2, "--seed", 4]
     found = json.loads(run(*words, "--json").out)
@@ -223,6 +228,7 @@ def test_seeds_and_folds_make_a_run_each_and_tell_mean_and_deviation(run: Run, s
     assert f"{found['rmse']['deviation']:.4f}" in shown
 
 
+@pytest.mark.slow
 def test_a_folder_of_runs_is_refused_by_naming_the_runs_inside(run: Run, sample: Path, tmp_path: Path) -> None:
     assert run("fuse", sample, tmp_path / "runs", *QUICK, "--folds", "kfold:2", "--seeds", 2).code == 0
     runs = [tmp_path / "runs" / fold / seed for fold in ("kfold-2-1", "kfold-2-2") for seed in ("seed-0", "seed-1")]
@@ -233,6 +239,7 @@ def test_a_folder_of_runs_is_refused_by_naming_the_runs_inside(run: Run, sample:
     assert_refused_in_one_line(run("evaluate", runs[0].parent), 3, f"it holds {runs[0]}, {runs[1]}; name one of them")
 
 
+@pytest.mark.slow
 def test_more_seeds_keep_the_runs_of_the_earlier_ones(run: Run, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *QUICK]
     assert run(*words, "--seeds", 2, "--seed", 1).code == 0
@@ -256,6 +263,7 @@ def test_a_fold_that_does_not_exist_is_refused_before_anything_is_trained(
 # --- evaluate, predict, recommend, compare, export --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_evaluate_tells_what_the_run_kept_as_table_and_json(run: Run, trained: Path) -> None:
     summary = json.loads((trained / "summary.json").read_text())
     found = json.loads(run("evaluate", trained, "--json", "-k", 5).out)
@@ -310,6 +318,7 @@ def test_an_id_with_a_comma_is_liked_between_quotes() -> None:
     assert _ids_in('1, 50,"Heat, the film", "a ""b"""') == ["1", "50", "Heat, the film", 'a "b"']
 
 
+@pytest.mark.slow
 def test_compare_tells_each_run_and_its_difference_to_the_first(run: Run, trained: Path, factors: Path) -> None:
     found = json.loads(run("compare", trained, factors, "--json").out)["ratings"]
     rmse = [json.loads((folder / "summary.json").read_text())["rmse"] for folder in (trained, factors)]
@@ -397,12 +406,14 @@ def test_what_cannot_be_done_is_refused_in_one_line_that_names_it(
     assert list(tmp_path.glob("new.*")) == []
 
 
+@pytest.mark.slow
 def test_a_modality_the_file_lacks_is_refused_by_name(run: Run, sample: Path, encoders: Any, tmp_path: Path) -> None:
     plots = extracted(sample, encoders, tmp_path / "plots.h5", image_model=None)
     assert_refused_in_one_line(run("fuse", sample, plots, tmp_path / "run", *TINY, "--preset", "paper"), 3, "no image")
     assert run("fuse", sample, plots, tmp_path / "run", *TINY, "--set", "modalities=text").code == 0
 
 
+@pytest.mark.slow
 def test_resume_refuses_an_embedding_file_that_is_another_than_the_run_began_with(
     run: Run, sample: Path, cache: Path, encoders: Any, tmp_path: Path
 ) -> None:
@@ -429,6 +440,7 @@ def test_a_run_that_another_process_trains_is_busy(run: Run, sample: Path, tmp_p
         assert_refused_in_one_line(run("fuse", sample, tmp_path / "run", *QUICK), 6, str(os.getpid()))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_refused_and_the_run_goes_on_where_there_is_room(run: Run, sample: Path, disk: Path) -> None:
     (disk / "ballast").write_bytes(bytes(2**20 - 40_000))
     words = ["fuse", sample, disk / "run", *QUICK, "--set", "dim=64", "--resume"]
@@ -437,6 +449,7 @@ def test_a_full_disk_is_refused_and_the_run_goes_on_where_there_is_room(run: Run
     assert run(*words).code == 0
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_and_one_without_test_part_have_nothing_to_evaluate(
     run: Run, sample: Path, factors: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def ratings_alone(tmp_path: Path) -> Path:
     return import_table(tmp_path / "alone", ratings=ratings_of(tmp_path)).folder
 
 
+@pytest.mark.slow
 def test_ratings_alone_are_trained_on_by_the_plain_command_which_says_what_is_absent(
     run: Run, ratings_alone: Path, tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_ratings_alone_are_trained_on_by_the_plain_command_which_says_what_is_ab
     assert run("fuse", ratings_alone, tmp_path / "run", "--split", "column:test", *SMALL, "--resume").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -84,6 +86,7 @@ def test_from_python_nothing_but_ratings_is_needed_either(ratings_alone: Path, t
         train(ratings_alone, None, tmp_path / "paper", "paper")
 
 
+@pytest.mark.slow
 def test_what_an_embedding_file_lacks_is_not_read_by_the_default_and_refused_where_it_is_asked_for(
     run: Run, sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +99,7 @@ def test_what_an_embedding_file_lacks_is_not_read_by_the_default_and_refused_whe
     assert_refused_in_one_line(both, 3, "no image embeddings")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [("--seeds", 2), ("--folds", "kfold:2")], ids=str)
 def test_several_runs_of_ratings_alone(
     settings: tuple[Any, ...], run: Run, ratings_alone: Path, tmp_path: Path
@@ -103,6 +107,7 @@ def test_several_runs_of_ratings_alone(
     assert run("fuse", ratings_alone, tmp_path / "runs", *SMALL, *settings).code == 0
 
 
+@pytest.mark.slow
 def test_a_study_of_ratings_alone_leaves_out_what_reads_embeddings(
     run: Run, ratings_alone: Path, tmp_path: Path
 ) -> None:
@@ -184,6 +189,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_ratings_of_any_kind_are_trained_on_and_predictions_stay_on_their_scale(
     kind: str, run: Run, tmp_path: Path
@@ -201,6 +207,7 @@ def test_ratings_of_any_kind_are_trained_on_and_predictions_stay_on_their_scale(
     assert run("recommend", tmp_path / "run", "--user", user).code == 0
 
 
+@pytest.mark.slow
 def test_a_user_with_thousands_of_ratings_is_one_user_among_others(run: Run, tmp_path: Path) -> None:
     ratings_of(tmp_path)
     many = {"user_id": np.full(30_000, 7), "item_id": np.arange(30_000) + 100, "rating": np.arange(30_000) % 5 + 1.0}
@@ -226,6 +233,7 @@ def test_three_ratings_are_refused_unless_all_are_trained_on(run: Run, tmp_path:
     assert run("fuse", dataset, tmp_path / "run", *SMALL, "--split", "all").code == 0
 
 
+@pytest.mark.slow
 def test_counts_are_refused_with_three_ways_on(run: Run, tmp_path: Path) -> None:
     counts = np.clip(np.floor(np.exp(4 + 2 * noise())), 1, 1e6)
     dataset = imported(tmp_path, rating=counts)
@@ -239,6 +247,7 @@ def test_counts_are_refused_with_three_ways_on(run: Run, tmp_path: Path) -> None
         assert run("fuse", words[0], tmp_path / f"run{number}", *SMALL, *words[1:]).code == 0
 
 
+@pytest.mark.slow
 def test_few_ratings_say_that_their_validation_part_is_small(run: Run, tmp_path: Path) -> None:
     few = {name: values[:200] for name, values in pl.read_parquet(ratings_of(tmp_path)).to_dict().items()}
     pl.DataFrame(few).write_parquet(tmp_path / "few.parquet")
@@ -250,6 +259,7 @@ def test_few_ratings_say_that_their_validation_part_is_small(run: Run, tmp_path:
 # --- newcomers --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("user", "kind"),
     [

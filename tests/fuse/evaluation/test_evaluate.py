@@ -80,6 +80,7 @@ def plain_ranking(dataset: Path, run: Run, k: int, liked: float) -> dict[int, tu
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 5, 100])
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_rank_among_all_unseen_items_is_what_a_reader_works_out(
@@ -178,6 +179,7 @@ def test_a_baseline_that_is_not_beaten_is_named_in_the_last_lines(runs: dict[str
     assert text.endswith(f"warning: {found.warnings[-1]}")
 
 
+@pytest.mark.slow
 def test_without_its_dataset_a_run_is_still_set_beside_the_baselines(tmp_path: Path) -> None:
     dataset = tmp_path / "crowd"
     write_sample(dataset, items=40, users=70)
@@ -282,6 +284,7 @@ def test_one_user_has_errors_without_an_interval(tmp_path: Path) -> None:
     assert "no interval: one user only" in on_screen(lambda console: show_evaluation(found, console))
 
 
+@pytest.mark.slow
 def test_one_item_can_be_evaluated(tmp_path: Path) -> None:
     dataset = small(tmp_path / "one", [(user, 3, float(1 + user % 5)) for user in range(20)])
     found = evaluate(train_factors(dataset, tmp_path / "run"), k=10)

@@ -44,6 +44,7 @@ def run(plays: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(plays, None, tmp_path_factory.mktemp("run") / "run", config, split="random:0.2")
 
 
+@pytest.mark.slow
 def test_interactions_train_a_ranking_model_alone(run: Run) -> None:
     assert run.implicit
     assert run.ranking is not None

@@ -21,6 +21,7 @@ def runs(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     ]
 
 
+@pytest.mark.slow
 def test_each_run_has_the_figures_that_it_has_alone(runs: list[Run]) -> None:
     found = compare_lists(runs, draws=20)
     assert found.table["name"].to_list() == ["rating", "both", "ranking", "most popular", "EASE"]

@@ -37,6 +37,7 @@ def mae_by_hand(rows: list[tuple[Any, ...]]) -> float:
     return math.fsum(abs(prediction - rating) for rating, prediction, *_ in rows) / len(rows)
 
 
+@pytest.mark.slow
 @thorough
 @given(rated)
 def test_errors_are_those_of_the_formula(rows: list[tuple[Any, ...]]) -> None:
@@ -137,6 +138,7 @@ def test_users_whose_errors_are_alike_widen_the_interval() -> None:
     assert by_user.high - by_user.low > 3 * (by_rating.high - by_rating.low)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_true_error_about_as_often_as_it_says() -> None:
     held = 0
     for trial in range(200):
@@ -211,6 +213,7 @@ def band_by_hand(count: int) -> str:
     return "1-4" if count < 5 else "5-19" if count < 20 else "20+"
 
 
+@pytest.mark.slow
 @thorough
 @given(rated)
 def test_every_rating_is_in_the_one_band_of_its_item(rows: list[tuple[Any, ...]]) -> None:

@@ -40,6 +40,7 @@ def best_by_hand(scores: np.ndarray, seen: list[int], k: int) -> list[int]:
     return sorted(unseen, key=lambda item: (-scores[item], item))[:k]
 
 
+@pytest.mark.slow
 @thorough
 @given(rankings())
 def test_the_top_items_are_the_best_unseen_ones_and_ties_go_to_the_lower_index(case: Any) -> None:
@@ -57,6 +58,7 @@ def metrics_of(scores: np.ndarray, seen: list[list[int]], relevant: list[list[in
     return list_metrics(hits, np.array([len(set(items)) for items in relevant], int), [k])[:, 0]
 
 
+@pytest.mark.slow
 @thorough
 @given(rankings())
 def test_every_metric_is_that_of_its_formula_for_each_user_with_a_relevant_item(case: Any) -> None:
@@ -83,6 +85,7 @@ def test_every_metric_is_that_of_its_formula_for_each_user_with_a_relevant_item(
         assert ((values >= 0) & (values <= 1)).all()
 
 
+@pytest.mark.slow
 @thorough
 @given(rankings())
 def test_a_shorter_list_is_the_beginning_of_a_longer_one(case: Any) -> None:

@@ -165,6 +165,7 @@ def predicted_over(run: Run, dataset: Path, embeddings: Path, film: int) -> np.n
     return torch.stack(each).mean(0).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("film", [FILM, FILM + 1], ids=["rated", "unrated"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_masking_equals_the_prediction_over_a_file_that_lacks_the_modality(
@@ -415,6 +416,7 @@ def test_a_terminal_is_not_steered_by_a_title(explained: dict[str, Explanation])
     assert "\\x1b[31mred" in found
 
 
+@pytest.mark.slow
 def test_pictures_are_of_one_size_and_a_card_is_1200_wide(
     explained: dict[str, Explanation], runs: dict[str, Run], tmp_path: Path
 ) -> None:
@@ -478,6 +480,7 @@ def test_nothing_asked_is_refused(runs: dict[str, Run]) -> None:
         explain(runs["tokens"], [])
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_is_asked_for(
     runs: dict[str, Run], file: Path, lacking: dict[str, Path], encoders: Any, tmp_path: Path
 ) -> None:

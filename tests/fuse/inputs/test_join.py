@@ -165,6 +165,7 @@ def joined(case: Case, folder: Path, missing: str, duplicates: str) -> Joined:
     return join(folder, file, missing=missing, duplicates=duplicates)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from(["mask", "drop"]), st.sampled_from(["last", "first"]))
 def test_every_rating_is_kept_once_or_dropped_for_one_reason_as_worked_out_by_hand(

@@ -37,6 +37,7 @@ def test_the_strengths_are_noise_variance_over_bias_variance(deviations: tuple[f
         assert model.l2_user > 200
 
 
+@pytest.mark.slow
 def test_no_strength_of_a_grid_predicts_held_out_ratings_much_better() -> None:
     user, item, rating = drawn(500, 300, 6_000, (0.6, 0.4, 1.0))
     known = np.arange(6_000) % 5 > 0

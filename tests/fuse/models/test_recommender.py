@@ -67,6 +67,7 @@ def case(
 # --- the contract -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_rating_is_a_number_on_the_scale(case: tuple[Config, Run]) -> None:
     recommender = case[1].recommender
     found = recommender.all_ratings(np.arange(len(recommender.user_ids)))
@@ -133,6 +134,7 @@ def test_the_predictions_of_a_run_are_those_of_its_recommender(case: tuple[Confi
     assert run.summary.rmse == pytest.approx(float(np.sqrt((error.to_numpy() ** 2).mean())), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(
     case: tuple[Config, Run], dataset: Path, embeddings: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_distribution_is_one_and_its_mean_is_the_rating(case: tuple[Config, Ru
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mf", "paper", "best"])
 def test_another_seed_gives_another_model_of_the_same_ratings(
     dataset: Path, embeddings: Path, tmp_path: Path, name: str
@@ -284,6 +287,7 @@ def test_explanations_start_from_the_rating_that_is_served(head: str) -> None:
         np.testing.assert_allclose(explained, recommender.all_ratings(everyone)[:, item], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_serves_the_covariance_model_that_its_choices_ask_for(dataset: Path, tmp_path: Path) -> None:
     config = replace(small("best"), modalities="none", text_components=0, image_components=0)
     runs = [

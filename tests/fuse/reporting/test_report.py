@@ -106,6 +106,7 @@ def read(written: Written) -> str:
     return written.file.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_says_what_evaluate_says(runs: dict[str, Run], pages: dict[str, Written]) -> None:
     found = evaluate(runs["ordinal"], draws=50)
     text = Page(read(pages["one"])).text
@@ -221,6 +222,7 @@ def test_attention_is_shown_where_a_transformer_reads_patches(pages: dict[str, W
     assert "no Transformer that reads tokens" in Page(read(pages["one"])).text
 
 
+@pytest.mark.slow
 def test_without_its_embedding_file_a_page_is_made_without_attention(runs: dict[str, Run], tmp_path: Path) -> None:
     moved = Path(shutil.copytree(runs["paper"].folder, tmp_path / "moved"))
     about = json.loads((moved / "config.json").read_text())
@@ -259,6 +261,7 @@ def test_a_dataset_that_moved_is_asked_for_and_found_again(runs: dict[str, Run],
         write_report([moved], tmp_path / "page.html", dataset=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_baselines_of_a_page_do_not_depend_on_where_the_dataset_is(
     runs: dict[str, Run], sample: Path, tmp_path: Path
 ) -> None:
@@ -291,6 +294,7 @@ def test_what_cannot_be_reported_is_refused_in_one_line(runs: dict[str, Run], tm
     assert not page.exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_into_the_run_and_says_where(runs: dict[str, Run], tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
@@ -535,6 +539,7 @@ def test_a_reader_with_a_keyboard_reaches_the_content_and_every_table_that_scrol
     assert browser.evaluate(idle) == 0, "what does not scroll is no stop on the way"
 
 
+@pytest.mark.slow
 def test_the_policy_holds_even_where_markup_got_in(browser: Any, pages: dict[str, Written], tmp_path: Path) -> None:
     page = tmp_path / "altered.html"
     beacon = '<img alt="x" src="http://127.0.0.1:9/x.png">'

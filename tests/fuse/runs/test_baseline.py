@@ -54,6 +54,7 @@ def overfitted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained(tmp_path_factory.mktemp("overfitted"), *settings)
 
 
+@pytest.mark.slow
 def test_a_run_that_overfits_says_both_in_its_summary_in_evaluate_and_in_its_report(
     overfitted: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_run_that_overfits_says_both_in_its_summary_in_evaluate_and_in_its_rep
     assert "warning: " in shown.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_biases_alone_are_not_warned_of_themselves(tmp_path: Path) -> None:
     run = trained(tmp_path, "factor_steps=100", name="bias")
     summary = run.summary

@@ -97,6 +97,7 @@ def for_warm_start(
         return joined, [dict(weights) for weights in warm_weights(earlier, config, joined, dataset)]
 
 
+@pytest.mark.slow
 def test_the_old_keep_their_rows_and_the_new_get_rows_of_nothing(
     sample: Path, smaller: Path, new_users: list[int], embeddings: Path, earlier: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_on_the_same_ratings_a_warm_start_begins_where_the_run_ended(
                 assert torch.equal(value, from_run[name]), name
 
 
+@pytest.mark.slow
 def test_a_warm_start_uses_the_fits_that_serve_and_not_the_one_that_chose(
     smaller: Path, embeddings: Path, tmp_path: Path
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_genre_that_the_run_never_saw_is_refused_in_a_line(
         train(own_sample, embeddings, tmp_path / "run", CONFIG, device="cpu", warm_start=earlier)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mf", "best"])
 def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_path: Path, name: str) -> None:
     """Nine tenths of the ratings were there before; the same test part, which neither run has seen."""
@@ -257,6 +260,7 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
     assert of_warm < of_cold - 0.003  # steps were short enough to tell
 
 
+@pytest.mark.slow
 def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(
     sample: Path, embeddings: Path, earlier: Path, tmp_path: Path
 ) -> None:
@@ -275,6 +279,7 @@ def test_a_warm_start_trains_for_its_share_and_a_resumed_one_too(
         assert (cut / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_component_means_what_it_meant_to_the_earlier_run_though_items_have_come(
     sample: Path, smaller: Path, embeddings: Path, tmp_path: Path
 ) -> None:
@@ -287,6 +292,7 @@ def test_a_component_means_what_it_meant_to_the_earlier_run_though_items_have_co
     assert kept != other
 
 
+@pytest.mark.slow
 def test_embeddings_of_another_encoder_are_no_start(
     sample: Path, embeddings: Path, earlier: Path, encoders: Any, tmp_path: Path
 ) -> None:
@@ -315,6 +321,7 @@ def test_a_test_part_the_earlier_run_was_trained_on_is_told(own_sample: Path, tm
         assert any("the test RMSE flatters" in line for line in said.lines) == flatters
 
 
+@pytest.mark.slow
 def test_tags_keep_their_weights_by_name_and_new_ones_start_at_nothing(
     own_sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:

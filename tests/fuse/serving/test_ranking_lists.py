@@ -64,6 +64,7 @@ def model_of(run: Run) -> RankingModel:
     return run.ranking
 
 
+@pytest.mark.slow
 def test_the_shares_of_a_users_items_and_the_rest_sum_to_the_score(run: Run) -> None:
     model, factors = model_of(run), model_of(run).width
     for user in (0, 5, ONE_LIKE - 1):

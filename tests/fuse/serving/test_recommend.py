@@ -66,6 +66,7 @@ def test_a_item_seen_in_training_is_never_recommended_and_every_other_one_can_be
     assert len(recommended) + len(seen) == 150 * 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_table_of_all_users_is_the_tables_of_each(kind: str, runs: dict[str, Run]) -> None:
     run = runs[kind]

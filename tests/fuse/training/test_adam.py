@@ -65,6 +65,7 @@ def test_the_state_of_other_parameters_is_refused() -> None:
             adam.load_state_dict(Adam(other, 0.1, (0.9, 0.99)).state_dict())
 
 
+@pytest.mark.slow
 def test_a_step_does_not_import_pytorchs_compiler() -> None:
     script = """if True:
         import sys, torch

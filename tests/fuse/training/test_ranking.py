@@ -125,6 +125,7 @@ def test_the_mean_rating_is_that_of_listed_items_with_a_validation_rating() -> N
     assert (found.figure, found.mean_rating) == (1.0, 5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.001, 0.1])  # less, and more, than chance
 def test_content_is_in_the_lists_only_where_validation_lists_gain_by_it(
     gain: float, crowd: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,6 +203,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [7, 24, 31, 60])
 def test_a_run_killed_in_the_ranking_phase_goes_on_to_the_same_bits(
     stop: int, crowd: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -45,6 +45,7 @@ def ratings_on_two_grids() -> tuple[TrainingData, Tensor]:
     return data, whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["auto", "ordinal", "squared"])
 def test_users_of_whole_stars_among_users_of_half_stars_are_predicted_without_bias(head: Head) -> None:
     data, whole = ratings_on_two_grids()

@@ -110,6 +110,7 @@ def same(run: Path, expected: Path) -> bool:
 # --- resuming ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_stopped_behind_any_checkpoint_ends_in_the_bytes_of_an_uninterrupted_one(
     sample: Path, embeddings: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_run_stopped_behind_any_checkpoint_ends_in_the_bytes_of_an_uninterrupt
         shutil.rmtree(out)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(
     sample: Path, embeddings: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(
     assert same(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.slow
 def test_patience_that_ran_out_stays_so_when_resumed(
     sample: Path, embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +186,7 @@ def rates_of_fits(monkeypatch: pytest.MonkeyPatch, dataset: Path, out: Path, con
     return rates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [0, 1])
 def test_what_serves_has_run_down_its_learning_rate(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
@@ -198,6 +202,7 @@ def test_what_serves_has_run_down_its_learning_rate(
     assert max(served) > 0.8 * config.factor_learning_rate
 
 
+@pytest.mark.slow
 def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample: Path, tmp_path: Path) -> None:
     config = small("mf", epochs=8, factor_steps=400, factor_learning_rate=0.5, validation=0.3, l2=FREE)
     run = train(sample, None, tmp_path / "run", config, device="cpu")
@@ -208,6 +213,7 @@ def test_without_patience_the_last_epoch_serves_whatever_validation_says(sample:
     assert [line["epoch"] for line in lines if line["fit"] == 1] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_a_fit_that_tells_validation_rmse_changes_nothing_of_what_serves(
     sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
@@ -324,6 +330,7 @@ def test_a_process_killed_many_times_ends_in_the_same_bytes(
     killed_runs_end_alike(server, job, uninterrupted, tmp_path, KILLS_TORTURE)
 
 
+@pytest.mark.slow
 def test_two_processes_never_train_one_run(
     server: ForkServer, job: dict[str, Any], sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
@@ -472,6 +479,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
     monkeypatch.setattr(Member, "factor_step", spoiling)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 @pytest.mark.parametrize("step", [4, 5, 7], ids=["early", "late", "last"])
 @pytest.mark.parametrize("head", ["squared", "ordinal"])
@@ -531,6 +539,7 @@ def with_ratings(dataset: Path, keep: Callable[[pl.DataFrame], pl.DataFrame]) ->
     return dataset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(PRESETS))
 @pytest.mark.parametrize(
     "few",
@@ -566,6 +575,7 @@ def test_an_ordinal_head_refuses_ratings_of_very_many_levels(own_sample: Path, t
         train(own_sample, None, tmp_path / "run", small("mf", head="ordinal"), device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["squared", "ordinal"])
 @pytest.mark.parametrize(
     ("times", "plus"), [(0.5, 0.0), (2.0, 0.0), (2.0, 1.0)], ids=["0.5 to 2.5", "2 to 10", "3 to 11"]
@@ -588,6 +598,7 @@ def test_ratings_on_another_scale_give_the_same_predictions_on_that_scale(
 # --- what training does -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_of_ratings_told_without_themselves(
     sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
@@ -615,6 +626,7 @@ def test_the_test_part_changes_nothing_that_is_trained(own_sample: Path, tmp_pat
     assert ours.summary.rmse != theirs.summary.rmse
 
 
+@pytest.mark.slow
 def test_validation_ratings_are_trained_on_only_where_a_refit_is_wanted(sample: Path, tmp_path: Path) -> None:
     config = small("mf", epochs=3, validation=0.2)
     for refit, fits in ((True, 2), (False, 1)):

@@ -40,6 +40,7 @@ def _values(out: Path) -> list[float | None]:
     return [trial.value for trial in optuna.load_study(study_name="tune", storage=storage).trials]
 
 
+@pytest.mark.slow
 def test_a_search_reads_no_test_rating(sample: Path, own_sample: Path, tmp_path: Path) -> None:
     _tuned(sample, tmp_path / "as-it-is")
     test = split_ratings(own_sample, "random:0.2").test
@@ -61,6 +62,7 @@ def test_draws_of_validation_ratings_share_a_test_part_and_nothing_else(sample: 
     assert np.array_equal(first.validation, split_ratings(sample, "random:0.2").validation)
 
 
+@pytest.mark.slow
 def test_a_search_starts_at_what_a_run_chooses_by_itself(sample: Path, tmp_path: Path) -> None:
     tune(sample, None, tmp_path / "tuned", replace(CONFIG, adapt=True), trials=1, minutes=10, device="cpu")
     chosen = json.loads((tmp_path / "tuned" / "choices.json").read_text())
@@ -68,6 +70,7 @@ def test_a_search_starts_at_what_a_run_chooses_by_itself(sample: Path, tmp_path:
     assert TunedSettings.load(tmp_path / "tuned" / "settings.json").members == chosen["members"]
 
 
+@pytest.mark.slow
 def test_the_first_trial_is_what_a_run_chooses_and_what_is_written_is_never_worse_than_it(
     sample: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +84,7 @@ def test_the_first_trial_is_what_a_run_chooses_and_what_is_written_is_never_wors
     assert TunedSettings.load(tmp_path / "tuned" / "settings.json") == found.settings
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on_with_the_trials_there_are_and_another_split_is_refused(
     sample: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +129,7 @@ def test_every_factor_changes_settings_that_exist_and_one_is_no_change(name: str
     assert with_factors(best, {name: 1.9}) != best
 
 
+@pytest.mark.slow
 def test_fuse_takes_what_tune_wrote_and_refuses_a_split_it_has_seen(sample: Path, tmp_path: Path) -> None:
     words = [f"--set={name}={value}" for name, value in (SMALL | {"factor_steps": 12, "members": 1}).items()]
     tuned, settings = str(tmp_path / "tuned"), str(tmp_path / "tuned" / "settings.json")
@@ -144,6 +149,7 @@ def _run(words: list[str]) -> None:
     app(words, standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_trial_so_far(sample: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     words = [f"--set={name}={value}" for name, value in (SMALL | {"factor_steps": 200, "members": 1}).items()]

@@ -254,6 +254,7 @@ def test_avif_is_read_where_pillow_has_it() -> None:
     assert problem.value.reason is Reason.TOO_MANY_PIXELS
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**15), st.integers(0, 10**9), st.booleans(), st.text(min_size=1))
 def test_a_reference_comes_back_from_its_text(offset: int, length: int, packed: bool, name: str) -> None:
     for member in (
