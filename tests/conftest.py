@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cinefuse.extract.job.settings import Settings
     from cinefuse.tests.support.browser import Browser
     from cinefuse.tests.support.commands import Run
+    from cinefuse.tests.support.forked import ForkedCommands, ForkServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("COLUMNS", "120")
@@ -146,6 +147,25 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Ended(code, printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """Starts processes of both stages, and of commands, that need not import anything."""
+    from cinefuse.tests.support.forked import ForkServer
+    from cinefuse.tests.support.jobs import MODULES
+
+    server = ForkServer(*MODULES)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def forked(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> ForkedCommands:
+    """Runs `cinefuse` with words in processes of their own."""
+    from cinefuse.tests.support.forked import ForkedCommands
+
+    return ForkedCommands(fork_server, tmp_path_factory.mktemp("forked"))
 
 
 @pytest.fixture

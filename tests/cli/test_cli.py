@@ -35,9 +35,6 @@ from cinefuse.extract.job.settings import DEFAULT_BATCH
 from cinefuse.tests.support.commands import CONTROL, HEAVY, Ended, Run, assert_refused_in_one_line, imported_by
 from cinefuse.tests.support.embedding_files import flip
 from cinefuse.tests.support.forked import QUICK_STUDY, ForkedCommands
-from cinefuse.tests.support.jobs import EXTRACT_MODULES
-
-COMMAND_MODULES = (*EXTRACT_MODULES, "cinefuse.data.commands.cache_screen", "cinefuse.data.embeddings.verification")
 
 
 def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -255,13 +252,6 @@ def test_a_defect_of_ours_keeps_its_traceback_and_ends_with_1() -> None:
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    server = ForkedCommands(tmp_path_factory.mktemp("server"), *COMMAND_MODULES)
-    yield server
-    server.close()
-
-
 EXTRACT_STAGES = {
     "reading the catalogue": "cinefuse.data.dataset.catalog:_read_items",
     "loading the tokenizer": "cinefuse.extract.models.source:ModelSource.tokenizer",
@@ -280,10 +270,10 @@ EXTRACT_STAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", EXTRACT_STAGES)
 def test_ctrl_c_at_every_stage_of_extract_ends_with_130_and_one_line_that_says_how_to_go_on(
-    stage: str, server: ForkedCommands, sample: Path, made: Path, models: list[object], run: Run, tmp_path: Path
+    stage: str, forked: ForkedCommands, sample: Path, made: Path, models: list[object], run: Run, tmp_path: Path
 ) -> None:
     out = tmp_path / "films.h5"
-    ended = server.interrupt_at(EXTRACT_STAGES[stage], "extract", sample, out, *models)
+    ended = forked.interrupt_at(EXTRACT_STAGES[stage], "extract", sample, out, *models)
     line = assert_refused_in_one_line(ended, 130)
     assert "run the same command again" in line
     planned = list(EXTRACT_STAGES).index(stage) >= list(EXTRACT_STAGES).index("hashing weights")
@@ -295,8 +285,8 @@ def test_ctrl_c_at_every_stage_of_extract_ends_with_130_and_one_line_that_says_h
 
 
 @pytest.mark.slow
-def test_ctrl_c_during_verify_ends_with_130_too(server: ForkedCommands, made: Path) -> None:
-    ended = server.interrupt_at("cinefuse.data.embeddings.verification:_constants", "cache", "verify", made)
+def test_ctrl_c_during_verify_ends_with_130_too(forked: ForkedCommands, made: Path) -> None:
+    ended = forked.interrupt_at("cinefuse.data.embeddings.verification:_constants", "cache", "verify", made)
     assert "run the same command again" in assert_refused_in_one_line(ended, 130)
 
 
@@ -618,8 +608,8 @@ TINY_DEMO = ("--items", "20", "--users", "12")
 
 
 @pytest.mark.slow
-def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(server: ForkedCommands, tmp_path: Path) -> None:
-    first = server.quick_demo(tmp_path, *TINY_DEMO)
+def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(forked: ForkedCommands, tmp_path: Path) -> None:
+    first = forked.quick_demo(tmp_path, *TINY_DEMO)
     assert first.code == 0, first.err
     file = tmp_path / "demo" / "embeddings.h5"
     assert verify(file).complete
@@ -632,7 +622,7 @@ def test_the_demo_runs_twice_and_finds_everything_done_the_second_time(server: F
     assert "made up" in first.out.splitlines()[0]
     for page in ("report.html", "unseen.html"):
         assert "<html" in (tmp_path / "demo" / page).read_text("utf-8")
-    second = server.quick_demo(tmp_path, *TINY_DEMO)
+    second = forked.quick_demo(tmp_path, *TINY_DEMO)
     assert second.code == 0, second.err
     assert second.out.count("all there already, every checksum agrees") == 2
     assert second.err.count("is finished already") == len(models)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.tests.support.film_services import TOKEN, Film, FilmServices, film_services
+from cinefuse.tests.support.forked import ForkedCommands
 
 WORDS = ["harbour", "lantern", "glacier", "orchard", "violin", "railway", "desert", "comet"]
 FILMS = [
@@ -49,39 +47,39 @@ def _link(number: int, film: Film) -> str:
     return f"{number}{',' if number % 12 == 0 else f',{film.imdb_id[2:]}'},{'' if number % 6 == 0 else film.tmdb_id}"
 
 
-def _cinefuse(folder: Path, services: FilmServices, *words: str) -> str:
-    environment = os.environ | {
+def _cinefuse(forked: ForkedCommands, folder: Path, services: FilmServices, *words: str) -> str:
+    environment = {
         "TMDB_TOKEN": TOKEN,
         "CINEFUSE_ENRICH_URL": services.url + "/3",
         "CINEFUSE_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "cinefuse", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    assert TOKEN not in done.stdout + done.stderr
-    return done.stdout
+    done = forked.run(*words, folder=folder, environment=environment)
+    assert done.code == 0, done.err
+    assert TOKEN not in done.out + done.err
+    return done.out
 
 
 @pytest.mark.slow
-def test_the_way_from_a_movielens_archive_to_a_trained_model_and_on_to_another_tool(tmp_path: Path) -> None:
+def test_the_way_from_a_movielens_archive_to_a_trained_model_and_on_to_another_tool(
+    forked: ForkedCommands, tmp_path: Path
+) -> None:
     _archive(tmp_path / "ml.zip")
     with film_services(list(FILMS)) as services:
-        _cinefuse(tmp_path, services, "data", "import", "movielens", "ml.zip", "ml")
-        plan = _cinefuse(tmp_path, services, "data", "enrich", "ml", "--dry-run")
+        _cinefuse(forked, tmp_path, services, "data", "import", "movielens", "ml.zip", "ml")
+        plan = _cinefuse(forked, tmp_path, services, "data", "enrich", "ml", "--dry-run")
         assert "48 of 48 items lack something" in plan
         assert services.requests == []
-        said = _cinefuse(tmp_path, services, "data", "enrich", "ml", "--source", "tmdb")
+        said = _cinefuse(forked, tmp_path, services, "data", "enrich", "ml", "--source", "tmdb")
         assert "plots 48, posters 48" in said
         assert "not endorsed or certified by TMDB" in said
         assert Catalog.open(tmp_path / "ml").items["text"].to_list() == [one.overview for one in FILMS]
         models = ["--text-model", "mini", "--image-model", "mini"]
-        _cinefuse(tmp_path, services, "extract", "ml", "ml.h5", *models)
+        _cinefuse(forked, tmp_path, services, "extract", "ml", "ml.h5", *models)
         settings = [word for pair in SMALL.split() for word in ("--set", pair)]
-        _cinefuse(tmp_path, services, "fuse", "ml", "ml.h5", "runs/ml", *settings)
+        _cinefuse(forked, tmp_path, services, "fuse", "ml", "ml.h5", "runs/ml", *settings)
         words = ["--to", "mmrec", "--dataset", "ml", "--split", "random:0.1"]
-        _cinefuse(tmp_path, services, "cache", "convert", "ml.h5", "mmrec/", *words)
-        _cinefuse(tmp_path, services, "cache", "card", "ml.h5", "--out", "CARD.md")
+        _cinefuse(forked, tmp_path, services, "cache", "convert", "ml.h5", "mmrec/", *words)
+        _cinefuse(forked, tmp_path, services, "cache", "card", "ml.h5", "--out", "CARD.md")
     with EmbeddingFile.open(tmp_path / "ml.h5") as file:
         assert file["text"].has_embedding.all()
         assert file["image"].has_embedding.all()

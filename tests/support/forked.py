@@ -26,6 +26,7 @@ from cinefuse.tests.support.commands import Ended
 
 QUICK_STUDY = ("--set", "epochs=1", "--set", "factor_steps=8", "--set", "adapt=false")
 COMMAND = "cinefuse.tests.support.forked:command"
+_ENVIRONMENT = dict(os.environ)  # as it is before any test changes it
 
 
 class ForkServer:
@@ -34,28 +35,41 @@ class ForkServer:
     def __init__(self, *modules: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, *modules],
+            env=_ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
         )
         self._out = self._err = Path(os.devnull)
-        self._child = 0
+        self._child, self._runs = 0, False
 
     def start(
-        self, function: str, *, stage: str = "", out: Path = Path(os.devnull), err: Path | None = None, **arguments: Any
+        self,
+        function: str,
+        *,
+        stage: str = "",
+        out: Path = Path(os.devnull),
+        err: Path | None = None,
+        folder: Path | None = None,
+        environment: dict[str, str] | None = None,
+        **arguments: Any,
     ) -> int:
         """Call `function` (module:name) with these arguments in a new process that ends with what it returns; its id.
 
         `out` and `err` take its output; without `err` its errors come out of the tests. At `stage`
-        (module:attribute, or module:attribute#n for the nth call) it waits for a signal.
+        (module:attribute, or module:attribute#n for the nth call) it waits for a signal. It works in `folder`, with
+        `environment` on top of the one that the tests began in.
         """
         assert self._process.stdin is not None
+        if self._runs:  # a test that failed left it
+            self.kill()
         files = {"out": str(out), "err": str(err) if err else ""}
-        job = {"function": function, "arguments": arguments, "stage": stage, **files}
+        where = {"folder": str(folder or Path.cwd()), "environment": environment or {}}
+        job = {"function": function, "arguments": arguments, "stage": stage, **files, **where}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._out, self._err = out, err or Path(os.devnull)
-        self._child = int(self._line())
+        self._child, self._runs = int(self._line()), True
         return self._child
 
     def wait_for_stage(self) -> None:
@@ -67,6 +81,7 @@ class ForkServer:
         """The exit code of the process started last."""
         while (line := self._line()) == "reached":  # other threads of that stage
             pass
+        self._runs = False
         return int(line)
 
     def kill(self) -> bool:
@@ -95,26 +110,24 @@ class ForkServer:
 class ForkedCommands:
     """Runs `cinefuse` in processes of their own that need not import anything; `folder` keeps their output."""
 
-    def __init__(self, folder: Path, *modules: str) -> None:
-        server = ForkServer("cinefuse.cli", *modules)
+    def __init__(self, server: ForkServer, folder: Path) -> None:
         self._start, self._out, self._err = server.start, folder / "out", folder / "err"
-        self.wait_for_stage, self.kill = server.wait_for_stage, server.kill
-        self.ended, self.close = server.ended, server.close
+        self.wait_for_stage, self.kill, self.ended = server.wait_for_stage, server.kill, server.ended
 
-    def start(self, *words: object, stage: str = "") -> int:
-        """Start `cinefuse` with these words; its process id."""
+    def start(self, *words: object, stage: str = "", **where: Any) -> int:
+        """Start `cinefuse` with these words, `where` its folder and environment say; its process id."""
         argv = [str(word) for word in words]
-        return self._start(COMMAND, stage=stage, out=self._out, err=self._err, argv=argv)
+        return self._start(COMMAND, stage=stage, out=self._out, err=self._err, argv=argv, **where)
 
-    def run(self, *words: object) -> Ended:
+    def run(self, *words: object, **where: Any) -> Ended:
         """Run `cinefuse` with these words to its end."""
-        self.start(*words)
+        self.start(*words, **where)
         return self.ended()
 
     def quick_demo(self, folder: Path, *words: object) -> Ended:
         """Run `cinefuse demo` with these words in that folder, its models trained a few steps each."""
         argv = [str(word) for word in words]
-        self._start(f"{__name__}:quick_demo", out=self._out, err=self._err, folder=str(folder), argv=argv)
+        self._start(f"{__name__}:quick_demo", out=self._out, err=self._err, folder=folder, argv=argv)
         return self.ended()
 
     def interrupt_at(self, stage: str, *words: object) -> Ended:
@@ -125,11 +138,10 @@ class ForkedCommands:
         return self.ended()
 
 
-def quick_demo(folder: str, argv: list[str]) -> None:
-    """`cinefuse demo --out demo` in that folder, whose models train a few steps each."""
+def quick_demo(argv: list[str]) -> None:
+    """`cinefuse demo --out demo`, whose models train a few steps each."""
     from cinefuse import cli
 
-    os.chdir(folder)
     cli.DEMO_STUDY = [*cli.DEMO_STUDY, *QUICK_STUDY]
     command(["demo", "--out", "demo", *argv])
 
@@ -185,6 +197,8 @@ def _serve(modules: list[str]) -> None:
             os.dup2(os.open(job["out"], flags), 1)
             if job["err"]:
                 os.dup2(os.open(job["err"], flags), 2)
+            os.chdir(job["folder"])
+            os.environ.update(job["environment"])
             if job["stage"]:
                 _wait_at(job["stage"], channel)
             os.write(channel, b"%d\n" % os.getpid())

@@ -9,13 +9,22 @@ from typing import Any
 
 from cinefuse.data.runtime.errors import CinefuseError
 
-EXTRACT_MODULES = (
+MODULES = (
     "transformers.models.bert.modeling_bert",
     "transformers.models.vit.modeling_vit",
+    "cinefuse.cli",
+    "cinefuse.data.commands.cache_screen",
+    "cinefuse.data.embeddings.verification",
+    "cinefuse.data.enrichment.job",
     "cinefuse.extract.job.extraction",
+    "cinefuse.fuse.commands.training_screen",
+    "cinefuse.fuse.runs.repeat",
+    "cinefuse.fuse.runs.train",
+    "cinefuse.fuse.runs.warm_start",
+    "cinefuse.fuse.studies.study",
+    "cinefuse.fuse.tuning.tuned_settings",
 )
-TRAIN_MODULES = ("cinefuse.fuse.runs.train",)
-ENRICH_MODULES = ("cinefuse.data.enrichment.job",)
+"""What these jobs and most commands import."""
 
 
 def extract_noting_batches(dataset: str, file: str, settings: dict[str, Any], log: str) -> int:

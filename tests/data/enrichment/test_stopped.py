@@ -7,7 +7,6 @@ import random
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote_plus, urlsplit
 
@@ -20,24 +19,16 @@ from cinefuse.data.enrichment.responses import Responses
 from cinefuse.data.runtime.errors import Busy
 from cinefuse.tests.support.film_services import TOKEN, Film, FilmServices, film_dataset, film_services, picture
 from cinefuse.tests.support.forked import ForkServer
-from cinefuse.tests.support.jobs import ENRICH_MODULES
 
 FILMS = [Film(1000 + n, f"Quay Number {n}", 1950 + n % 60) for n in range(240)]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMDB_TOKEN", TOKEN)
-        server = ForkServer(*ENRICH_MODULES)
-        yield server
-        server.close()
-
-
-def _start(server: ForkServer, dataset: Path, services: FilmServices) -> int:
+def _start(fork_server: ForkServer, dataset: Path, services: FilmServices) -> int:
     """The id of a process that enriches; what it refuses stands in `_refusal`."""
     places = {"dataset": str(dataset), "url": services.url, "cache": str(dataset.parent / "cache")}
-    return server.start("cinefuse.tests.support.jobs:enrich_from", err=_refusal(dataset), **places)
+    return fork_server.start(
+        "cinefuse.tests.support.jobs:enrich_from", err=_refusal(dataset), environment={"TMDB_TOKEN": TOKEN}, **places
+    )
 
 
 def _refusal(dataset: Path) -> Path:
@@ -45,7 +36,7 @@ def _refusal(dataset: Path) -> Path:
 
 
 def _kept(dataset: Path, services: FilmServices) -> set[str]:
-    """What is in the cache, as the server logs requests."""
+    """What is in the cache, as the fork_server logs requests."""
     folder = dataset.parent / "cache" / "tmdb"
     if not (folder / "responses.sqlite").exists():
         return set()
@@ -71,7 +62,7 @@ def _wait_for(count: int, services: FilmServices) -> None:
 
 @pytest.mark.slow
 def test_killed_fifty_times_nothing_kept_is_fetched_again_and_nothing_is_lost(
-    server: ForkServer, tmp_path: Path
+    fork_server: ForkServer, tmp_path: Path
 ) -> None:
     dataset = film_dataset(tmp_path, [(one.title, one.year, one.tmdb_id, None) for one in FILMS])
     chance = random.Random(7)
@@ -80,18 +71,18 @@ def test_killed_fifty_times_nothing_kept_is_fetched_again_and_nothing_is_lost(
         seen: set[str] = set()
         for _ in range(50):
             before = len(services.requests)
-            _start(server, dataset, services)
+            _start(fork_server, dataset, services)
             _wait_for(before + chance.randint(1, 14), services)
             time.sleep(chance.random() * 0.01)
-            assert server.kill(), "it was over before it was killed"
+            assert fork_server.kill(), "it was over before it was killed"
             assert not seen & set(services.requests[before:])
             now = _kept(dataset, services)
             assert seen <= now
             seen = now
         assert 0 < len(seen) < 481
         before = len(services.requests)
-        _start(server, dataset, services)
-        assert server.wait() == 0
+        _start(fork_server, dataset, services)
+        assert fork_server.wait() == 0
         assert not seen & set(services.requests[before:])
         assert set(services.requests) == {
             urlsplit(key).path + ("?" + urlsplit(key).query if urlsplit(key).query else "")
@@ -105,36 +96,36 @@ def test_killed_fifty_times_nothing_kept_is_fetched_again_and_nothing_is_lost(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_what_is_in_flight_at_a_polite_stop_is_kept_too(
-    server: ForkServer, tmp_path: Path, number: signal.Signals, code: int
+    fork_server: ForkServer, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     films = FILMS[:60]
     dataset = film_dataset(tmp_path, [(one.title, one.year, one.tmdb_id, None) for one in films])
     with film_services(films) as services:
         services.delay = 0.05
         for _ in range(3):
-            process = _start(server, dataset, services)
+            process = _start(fork_server, dataset, services)
             _wait_for(len(services.requests) + 12, services)
             os.kill(process, number)
-            found, words = server.wait(), _refusal(dataset).read_text()
+            found, words = fork_server.wait(), _refusal(dataset).read_text()
             assert found == code, words
             assert "what arrived is kept, the same command continues" in words
-        _start(server, dataset, services)
-        assert server.wait() == 0
+        _start(fork_server, dataset, services)
+        assert fork_server.wait() == 0
         assert set(services.counts().values()) == {1}
     assert Catalog.open(dataset).items["text"].null_count() == 0
 
 
 def test_two_at_once_do_not_fetch_the_same_twice(
-    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMDB_TOKEN", TOKEN)
     films = FILMS[:40]
     dataset = film_dataset(tmp_path, [(one.title, one.year, one.tmdb_id, None) for one in films])
     with film_services(films) as services:
         services.delay = 0.1
-        _start(server, dataset, services)
+        _start(fork_server, dataset, services)
         _wait_for(1, services)
         with pytest.raises(Busy, match="is writing it"):
             enrich(dataset, EnrichOptions(base_url=services.url + "/3", cache=dataset.parent / "cache"))
-        assert server.wait() == 0
+        assert fork_server.wait() == 0
         assert set(services.counts().values()) == {1}

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,16 @@ import pytest
 
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.verification import intact_rows, verify
-from cinefuse.data.runtime.errors import DamagedFile
+from cinefuse.data.runtime.errors import Busy, DamagedFile
+from cinefuse.extract.job.extraction import extract
+from cinefuse.extract.job.settings import Settings
 from cinefuse.tests.support.forked import ForkServer
-from cinefuse.tests.support.jobs import EXTRACT_MODULES
 
 pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
 
 EXTRACT = "cinefuse.tests.support.jobs:extract_noting_batches"
 KILLS = 8
 KILLS_TORTURE = 100
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    server = ForkServer(*EXTRACT_MODULES)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +41,13 @@ def job(sample: Path, encoders: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(
-    server: ForkServer, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    fork_server: ForkServer, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[bytes, float]:
     """The bytes of a file whose job nothing disturbed, and the seconds it took."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     started = time.monotonic()
-    server.start(**job, file=str(folder / "out.h5"), log=str(folder / "log"))
-    assert server.wait() == 0
+    fork_server.start(**job, file=str(folder / "out.h5"), log=str(folder / "log"))
+    assert fork_server.wait() == 0
     return (folder / "out.h5").read_bytes(), time.monotonic() - started
 
 
@@ -78,18 +71,18 @@ def encoded_batches(log: Path) -> set[tuple[str, int]]:
 
 
 def kill_and_resume(
-    server: ForkServer, job: dict[str, Any], folder: Path, seconds: float, moments: random.Random
+    fork_server: ForkServer, job: dict[str, Any], folder: Path, seconds: float, moments: random.Random
 ) -> tuple[bytes, int]:
     """Start, kill up to three times, let it end; the file's bytes and how many kills met a living process."""
     out, kills = folder / "out.h5", 0
     for attempt in range(4):
         before, log = finished_batches(out), folder / f"log-{attempt}"
-        process = server.start(**job, file=str(out), log=str(log))
+        process = fork_server.start(**job, file=str(out), log=str(log))
         if attempt < 3:
             time.sleep(moments.uniform(0, seconds))
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        code = server.wait()
+        code = fork_server.wait()
         kills += code == -signal.SIGKILL
         assert not before & encoded_batches(log), "a finished batch was computed again"
         assert code in (0, -signal.SIGKILL)
@@ -111,14 +104,14 @@ def lacks_rows(out: Path) -> bool:
 
 
 def check_kills(
-    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path, wanted: int
+    fork_server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path, wanted: int
 ) -> None:
     expected, seconds = uninterrupted
     moments, kills, tries = random.Random(20), 0, 0
     while kills < wanted:
         folder = tmp_path / str(tries)
         folder.mkdir()
-        content, met = kill_and_resume(server, job, folder, seconds, moments)
+        content, met = kill_and_resume(fork_server, job, folder, seconds, moments)
         assert content == expected
         assert sorted(path.name for path in folder.glob("out.h5*")) == ["out.h5"]
         if not met:  # the uninterrupted job ran when the machine was busier: kill earlier
@@ -129,59 +122,56 @@ def check_kills(
 
 
 def test_a_job_killed_at_random_moments_ends_in_the_same_bytes(
-    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
-    check_kills(server, job, uninterrupted, tmp_path, KILLS)
+    check_kills(fork_server, job, uninterrupted, tmp_path, KILLS)
 
 
 @pytest.mark.torture
 def test_a_job_killed_at_a_hundred_random_moments_ends_in_the_same_bytes(
-    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
-    check_kills(server, job, uninterrupted, tmp_path, KILLS_TORTURE)
+    check_kills(fork_server, job, uninterrupted, tmp_path, KILLS_TORTURE)
 
 
 def test_the_same_job_twice_gives_the_same_bytes(
-    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
-    server.start(**job, file=str(tmp_path / "out.h5"), log=str(tmp_path / "log"))
-    assert server.wait() == 0
+    fork_server.start(**job, file=str(tmp_path / "out.h5"), log=str(tmp_path / "log"))
+    assert fork_server.wait() == 0
     assert (tmp_path / "out.h5").read_bytes() == uninterrupted[0]
 
 
 def test_ctrl_c_ends_with_130_keeps_what_is_done_and_the_next_run_goes_on(
-    server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], uninterrupted: tuple[bytes, float], tmp_path: Path
 ) -> None:
     expected, _ = uninterrupted
     out = tmp_path / "out.h5"
-    process = server.start(**job, file=str(out), log=str(tmp_path / "log"))
+    process = fork_server.start(**job, file=str(out), log=str(tmp_path / "log"))
     wait_for_first_batch(tmp_path / "log")
     os.kill(process, signal.SIGINT)
-    assert server.wait() == 130
+    assert fork_server.wait() == 130
     encoded = encoded_batches(tmp_path / "log")
     # what was encoded before the interrupt was also written; at most the batch in flight is lost
     assert len(encoded - finished_batches(out)) <= 1
-    server.start(**job, file=str(out), log=str(tmp_path / "log-2"))
-    assert server.wait() == 0
+    fork_server.start(**job, file=str(out), log=str(tmp_path / "log-2"))
+    assert fork_server.wait() == 0
     assert out.read_bytes() == expected
 
 
 def test_a_second_job_on_the_same_file_is_refused_with_the_process_that_holds_it(
-    server: ForkServer, job: dict[str, Any], tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
-    process = server.start(**job, file=str(out), log=str(tmp_path / "log"))
+    process = fork_server.start(**job, file=str(out), log=str(tmp_path / "log"))
     wait_for_first_batch(tmp_path / "log")
     os.kill(process, signal.SIGSTOP)
-    other = ForkServer(*EXTRACT_MODULES)
     try:
-        other.start(**job, file=str(out), log=str(tmp_path / "log-2"), err=tmp_path / "err")
-        assert other.wait() == 6
+        with pytest.raises(Busy, match=f"process {process}"):
+            extract(Path(job["dataset"]), out, Settings(**job["settings"]))
     finally:
         os.kill(process, signal.SIGCONT)
-        assert server.wait() == 0
-        other.close()
-    assert f"process {process}" in (tmp_path / "err").read_text()
+        assert fork_server.wait() == 0
 
 
 def wait_for_first_batch(log: Path) -> None:

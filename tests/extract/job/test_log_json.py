@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +17,8 @@ from cinefuse.data.runtime.errors import BadInput, Terminated
 from cinefuse.data.runtime.event_log import EventLog
 from cinefuse.data.runtime.progress import NoProgress
 from cinefuse.data.runtime.termination import ending_on_sigterm, finished_first, stop_requested
+from cinefuse.tests.support.commands import Ended
+from cinefuse.tests.support.forked import ForkedCommands
 
 pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and transformers
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow  # processes of their own that import PyTorch and 
 def command(sample: Path, encoders: Any, out: Path, *more: Any) -> list[Any]:
     models = ["--text-model", encoders.text, "--image-model", encoders.image]
     how = ["--device", "cpu", "--precision", "fp32", "--batch-tokens", "128", "--batch-posters", "2"]
-    return [Path(sys.executable).with_name("cinefuse"), "extract", sample, out, *models, *how, *more]
+    return ["extract", sample, out, *models, *how, *more]
 
 
 def events(text: str) -> list[dict[str, Any]]:
@@ -35,8 +35,8 @@ def events(text: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def told(
-    sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess[str]]:
+    forked: ForkedCommands, sample: Path, encoders: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[dict[str, Any]], Ended]:
     """The events of a whole job on standard output, one of its posters broken; and how it ended."""
     import shutil
 
@@ -47,18 +47,16 @@ def told(
     catalog = Catalog.open(dataset)
     broken = next(poster for poster in catalog.posters() if poster)
     (catalog.poster_root / broken).write_bytes(b"no poster")
-    job = subprocess.run(
-        command(dataset, encoders, folder / "out.h5", "--log-json", "-"), capture_output=True, text=True, check=False
-    )
-    return events(job.stdout), job
+    job = forked.run(*command(dataset, encoders, folder / "out.h5", "--log-json", "-"))
+    return events(job.out), job
 
 
 def test_standard_output_holds_nothing_but_events_and_people_still_read_the_rest(told: Any) -> None:
     found, job = told
-    assert job.returncode == 0
+    assert job.code == 0
     assert found[0]["event"] == "start"
     assert found[-1] | {"seconds": 0, "time": ""} == {"event": "end", "exit_code": 0, "seconds": 0, "time": ""}
-    assert "embeddings" in job.stderr
+    assert "embeddings" in job.err
     for event in found:
         assert datetime.fromisoformat(event["time"]).tzinfo is not None
 
@@ -88,43 +86,38 @@ def test_the_plan_and_the_totals_are_told(told: Any) -> None:
 
 
 def test_a_refused_job_ends_its_log_with_the_exit_code_and_the_line(
-    sample: Path, encoders: Any, tmp_path: Path
+    forked: ForkedCommands, sample: Path, encoders: Any, tmp_path: Path
 ) -> None:
     log = tmp_path / "events.jsonl"
-    job = subprocess.run(
-        command(sample, encoders, tmp_path / "none" / "out.h5", "--log-json", log),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert job.returncode == 3
+    job = forked.run(*command(sample, encoders, tmp_path / "none" / "out.h5", "--log-json", log))
+    assert job.code == 3
     last = events(log.read_text())[-1]
     assert (last["event"], last["exit_code"]) == ("end", 3)
     assert "its folder does not exist" in last["error"]
 
 
 def test_sigterm_finishes_the_batch_in_flight_and_the_same_command_goes_on(
-    sample: Path, encoders: Any, tmp_path: Path
+    forked: ForkedCommands, sample: Path, encoders: Any, tmp_path: Path
 ) -> None:
     out, log = tmp_path / "out.h5", tmp_path / "events.jsonl"
     words = command(sample, encoders, out, "--log-json", log)
-    whole = subprocess.run(command(sample, encoders, tmp_path / "whole.h5"), capture_output=True, check=False)
-    assert whole.returncode == 0
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert forked.run(*command(sample, encoders, tmp_path / "whole.h5")).code == 0
+    process = forked.start(*words)
     deadline = time.monotonic() + 120
     while not out.with_name("out.h5.partial").exists():
         assert time.monotonic() < deadline
-        assert process.poll() is None
         time.sleep(0.002)
     asked = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    errors = process.communicate()[1]
-    assert process.returncode == 143
+    os.kill(process, signal.SIGTERM)
+    ended = forked.ended()
+    assert ended.code == 143
     assert time.monotonic() - asked < 30, "a scheduler would have killed it by now"
-    assert "stopped by SIGTERM" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
+    assert "stopped by SIGTERM" in ended.err.splitlines()[-1]
+    assert "Traceback" not in ended.err
     assert events(log.read_text())[-1]["exit_code"] == 143
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl", "out.h5.partial", "whole.h5"]
-    again = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    again = forked.run(*words)
+    assert again.code == 0, again.err
     assert out.read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert [event["event"] for event in events(log.read_text())].count("start") == 2
 

@@ -25,6 +25,7 @@ from cinefuse.extract.job import extraction
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.job.slices import Slice
+from cinefuse.tests.support.forked import ForkedCommands
 
 
 @pytest.fixture(scope="module")
@@ -150,25 +151,24 @@ def test_a_slice_begun_in_small_batches_joins_its_own_alone_where_the_device_wan
 
 
 def test_a_slice_killed_at_random_is_finished_by_the_same_command(
-    sample: Path, encoders: Any, whole: Path, parts: list[Path], tmp_path: Path
+    forked: ForkedCommands, sample: Path, encoders: Any, whole: Path, parts: list[Path], tmp_path: Path
 ) -> None:
     """Real processes, real SIGKILL, the real command."""
     out = tmp_path / "part.h5"
     command = [
-        Path(sys.executable).with_name("cinefuse"), "extract", sample, out, "--slice", "2/3",
+        "extract", sample, out, "--slice", "2/3",
         "--text-model", encoders.text, "--image-model", encoders.image, "--device", "cpu", "--precision", "fp32",
         "--batch-tokens", "256", "--batch-posters", "4",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    forked.start(*command)
     deadline = time.monotonic() + 120
-    while process.poll() is None and not out.with_name("part.h5.partial").exists():
+    while not out.with_name("part.h5.partial").exists():
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    process.kill()
-    process.wait()
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "slice 2/3" in again.stdout
+    assert forked.kill()
+    again = forked.run(*command)
+    assert again.code == 0, again.err
+    assert "slice 2/3" in again.out
     assert out.read_bytes() == parts[1].read_bytes()
 
 

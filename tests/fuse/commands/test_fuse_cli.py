@@ -9,7 +9,6 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,6 @@ TINY = tuple(
     word
     for setting in ("adapt=false", "factor_steps=20", "epochs=2", "width=16", "attention_heads=2", "layers=1", "dim=4")
     for word in ("--set", setting)
-)
-COMMAND_MODULES = (
-    "cinefuse.fuse.commands.training_screen",
-    "cinefuse.fuse.runs.repeat",
-    "cinefuse.fuse.studies.study",
-    "cinefuse.fuse.runs.warm_start",
 )
 QUICK = ("--preset", "mf", "--set", "factor_steps=10", "--set", "dim=4")
 
@@ -466,24 +459,17 @@ def test_an_unfinished_run_and_one_without_test_part_have_nothing_to_evaluate(
 # --- stopped and resumed ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    server = ForkedCommands(tmp_path_factory.mktemp("server"), *COMMAND_MODULES)
-    yield server
-    server.close()
-
-
 LONGER = (*TINY, "--set", "objective=rating", "--set", "epochs=3", "--set", "members=2", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(
-    server: ForkedCommands, sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+    forked: ForkedCommands, sample: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, float]:
     """A run that nothing disturbed, and the seconds it took."""
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
     began = time.monotonic()
-    assert server.run("fuse", sample, cache, out, *LONGER).code == 0
+    assert forked.run("fuse", sample, cache, out, *LONGER).code == 0
     return out, time.monotonic() - began
 
 
@@ -511,53 +497,53 @@ STAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_at_every_stage_of_fuse_ends_with_130_and_resume_ends_in_the_same_model(
-    stage: str, server: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
+    stage: str, forked: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
 ) -> None:
     words = ["fuse", sample, cache, tmp_path / "run", *LONGER]
-    assert_refused_in_one_line(server.interrupt_at(STAGES[stage], *words), 130, "with --resume", str(tmp_path / "run"))
-    assert server.run(*words, "--resume").code == 0
+    assert_refused_in_one_line(forked.interrupt_at(STAGES[stage], *words), 130, "with --resume", str(tmp_path / "run"))
+    assert forked.run(*words, "--resume").code == 0
     assert_equal_runs(uninterrupted[0], tmp_path / "run")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.torture)])
 def test_a_run_killed_at_any_moment_resumes_to_the_same_model(
-    rounds: int, server: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
+    rounds: int, forked: ForkedCommands, sample: Path, cache: Path, uninterrupted: tuple[Path, float], tmp_path: Path
 ) -> None:
     whole, seconds = uninterrupted
     chance, met = random.Random(rounds), 0
     for number in range(rounds):
         words = ["fuse", sample, cache, tmp_path / f"run-{number}", *LONGER, "--resume"]
         for _ in range(3):
-            server.start(*words)
+            forked.start(*words)
             time.sleep(chance.uniform(0, seconds))
-            met += server.kill()
-        ended = server.run(*words)
+            met += forked.kill()
+        ended = forked.run(*words)
         assert ended.code == 0, ended.err
         assert_equal_runs(whole, tmp_path / f"run-{number}")
     assert met, "no kill met a living process"
 
 
 @pytest.mark.slow
-def test_ctrl_c_between_seeds_keeps_the_finished_ones(server: ForkedCommands, sample: Path, tmp_path: Path) -> None:
+def test_ctrl_c_between_seeds_keeps_the_finished_ones(forked: ForkedCommands, sample: Path, tmp_path: Path) -> None:
     words = ["fuse", sample, tmp_path / "runs", *QUICK, "--seeds", 3]
-    assert_refused_in_one_line(server.interrupt_at("cinefuse.fuse.runs.train:join#2", *words), 130, "with --resume")
+    assert_refused_in_one_line(forked.interrupt_at("cinefuse.fuse.runs.train:join#2", *words), 130, "with --resume")
     first = (tmp_path / "runs" / "seed-0" / "summary.json").stat().st_mtime_ns
-    assert server.run(*words, "--resume").code == 0
+    assert forked.run(*words, "--resume").code == 0
     assert (tmp_path / "runs" / "seed-0" / "summary.json").stat().st_mtime_ns == first
     assert len(json.loads((tmp_path / "runs" / "repeats.json").read_text())["runs"]) == 3
 
 
 @pytest.mark.slow
 def test_ctrl_c_during_a_study_says_to_run_it_again(
-    server: ForkedCommands, sample: Path, cache: Path, tmp_path: Path
+    forked: ForkedCommands, sample: Path, cache: Path, tmp_path: Path
 ) -> None:
     words = ["study", sample, cache, tmp_path / "study", "--models", "bias,mf", "--set", "factor_steps=10"]
     assert_refused_in_one_line(
-        server.interrupt_at("cinefuse.fuse.runs.train:join#2", *words),
+        forked.interrupt_at("cinefuse.fuse.runs.train:join#2", *words),
         130,
         "run the same command again",
         str(tmp_path / "study"),
     )
-    assert server.run(*words).code == 0
+    assert forked.run(*words).code == 0
     assert (tmp_path / "study" / "results.md").exists()

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,6 @@ from cinefuse.fuse.training import loop
 from cinefuse.fuse.training.loop import Training
 from cinefuse.fuse.training.member import Member
 from cinefuse.tests.support.forked import ForkServer
-from cinefuse.tests.support.jobs import TRAIN_MODULES
 from cinefuse.tests.support.progress import Lines
 from cinefuse.tests.support.runs import SMALL, small_config
 
@@ -277,36 +276,31 @@ def test_a_checkpoint_that_is_damaged_is_refused_by_name(
 # --- real processes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    server = ForkServer(*TRAIN_MODULES)
-    yield server
-    server.close()
-
-
-def kill_and_resume(server: ForkServer, job: dict[str, Any], kills: int, seconds: float, seed: int) -> int:
+def kill_and_resume(fork_server: ForkServer, job: dict[str, Any], kills: int, seconds: float, seed: int) -> int:
     """Start the run again and again, killing it at random moments; how many kills hit it before it was done."""
     chance, hit = random.Random(seed), 0
     for _ in range(kills):
-        server.start(**job)
+        fork_server.start(**job)
         time.sleep(chance.uniform(0, seconds))
-        hit += server.kill()
+        hit += fork_server.kill()
         if (Path(job["run"]) / "summary.json").exists():
             break
-    server.start(**job)
-    assert server.wait() == 0
+    fork_server.start(**job)
+    assert fork_server.wait() == 0
     return hit
 
 
-def killed_runs_end_alike(server: ForkServer, job: dict[str, Any], expected: Path, folder: Path, kills: int) -> None:
+def killed_runs_end_alike(
+    fork_server: ForkServer, job: dict[str, Any], expected: Path, folder: Path, kills: int
+) -> None:
     began = time.monotonic()
-    server.start(**job, run=str(folder / "timed"))
-    assert server.wait() == 0
+    fork_server.start(**job, run=str(folder / "timed"))
+    assert fork_server.wait() == 0
     seconds, hit, number = time.monotonic() - began, 0, 0
     while hit < kills:
         number += 1
         out = folder / f"run{number}"
-        hit += kill_and_resume(server, job | {"run": str(out)}, kills, 0.7 * seconds, number)
+        hit += kill_and_resume(fork_server, job | {"run": str(out)}, kills, 0.7 * seconds, number)
         assert same(out, expected), f"killed with seed {number}"
         assert not list(out.glob("*.tmp*"))
 
@@ -318,24 +312,24 @@ def job(sample: Path, embeddings: Path) -> dict[str, Any]:
 
 
 def test_a_process_killed_at_random_moments_and_resumed_ends_in_the_same_bytes(
-    server: ForkServer, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
-    killed_runs_end_alike(server, job, uninterrupted, tmp_path, KILLS)
+    killed_runs_end_alike(fork_server, job, uninterrupted, tmp_path, KILLS)
 
 
 @pytest.mark.torture
 def test_a_process_killed_many_times_ends_in_the_same_bytes(
-    server: ForkServer, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], uninterrupted: Path, tmp_path: Path
 ) -> None:
-    killed_runs_end_alike(server, job, uninterrupted, tmp_path, KILLS_TORTURE)
+    killed_runs_end_alike(fork_server, job, uninterrupted, tmp_path, KILLS_TORTURE)
 
 
 @pytest.mark.slow
 def test_two_processes_never_train_one_run(
-    server: ForkServer, job: dict[str, Any], sample: Path, embeddings: Path, tmp_path: Path
+    fork_server: ForkServer, job: dict[str, Any], sample: Path, embeddings: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    child = server.start(**job, run=str(out))
+    child = fork_server.start(**job, run=str(out))
     until = time.monotonic() + 60
     while not (out / "config.json").exists() and time.monotonic() < until:
         time.sleep(0.002)
@@ -346,7 +340,7 @@ def test_two_processes_never_train_one_run(
             train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
     finally:
         os.kill(child, signal.SIGKILL)
-        assert server.wait() == -signal.SIGKILL
+        assert fork_server.wait() == -signal.SIGKILL
     train(sample, embeddings, out, EVERYTHING, device="cpu", resume=True)
 
 
