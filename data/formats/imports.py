@@ -137,6 +137,11 @@ def _mode(vectors: Vectors, claim: Claim, source: Path) -> str:
         return "vector"
     if claim.cls is None and vectors.cls is not None:
         return vectors.cls
+    if claim.cls is None and len(vectors.ids) == 1:
+        raise UsageError(
+            f"{source} holds one array of {vectors.lengths[0]:,} rows: if each is an item's, import the array with "
+            "--ids FILE; if they are all of one item, say --cls first or --cls mean"
+        )
     if claim.cls is None:
         raise UsageError(
             f"{source} has a matrix for each item: say --cls first (its first row is the CLS) or --cls mean"
@@ -253,6 +258,7 @@ def _folder(folder: Path, where: Where, modality: str, scratch: Path) -> Vectors
     if parts:  # slide2vec's root
         folder = _only(parts, folder)
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    _refuse_one_array(folder, files, modality)
     kinds = [kinds for kinds in (*_EACH_ITEM, _TABLES, JSON_LINES) if any(_suffix(f) in kinds for f in files)]
     if not kinds:
         return table_vectors(_shards_below(folder), where, modality)
@@ -260,6 +266,16 @@ def _folder(folder: Path, where: Where, modality: str, scratch: Path) -> Vectors
         found = " and ".join(kind[0] for kind in kinds)
         raise UsageError(f"{folder}: holds {found} files; name those that are meant, as in '{folder}/*{kinds[0][0]}'")
     return _each_or_shards([file for file in files if _suffix(file) in kinds[0]], where, modality, scratch)
+
+
+def _refuse_one_array(folder: Path, files: list[Path], modality: str) -> None:
+    """UsageError, with the command that works, for a folder of one array beside its ids: no file is an item there."""
+    names = {file.name for file in files}
+    array = next((name for stem in ("", "_cls", "_feat") if (name := f"{modality}{stem}.npy") in names), None)
+    beside = (f"{modality}_ids.txt", "ids.txt", "ids.npy", "ids.csv", "ids.json", "items.parquet", "i_id_mapping.csv")
+    ids = next((name for name in beside if name in names), None)
+    if array is not None and ids is not None:
+        raise UsageError(f"{folder}: holds an array beside its ids: import {folder / array} with --ids {folder / ids}")
 
 
 def _each_or_shards(files: list[Path], where: Where, modality: str, scratch: Path) -> Vectors:
@@ -283,7 +299,8 @@ def _only(parts: list[Path], folder: Path) -> Path:
 def _shards_below(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _TABLES and path.is_file())
     if not found:
-        below = sorted({path.parent for path in folder.rglob("*") if path.is_file()})[:1]
+        suffixes = {suffix for kinds in (*_EACH_ITEM, JSON_LINES) for suffix in kinds}
+        below = sorted({path.parent for path in folder.rglob("*") if path.is_file() and _suffix(path) in suffixes})[:1]
         hint = f"; name one of its folders, such as {below[0]}" if below else ""
         raise BadInput(
             f"{folder}: expected .npy, .npz, .h5, .pt, .parquet or .jsonl files in this folder, found none{hint}"

@@ -135,6 +135,10 @@ class Table:
         if empty:
             raise BadInput(f"{self}: column {column}: expected an id in every row, found {empty:,} empty")
         values = pa.chunked_array(arrays, type=self._schema.field(column).type)
+        plain = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+        if plain != values.type or pa.types.is_string_view(plain):  # as Polars writes Arrow; Arrow casts neither
+            text = pa.large_string() if pa.types.is_string_view(plain) else plain
+            values = pa.chunked_array([pa.array(values.to_pylist(), text)])
         if pa.types.is_integer(values.type):
             numbers: IdArray = values.to_numpy()
             return numbers
@@ -143,8 +147,6 @@ class Table:
             if np.array_equal(floats, np.trunc(floats)) and np.abs(floats).max(initial=0) < 2**53:
                 whole: IdArray = floats.astype(np.int64)
                 return whole
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
         if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
             raise BadInput(f"{self}: column {column}: expected ids that are whole numbers or text, found {values.type}")
         return np.array(values.to_pylist(), object)

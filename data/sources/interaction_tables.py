@@ -56,7 +56,7 @@ def required_columns(table: Table, chosen: Mapping[str, str | None], ours: Seque
     try:
         return {name: table.column_for(name, chosen.get(name), required=True) for name in ours}
     except UsageError as fault:
-        if "no column for user_id" not in str(fault):
+        if "no column for user_id;" not in str(fault):
             raise
         refuse_matrix(table)
         raise UsageError(
@@ -94,7 +94,8 @@ def refuse_matrix(table: Table) -> None:
         return
     first = table.frame.select(others).head(100).collect()
     numbers = [series.cast(pl.String).str.strip_chars().replace("", None).drop_nulls() for series in first]
-    if all(column.cast(pl.Float64, strict=False).null_count() == 0 for column in numbers):
+    filled = sum(len(column) > 0 for column in numbers)
+    if 2 * filled >= len(others) and all(column.cast(pl.Float64, strict=False).null_count() == 0 for column in numbers):
         things, ours = ("users", "user_id") if table.column_for("title") == index else ("films", "item_id")
         raise BadInput(
             f"{table.name} looks like a matrix with a column for each of {len(others):,} {things}; expected a row for "

@@ -17,7 +17,7 @@ import polars as pl
 
 from ..runtime.errors import BadInput, UsageError
 from ..runtime.parquet import scan_parquet
-from .records import Malformed, records_of, separator_of, without_separator_line
+from .records import Malformed, records_of, separator_of, without_first_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +28,7 @@ ROW = "__row"
 QUOTES = ("auto", "double", "backslash", "none")
 _UNIT = "\x1f"  # in place of a separator of two characters, which Polars does not cut at
 _ROWS_AT_ONCE = 50_000
+_LARGE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def read_delimited(file: Path, text: Path, scratch: Path, layout: Layout) -> tup
 
     BadInput, naming the line, where no way of reading gives every record the header's fields.
     """
-    text, stated = without_separator_line(text, scratch)
+    text, stated = without_first_lines(text, scratch)
     separator = layout.separator or stated or separator_of(text, file, len(layout.columns))
     where = Path(tempfile.mkdtemp(dir=scratch))
     _refuse_other_width(file, text, separator, layout)
@@ -222,7 +223,8 @@ def _short_lines(file: Path, text: Path, separator: str, names: list[str] | None
         last = b"\n"
         while block := stream.read(1 << 22):
             cuts, ends, last = cuts + block.count(cut), ends + block.count(b"\n"), block[-1:]
-        if cuts == (columns - 1) * (ends + (last != b"\n")):
+        # long and short lines may make up for each other
+        if cuts == (columns - 1) * (ends + (last != b"\n")) and not _is_ragged(text, separator, names):
             return []
         stream.seek(0)
         short = []
@@ -236,6 +238,17 @@ def _short_lines(file: Path, text: Path, separator: str, names: list[str] | None
             if fields < columns and line.strip(b"\r\n"):
                 short.append(number)
         return short
+
+
+def _is_ragged(text: Path, separator: str, names: list[str] | None) -> bool:
+    """Whether a line has more fields than the header. Of a large file Polars finds out when it is used."""
+    if text.stat().st_size > _LARGE:
+        return False
+    try:
+        scan_text(text, separator, names, quotes=False).select(pl.len()).collect(engine="streaming")
+    except pl.exceptions.PolarsError:
+        return True
+    return False
 
 
 def _unique(header: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import shutil
@@ -29,16 +30,25 @@ class Malformed(Exception):
         super().__init__(f"line {line:,}: {why}")
 
 
-def without_separator_line(text: Path, scratch: Path) -> tuple[Path, str | None]:
-    """The table without a first line such as "sep=;", which spreadsheets write and read, and what that says."""
+def without_first_lines(text: Path, scratch: Path) -> tuple[Path, str | None]:
+    """The table without empty lines before its header, and without one such as "sep=;", and what that says.
+
+    Spreadsheets write and read such a line.
+    """
     with text.open("rb") as source:
-        stated = _SEPARATOR_LINE.match(source.readline(64))
-        if stated is None:
+        stated, start = None, 0
+        while line := source.readline():
+            found = _SEPARATOR_LINE.fullmatch(line) if stated is None else None
+            if found is None and line.strip(codecs.BOM_UTF8 + b" \t\r\n"):
+                break
+            stated, start = found or stated, source.tell()
+        if not start:
             return text, None
+        source.seek(start)
         copy = Path(tempfile.mkdtemp(dir=scratch)) / text.name
         with copy.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-    return copy, stated[1].decode()
+    return copy, None if stated is None else stated[1].decode()
 
 
 def records_of(

@@ -103,4 +103,5 @@ def some_of(names: Sequence[str], most: int = 15) -> str:
 
 
 def _looks_like_values(header: Sequence[str]) -> bool:
-    return any(name.strip().replace(".", "", 1).isdigit() for name in header)
+    numbers = any(name.strip().replace(".", "", 1).isdigit() for name in header)
+    return numbers or header[0].lstrip().startswith(("#", "%", "//"))  # a comment

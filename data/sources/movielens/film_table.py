@@ -47,6 +47,12 @@ def add_plots_and_posters(
     )
     unknown = theirs.join(ours, on="item_id", how="anti")["item_id"].to_list()
     unmet = ours.join(theirs, on="item_id", how="anti").height
+    if unknown and len(unknown) == theirs.height:
+        raise BadInput(
+            f"none of the {theirs.height:,} films of {table.name} ({unknown[0]!r} first) is one of {release.name} by "
+            f"{joined_by} ({ours['item_id'][0]!r} first); name the column of MovieLens ids with --item-id, or join by "
+            "imdb_id or tmdb_id with --links FILE"
+        )
     if unknown:
         some = ", ".join(unknown[:3]) + ", ..." * (len(unknown) > 3)
         warnings.append(

@@ -140,3 +140,35 @@ def test_ids_that_come_twice_are_refused_naming_the_file(tmp_path: Path) -> None
     (tmp_path / "ids.txt").write_text("a\nb\na\n")
     with pytest.raises(BadInput, match=r"v\.npy: expected each id once, found 'a' 2 times \(1 such"):
         imported(matrix(tmp_path), ids=tmp_path / "ids.txt")
+
+
+@pytest.mark.parametrize(("array", "ids"), [("image.npy", "ids.txt"), ("image_feat.npy", "i_id_mapping.csv")])
+def test_a_folder_of_one_array_beside_its_ids_is_not_taken_for_a_file_for_each_id(
+    tmp_path: Path, array: str, ids: str
+) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    np.save(folder / array, VECTORS)
+    (folder / ids).write_text("id\titemID\na\t0\nb\t1\nc\t2\n" if ids.endswith("csv") else "a\nb\nc\n")
+    with pytest.raises(UsageError, match=rf"import {folder / array} with --ids {folder / ids}$"):
+        imported(folder)
+    (folder / ids).unlink()
+    with pytest.raises(UsageError, match=r"holds one array of 3 rows: .* import the array with --ids"):
+        imported(folder)
+
+
+def test_a_folder_without_arrays_names_one_below_that_has_some(tmp_path: Path) -> None:
+    (tmp_path / "f" / "a" / "b" / "c").mkdir(parents=True)
+    (tmp_path / "f" / "notes.txt").write_text("x")
+    np.save(tmp_path / "f" / "a" / "b" / "c" / "7.npy", VECTORS[0])
+    with pytest.raises(BadInput, match=rf"name one of its folders, such as {tmp_path / 'f' / 'a' / 'b' / 'c'}$"):
+        imported(tmp_path / "f")
+
+
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Int64])
+def test_ids_of_arrow_as_polars_writes_it_are_ids(tmp_path: Path, kind: type[pl.DataType]) -> None:
+    ids = ["7", "5", "6"]
+    table = pl.DataFrame({"item_id": pl.Series(ids).cast(kind), "embedding": VECTORS.tolist()})
+    table.write_ipc(tmp_path / "v.arrow")
+    expected = [int(each) for each in ids] if kind == pl.Int64 else ids
+    assert imported(tmp_path / "v.arrow")[0] == dict(zip(expected, VECTORS.tolist(), strict=True))

@@ -213,6 +213,21 @@ def test_what_is_no_table_under_its_name_is_called_what_it_is(
         open_table(file, tmp_path)
 
 
+def test_a_long_line_is_named_though_a_short_one_makes_up_for_it(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"line 4: 4, expected 3"):
+        table(tmp_path, "user_id,item_id,rating\n1,1,4\n1,2\n2,2,5,7\n")
+
+
+@pytest.mark.parametrize("head", ["\n\n", "\ufeff\r\n", "\ufeffsep=,\n\n", "  \n"])
+def test_empty_lines_before_the_header_are_no_header(tmp_path: Path, head: str) -> None:
+    assert rows(table(tmp_path, f"{head}id,title\n1,A\n")) == [("1", "A")]
+
+
+def test_a_comment_before_the_header_is_called_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"its first line names no columns \(#, exported.*remove what stands before"):
+        table(tmp_path, "# exported by tool\nid,title\n1,A\n").column_for("item_id", required=True)
+
+
 def test_a_line_before_the_header_is_not_called_a_header(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"first line names no columns \(My, ratings, 2024\); remove what stands before"

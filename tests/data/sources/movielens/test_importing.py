@@ -306,6 +306,12 @@ def test_copied_posters_make_the_dataset_stand_alone_and_never_leave_the_poster_
     assert not any(b"secret" in path.read_bytes() for path in report.folder.rglob("*.png"))
 
 
+def test_a_table_none_of_whose_films_is_of_the_release_is_refused(tmp_path: Path) -> None:
+    table = plots(tmp_path / "plots.parquet", movie_id=[71, 72, 73])
+    with pytest.raises(BadInput, match=r"none of the 3 films of plots.parquet \('71' first\) is one of s by item_id"):
+        import_movielens(archive(tmp_path / "s.zip", ML_100K), tmp_path / "out", items=table)
+
+
 def test_posters_that_lead_nowhere_are_told_at_import(tmp_path: Path) -> None:
     (tmp_path / "posters").mkdir()
     (tmp_path / "wrong").mkdir()
