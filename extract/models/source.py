@@ -33,6 +33,15 @@ _TOKENIZER = (
     "sentencepiece*",
     "spiece*",
     "*.spm",
+    "*.model",
+    "*.codes",
+    "*.tiktoken",
+    "*.tokenizer",
+    "entity_vocab*",
+    "word_*.json",
+    "emoji.json",
+    "dict.txt",
+    "byte_maps.json",
 )
 _SETTINGS_OF_NO_EFFECT = {"_valid_processor_keys", "_processor_class", "processor_class", "auto_map", "return_tensors"}
 # Models whose code lies in their own repository, which is never run, and near ones that transformers itself has.
@@ -294,9 +303,10 @@ def _copied_from(folder: Path) -> tuple[str, str] | None:
 
 def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
     """The folder of one revision in the hub's cache, fetched first where the network may be asked."""
-    patterns = [CONFIG, PROCESSOR, NESTED_PROCESSOR, *SENTENCE_FILES, *_TOKENIZER]
+    patterns = [CONFIG, PROCESSOR, NESTED_PROCESSOR, *_TOKENIZER]
     if weights:
-        patterns += [WEIGHTS, WEIGHTS_INDEX, _SHARDS, *SENTENCE_WEIGHTS, f"0_*/{WEIGHTS}"]
+        patterns += [WEIGHTS, WEIGHTS_INDEX, _SHARDS]
+    patterns += [f"0_*/{pattern}" for pattern in patterns] + [*SENTENCE_FILES, *(SENTENCE_WEIGHTS if weights else ())]
     return fetch_model(model, revision, patterns, weights=weights)
 
 

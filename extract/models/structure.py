@@ -82,7 +82,7 @@ def text_structure(source: ModelSource, tokenizer: Any, pooling: Pooling, layer:
             mode = "projection"
         elif has_cls or (in_front and not causal and tower == "features"):
             mode = "cls"
-        elif own is not None and tower == "alone" and layer is None and not in_front:
+        elif own is not None and tower == "alone" and layer is None and cls_id is None:
             mode = "pooler"
         elif causal or (cls_id is not None and bool(ids) and ids[-1] == cls_id):
             mode = "last"
