@@ -110,7 +110,7 @@ def _is_known(config: dict[str, Any]) -> bool:
 def _processor(folder: Path, name: str) -> Any:
     import transformers
 
-    from ..models.transformers_log import quiet_transformers
+    from ..models.failures import quiet_transformers
 
     auto: Any = transformers.AutoImageProcessor
     own = _FloatResizing.read(folder)

@@ -69,7 +69,7 @@ class TextEncoder:
         checkpoint lacks weights, UsageError for a device or layer that does not exist.
         """
         if structure is None:
-            structure = cls_structure(source, "text")
+            structure = cls_structure(source, "text", layer=layer)
         trunk = Trunk.load(source, "text", device, precision, layer, compile, structure)
         encoder = cls(trunk, structure, Layers(structure.pooling, source.name, trunk.device), prompt_length)
         encoder.try_out(source)
@@ -210,7 +210,7 @@ class ImageEncoder:
         ``pixels`` is the (height, width) of every image, by default the size in the model's configuration.
         """
         if structure is None:
-            structure = cls_structure(source, "image", pixels)
+            structure = cls_structure(source, "image", pixels, layer)
         trunk = Trunk.load(source, "image", device, precision, layer, compile, structure)
         return cls(trunk, structure, Layers(structure.pooling, source.name, trunk.device), mean, std, rescale_factor)
 

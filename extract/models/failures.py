@@ -1,12 +1,34 @@
-"""What the code of models raises: too little memory, where a smaller batch may fit, or a failure said in one line."""
+"""What transformers and the code of models print and raise: kept from the terminal, or said in one line."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from ...data.runtime.errors import BadInput, CinefuseError
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bar, no loading report and no warning."""
+    from transformers.utils import logging
+
+    hub: Any = logging
+    verbosity, bar = hub.get_verbosity(), hub.is_progress_bar_enabled()
+    hub.set_verbosity(hub.CRITICAL)
+    hub.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hub.set_verbosity(verbosity)
+        if bar:
+            hub.enable_progress_bar()
 
 
 def first_line(error: BaseException) -> str:

@@ -190,7 +190,10 @@ class ModelSource:
     @property
     def num_layers(self) -> int:
         """How many encoder layers the model has."""
-        return self._size("num_hidden_layers")
+        depth = getattr(self.settings, "num_hidden_layers", None)
+        if not isinstance(depth, int) or depth < 1:
+            raise BadInput(f"{self.name}: {CONFIG} gives no number of layers; leave out --{self.modality}-layer")
+        return depth
 
     @property
     def width(self) -> int:

@@ -13,15 +13,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from ...data.runtime.errors import BadInput
-from .failures import first_line
 from .pooling import Pooling, width_behind
+from .probe import probe, sample_text
 from .sizes import max_positions, patch_grid, patch_size
-from .source import PROCESSOR
-from .towers import Output, built, is_causal, lacking, model_class, run_tower, without_cache
-from .transformers_log import quiet_transformers
+from .towers import built, is_causal
 
 if TYPE_CHECKING:
     from .source import Modality, ModelSource
@@ -32,8 +29,6 @@ _POOLED_FIRST = {"dinov3_convnext"}
 # trained on texts that were all padded to their longest, without a mask; the last position is the vector
 _READ_WITH_PADDING = {"siglip_text_model", "siglip2_text_model"}
 _DRAWN = {"vit_mae", "videomae"}  # leave out patches at random
-_MOST_BUILT = 200_000_000  # parameters of a model that is built with random weights where no weights do not do
-_SAMPLE_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,7 @@ class Structure:
     encoder-decoder). ``has_cls``: the first position is a CLS. Of images, ``tokens`` positions on ``grid`` (rows,
     columns) stay when ``front`` positions behind the CLS and ``end`` at the end are left out. ``pooling`` has its mode.
     Texts are padded with ``pad_id`` to ``fixed_length``, and read with their padding, where the model was trained so.
+    ``layer_list`` names the module list of layers where one of them is kept; ``cuts``: the list may end behind it.
     """
 
     tower: str
@@ -59,6 +55,8 @@ class Structure:
     layers: int = 0
     fixed_length: int | None = None
     pad_id: int = 0
+    layer_list: str = ""
+    cuts: bool = False
 
     @property
     def record(self) -> dict[str, Any]:
@@ -68,13 +66,14 @@ class Structure:
 
 def text_structure(source: ModelSource, tokenizer: Any, pooling: Pooling, layer: int | None) -> Structure:
     """The structure of a text encoder. Raises BadInput where there is no such model in transformers."""
-    tower, model = built(source, "text", pooling)
+    # a layer before the last has no projection behind it
+    tower, model = built(source, "text", pooling if layer is None else replace(pooling, mode=pooling.mode or "mean"))
     ids = tokenizer("a b")["input_ids"]
     cls_id = getattr(tokenizer, "cls_token_id", None)
     causal = is_causal(source, model) and tower not in ("encoder", "alone_encoder")
     in_front = cls_id is not None and bool(ids) and ids[0] == cls_id
     has_cls = in_front and not causal and tower == "alone"
-    out = _probe(source, tower, model, _sample_text(), "text")
+    out, layers = probe(source, tower, model, sample_text(), "text", layer)
     width = source.width if out is None or out.hidden is None else int(out.hidden.shape[-1])
     own = None if out is None else out.own
     if pooling.mode is None:
@@ -94,7 +93,7 @@ def text_structure(source: ModelSource, tokenizer: Any, pooling: Pooling, layer:
     fixed = max_positions(source) if source.model_type in _READ_WITH_PADDING else None
     pad_id = int(getattr(tokenizer, "pad_token_id", None) or 0)
     return Structure(
-        tower, has_cls, width, vector, pooling, layers=_depth(source), fixed_length=fixed, pad_id=pad_id
+        tower, has_cls, width, vector, pooling, layers=_depth(source), fixed_length=fixed, pad_id=pad_id, **layers
     )  # fmt: skip
 
 
@@ -105,15 +104,8 @@ def shares_space(source: ModelSource) -> bool:
     tower, model = built(replace(source, modality="text"), "text", Pooling())
     if tower != "features" or not hasattr(model, "get_image_features"):
         return False
-    out = _probe(replace(source, modality="text"), tower, model, _sample_text(), "text")
+    out, _ = probe(replace(source, modality="text"), tower, model, sample_text(), "text")
     return out is not None and out.own is not None
-
-
-def _sample_text() -> dict[str, torch.Tensor]:
-    return {
-        "input_ids": torch.zeros(1, _SAMPLE_TOKENS, dtype=torch.long),
-        "attention_mask": torch.ones(1, _SAMPLE_TOKENS, dtype=torch.long),
-    }
 
 
 def image_structure(
@@ -128,7 +120,7 @@ def image_structure(
     if getattr(source.settings, "is_encoder_decoder", False):
         raise BadInput(f"{source.name}: gives objects, or a text, in place of an image's positions; choose an encoder")
     tower, model = built(source, "image", pooling)
-    out = _probe(source, tower, model, sample, "image")
+    out, layers = probe(source, tower, model, sample, "image", layer)
     if out is None:
         raise BadInput(f"{source.name}: what it gives cannot be found without its weights; choose another model")
     hidden, own = out.hidden, out.own
@@ -164,10 +156,12 @@ def image_structure(
         pooling = replace(pooling, mode=mode)
     _check_mode(source, tower, pooling, has_cls, own, layer)
     vector = _vector_width(source, pooling, width, own)
-    return Structure(tower, has_cls, width, vector, pooling, tokens, grid, front, end, layers=_depth(source))
+    return Structure(tower, has_cls, width, vector, pooling, tokens, grid, front, end, _depth(source), **layers)
 
 
-def cls_structure(source: ModelSource, modality: Modality, pixels: tuple[int, int] | None = None) -> Structure:
+def cls_structure(
+    source: ModelSource, modality: Modality, pixels: tuple[int, int] | None = None, layer: int | None = None
+) -> Structure:
     """The structure of a model whose CLS is its vector, as its configuration says it."""
     if source.modality is None:
         source = replace(source, modality=modality)
@@ -175,48 +169,12 @@ def cls_structure(source: ModelSource, modality: Modality, pixels: tuple[int, in
     if modality == "image":
         grid = patch_grid(source, pixels)
         height, width = pixels or tuple(side * patch for side, patch in zip(grid, patch_size(source), strict=True))
-        return image_structure(source, {"pixel_values": torch.zeros(1, 3, height, width)}, pooling, None)
+        return image_structure(source, {"pixel_values": torch.zeros(1, 3, height, width)}, pooling, layer)
     tower, model = built(source, "text", pooling)
     if is_causal(source, model) or tower != "alone":
         raise BadInput(f"{source.name}: a decoder, whose first token sees nothing of the text; name a pooling for it")
-    return Structure(tower, True, source.width, source.width, pooling)
-
-
-def _probe(
-    source: ModelSource, tower: str, model: nn.Module, sample: Mapping[str, torch.Tensor], modality: Modality
-) -> Output | None:
-    """The output for ``sample``, on the meta device; where that fails, by random weights of a small model; or None."""
-    needed = lacking(tower, model, modality, sample)
-    if needed:
-        raise BadInput(
-            f"{source.name}: reads {' and '.join(needed)} beside its {modality}s, which are not made here; "
-            f"choose an encoder of {modality}s alone"
-        )
-    try:
-        with torch.no_grad(), quiet_transformers():
-            return run_tower(tower, model, modality, {key: value.to("meta") for key, value in sample.items()})
-    except Exception as error:
-        failure = first_line(error)  # not the error, whose traceback would hold this frame, and the file of its callers
-    if sum(parameter.numel() for parameter in model.parameters()) <= _MOST_BUILT:
-        _, kind, settings = model_class(
-            source, modality, Pooling(mode="projection") if tower == "projected" else source.pooling
-        )
-        try:
-            with torch.no_grad(), quiet_transformers(), torch.random.fork_rng(devices=[]):
-                return run_tower(tower, kind(without_cache(settings)).eval(), modality, sample)
-        except Exception as error:
-            failure = first_line(error)
-        if modality == "text":
-            raise BadInput(f"{source.name}: does not read texts alone: {failure}; choose an encoder of texts")
-    if modality == "text":
-        return None
-    sized = isinstance(getattr(source.settings, "patch_size", None), int)
-    if sized and sample["pixel_values"].dim() == 4 and hasattr(source.settings, "image_size"):
-        patch_grid(source, (sample["pixel_values"].shape[2], sample["pixel_values"].shape[3]))  # says it better
-    raise BadInput(
-        f"{source.name}: does not read what its image processor makes: {failure}; correct the size in its {PROCESSOR}, "
-        "or choose an encoder of images alone"
-    )
+    _, layers = probe(source, tower, model, sample_text(), "text", layer)
+    return Structure(tower, True, source.width, source.width, pooling, **layers)
 
 
 def _check_mode(

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from ...data.runtime.errors import BadInput
-from .failures import first_line
-from .transformers_log import quiet_transformers
+from .failures import first_line, quiet_transformers
 
 if TYPE_CHECKING:
     from .pooling import Pooling

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ...data.runtime.errors import BadInput, UsageError
+from ...data.runtime.errors import BadInput
 from ...device import Precision, resolve_device
 from . import packed
 from .failures import refuse_failing
+from .probe import first_tensor, layer_number
 from .towers import Output, model_class, part, run_tower, without_cache
 from .weights import load_model
 
@@ -64,16 +65,16 @@ class Trunk:
     ) -> Trunk:
         target, dtype = resolve_device(device), _DTYPES[precision]
         _, model_type, settings = model_class(source, modality, structure.pooling)
-        settings = without_cache(settings)
-        depth = source.num_layers if layer is not None else 0
-        if layer is not None:
-            number = _layer_number(layer, depth, source.name)
-            if structure.tower in ("alone", "projected"):
-                settings.num_hidden_layers = depth = number
         packed.register_attention()
         packed.keep_few_compiled_products()
-        model = load_model(source, model_type, settings, dtype, structure)
-        last_layer = None if layer is None else _last_layer(model, depth, number, source.name)
+        model = load_model(source, model_type, without_cache(settings), dtype, structure)
+        last_layer = None
+        if layer is not None:
+            layers: Any = model.get_submodule(structure.layer_list)
+            number = layer_number(layer, len(layers), source.name)
+            last_layer = layers[number - 1]
+            if structure.cuts:
+                del layers[number:]
         packs = not compiled and packed.can_pack(target, dtype)
         if packs:
             packed.pack(model)
@@ -95,13 +96,16 @@ class Trunk:
                 out = self._run(inputs)
             except Exception as error:  # of the model's own code: an input that it does not survive
                 refuse_failing(self._name, error, self.dtype == torch.bfloat16)
-        hidden = out.hidden if self._raw is None else self._raw
-        self._raw = None
+        hidden, own = out.hidden, out.own
+        if self._raw is not None:
+            hidden, own, self._raw = self._raw, None, None
+            if "input_ids" in inputs:  # some pad to a whole window of their attention
+                hidden = hidden[:, : inputs["input_ids"].shape[1]]
         if hidden is None:
             raise BadInput(f"{self._name}: gives no hidden states; choose another model")
         if self._freed is not None:
             self._freed.after_batch()
-        return hidden, out.own
+        return hidden, own
 
     def mask(self, unpadded: torch.Tensor) -> torch.Tensor:
         """(B, T) boolean as this model takes it: our attention needs no more, others reckon with its numbers."""
@@ -115,7 +119,7 @@ class Trunk:
         return values.to(self.device)
 
     def _keep_raw(self, _layer: nn.Module, _inputs: object, output: Any) -> None:
-        self._raw = output[0] if isinstance(output, tuple) else output
+        self._raw = first_tensor(output)
 
 
 @contextmanager
@@ -129,18 +133,3 @@ def full_float32() -> Iterator[None]:
     finally:
         torch.backends.cudnn.allow_tf32 = cudnn
         torch.set_float32_matmul_precision(matmul)
-
-
-def _layer_number(layer: int, depth: int, name: str) -> int:
-    number = depth + 1 + layer if layer < 0 else layer
-    if not 1 <= number <= depth:
-        raise UsageError(f"--layer {layer}: {name} has {depth} layers; expected 1..{depth} or -{depth}..-1")
-    return number
-
-
-def _last_layer(model: nn.Module, depth: int, number: int, name: str) -> nn.Module:
-    """Encoder layer ``number`` of the ``depth`` there are: its output is raw, whatever norm the model applies to it."""
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth and len({type(layer) for layer in module}) == 1:
-            return module[number - 1]
-    raise BadInput(f"{name}: its layers cannot be distinguished (shared weights); leave out --layer")

@@ -10,9 +10,8 @@ from torch import nn
 
 from ...data.runtime.errors import BadInput
 from . import packed
-from .failures import first_line, is_out_of_memory
+from .failures import first_line, is_out_of_memory, quiet_transformers
 from .towers import whole_model
-from .transformers_log import quiet_transformers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

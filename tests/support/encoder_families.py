@@ -15,7 +15,7 @@ from typing import Any
 import transformers as hf
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from cinefuse.extract.models.transformers_log import quiet_transformers
+from cinefuse.extract.models.failures import quiet_transformers
 
 WORDS = [
     "a",

@@ -22,7 +22,7 @@ from cinefuse.extract.commands.encoders import families_table, transformers_vers
 from cinefuse.extract.inputs.processor_pixels import _FloatResizing
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
-from cinefuse.extract.models.transformers_log import quiet_transformers
+from cinefuse.extract.models.failures import quiet_transformers
 from cinefuse.tests.support.encoder_families import IMAGES, SENTENCES, SIDE, TEXTS, Family, build_clip
 from cinefuse.tests.support.further_families import FURTHER_IMAGES, FURTHER_TEXTS
 
@@ -220,6 +220,36 @@ def extracted_cls(catalogue: Path, folder: Path) -> Any:
     assert "pooling" not in file.text.fingerprint
     assert file.path.read_bytes().startswith(b"CINEFUSE 001")
     return file.text
+
+
+BY_NAME = {family.name: family for family in [*TEXTS, *FURTHER_TEXTS, *IMAGES, *FURTHER_IMAGES]}
+
+
+@pytest.mark.parametrize(
+    "name", ["BERT", "Longformer", "LED", "AltCLIP, text tower", "LLaVA, language model", "ViT", "SAM, image encoder"]
+)
+def test_a_layer_equals_the_hidden_state_behind_it(name: str, catalogue: Path, tmp_path: Path) -> None:
+    """Also where it is wider than what the model gives in the end, or padded to whole windows."""
+    family, folder = BY_NAME[name], built(BY_NAME[name], tmp_path)
+    model = plain_model(family, folder)
+    if family.modality == "text":
+        model = getattr(model, "text_model", model)
+        inputs = {"input_ids": hf.AutoTokenizer.from_pretrained(folder)(PLOTS[0], return_tensors="pt")["input_ids"]}
+    else:
+        picture = Image.open(catalogue / "posters" / "0.png").convert("RGB")
+        inputs = hf.AutoImageProcessor.from_pretrained(folder, backend="pil")(images=picture, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**inputs, output_hidden_states=True).hidden_states[1][0]
+    expected = expected.flatten(0, -2)[family.cls :]  # (T, D), of a feature map (H * W, D)
+    with extracted(catalogue, folder, family.modality, **{f"{family.modality}_layer": 1}) as file:
+        close(file[family.modality].read_tokens(0), expected)
+
+
+@pytest.mark.parametrize("name", ["XLM", "XLNet", "YOLOS", "ALBERT"])
+def test_layers_that_do_not_hand_their_states_on_are_refused(name: str, catalogue: Path, tmp_path: Path) -> None:
+    family = BY_NAME[name]
+    with pytest.raises(BadInput, match=f"cannot be distinguished; leave out --{family.modality}-layer"):
+        extracted(catalogue, built(family, tmp_path), family.modality, **{f"{family.modality}_layer": 1})
 
 
 def table_of_families() -> list[list[str]]:
