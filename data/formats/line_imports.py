@@ -31,6 +31,7 @@ _VECTORS: Final = (
     "values",  # Pinecone's
 )
 _DECIMAL_COMMA: Final = re.compile(r"^(\s*-?\d+),(\d+(?:[eE][+-]?\d+)?\s*)$")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}")  # without blanks and commas
 _LONGEST_LINE: Final = 2**28
 
 _Entry = tuple[Any, npt.NDArray[np.float32] | None, bool]  # id, (T, D) or none, whether it is one vector
@@ -237,6 +238,8 @@ def _row_entry(row: list[str], id_place: int, places: list[int], columns: int, p
     try:
         if len(cells) == 1 and not _is_number(cells[0]):
             text = cells[0]
+            if _BASE64.fullmatch(text):
+                return item, *_numbers(text, place)
             values = json.loads(text) if text.startswith("[") and "," in text else text.strip("[]").split()
             return item, *_numbers([float(v) for v in values] if isinstance(values[0], str) else values, place)
         # an empty cell is a value that is not there: the whole vector is then not finite

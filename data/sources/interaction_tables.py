@@ -12,7 +12,7 @@ from ..runtime.errors import BadInput, UsageError
 from ..splitting.boolean_columns import boolean_columns
 from ..tables.dates import read_times
 from ..tables.delimited import ROW
-from ..tables.familiar import named_so
+from ..tables.familiar import named_so, plain_name
 from ..tables.ids import exact_ids
 
 if TYPE_CHECKING:
@@ -85,12 +85,14 @@ def without_ratings(table: Table, chosen: Mapping[str, str | None]) -> bool:
 
 def refuse_matrix(table: Table) -> None:
     """BadInput for a table without ids of users or items that has many other columns, all of numbers or nothing."""
-    index = table.column_for("user_id") or table.column_for("item_id") or table.column_for("title")
-    index = index or table.columns[0]  # a matrix may have no name for it
+    index = table.column_for("user_id") or table.column_for("title")
+    surely = index is not None or not plain_name(table.columns[0])  # else few columns of numbers may be anything
+    index = index or table.column_for("item_id") or table.columns[0]
     others = [name for name in table.columns if name not in (index, table.times_column()[0])]
-    headless = table.columns[0][:1].isdigit()  # then few columns are rather those of ratings without a header
-    fewest = _FEWEST_WITHOUT_NAMES if headless else _FEWEST_OF_A_MATRIX
-    if len(others) < fewest or table.column_for("rating") or table.column_for("count"):
+    if len(others) < (_FEWEST_OF_A_MATRIX if surely else _FEWEST_WITHOUT_NAMES):
+        return
+    named = table.column_for("rating") or table.column_for("count")
+    if named or any(plain_name(name).endswith("id") for name in others):
         return
     first = table.frame.select(others).head(100).collect()
     numbers = [series.cast(pl.String).str.strip_chars().replace("", None).drop_nulls() for series in first]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,12 @@ def test_ids_of_arrow_as_polars_writes_it_are_ids(tmp_path: Path, kind: type[pl.
     table.write_ipc(tmp_path / "v.arrow")
     expected = [int(each) for each in ids] if kind == pl.Int64 else ids
     assert imported(tmp_path / "v.arrow")[0] == dict(zip(expected, VECTORS.tolist(), strict=True))
+
+
+def test_base64_in_a_column_is_float32(tmp_path: Path) -> None:
+    cells = [base64.b64encode(row.tobytes()).decode() for row in VECTORS]
+    pl.DataFrame({"item_id": ["a", "b", "c"], "feature": cells}).write_csv(tmp_path / "v.csv")
+    assert imported(tmp_path / "v.csv")[0] == dict(zip("abc", VECTORS.tolist(), strict=True))
+    (tmp_path / "v.csv").write_text("item_id,feature\na,nonsense*\n")
+    with pytest.raises(BadInput, match=r"v\.csv: line 2: expected numbers"):
+        imported(tmp_path / "v.csv")

@@ -139,9 +139,11 @@ def test_a_matrix_of_users_and_items_is_refused_as_one(tmp_path: Path) -> None:
         ("title,user_1,user_2,user_3\nAlien,5,,3\nBrazil,4,2,\n", "each of 3 users.*index='title'"),
         (",1,2,3,4\n1,5,0,3,1\n2,4,2,0,1\n", "each of 4 films"),
         ("1,10,4,978300760\n1,11,3,978300761\n", "its first line names no columns"),
+        ("order_id,product_id,add_to_cart_order,reordered\n2,33120,1,1\n2,28985,2,1\n", "no column for user_id"),
+        ("product,price,width,depth\n1,2,3,4\n", "no column for user_id"),
     ],
 )
-def test_a_matrix_is_known_by_either_side_and_never_where_a_header_lacks(tmp_path: Path, table: str, says: str) -> None:
+def test_a_matrix_is_known_by_either_side_and_nothing_else_is_called_one(tmp_path: Path, table: str, says: str) -> None:
     file = tmp_path / "wide.csv"
     file.write_text(table)
     with pytest.raises((BadInput, UsageError), match=says):
