@@ -19,8 +19,11 @@ from ..runs.summary import RunSummary
 _ERRORS = ("validation_rmse", "rmse", "bias_rmse", "mae")
 
 
-def show_run(folder: Path, record: RunRecord, summary: RunSummary, user: object) -> None:
-    """How a finished run went, where it lies, and the next commands; ``user`` is one to recommend films to."""
+def show_run(folder: Path, record: RunRecord, summary: RunSummary, user: object, *, tested: bool = True) -> None:
+    """How a finished run went, where it lies, and the next commands; ``user`` is one to recommend films to.
+
+    ``tested``: whether the run has a test part to evaluate.
+    """
     config = record.config
     console = screen()
     console.print(f"preset      {config.preset}, split {printable(record.split)}, seed {config.seed}")
@@ -42,14 +45,17 @@ def show_run(folder: Path, record: RunRecord, summary: RunSummary, user: object)
     if ranking := summary.ranking:
         figure = ranking["validation_ndcg"]
         reached = (
-            "no validation part to choose by" if figure is None else f"NDCG@10 {figure:.4f} on the validation part"
+            "not chosen by validation, which lacks ratings or users who like a film"
+            if figure is None
+            else f"NDCG@10 {figure:.4f} on the validation part"
         )
         weight = f", weight of the rating model {ranking['rating']:g}" if ranking.get("rating") else ""
         console.print(f"ranking     {reached}, share of the item-item part {ranking['share']:g}{weight}")
     console.print(f"seconds     {summary.seconds:.1f}")
     console.print(f"run folder  {printable(folder)}", soft_wrap=True)
     run = shlex.quote(str(folder))
-    for number, words in enumerate((f"evaluate {run}", f"recommend {run} --user {shlex.quote(str(user))} -k 10")):
+    recommend = f"recommend {run} --user {shlex.quote(str(user))} -k 10"
+    for number, words in enumerate([f"evaluate {run}", recommend] if tested else [recommend]):
         console.print(f"{'' if number else 'next':<11} cinefuse {printable(words)}", soft_wrap=True)
     show_warnings(summary.warnings, console)
 

@@ -40,11 +40,17 @@ def explain(
     """Explain the predictions of items, given by id, for all users on average and for ``user`` where one is given.
 
     ``dataset`` and ``cache`` say where the run's dataset and embedding file are now, ``text_model`` which folder has
-    the tokenizer of the plots. BadInput for an item or user that is not in the run, with the nearest ones, and where
-    dataset or embedding file are missing; FingerprintMismatch where they are not the run's.
+    the tokenizer of the plots. BadInput for an item or user that is not in the run, with the nearest ones, where dataset
+    or embedding file are missing, and for a run without a rating model; FingerprintMismatch where they are not the
+    run's.
     """
     if not items:
         raise UsageError("explain: expected at least one --item ID")
+    if not run.recommender.predicts:
+        raise BadInput(
+            f"{run.folder} has no rating model, whose predictions `explain` explains: it was trained for ranking "
+            "alone; `cinefuse recommend` says because of which film each of a list is there"
+        )
     numbers = [known_item(run, item) for item in items]
     of_user = None if user is None else known_user(run.recommender, user)
     reading = Reading.open(run, dataset=dataset, cache=cache)

@@ -70,6 +70,9 @@ class Head(Protocol):
     def ratings(self, scores: Tensor, user: Tensor) -> Tensor:
         """Expected ratings on the ratings' own scale, of the shape of scores; user is their first axis."""
 
+    def unclamped(self, scores: Tensor, user: Tensor) -> Tensor:
+        """The same before they are clamped to the scale."""
+
     def estimate_l2(self, scores: Tensor, user: Tensor) -> None:
         """Set the L2 of its own parameters from (R,) scores of the training ratings and their users."""
 
@@ -90,7 +93,11 @@ class SquaredHead(nn.Module):
 
     def ratings(self, scores: Tensor, user: Tensor) -> Tensor:
         """The score on the ratings' scale, clamped to it."""
-        return self.scale.clamp(self.scale.mean + self.scale.unit * scores)
+        return self.scale.clamp(self.unclamped(scores, user))
+
+    def unclamped(self, scores: Tensor, user: Tensor) -> Tensor:
+        """The score on the ratings' scale."""
+        return self.scale.mean + self.scale.unit * scores
 
     def estimate_l2(self, scores: Tensor, user: Tensor) -> None:
         """Nothing: it has no parameters."""
@@ -158,6 +165,10 @@ class OrdinalHead(nn.Module):
     def ratings(self, scores: Tensor, user: Tensor) -> Tensor:
         """The expected rating."""
         return self.distribution(scores, user) @ self.levels
+
+    def unclamped(self, scores: Tensor, user: Tensor) -> Tensor:
+        """The expected rating, which lies within the scale."""
+        return self.ratings(scores, user)
 
     @torch.no_grad()
     def estimate_l2(self, scores: Tensor, user: Tensor) -> None:

@@ -64,24 +64,38 @@ class Recommender:
 
     def all_ratings(self, user: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
         """(B, I) predicted ratings of every item by B users, given by number: one matrix product a member."""
-        u = torch.from_numpy(user.astype(np.int64))
-        with torch.no_grad():
-            each = [head.ratings(v.scores(u), u) for v, head in zip(self.vectors, self.heads, strict=True)]
-            mean = each[0] if len(each) == 1 else torch.stack(each).mean(0)
-        ratings: npt.NDArray[np.float32] = self.with_covariance(mean, u, slice(None)).numpy()
+        ratings: npt.NDArray[np.float32] = self._ratings(torch.from_numpy(user.astype(np.int64)), clamped=True).numpy()
         return ratings
 
+    def ratings_to_rank(self, user: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+        """`all_ratings`, but those at an end of the scale, which are all alike, as they were before clamping."""
+        u = torch.from_numpy(user.astype(np.int64))
+        ratings, lowest, highest = self._ratings(u, clamped=True), self.scale.levels[0], self.scale.levels[-1]
+        near = 1e-6 * (highest - lowest)
+        at_end = (ratings >= highest - near) | (ratings <= lowest + near)
+        ranked: npt.NDArray[np.float32] = torch.where(at_end, self._ratings(u, clamped=False), ratings).numpy()
+        return ranked
+
     @torch.no_grad()
-    def with_covariance(self, mean: Tensor, users: Tensor, items: Tensor | slice) -> Tensor:
+    def _ratings(self, users: Tensor, *, clamped: bool) -> Tensor:
+        """(B, I) ratings of every item by ``users`` (B,)."""
+        scored = [(head, v.scores(users)) for v, head in zip(self.vectors, self.heads, strict=True)]
+        each = [head.ratings(s, users) if clamped else head.unclamped(s, users) for head, s in scored]
+        mean = each[0] if len(each) == 1 else torch.stack(each).mean(0)
+        return self.with_covariance(mean, users, slice(None), clamped=clamped)
+
+    @torch.no_grad()
+    def with_covariance(self, mean: Tensor, users: Tensor, items: Tensor | slice, *, clamped: bool = True) -> Tensor:
         """The members' ``mean`` ratings (B, G) of ``items`` by ``users`` (B,), averaged with the covariance model's."""
         if self.covariance is None:
             return mean
         rated = self._user_is_rated[users][:, None] * self._item_is_rated[items]
-        return self._averaged(mean, self.covariance.scores(users, items), rated)
+        return self._averaged(mean, self.covariance.scores(users, items), rated, clamped=clamped)
 
-    def _averaged(self, mean: Tensor, scores: Tensor, rated: Tensor) -> Tensor:
+    def _averaged(self, mean: Tensor, scores: Tensor, rated: Tensor, *, clamped: bool = True) -> Tensor:
         """The members' ``mean`` averaged with the covariance model's ``scores`` where ``rated`` is 1, alone where 0."""
-        ratings = SquaredHead(self.scale).ratings(scores, scores)
+        head = SquaredHead(self.scale)
+        ratings = head.ratings(scores, scores) if clamped else head.unclamped(scores, scores)
         return mean + self.covariance_share * rated * (ratings - mean)
 
     @cached_property

@@ -44,6 +44,8 @@ class Filters:
             steps.append((f"--genre {', '.join(self.genres)}", self._of_genres(items)))
         if self.years is not None:
             low, high = years_of(self.years)
+            if items["year"].is_null().all():
+                raise UsageError(f"--years {self.years}: no film of the run has a year; the dataset has none")
             year = items["year"].to_numpy().astype(np.float64)  # null becomes NaN, which is in no span
             steps.append((f"--years {self.years}", (year >= low) & (year <= high)))
         if self.candidates is not None:
@@ -59,7 +61,8 @@ class Filters:
             mask &= kept
         if not mask.any():
             each = ", ".join(f"{name} keeps {int(kept.sum()):,}" for name, kept in steps)
-            raise BadInput(f"no film is left of the {items.height:,} of the run: {each}; ask for less at once")
+            advice = "ask for less at once" if len(steps) > 1 else "ask for something else"
+            raise BadInput(f"no film is left of the {items.height:,} of the run: {each}; {advice}")
         return mask
 
     def _of_genres(self, items: pl.DataFrame) -> _Mask:

@@ -78,11 +78,11 @@ def rating_scores(recommender: Recommender) -> BlockScores:
     """As `list_scores`, by the rating model, with items without ratings in their place among the others.
 
     Where one product ranks (`ranks_by_product`) they are that product, so that items predicted beyond the top of the
-    scale are not all alike; else they are the expected ratings.
+    scale are not all alike; else they are the expected ratings, beyond the scale before they are clamped to it.
     """
     users = len(recommender.user_ids)
     if not ranks_by_product(recommender):
-        return lambda block: recommender.all_ratings(np.arange(users)[users_of_block(block, users)])
+        return lambda block: recommender.ratings_to_rank(np.arange(users)[users_of_block(block, users)])
     vectors = recommender.joint_vectors()
     return lambda block: vectors.scores(users_of_block(block, users)).numpy()
 

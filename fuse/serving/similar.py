@@ -42,7 +42,10 @@ def similar(run: Run, item_id: int | str, k: int = 10, *, by: str = "both") -> p
     known = ~np.isnan(both)
     comparable: npt.NDArray[np.bool_] = known.any(0) & (np.arange(items.height) != number)
     if not comparable.any():
-        raise BadInput(f"--item {item_id}: the run has neither content nor a ranking model to compare it by")
+        raise BadInput(
+            f"--item {item_id}: nothing to compare it by: the run has no content of it, and no ranking model of users "
+            "who differ in taste; give the dataset genres, plots or posters, or ratings of more users"
+        )
     likeness = np.where(known, both, 0).sum(0) / np.maximum(known.sum(0), 1)
     order = np.argsort(-np.where(comparable, likeness, -np.inf), kind="stable")
     order = order[comparable[order]][:k]
@@ -72,10 +75,12 @@ def _content(run: Run, number: int, by: str) -> npt.NDArray[np.float32]:
 
 
 def _taste(run: Run, number: int, rated: npt.NDArray[np.bool_], by: str) -> npt.NDArray[np.float32]:
-    """(I,) cosines of the ranking model's vectors without biases; NaN for items without ratings."""
+    """(I,) cosines of the ranking model's vectors without biases; NaN for items without ratings, or without taste."""
     if run.ranking is None and by == "both":
         return np.full(len(rated), np.nan, np.float32)
     model = ranking_of(run)
     vectors = model.balanced_items().numpy()
-    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return np.where(rated, vectors @ vectors[number], np.nan).astype(np.float32)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = vectors / np.maximum(length, 1e-12)
+    known = rated & (length[:, 0] > 1e-12) & (length[number, 0] > 1e-12)  # no vector has a length where users are alike
+    return np.where(known, vectors @ vectors[number], np.nan).astype(np.float32)

@@ -215,7 +215,9 @@ class Config:
             if not equals:
                 raise UsageError(f"--set {pair}: expected name=value, as in --set epochs=20")
             if name not in SETTINGS or name == "preset":
-                raise UsageError(f"--set {name}: no such setting{nearest(name, SETTINGS)}")
+                raise UsageError(
+                    f"--set {name}: no such setting{nearest(name, SETTINGS)}; `cinefuse fuse --list-settings` shows all"
+                )
             changes[name] = SETTINGS[name].parsed(text)
         return self.with_values(changes).checked()
 

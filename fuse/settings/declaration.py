@@ -90,5 +90,5 @@ def has_type(value: Any, kind: Any) -> bool:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`` (did you mean 'x'?)``, where one of ``names`` is close."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""

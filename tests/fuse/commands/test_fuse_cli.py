@@ -450,7 +450,10 @@ def test_an_unfinished_run_and_one_without_test_part_have_nothing_to_evaluate(
     (unfinished / "summary.json").unlink()
     for words in (["evaluate", unfinished], ["recommend", unfinished, "--user", 3]):
         assert_refused_in_one_line(run(*words), 3, "--resume")
-    assert run("fuse", sample, tmp_path / "whole", *QUICK, "--split", "all").code == 0
+    whole = run("fuse", sample, tmp_path / "whole", *QUICK, "--split", "all")
+    assert whole.code == 0
+    assert "cinefuse recommend" in whole.out
+    assert "cinefuse evaluate" not in whole.out, "there is no test part to evaluate"
     assert_refused_in_one_line(run("evaluate", tmp_path / "whole"), 3, "no test part")
     assert run("recommend", tmp_path / "whole", "--user", 3).code == 0
     assert_refused_in_one_line(run("compare", factors, tmp_path / "whole"), 3, "no test part")

@@ -17,6 +17,7 @@ from cinefuse.data.sources.own_tables import import_table
 from cinefuse.fuse.commands.evaluation_screen import show_evaluation
 from cinefuse.fuse.evaluation.comparison import compare
 from cinefuse.fuse.evaluation.evaluate import evaluate
+from cinefuse.fuse.explaining.explain import explain
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
@@ -74,6 +75,8 @@ def test_what_needs_ratings_is_refused_with_the_reason(run: Run, plays: Path, tm
     pairs = pl.DataFrame({"user_id": [1], "item_id": [1]})
     with pytest.raises(BadInput, match="no rating model to predict by"):
         predict(run, pairs)
+    with pytest.raises(BadInput, match="no rating model, whose predictions `explain` explains"):
+        explain(run, [run.recommender.item_ids[0]])
     with pytest.raises(BadInput, match="no rating model, so it predicted no test rating"):
         compare([run])
     with pytest.raises(UsageError, match="interactions without ratings; use --objective ranking"):

@@ -15,6 +15,7 @@ import torch
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
 from cinefuse.data.sample.catalogue import write_sample
+from cinefuse.data.sources.own_tables import import_table
 from cinefuse.fuse.models.ranking_model import RankingModel
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
@@ -292,6 +293,28 @@ def test_similar_items_are_alike_and_never_the_item_itself(run: Run) -> None:
     with pytest.raises(BadInput, match="it has no ratings, so there is no taste to compare; use --by content"):
         similar(run, NEW[0], by="taste")
     assert similar(run, NEW[0])["taste"].null_count() == 10
+
+
+@pytest.fixture(scope="module")
+def one_user(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of one user's ratings of films without years or genres."""
+    folder = tmp_path_factory.mktemp("one-user")
+    ratings = pl.DataFrame({"user_id": [1] * 30, "item_id": range(30), "rating": [n % 5 + 1.0 for n in range(30)]})
+    ratings.write_csv(folder / "ratings.csv")
+    dataset = import_table(folder / "dataset", ratings=folder / "ratings.csv").folder
+    config = preset("best").with_settings(["adapt=false", "dim=4", "factor_steps=8", "epochs=1", "members=1"])
+    return train(dataset, None, folder / "run", config, device="cpu")
+
+
+def test_where_nothing_tells_items_apart_similar_refuses_and_lists_no_items_at_random(one_user: Run) -> None:
+    for by in ("both", "taste"):
+        with pytest.raises(BadInput, match="nothing to compare it by"):
+            similar(one_user, int(one_user.recommender.rated_items[0]), by=by)
+
+
+def test_years_are_refused_by_the_reason_where_no_item_has_one(one_user: Run) -> None:
+    with pytest.raises(UsageError, match="no film of the run has a year"):
+        recommend(one_user, 1, filters=Filters(years="1990:"))
 
 
 @pytest.mark.parametrize("kept_as", ["parquet", "npy"])

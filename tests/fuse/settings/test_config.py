@@ -62,6 +62,7 @@ def test_a_later_setting_wins_and_the_preset_itself_stays_as_it_is() -> None:
     ("setting", "message"),
     [
         ("epoch=3", "epoch: no such setting.*did you mean 'epochs'"),
+        ("foo=1", "foo: no such setting; `cinefuse fuse --list-settings` shows all"),
         ("l2.usr=3", "did you mean 'l2.user'"),
         ("l2_user=3", "l2_user: no such setting.*did you mean 'l2.user'"),
         ("l2=3", "l2: no such setting"),
