@@ -40,9 +40,9 @@ def explain(
     """Explain the predictions of items, given by id, for all users on average and for ``user`` where one is given.
 
     ``dataset`` and ``cache`` say where the run's dataset and embedding file are now, ``text_model`` which folder has
-    the tokenizer of the plots. BadInput for an item or user that is not in the run, with the nearest ones, where dataset
-    or embedding file are missing, and for a run without a rating model; FingerprintMismatch where they are not the
-    run's.
+    the tokenizer of the plots. BadInput for an item or user that is not in the run, with the nearest ones, where
+    dataset or embedding file are missing, and for a run without a rating model; FingerprintMismatch where they are not
+    the run's.
     """
     if not items:
         raise UsageError("explain: expected at least one --item ID")
