@@ -179,4 +179,4 @@ def fuse(
     elif as_json:
         typer.echo(json.dumps({"run": str(run)} | done.summary.as_dict(), indent=2))
     else:
-        show_run(run, done.record, done.summary, done.recommender.user_ids[0], tested=len(done.split.test) > 0)
+        show_run(run, done.record, done.summary, done.recommender.user_ids[0], has_test=len(done.split.test) > 0)

@@ -19,10 +19,10 @@ from ..runs.summary import RunSummary
 _ERRORS = ("validation_rmse", "rmse", "bias_rmse", "mae")
 
 
-def show_run(folder: Path, record: RunRecord, summary: RunSummary, user: object, *, tested: bool = True) -> None:
+def show_run(folder: Path, record: RunRecord, summary: RunSummary, user: object, *, has_test: bool = True) -> None:
     """How a finished run went, where it lies, and the next commands; ``user`` is one to recommend films to.
 
-    ``tested``: whether the run has a test part to evaluate.
+    ``has_test``: whether the run has a test part to evaluate.
     """
     config = record.config
     console = screen()
@@ -55,7 +55,7 @@ def show_run(folder: Path, record: RunRecord, summary: RunSummary, user: object,
     console.print(f"run folder  {printable(folder)}", soft_wrap=True)
     run = shlex.quote(str(folder))
     recommend = f"recommend {run} --user {shlex.quote(str(user))} -k 10"
-    for number, words in enumerate([f"evaluate {run}", recommend] if tested else [recommend]):
+    for number, words in enumerate([f"evaluate {run}", recommend] if has_test else [recommend]):
         console.print(f"{'' if number else 'next':<11} cinefuse {printable(words)}", soft_wrap=True)
     show_warnings(summary.warnings, console)
 
