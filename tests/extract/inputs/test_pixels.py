@@ -28,6 +28,7 @@ from cinefuse.extract.inputs.pixel_recipe import PixelRecipe
 from cinefuse.extract.inputs.pixels import decode_poster, poster_pixels
 from cinefuse.extract.inputs.poster_files import PosterLimits, PosterProblem, read_poster
 from cinefuse.extract.inputs.poster_header import checked_format
+from cinefuse.tests.support.pictures import chunk, picture, saved
 
 LIMITS = PosterLimits()
 SQUARE = PixelRecipe(size=(12, 8))
@@ -35,22 +36,6 @@ SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 
 
 # --- making posters --------------------------------------------------------------------------------------------------
-
-
-def picture(width: int = 40, height: int = 60, mode: str = "RGB") -> Image.Image:
-    bands = len(Image.new(mode, (1, 1)).getbands())
-    noise = np.random.default_rng(width * height).integers(0, 256, (height, width, bands), dtype=np.uint8)
-    return Image.merge(mode, [Image.fromarray(np.ascontiguousarray(noise[..., band])) for band in range(bands)])
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png(width: int, height: int, depth: int, colours: int, rows: bytes, *extra: bytes) -> bytes:

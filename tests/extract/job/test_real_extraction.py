@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.number_formats import as_float32
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
+from cinefuse.tests.support.forked import ForkedCommands
 
 pytestmark = pytest.mark.real_data
 
@@ -25,12 +24,11 @@ FILMS = 24
 LACKING = 4
 
 
-def cinefuse(*words: object) -> str:
+def cinefuse(forked: ForkedCommands, *words: object) -> str:
     """Run `cinefuse` with these words to its good end; what it printed."""
-    command = [sys.executable, "-m", "cinefuse.cli", *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    ended = forked.run(*words)
+    assert ended.code == 0, ended.err
+    return ended.out
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dataset(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(forked: ForkedCommands, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first films of MovieLens 100K, and the first that lack a plot or a poster."""
     folder = tmp_path_factory.mktemp("films")
     films = pl.read_parquet(shared_data / "items-ml-100k.parquet")
@@ -60,29 +58,43 @@ def dataset(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     chosen = pl.concat([films.head(FILMS), lacking]).unique("movie_id", keep="first", maintain_order=True)
     chosen.write_parquet(folder / "items.parquet")
     cinefuse(
-        "data", "import", "table", folder / "dataset", "--items", folder / "items.parquet", "--posters", shared_data
+        forked,
+        "data",
+        "import",
+        "table",
+        folder / "dataset",
+        "--items",
+        folder / "items.parquet",
+        "--posters",
+        shared_data,
     )
     return folder / "dataset"
 
 
 @pytest.fixture(scope="module")
-def fp32(dataset: Path, minilm: Path, vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return extracted(dataset, minilm, vit, tmp_path_factory.mktemp("fp32") / "films.h5", "fp32")
+def fp32(
+    forked: ForkedCommands, dataset: Path, minilm: Path, vit: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return extracted(forked, dataset, minilm, vit, tmp_path_factory.mktemp("fp32") / "films.h5", "fp32")
 
 
 @pytest.fixture(scope="module")
-def bf16(dataset: Path, minilm: Path, vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return extracted(dataset, minilm, vit, tmp_path_factory.mktemp("bf16") / "films.h5", "bf16")
+def bf16(
+    forked: ForkedCommands, dataset: Path, minilm: Path, vit: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return extracted(forked, dataset, minilm, vit, tmp_path_factory.mktemp("bf16") / "films.h5", "bf16")
 
 
-def extracted(dataset: Path, minilm: Path, vit: Path, out: Path, precision: str) -> Path:
+def extracted(forked: ForkedCommands, dataset: Path, minilm: Path, vit: Path, out: Path, precision: str) -> Path:
     models = ["--text-model", minilm, "--image-model", vit, "--device", "cpu"]
-    cinefuse("extract", dataset, out, *models, "--precision", precision, "--dtype", "float32")
+    cinefuse(forked, "extract", dataset, out, *models, "--precision", precision, "--dtype", "float32")
     return out
 
 
-def test_every_plot_and_poster_that_is_there_has_an_embedding_and_the_file_is_sound(dataset: Path, fp32: Path) -> None:
-    assert "every checksum agrees" in cinefuse("cache", "verify", fp32)
+def test_every_plot_and_poster_that_is_there_has_an_embedding_and_the_file_is_sound(
+    forked: ForkedCommands, dataset: Path, fp32: Path
+) -> None:
+    assert "every checksum agrees" in cinefuse(forked, "cache", "verify", fp32)
     catalogue = Catalog.open(dataset)
     with EmbeddingFile.open(fp32) as file:
         assert file.ids.tolist() == catalogue.ids.tolist()
@@ -92,7 +104,7 @@ def test_every_plot_and_poster_that_is_there_has_an_embedding_and_the_file_is_so
             assert (file[name].has_embedding == given).all()
             absent = (file[name].status == Status.MISSING) & (file[name].reason == Reason.NOT_GIVEN)
             assert (absent == ~given).all()
-    failures = json.loads(cinefuse("cache", "info", fp32, "--failures", "--json"))
+    failures = json.loads(cinefuse(forked, "cache", "info", fp32, "--failures", "--json"))
     assert {row["why"] for row in failures} <= {Reason.NOT_GIVEN.sentence}
 
 
@@ -142,7 +154,9 @@ def test_bf16_rows_point_where_fp32_rows_point(name: str, fp32: Path, bf16: Path
             assert not np.array_equal(a, b)
 
 
-def test_a_second_run_over_real_films_computes_nothing(dataset: Path, minilm: Path, vit: Path, fp32: Path) -> None:
+def test_a_second_run_over_real_films_computes_nothing(
+    forked: ForkedCommands, dataset: Path, minilm: Path, vit: Path, fp32: Path
+) -> None:
     before = fp32.read_bytes()
-    extracted(dataset, minilm, vit, fp32, "fp32")
+    extracted(forked, dataset, minilm, vit, fp32, "fp32")
     assert fp32.read_bytes() == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from cinefuse import cli
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.status import Reason, Status
 from cinefuse.data.embeddings.verification import verify
+from cinefuse.tests.support.pictures import chunk, picture, saved
 
 OK, MISSING, FAILED = (Status.OK, Reason.NONE), (Status.MISSING, Reason.NOT_GIVEN), Status.FAILED
 BROKEN, NO_IMAGE = (FAILED, Reason.BROKEN_IMAGE), (FAILED, Reason.NOT_AN_IMAGE)
@@ -32,24 +32,6 @@ Outcome = tuple[Status, Reason]
 
 
 # --- making posters ---------------------------------------------------------------------------------------------------
-
-
-def picture(width: int = 40, height: int = 60, mode: str = "RGB") -> Image.Image:
-    """Noise; every size and mode another."""
-    bands = len(Image.new(mode, (1, 1)).getbands())
-    chance = np.random.default_rng(width * 7919 + height + bands)
-    noise = chance.integers(0, 256, (height, width, bands), dtype=np.uint8)
-    return Image.merge(mode, [Image.fromarray(np.ascontiguousarray(noise[..., band])) for band in range(bands)])
-
-
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def sixteen_bits() -> bytes:

@@ -297,33 +297,36 @@ def test_rank_correlation_is_spearmans() -> None:
     assert rank_correlation(np.array([1, 1, 1]), np.array([1, 2, 3])) is None
 
 
-def test_attention_equal_to_the_effect_of_masking_predicts_it_and_its_reverse_is_opposite(runs: dict[str, Run]) -> None:
-    reading = Reading.open(runs["tokens"])
+def judged_by_masking(run: Run) -> tuple[Parts, Callable[[Any], Agreement]]:
+    """What masking each word of FILM's plot changes, and how an attention over these words agrees with that."""
+    reading = Reading.open(run)
     masking = ItemMasking(reading, FILM, {})
-    plot = explain(runs["tokens"], [item_of(runs["tokens"], FILM)])[0].plot
+    plot = explain(run, [item_of(run, FILM)])[0].plot
     parts = occlude(reading, masking, FILM, "text", plot)
+    assert parts is not None
     positions = [np.array(word.positions) for word in plot.words]
-    true = agreement(reading, masking, "text", parts, parts.change, positions)
+    return parts, lambda attention: agreement(reading, masking, "text", parts, attention, positions)
+
+
+def test_attention_equal_to_the_effect_of_masking_predicts_it_and_its_reverse_is_opposite(runs: dict[str, Run]) -> None:
+    parts, judged = judged_by_masking(runs["tokens"])
+    true = judged(parts.change)
     assert true.correlation == pytest.approx(1)
     assert true.predicts
-    wrong = agreement(reading, masking, "text", parts, 1 / parts.change, positions)
+    wrong = judged(1 / parts.change)
     assert wrong.correlation == pytest.approx(-1)
     assert wrong.predicts is False
     assert "is opposite to" in wrong.verdict
 
 
 def test_masking_the_most_attended_parts_is_compared_with_chance(runs: dict[str, Run]) -> None:
-    reading = Reading.open(runs["tokens"])
-    masking = ItemMasking(reading, FILM, {})
-    plot = explain(runs["tokens"], [item_of(runs["tokens"], FILM)])[0].plot
-    parts = occlude(reading, masking, FILM, "text", plot)
-    positions = [np.array(word.positions) for word in plot.words]
+    parts, judged = judged_by_masking(runs["tokens"])
     chance = np.random.default_rng(1)
     found = []
     for _ in range(12):  # attention that singles out some words, whichever
         attention = np.full(len(parts.change), 1e-6)
         attention[chance.permutation(len(attention))[: max(1, round(len(attention) / 10))]] = 1
-        found.append(agreement(reading, masking, "text", parts, attention, positions))
+        found.append(judged(attention))
     assert len({a.random for a in found}) == 1, "chance is the same for all"
     most, least = max(found, key=lambda a: a.top), min(found, key=lambda a: a.top)
     assert most.top > most.random > least.top
