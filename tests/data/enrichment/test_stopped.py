@@ -115,6 +115,7 @@ def test_what_is_in_flight_at_a_polite_stop_is_kept_too(
     assert Catalog.open(dataset).items["text"].null_count() == 0
 
 
+@pytest.mark.slow
 def test_two_at_once_do_not_fetch_the_same_twice(
     fork_server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

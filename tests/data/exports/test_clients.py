@@ -90,6 +90,7 @@ def nearest(folder: Path, ids: list[str]) -> list[str]:
     return [ids[row] for row in np.argsort(-vectors @ vectors[0], kind="stable")[:3]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("title", "client"), [("FAISS", "faiss"), ("hnswlib", "hnswlib"), ("scikit-learn", "sklearn")])
 def test_an_index_finds_the_items_that_are_near(place: Path, title: str, client: str) -> None:
     scope = run(title, client)
@@ -97,6 +98,7 @@ def test_an_index_finds_the_items_that_are_near(place: Path, title: str, client:
     assert len(scope["ids"]) == 48
 
 
+@pytest.mark.slow
 def test_cornac_trains_on_our_features_and_each_item_has_its_own(place: Path) -> None:
     scope = run("Cornac", "cornac")
     train = scope["method"].train_set

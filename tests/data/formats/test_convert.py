@@ -85,6 +85,7 @@ def test_rows_of_zeros_and_of_nan_keep_their_meaning_in_int8() -> None:
     assert steps.tolist() == [[0, 0], [0, 0], [-127, 42]]
 
 
+@pytest.mark.slow
 @quick
 @given(catalogues(), st.data())
 def test_widening_and_back_is_the_same_file(tmp_path: Path, catalogue: Any, data: st.DataObject) -> None:
@@ -240,6 +241,7 @@ except DamagedFile as refusal:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 @pytest.mark.parametrize("honest_start", [True, False])
 def test_a_decompression_bomb_is_refused_within_memory_and_disk(
@@ -371,6 +373,7 @@ def command(*words: object) -> Any:
     return CliRunner().invoke(app, ["cache", "convert", *map(str, words)])
 
 
+@pytest.mark.slow
 def test_the_command_goes_to_each_form_and_back(tmp_path: Path) -> None:
     assert command(TEXT_AND_IMAGE, tmp_path / "a.h5", "--dtype", "int8").exit_code == 0
     assert command(TEXT_AND_IMAGE, tmp_path / "a.h5.zst", "--compression", "zstd").exit_code == 0

@@ -142,6 +142,7 @@ def test_ids_with_dots_and_leading_zeros_stay_as_the_files_are_called(tmp_path: 
     assert_vectors(imported(tmp_path, folder), ["0.5", "007", "b.c"], VECTORS[[0, 1, 2]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed], ids=["plain", "compressed"])
 def test_slide2vec_npz_of_slides_and_of_tiles(tmp_path: Path, save: Callable[..., None]) -> None:
     for kind in ("slide_embeddings", "tile_embeddings"):
@@ -238,6 +239,7 @@ def frame(ids: Any = (1, 2, 10), values: Any = VECTORS) -> pl.DataFrame:
     return pl.DataFrame({"id": list(ids), "title": ["a", "b", "c"][: len(values)], "embedding": values})
 
 
+@pytest.mark.slow
 def test_parquet_shards_in_a_folder_by_a_glob_or_named(tmp_path: Path) -> None:
     folder = tmp_path / "repo" / "data"
     folder.mkdir(parents=True)
@@ -327,6 +329,7 @@ def test_a_data_frame_of_a_column_for_each_value_whose_index_is_the_id(tmp_path:
 # ---------------------------------------------------------------- arrays under names
 
 
+@pytest.mark.slow
 def test_npz_of_ids_and_embeddings_or_of_an_array_for_each_id(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", ids=np.array(NUMBERS), embeddings=VECTORS)
     np.savez_compressed(tmp_path / "b.npz", ids=np.array(["x", "y", "z"]), vecs=VECTORS)
@@ -362,6 +365,7 @@ def test_safetensors_of_a_tensor_for_each_id_or_a_matrix(tmp_path: Path) -> None
     assert "cannot be read as safetensors" in refused(tmp_path, tmp_path / "c.safetensors")
 
 
+@pytest.mark.slow
 def test_pt_of_tensors_is_read_as_weights_alone(tmp_path: Path) -> None:
     tensors = torch.from_numpy(VECTORS)
     torch.save({"ids": NUMBERS, "embeddings": tensors}, tmp_path / "a.pt")  # noqa: TID251
@@ -382,6 +386,7 @@ class Hostile:
         return exec, ("open('ran', 'w')",)
 
 
+@pytest.mark.slow
 def test_a_pt_that_would_run_something_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"a": Hostile()}, tmp_path / "a.pt")  # noqa: TID251
     monkeypatch.chdir(tmp_path)
@@ -479,6 +484,7 @@ def test_csv_of_a_column_for_each_value_of_lists_as_text_and_of_recbole(tmp_path
 # ---------------------------------------------------------------- clip-retrieval
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["image_path", "key"])
 def test_the_root_that_clip_retrieval_writes(tmp_path: Path, column: str) -> None:
     root = tmp_path / "embeddings"
@@ -509,6 +515,7 @@ def test_the_root_that_clip_retrieval_writes(tmp_path: Path, column: str) -> Non
 # ---------------------------------------------------------------- what is refused
 
 
+@pytest.mark.slow
 def test_sources_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     folder = npy_files(tmp_path / "mixed", ["a"], [VECTORS[0]])
     with h5py.File(folder / "b.h5", "w") as file:

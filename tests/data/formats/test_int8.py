@@ -83,6 +83,7 @@ def test_stage_two_reads_it() -> None:
         assert batch.present.sum(1).tolist() == [3, 0, 4]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_any_byte_is_found(tmp_path: Path) -> None:
     path = Path(shutil.copy(TEXT_INT8, tmp_path))
     content, chance = bytearray(path.read_bytes()), random.Random(3)

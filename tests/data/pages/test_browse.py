@@ -559,6 +559,7 @@ def test_a_poster_that_is_absent_looks_so_on_the_map(browser: Any, page: Path, h
             assert np.abs(np.array(inside) - colour(film)).max() < 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_the_page_never_scrolls_sideways(browser: Any, page: Path, width: int) -> None:
     for hash_ in ("", f"#film={100 + HOSTILE}"):

@@ -158,6 +158,7 @@ def kept(source: ModelSource, hidden: torch.Tensor) -> torch.Tensor:
     return torch.cat([hidden[:, :1], hidden[:, 1 + others :]], dim=1).reshape(-1, WIDTH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*TEXT, *IMAGE])
 @pytest.mark.parametrize("layer", [None, 1, 2, 3])
 def test_fp32_rows_equal_the_plain_forward_at_every_layer(saved, family, layer):
@@ -188,6 +189,7 @@ def test_the_same_batch_gives_the_same_bytes(saved, family, precision):
     assert torch.equal(ours(encoder), ours(load(saved(family), precision)))
 
 
+@pytest.mark.slow
 def test_few_positions_come_out_the_same_however_many_threads_there_are(tmp_path):
     write_untrained_text_encoder(tmp_path / "bert", ["a plot"], width=384, layers=1)
     encoder = TextEncoder.load(
@@ -277,6 +279,7 @@ def test_images_of_any_whole_number_of_patches_reach_dinov2(saved):
     assert encoder.encode(pixels).shape == (2, 7, WIDTH)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_compiled_encoders_agree_with_plain_ones(saved):

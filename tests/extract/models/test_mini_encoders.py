@@ -182,6 +182,7 @@ def test_an_installation_without_them_says_so(monkeypatch: pytest.MonkeyPatch) -
         ModelSource.resolve("mini", None, weights=False, modality="image")
 
 
+@pytest.mark.slow
 def test_extraction_by_name_and_by_path_make_the_same_rows(sample: Path, tmp_path: Path) -> None:
     common = {"device": "cpu", "precision": "fp32"}
     extract(sample, tmp_path / "name.h5", Settings(text_model="mini", image_model="mini", **common))

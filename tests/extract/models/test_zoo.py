@@ -256,6 +256,7 @@ def outcomes(file: EmbeddingFile) -> Iterator[tuple[str, str, Outcome]]:
 EXPECTED = {(odd.item, name): outcome for odd in ZOO for name, outcome in odd.expected.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["imported", "as_written"])
 def test_every_oddity_comes_to_its_defined_outcome_and_none_stops_the_job(
     door: str, request: pytest.FixtureRequest, run: Run, models: list[object], tmp_path: Path
@@ -278,6 +279,7 @@ def test_every_oddity_comes_to_its_defined_outcome_and_none_stops_the_job(
     assert sum(map(int, re.findall(r"^  (\d+) failed: ", printed, re.MULTILINE))) == failed
 
 
+@pytest.mark.slow
 def test_the_list_of_failures_is_exactly_those_without_an_embedding(
     imported: Path, run: Run, models: list[object], tmp_path: Path
 ) -> None:
@@ -292,6 +294,7 @@ def test_the_list_of_failures_is_exactly_those_without_an_embedding(
     assert len(table.splitlines()) == 1 + len(absent)
 
 
+@pytest.mark.slow
 def test_the_first_input_that_cannot_be_used_stops_a_strict_job_and_is_named(
     imported: Path, run: Run, models: list[object], tmp_path: Path
 ) -> None:
@@ -306,6 +309,7 @@ def test_the_first_input_that_cannot_be_used_stops_a_strict_job_and_is_named(
 DOOMED = [odd for odd in ZOO if odd.expected["image"][0] is FAILED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", DOOMED, ids=lambda odd: odd.item)
 def test_each_bad_poster_alone_stops_a_strict_job_and_is_named(
     odd: Oddity, as_written: Path, run: Run, models: list[object], tmp_path: Path
@@ -317,6 +321,7 @@ def test_each_bad_poster_alone_stops_a_strict_job_and_is_named(
     assert not (tmp_path / "one.h5").exists()
 
 
+@pytest.mark.slow
 def test_equal_inputs_of_odd_items_have_equal_rows(
     imported: Path, run: Run, models: list[object], tmp_path: Path
 ) -> None:
