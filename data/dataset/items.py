@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 # "Heat (1995)", "Show (2015-2018)", "Show (2015– )", "Sequel (1995) (V)"
 _YEAR_IN_TITLE = r"\((\d{4})(?:[-–—]\s*(?:\d{4})?\s*)?\)\s*(?:\([A-Z]+\)\s*)?$"
 
+_MARKS = (
+    (r"</?(?:p|br|b|i|em|strong|div|span|a|ul|li)\b[^>]*>|&(?:amp|quot|nbsp|lt|gt|#\d+);", "HTML (&amp; or <br>, say)"),
+    ("Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]", "letters such as Ã©, which were UTF-8 once and read as Latin-1"),
+)
+
 
 def year_in_title(title: pl.Expr) -> pl.Expr:
     """The year that closes a MovieLens title, as Int32; null where there is none."""
@@ -60,7 +65,18 @@ def tidy_items(
         "text",
         "poster",
     )
-    return items, [*warnings, *notes, *tag_notes, *year_notes]
+    return items, [*warnings, *notes, *tag_notes, *year_notes, *_marked_up(items, name)]
+
+
+def _marked_up(items: pl.DataFrame, name: str) -> list[str]:
+    """What to say of marks that a program left in titles and texts, if in one of a hundred; they stay as they are."""
+    notes = []
+    for pattern, what in _MARKS:
+        held = pl.any_horizontal(pl.col(column).str.contains(pattern).fill_null(False) for column in ("title", "text"))
+        found = items.filter(held).height
+        if found and 100 * found >= items.height:
+            notes.append(f"{name}: {found:,} films have titles or texts with {what}; they stay as they are")
+    return notes
 
 
 def _plain_text(cells: pl.Series, column: str, name: str) -> tuple[pl.Series, int]:
@@ -115,7 +131,23 @@ def _missing_note(count: int, column: str, name: str) -> list[str]:
 def _words_of(cells: pl.Series, column: str, name: str, separator: str | None) -> tuple[pl.Series, list[str]]:
     words, wrong, first = word_lists(cells, None if separator is None else (separator,))
     _refuse_lists(wrong, first, column, name)
-    return words.alias(column), _missing_note(_marked(cells), column, name)
+    notes = _missing_note(_marked(cells), column, name)
+    if separator is None and cells.dtype == pl.String and not cells.str.contains(r"^\s*[\[{(]").any():
+        notes += _uncut_note(words, column, name)
+    return words.alias(column), notes
+
+
+def _uncut_note(words: pl.Series, column: str, name: str) -> list[str]:
+    """A sentence where one word of many holds what separates words elsewhere, so that it may be several."""
+    each = words.explode().drop_nulls()
+    for separator in ("|", ";", ",", "/", " - "):
+        held = each.filter(each.str.contains(separator, literal=True))
+        if 10 * len(held) >= len(each) and len(held):
+            return [
+                f"{name}: {len(held):,} words of column {column} hold {separator!r} ({held[0]!r} first) and were not "
+                f"cut there: --genre-separator {separator!r} does"
+            ]
+    return []
 
 
 def _tags(table: pl.DataFrame, name: str) -> tuple[pl.Series, list[str]]:

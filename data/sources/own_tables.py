@@ -182,7 +182,11 @@ def _rated_column(source: Table, columns: Mapping[str, str | None], items_column
     if named is None and familiar is None:
         refuse_matrix(source)
         required_columns(source, columns, ("user_id",))
-    found = source.column_for("item_id", named, required=True)
+    try:
+        found = source.column_for("item_id", named, required=True)
+    except UsageError as fault:  # --item-id names the films' column where there is a table of films
+        both = items_column is not None
+        raise UsageError(str(fault).replace("--item-id", "--rating-item-id") if both else str(fault)) from None
     return IdColumn(source, str(found), guessed=named is None)
 
 

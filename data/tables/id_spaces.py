@@ -199,6 +199,11 @@ def links_between(links: Table, items: Table, item_column: str | None, rated: Id
 
     ``item_column`` is the items' id column. UsageError where no two columns of the table lead from one to the other.
     """
+    if links.has_no_header:
+        raise UsageError(
+            f"--links {links.name}: its first line names no columns ({', '.join(links.columns[:5])}); write their "
+            "names there, such as movieId,tmdbId"
+        )
     there = _alike(links, rated.column) or _fullest(links, rated.ids(), links.columns)
     if there is None:
         raise UsageError(

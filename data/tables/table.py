@@ -34,6 +34,12 @@ class Table:
         """The source's own column names."""
         return [name for name in self.frame.collect_schema().names() if name != ROW]
 
+    @property
+    def has_no_header(self) -> bool:
+        """Whether the names of its columns are rather values, or a comment."""
+        numbers = any(name.strip().replace(".", "", 1).isdigit() for name in self.columns)
+        return numbers or self.columns[0].lstrip().startswith(("#", "%", "//"))
+
     def column_for(self, ours: str, chosen: str | None = None, *, required: bool = False) -> str | None:
         """Name the source's column for one of ours: the ``chosen`` one, else the first familiar name it has.
 
@@ -47,7 +53,7 @@ class Table:
             return chosen
         found = familiar_column(self.columns, ours)
         if found is None and required:
-            if _looks_like_values(self.columns):
+            if self.has_no_header:
                 raise UsageError(
                     f"{self.name} has no column for {ours}: its first line names no columns "
                     f"({some_of(self.columns, 5)}); remove what stands before the header; a file without a header "
@@ -100,8 +106,3 @@ def some_of(names: Sequence[str], most: int = 15) -> str:
     """Names in a row, ``most`` of them, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _looks_like_values(header: Sequence[str]) -> bool:
-    numbers = any(name.strip().replace(".", "", 1).isdigit() for name in header)
-    return numbers or header[0].lstrip().startswith(("#", "%", "//"))  # a comment

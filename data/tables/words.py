@@ -15,7 +15,7 @@ import polars as pl
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-NO_VALUE = ("", "n/a", "#n/a", "\\n", "null", "nan", "none", "<na>", "nat", "-", "--", "–", "—")
+NO_VALUE = ("", "n/a", "#n/a", "\\n", "null", "nan", "none", "<na>", "nat", "-", "--", "–", "—", "?", "...")
 NO_WORD = (*NO_VALUE, "(no genres listed)")
 SEPARATORS = ("|", ";", ",")
 _NAME_KEYS = ("name", "title", "label", "genre", "tag", "keyword", "value", "text", "english_name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -392,3 +393,26 @@ def test_of_several_id_columns_the_one_that_the_ratings_name_and_hold_is_the_ite
     both = "id,book_id,title\n" + "".join(f"{n},{n + 5000},Book {n}\n" for n in range(1, 9))
     with pytest.raises(BadInput, match="nothing says that these are the same ids"):
         imported(tmp_path, both, ratings)
+
+
+@pytest.mark.parametrize(
+    ("film", "says"),
+    [
+        ("Tom &amp; Jerry,Drama,x", "HTML"),
+        ("A,Drama,<p>He <b>walks</b>.</p>", "HTML"),
+        ("AmÃ©lie,Drama,x", "read as Latin-1"),
+        ("A,Drama/Crime,x", "hold '/' .*--genre-separator '/'"),
+        ("A < B & C,Drama,x > y", None),
+        ("A,\"['Sci-Fi/Fantasy']\",x", None),
+    ],
+)
+def test_marks_that_a_program_left_in_titles_texts_and_genres_are_said(
+    tmp_path: Path, film: str, says: str | None
+) -> None:
+    warnings = imported(tmp_path, f"item_id,title,genres,text\n1,{film}\n").warnings
+    assert [bool(says and re.search(says, said)) for said in warnings] == [True] * (says is not None)
+
+
+def test_a_question_mark_is_a_missing_value_as_uci_writes_it(tmp_path: Path) -> None:
+    items = Catalog.open(imported(tmp_path, "item_id,title,text,director\n1,A,?,?\n2,B,...,X\n").folder).items
+    assert (items["text"].to_list(), items["tags"].to_list()) == ([None, None], [[], ["director: X"]])

@@ -76,6 +76,16 @@ def test_a_table_of_links_leads_from_one_maker_s_ids_to_the_other_s(tmp_path: Pa
     assert any("2 ratings name 2 films that the items lack" in said for said in report.warnings)
 
 
+def test_links_without_a_header_are_refused_and_no_link_is_lost(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"its first line names no columns \(1, 862\)"):
+        imported(tmp_path, "tmdbId,title\n862,A\n8844,B\n", "userId,movieId,rating\n1,1,4\n", "1,862\n2,8844\n")
+
+
+def test_a_refusal_about_the_ratings_ids_names_the_option_of_the_ratings(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no column for item_id; name it with --rating-item-id"):
+        imported(tmp_path, "id,title\n1,A\n", "user,what,rating\n1,1,4\n")
+
+
 def test_links_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none of its columns imdbId, tmdbId holds ids of items\.csv"):
         imported(tmp_path, "key,title\na,A\n", RATINGS, LINKS, item_id="key")
