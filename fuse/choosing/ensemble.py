@@ -1,4 +1,4 @@
-"""Which trials become members, for how many steps each is trained, and the weight of a covariance model beside them.
+"""Which trials become members, for how many steps each is trained, and the weight of Bayesian factors beside them.
 
 Members are chosen by forward selection (Caruana et al. 2004): an ordinal and a squared head, or a weaker and a stronger
 L2, err differently; so do long and short trainings, and few ratings are overfitted early.
@@ -13,16 +13,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..models.covariance_model import affordable
+from ..models.bayesian_factors import affordable
 from ..settings.config import Config
 from .groups import A_MILLION, free
 from .trials import Trials
 
 TRIALS_OF_MEMBERS = 14
-"""At most: three points at four lengths, biases alone, the covariance model."""
+"""At most: three points at four lengths, biases alone, Bayesian factors."""
 
 _FEWEST_STEPS = 30  # of a member
-_SHARES = tuple(percent / 100 for percent in range(5, 65, 5))  # of the covariance model
+_SHARES = tuple(percent / 100 for percent in range(5, 100, 5))  # of the Bayesian factors
 
 _Key = TypeVar("_Key")
 
@@ -78,13 +78,16 @@ class Ensemble:
             mean = means[key]
         return chosen, mean
 
-    def covariance_share(self, mean: Tensor) -> tuple[float, Tensor]:
-        """The weight of a covariance model beside the members' ``mean`` (N,), and the prediction with it; 0: none."""
-        data = self.trials.data
-        served = data.fitted(whole=self.config.refit)
-        if not (self.config.takes_covariance and affordable(data.user[served], data.items)):
+    def bayesian_share(self, mean: Tensor) -> tuple[float, Tensor]:
+        """The weight of Bayesian factors beside the members' ``mean`` (N,), and the prediction with them; 0: none."""
+        if not (self.config.takes_bayesian and self.affords_bayesian()):
             return 0.0, mean
-        alone = self.trials.of_covariance()
+        alone = self.trials.of_bayesian()
         share = min(_SHARES, key=lambda share: self.trials.rmse(mean + share * (alone - mean)))
         blend = mean + share * (alone - mean)
         return (share, blend) if self.trials.gains(blend, mean) else (0.0, mean)
+
+    def affords_bayesian(self) -> bool:
+        """Whether the ratings that members are fitted to in the end are few enough for Bayesian factors."""
+        data = self.trials.data
+        return affordable(len(data.fitted(whole=self.config.refit)), data.users, data.items)

@@ -2,7 +2,7 @@
 
 A few draws of the training part are held out. From the preset's settings on, one group of L2 strengths after the other
 is multiplied and divided, as long as the ratings held out are predicted better by more than chance would have it. The
-members are chosen from all trials, and a covariance model is averaged with them where that predicts better by more than
+members are chosen from all trials, and Bayesian factors are averaged with them where that predicts better by more than
 chance. Where biases alone predict no worse, biases alone are served.
 """
 
@@ -55,7 +55,9 @@ class Search:
             biases = trials.of_biases()
             ensemble = Ensemble(self.config, trials)
             chosen, prediction = ensemble.members(best)
-            share, prediction = ensemble.covariance_share(prediction)
+            share, prediction = ensemble.bayesian_share(prediction)
+        if self.config.takes_bayesian and not ensemble.affords_bayesian():
+            self.progress.message("Bayesian factors are left out: these ratings are too many for them")
         rmse = trials.rmse(prediction)
         about: dict[str, Any] = {
             "held_out": len(trials.truth),
@@ -74,7 +76,7 @@ class Search:
         ]
         members = tuple(differing(self.config, each) for each in settings)
         reason = "chosen on ratings held out of the training part"
-        return Choices(members, reason, chosen_rmse=rmse, covariance_share=share, **about)
+        return Choices(members, reason, chosen_rmse=rmse, bayesian_share=share, **about)
 
     def _holdable(self) -> bool:
         data = self.training_data

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...data.runtime.progress import Phase
 from ..inputs.training_data import TrainingData
-from ..models.covariance_model import fit_covariance_model
+from ..models.bayesian_factors import fit_bayesian_factors
 from ..models.factors import Vectors
 from ..models.heads import OrdinalHead, SquaredHead
 from ..settings.choices import Trial
@@ -81,14 +81,15 @@ class Trials:
         biases = self.config.with_values(BIASES_ALONE)
         return self._trained(replace(biases, factor_steps=min(300, biases.factor_steps)), {"biases alone": True})
 
-    def of_covariance(self) -> Tensor:
-        """What the covariance model predicts, (N,)."""
+    def of_bayesian(self) -> Tensor:
+        """What Bayesian factors predict, (N,)."""
         began = time.perf_counter()
         predicted = []
-        for train, held in self.draws:
+        for number, (train, held) in enumerate(self.draws):
             scale, pairs = standardised_pairs(self.data, train)
-            predicted.append(self._predicted(fit_covariance_model(pairs), SquaredHead(scale), held))
-        return self._tried({"covariance model": True}, torch.cat(predicted), began)
+            vectors = fit_bayesian_factors(pairs, seed=self.config.seed + number)
+            predicted.append(self._predicted(vectors, SquaredHead(scale), held))
+        return self._tried({"Bayesian factors": True}, torch.cat(predicted), began)
 
     def rmse(self, prediction: Tensor) -> float:
         """Of all ratings held out; infinite where a prediction is no number."""

@@ -144,7 +144,7 @@ def item_ratings(recommender: Recommender, item: int, vectors: list[Tensor], use
             scores = of_user[:, :-1] @ of_item[:, :-1].T + of_user[:, -1:] + of_item[:, -1]  # (B, G)
             each.append(head.ratings(scores, user))
         mean = torch.stack(each).mean(0).detach()
-        blocks.append(recommender.with_covariance(mean, user, torch.tensor([item])).numpy())
+        blocks.append(recommender.with_bayesian(mean, user, torch.tensor([item])).numpy())
     return np.concatenate(blocks)
 
 

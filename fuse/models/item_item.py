@@ -51,16 +51,7 @@ class Spectrum:
     @torch.no_grad()
     def of(cls, pairs: TrainingPairs, rank: int, *, seed: int) -> Spectrum:
         """The ``rank`` leading ones, or as many as there are, by randomised subspace iteration from ``seed``."""
-        matrix, rank = interactions(pairs), min(rank, pairs.users, pairs.items)
-        width = min(rank + _MORE, pairs.users, pairs.items)
-        start = torch.randn(pairs.items, width, generator=torch.Generator().manual_seed(seed))
-        basis = torch.linalg.qr(start.to(pairs.user.device)).Q  # (I, width)
-        for _ in range(_ITERATIONS):
-            basis = torch.linalg.qr(matrix.t() @ (matrix @ basis)).Q
-        seen = matrix @ basis  # (U, width)
-        values, turn = torch.linalg.eigh((seen.T @ seen).cpu().double())
-        values, turn = values.flip(0)[:rank].clamp(min=0), turn.flip(1)[:, :rank]
-        return cls(values.to(basis), (basis @ turn.to(basis)).contiguous())
+        return cls(*leading_directions(interactions(pairs), rank, seed=seed))
 
     def regression(self, l2: float) -> ItemItem:
         """The ridge regression of each item on all others with L2 ``l2``."""
@@ -73,3 +64,21 @@ def interactions(pairs: TrainingPairs) -> SparseProduct:
     """X (U, I), ones."""
     ones = torch.ones_like(pairs.rating)
     return SparseProduct(pairs.by_user_matrix(ones), pairs.by_item_matrix(ones))
+
+
+def leading_directions(matrix: SparseProduct, rank: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """The ``rank`` largest eigenvalues (r,) of X'X, largest first, and eigenvectors (N, r), of a ``matrix`` X (M, N).
+
+    As many as there are where these are fewer; by randomised subspace iteration from ``seed``.
+    """
+    rows, columns = matrix.matrix.shape
+    rank = min(rank, rows, columns)
+    width = min(rank + _MORE, rows, columns)
+    start = torch.randn(columns, width, generator=torch.Generator().manual_seed(seed))
+    basis = torch.linalg.qr(start.to(matrix.matrix.device)).Q  # (N, width)
+    for _ in range(_ITERATIONS):
+        basis = torch.linalg.qr(matrix.t() @ (matrix @ basis)).Q
+    seen = matrix @ basis  # (M, width)
+    values, turn = torch.linalg.eigh((seen.T @ seen).cpu().double())
+    values, turn = values.flip(0)[:rank].clamp(min=0), turn.flip(1)[:, :rank]
+    return values.to(basis), (basis @ turn.to(basis)).contiguous()

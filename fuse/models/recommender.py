@@ -25,11 +25,11 @@ _USERS_AT_ONCE = 512
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """M trained members whose predicted ratings are averaged, perhaps with a covariance model's.
+    """M trained members whose predicted ratings are averaged, perhaps with those of Bayesian factors.
 
     user_ids (U,), item_ids (I,): int64, or object holding str, as the dataset has them. In training user u rated the
-    items ``rated_items[rated_offsets[u]:rated_offsets[u + 1]]``. ``covariance`` are the vectors of a covariance model,
-    which has ``covariance_share`` of the weight where user and item both have ratings: of others it knows nothing,
+    items ``rated_items[rated_offsets[u]:rated_offsets[u + 1]]``. ``bayesian`` are the vectors of Bayesian factors,
+    which have ``bayesian_share`` of the weight where user and item both have ratings: of others they know nothing,
     while members know content.
     """
 
@@ -40,8 +40,8 @@ class Recommender:
     heads: tuple[SquaredHead | OrdinalHead, ...]
     rated_offsets: npt.NDArray[np.int64]
     rated_items: npt.NDArray[np.int64]
-    covariance: Vectors | None = None
-    covariance_share: float = 0.0
+    bayesian: Vectors | None = None
+    bayesian_share: float = 0.0
 
     @property
     def predicts(self) -> bool:
@@ -56,9 +56,9 @@ class Recommender:
         with torch.no_grad():
             each = [head.ratings(v.pair_scores(u, f), u) for v, head in zip(self.vectors, self.heads, strict=True)]
             mean = torch.stack(each).mean(0)
-            if self.covariance is not None:
+            if self.bayesian is not None:
                 rated = self._user_is_rated[u] * self._item_is_rated[f]
-                mean = self._averaged(mean, self.covariance.pair_scores(u, f), rated)
+                mean = self._averaged(mean, self.bayesian.pair_scores(u, f), rated)
         ratings: npt.NDArray[np.float32] = mean.numpy()
         return ratings
 
@@ -82,21 +82,21 @@ class Recommender:
         scored = [(head, v.scores(users)) for v, head in zip(self.vectors, self.heads, strict=True)]
         each = [head.ratings(s, users) if clamped else head.unclamped(s, users) for head, s in scored]
         mean = each[0] if len(each) == 1 else torch.stack(each).mean(0)
-        return self.with_covariance(mean, users, slice(None), clamped=clamped)
+        return self.with_bayesian(mean, users, slice(None), clamped=clamped)
 
     @torch.no_grad()
-    def with_covariance(self, mean: Tensor, users: Tensor, items: Tensor | slice, *, clamped: bool = True) -> Tensor:
-        """The members' ``mean`` ratings (B, G) of ``items`` by ``users`` (B,), averaged with the covariance model's."""
-        if self.covariance is None:
+    def with_bayesian(self, mean: Tensor, users: Tensor, items: Tensor | slice, *, clamped: bool = True) -> Tensor:
+        """The members' ``mean`` ratings (B, G) of ``items`` by ``users`` (B,), averaged with the Bayesian factors'."""
+        if self.bayesian is None:
             return mean
         rated = self._user_is_rated[users][:, None] * self._item_is_rated[items]
-        return self._averaged(mean, self.covariance.scores(users, items), rated, clamped=clamped)
+        return self._averaged(mean, self.bayesian.scores(users, items), rated, clamped=clamped)
 
     def _averaged(self, mean: Tensor, scores: Tensor, rated: Tensor, *, clamped: bool = True) -> Tensor:
-        """The members' ``mean`` averaged with the covariance model's ``scores`` where ``rated`` is 1, alone where 0."""
+        """The members' ``mean`` averaged with the Bayesian factors' ``scores`` where ``rated`` is 1, alone where 0."""
         head = SquaredHead(self.scale)
         ratings = head.ratings(scores, scores) if clamped else head.unclamped(scores, scores)
-        return mean + self.covariance_share * rated * (ratings - mean)
+        return mean + self.bayesian_share * rated * (ratings - mean)
 
     @cached_property
     def _user_is_rated(self) -> Tensor:
@@ -124,12 +124,12 @@ class Recommender:
     @property
     def is_one_product(self) -> bool:
         """Whether a rating is exactly one dot product plus biases, before clamping (`joint_vectors`)."""
-        return self.covariance is None and all(isinstance(head, SquaredHead) for head in self.heads)
+        return self.bayesian is None and all(isinstance(head, SquaredHead) for head in self.heads)
 
     def joint_vectors(self) -> Vectors:
         """One vector each, (U, M * D + 1) and (I, M * D + 1), whose score is the mean of the members' scores.
 
-        The covariance model is not in them: it has no part where a user or item has no rating.
+        Bayesian factors are not in them: they have no part where a user or item has no rating.
         """
         share = len(self.vectors) ** -0.5
         user = torch.cat([v.user[:, :-1] * share for v in self.vectors], 1)
@@ -169,9 +169,9 @@ class Recommender:
             if isinstance(head, OrdinalHead):
                 tensors[f"{number}.level_logits"] = head.level_logits
                 tensors[f"{number}.user_level_logits"] = head.user_level_logits
-        if self.covariance is not None:
-            tensors["covariance.user"], tensors["covariance.item"] = self.covariance
-            tensors["covariance.share"] = torch.tensor(self.covariance_share, dtype=torch.float64)
+        if self.bayesian is not None:
+            tensors["bayesian.user"], tensors["bayesian.item"] = self.bayesian
+            tensors["bayesian.share"] = torch.tensor(self.bayesian_share, dtype=torch.float64)
         write_atomically(file, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
     @classmethod
@@ -183,7 +183,7 @@ class Recommender:
             members = sorted(int(name.split(".")[0]) for name in t if name[0].isdigit() and name.endswith(".item"))
             vectors = tuple(Vectors(t[f"{m}.user"], t[f"{m}.item"]) for m in members)
             heads = tuple(_head(t, m, scale) for m in members)
-            covariance = Vectors(t["covariance.user"], t["covariance.item"]) if "covariance.share" in t else None
+            bayesian = Vectors(t["bayesian.user"], t["bayesian.item"]) if "bayesian.share" in t else None
             return cls(
                 _ids_from_tensors("user", t),
                 _ids_from_tensors("item", t),
@@ -192,8 +192,8 @@ class Recommender:
                 heads,
                 t["rated_offsets"].numpy(),
                 t["rated_items"].numpy().astype(np.int64),
-                covariance,
-                float(t["covariance.share"]) if covariance is not None else 0.0,
+                bayesian,
+                float(t["bayesian.share"]) if bayesian is not None else 0.0,
             )
 
 

@@ -16,8 +16,9 @@ from ...data.dataset.splits import Split
 from ...data.runtime.disk import write_atomically
 from ..evaluation.metrics import mae, rmse
 from ..inputs.join import Joined
-from ..inputs.training_data import TrainingData, places_of
-from ..models.covariance_model import affordable, fit_covariance_model
+from ..inputs.training_data import places_of
+from ..models.bayesian_factors import SWEEPS, affordable, fit_bayesian_factors
+from ..models.factors import Vectors
 from ..models.heads import Scale
 from ..models.ranking_model import RankingModel
 from ..models.recommender import Recommender
@@ -43,13 +44,9 @@ def conclude(
     """Write the model, test it once, and last the summary, which marks the run as finished."""
     config, choices = training.config, Choices.read(files.choices)
     recommender = _served(fitted, joined, parts)
-    if choices is not None and choices.covariance_share and config.takes_covariance:
+    if choices is not None and choices.bayesian_share and config.takes_bayesian:
         whole = training.fits()[-1].whole
-        with training.progress.phase("covariance model", 1) as phase:
-            recommender = _with_covariance(recommender, choices.covariance_share, training.training_data, whole=whole)
-            phase.advance(1)
-        if recommender.covariance is None:
-            training.progress.message("the covariance model is left out: these ratings are too many for it")
+        recommender = _with_bayesian(recommender, choices.bayesian_share, training, whole=whole)
     recommender.save(files.model)
     if ranked is not None:
         ranked.save(files.ranking_model)
@@ -62,7 +59,7 @@ def conclude(
         chosen,
         len(training.fits()),
         seconds,
-        averaged=len(recommender.vectors) + (recommender.covariance is not None),
+        averaged=len(recommender.vectors) + (recommender.bayesian is not None),
         ranking=None if ranked is None else ranked.settings,
         choices=None if choices is None else tuple(choices.lines()),
     )
@@ -124,11 +121,14 @@ def _served(fitted: list[FittedModel], joined: Joined, parts: Split) -> Recommen
     )
 
 
-def _with_covariance(recommender: Recommender, share: float, data: TrainingData, *, whole: bool) -> Recommender:
-    """The same with a covariance model of the ratings that its members were fitted to, unless these are too many."""
+def _with_bayesian(recommender: Recommender, share: float, training: Training, *, whole: bool) -> Recommender:
+    """The same with Bayesian factors of the ratings that its members were fitted to, unless these are too many."""
+    data = training.training_data
     rows = data.fitted(whole=whole)
-    if not affordable(data.user[rows], data.items):
+    if not affordable(len(rows), data.users, data.items):
+        training.progress.message("Bayesian factors are left out: these ratings are too many for them")
         return recommender
     _, pairs = standardised_pairs(data, rows)
-    model = fit_covariance_model(pairs.to(torch.device("cpu")))
-    return replace(recommender, covariance=model, covariance_share=share)
+    with training.progress.phase("Bayesian factors", SWEEPS, "steps") as phase:
+        model = fit_bayesian_factors(pairs, seed=training.config.seed, advance=lambda: phase.advance(1))
+    return replace(recommender, bayesian=Vectors(model.user.cpu(), model.item.cpu()), bayesian_share=share)

@@ -17,8 +17,8 @@ from ..settings.declaration import has_type
 class RunSummary:
     """How a run went; a figure that it does not have is None.
 
-    chosen_epochs, fits: epochs of the model that serves, and fits that were trained. averaged: models, the covariance
-    model among them, whose mean is a predicted rating. ranking: what the ranking model
+    chosen_epochs, fits: epochs of the model that serves, and fits that were trained. averaged: models, Bayesian
+    factors among them, whose mean is a predicted rating. ranking: what the ranking model
     was chosen to be. choices: what a run chose by its ratings, as lines. validation_rmse: of the first member after the
     chosen epoch, on ratings that it was not trained on. bias_validation_rmse, bias_rmse: of biases alone on the same
     validation and test ratings. only_rating: the rating, where all but the test part are one. warnings: a line for each

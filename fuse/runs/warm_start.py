@@ -33,7 +33,7 @@ _OF_ITEMS = ("factors.tables.item", "factors.tables.implicit_items", "factors.ta
 _OF_TAGS = ("factors.tables.item_tags", "factors.cold_tags")
 # settings of how weights are trained, not of what they are: a warm start may have others than its run
 _HOW_TRAINED: set[Group] = {"training", "L2", "ranking model"}
-_ALSO_HOW_TRAINED = {"preset", "seed", "objective", "members", "covariance", "item_dropout", "dropout", "token_drop"}
+_ALSO_HOW_TRAINED = {"preset", "seed", "objective", "members", "bayesian", "item_dropout", "dropout", "token_drop"}
 
 
 def warm_weights(run: Run, config: Config, joined: Joined, dataset: Path) -> tuple[Mapping[str, Tensor], ...]:

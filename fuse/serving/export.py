@@ -78,7 +78,7 @@ def export(
     there and belong into an index of their own. With squared heads, mean + unit * score of the rating model is the
     expected rating before it is clamped; one ordinal head's score is no rating, nor is the ranking model's.
 
-    BadInput where several ordinal heads are averaged, or a covariance model takes part, whose ranking no inner product
+    BadInput where several ordinal heads are averaged, or Bayesian factors take part, whose ranking no inner product
     gives exactly, unless ``approximate``; and where ``out`` is anything but a new or an empty folder. UsageError for
     another format. NoSpace or BadInput where the disk refuses.
     """
@@ -92,8 +92,8 @@ def export(
     agreement = 1.0 if exact else _agreement(run, vectors)
     if not (exact or approximate):
         mean, other = f"the mean of {len(recommender.vectors)} ordinal heads", "--set members=1 or --set head=squared"
-        if recommender.covariance is not None:
-            mean, other = "a mean with a covariance model", "--set covariance=false"
+        if recommender.bayesian is not None:
+            mean, other = "a mean with Bayesian factors", "--set bayesian=false"
         raise BadInput(
             f"{run.folder}: {mean} is no function of one inner product: an index would find {agreement:.1%} of each "
             f"user's {_BEST} best films; accept that with --approximate, train with {other}, or export the ranking "
@@ -246,7 +246,9 @@ def _exactness(done: Exported, recommender: Recommender) -> str:
             "a user's films in descending order of score are in the order in which the run recommends them; the score "
             "is no rating, and scores of different users cannot be compared (an ordinal head has logits for each user)"
         )
-    mean = "expected ratings (ordinal heads)" if recommender.covariance is None else "ratings and a covariance model's"
+    mean = (
+        "expected ratings (ordinal heads)" if recommender.bayesian is None else "ratings and those of Bayesian factors"
+    )
     return (
         "approximate: the score is the mean of the members' scores, while the run ranks by the mean of their "
         f"{mean}, which no inner product gives; it is no rating"

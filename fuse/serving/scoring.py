@@ -69,9 +69,9 @@ def ranks_by_product(recommender: Recommender) -> bool:
     """Whether the score of `joint_vectors` orders every user's items as the unclamped expected rating does.
 
     One ordinal head's expected rating grows with its score. The mean of several does not follow the mean score: each
-    member bends it by the user's own level logits. Nor does a mean with a covariance model.
+    member bends it by the user's own level logits. Nor does a mean with Bayesian factors.
     """
-    return recommender.is_one_product or (len(recommender.vectors) == 1 and recommender.covariance is None)
+    return recommender.is_one_product or (len(recommender.vectors) == 1 and recommender.bayesian is None)
 
 
 def rating_scores(recommender: Recommender) -> BlockScores:

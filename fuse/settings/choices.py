@@ -28,7 +28,7 @@ class Trial:
 class Choices:
     """The settings that differ from the run's config, one dictionary a member, and how they were found.
 
-    ``covariance_share`` is the weight of the covariance model in a prediction, the rest is the members'; 0: none.
+    ``bayesian_share`` is the weight of the Bayesian factors in a prediction, the rest is the members'; 0: none.
     ``reason`` is a sentence for people. ``held_out`` ratings of the training part were held out, in ``draws`` draws;
     ``bias_rmse``, ``preset_rmse`` and ``chosen_rmse`` are of the bias model, of the preset as it is and of what was
     chosen, the first two by short trainings on these; None where nothing was tried.
@@ -43,7 +43,7 @@ class Choices:
     chosen_rmse: float | None = None
     trials: tuple[Trial, ...] = ()
     seconds: float = 0.0
-    covariance_share: float = 0.0
+    bayesian_share: float = 0.0
 
     def configs(self, config: Config) -> tuple[Config, ...]:
         """The config of each member. UsageError for a setting that this version does not know."""
@@ -71,10 +71,8 @@ class Choices:
         for number, settings in enumerate(self.members):
             words = ", ".join(f"{name} {_plain(value)}" for name, value in settings.items())
             lines.append(f"  member {number + 1}: {words or 'as the preset says'}")
-        if self.covariance_share:
-            lines.append(
-                f"  averaged with a covariance model of the items, which has {self.covariance_share:.0%} of the weight"
-            )
+        if self.bayesian_share:
+            lines.append(f"  averaged with Bayesian factors, which have {self.bayesian_share:.0%} of the weight")
         if self.chosen_rmse is not None and self.preset_rmse is not None and self.bias_rmse is not None:
             lines.append(
                 f"  RMSE of {self.held_out:,} ratings held out: {self.chosen_rmse:.4f}; in short trainings "

@@ -64,10 +64,10 @@ class Config:
     cold_start_weights: bool = setting(
         "model", False, "items without a rating are predicted from side information with weights of their own"
     )
-    covariance: bool = setting(
+    bayesian: bool = setting(
         "model",
         False,
-        "a covariance model of the items averaged in, where adapt finds that it predicts better so",
+        "Bayesian factors averaged in, where adapt finds that ratings are predicted better so",
     )
 
     width: int = setting("Transformer", 128, "width of the Transformer, a multiple of attention_heads", 8, 8192)
@@ -172,9 +172,9 @@ class Config:
         return whole.get(self.modalities, (self.modalities,))
 
     @property
-    def takes_covariance(self) -> bool:
-        """Whether a covariance model may be averaged in: it knows users and items by their ids alone."""
-        return self.covariance and self.user_ids and self.item_ids
+    def takes_bayesian(self) -> bool:
+        """Whether Bayesian factors may be averaged in: they know users and items by their ids alone."""
+        return self.bayesian and self.user_ids and self.item_ids
 
     @property
     def fuses(self) -> bool:

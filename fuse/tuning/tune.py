@@ -104,7 +104,7 @@ def tune(
         choices.save(out / CHOICES_FILE)
         members = choices.configs(config)
         file_of_settings = out / SETTINGS_FILE
-        kept = {"settings": _by_hand(asked), "covariance_share": choices.covariance_share}
+        kept = {"settings": _by_hand(asked), "bayesian_share": choices.bayesian_share}
         write = partial(_write, file_of_settings, config, about | kept)
         interrupted = search(study, members, judged, minutes, trials, progress, write)
         if not interrupted:

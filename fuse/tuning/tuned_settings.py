@@ -19,7 +19,7 @@ from ..settings.config import Config
 from ..settings.presets import preset
 
 FORMAT = "cinefuse-settings"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TunedSettings:
     ratings_sha256: of the dataset's `ratings.parquet`. test_sha256: of the row numbers of the split's test part.
     validation: mean validation RMSE of what a run chooses by itself ("start") and of these settings ("tuned").
     confirmed: whether both were measured on draws of validation ratings that the search did not use.
-    covariance_share: as in `Choices`; the search keeps what a run chooses by itself.
+    bayesian_share: as in `Choices`; the search keeps what a run chooses by itself.
     """
 
     preset: str
@@ -42,7 +42,7 @@ class TunedSettings:
     test_sha256: str
     validation: dict[str, float]
     confirmed: bool
-    covariance_share: float = 0.0
+    bayesian_share: float = 0.0
 
     def save(self, file: Path) -> None:
         """Write JSON, all or nothing."""
@@ -72,7 +72,7 @@ class TunedSettings:
 
     def choices(self) -> Choices:
         """What was found, for a run to train with in place of choices of its own."""
-        return Choices(tuple(self.members), "those of `cinefuse tune`", covariance_share=self.covariance_share)
+        return Choices(tuple(self.members), "those of `cinefuse tune`", bayesian_share=self.bayesian_share)
 
     def refuse_if_seen(self, dataset: Path, split: str, seed: int) -> None:
         """UsageError where the search has seen test ratings of ``split``. Other ratings than the search's pass."""

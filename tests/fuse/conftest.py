@@ -28,3 +28,11 @@ def crowd_runs(crowd: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
     folder = tmp_path_factory.mktemp("runs")
     return {kind: train_factors(crowd, folder / kind, *settings) for kind, settings in KINDS.items()}
+
+
+@pytest.fixture
+def few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten draws of Bayesian factors after the first ones, which are enough for small ratings."""
+    from cinefuse.fuse.models import bayesian_factors
+
+    monkeypatch.setattr(bayesian_factors, "SWEEPS", bayesian_factors._BURN_IN + 10)

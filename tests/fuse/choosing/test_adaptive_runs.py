@@ -21,7 +21,7 @@ from cinefuse.tests.support.runs import L2_BY_HAND
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]  # whole searches
 
-QUICK = ("dim=4", "factor_steps=12", "epochs=2", "precision=fp32", "objective=rating", "covariance=false")
+QUICK = ("dim=4", "factor_steps=12", "epochs=2", "precision=fp32", "objective=rating", "bayesian=false")
 SETTINGS = (*QUICK, *L2_BY_HAND)
 TWO_RANKS = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

@@ -24,7 +24,7 @@ from cinefuse.fuse.settings.config import Config
 from cinefuse.fuse.settings.presets import preset
 from cinefuse.tests.support.runs import L2_BY_HAND
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]  # whole searches
+pytestmark = [pytest.mark.usefixtures("one_thread", "few_sweeps"), pytest.mark.slow]  # whole searches
 
 USERS, ITEMS = 60, 50
 QUICK: dict[str, Any] = {"factor_steps": 6, "modalities": "none", "text_components": 0, "image_components": 0}
@@ -115,7 +115,7 @@ def test_few_noisy_ratings_are_trained_for_fewer_steps(monkeypatch: pytest.Monke
     monkeypatch.setattr(trials, "_STEPS", 20)
     monkeypatch.setattr(trials, "_MOST_TRIALS", 8)
     steps = preset("best").factor_steps
-    own = config(factor_steps=steps, covariance=False, head="squared")
+    own = config(factor_steps=steps, bayesian=False, head="squared")
     chosen = Search(own, ratings_of(1.0)).choose()
     tried = [trial for trial in chosen.trials if "factor_steps" in trial.settings]
     assert {trial.settings["factor_steps"] for trial in tried} >= {steps, steps // 2, steps // 4}
@@ -124,12 +124,12 @@ def test_few_noisy_ratings_are_trained_for_fewer_steps(monkeypatch: pytest.Monke
     assert all(member.factor_steps < steps for member in chosen.configs(own))
 
 
-def test_a_covariance_model_joins_where_it_helps_and_never_against_the_users_will() -> None:
+def test_bayesian_factors_join_where_they_help_and_never_against_the_users_will() -> None:
     chosen = chosen_of(1.0)
-    assert chosen.covariance_share > 0
-    assert any("covariance" in line for line in chosen.lines())
-    without = Search(config(covariance=False), ratings_of(1.0)).choose()
-    assert without.covariance_share == 0
+    assert chosen.bayesian_share > 0
+    assert any("Bayesian" in line for line in chosen.lines())
+    without = Search(config(bayesian=False), ratings_of(1.0)).choose()
+    assert without.bayesian_share == 0
     assert without.members == chosen.members
 
 
@@ -157,7 +157,7 @@ def test_a_run_says_what_it_chose_and_does_not_search_again_when_it_goes_on(
     choices = whole.choices
     assert choices is not None
     assert whole.summary.choices == tuple(choices.lines())
-    assert (whole.recommender.covariance is not None) == (choices.covariance_share > 0)
+    assert (whole.recommender.bayesian is not None) == (choices.bayesian_share > 0)
     assert len(whole.members) == len(whole.recommender.vectors) == len(choices.members)
 
     class Stopped(Exception):

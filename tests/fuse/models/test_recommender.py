@@ -248,29 +248,29 @@ def test_ids_of_either_kind_and_heads_survive_the_file(tmp_path: Path, head: str
     assert theirs.rated_items.tolist() == [0, 3, 1]
 
 
-def with_covariance(recommender: Recommender, share: float) -> Recommender:
+def with_bayesian(recommender: Recommender, share: float) -> Recommender:
     drawn = torch.Generator().manual_seed(1)
     vectors = Vectors(torch.randn(3, 4, generator=drawn), torch.randn(4, 4, generator=drawn))
-    return replace(recommender, covariance=vectors, covariance_share=share)
+    return replace(recommender, bayesian=vectors, bayesian_share=share)
 
 
 @pytest.mark.parametrize("head", ["squared", "ordinal"])
-def test_a_covariance_model_has_its_share_where_user_and_item_have_ratings_and_none_elsewhere(head: str) -> None:
+def test_bayesian_factors_have_their_share_where_user_and_item_have_ratings_and_none_elsewhere(head: str) -> None:
     members = made(2, head=head)
     alone, everyone = members.all_ratings(np.arange(3)), np.arange(3)
-    assert np.array_equal(with_covariance(members, 0.0).all_ratings(everyone), alone)
-    whole, half = (with_covariance(members, share).all_ratings(everyone) for share in (1.0, 0.5))
+    assert np.array_equal(with_bayesian(members, 0.0).all_ratings(everyone), alone)
+    whole, half = (with_bayesian(members, share).all_ratings(everyone) for share in (1.0, 0.5))
     assert np.array_equal(whole[1], alone[1])  # of the second user there is no rating
     assert np.array_equal(whole[:, 2], alone[:, 2])  # nor of the third item
     np.testing.assert_allclose(half, (whole + alone) / 2, atol=1e-5)
     assert not np.allclose(whole, alone)
     user, item = np.repeat(everyone, 4), np.tile(np.arange(4), 3)
-    pairs = with_covariance(members, 0.5).pair_ratings(user, item)
+    pairs = with_bayesian(members, 0.5).pair_ratings(user, item)
     np.testing.assert_allclose(pairs, half.flatten(), atol=1e-5)
 
 
-def test_a_covariance_model_survives_the_file_and_is_no_product(tmp_path: Path) -> None:
-    ours = with_covariance(made(2), 0.3)
+def test_bayesian_factors_survive_the_file_and_are_no_product(tmp_path: Path) -> None:
+    ours = with_bayesian(made(2), 0.3)
     ours.save(tmp_path / "model.safetensors")
     theirs = Recommender.load(tmp_path / "model.safetensors")
     assert np.array_equal(theirs.all_ratings(np.arange(3)), ours.all_ratings(np.arange(3)))
@@ -280,7 +280,7 @@ def test_a_covariance_model_survives_the_file_and_is_no_product(tmp_path: Path) 
 
 @pytest.mark.parametrize("head", ["squared", "ordinal"])
 def test_explanations_start_from_the_rating_that_is_served(head: str) -> None:
-    recommender, everyone = with_covariance(made(2, head=head), 0.3), np.arange(3)
+    recommender, everyone = with_bayesian(made(2, head=head), 0.3), np.arange(3)
     for item in range(4):
         vectors = [each.item[item, None] for each in recommender.vectors]
         explained = item_ratings(recommender, item, vectors, everyone)[:, 0]
@@ -288,7 +288,7 @@ def test_explanations_start_from_the_rating_that_is_served(head: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_serves_the_covariance_model_that_its_choices_ask_for(dataset: Path, tmp_path: Path) -> None:
+def test_a_run_serves_the_bayesian_factors_that_its_choices_ask_for(dataset: Path, tmp_path: Path) -> None:
     config = replace(small("best"), modalities="none", text_components=0, image_components=0)
     runs = [
         train(
@@ -297,15 +297,15 @@ def test_a_run_serves_the_covariance_model_that_its_choices_ask_for(dataset: Pat
             tmp_path / str(share),
             config,
             device="cpu",
-            choices=Choices(({},), "", covariance_share=share),
+            choices=Choices(({},), "", bayesian_share=share),
         )
         for share in (0.0, 0.4)
     ]
-    assert [run.recommender.covariance is not None for run in runs] == [False, True]
+    assert [run.recommender.bayesian is not None for run in runs] == [False, True]
     tested = runs[1].predictions()
     predicted = predict(runs[1], tested)["prediction"]
     np.testing.assert_allclose(predicted, tested["prediction"], atol=1e-6)
-    alone = replace(runs[1].recommender, covariance=None)
+    alone = replace(runs[1].recommender, bayesian=None)
     assert np.array_equal(alone.all_ratings(np.arange(18)), runs[0].recommender.all_ratings(np.arange(18)))
 
 

@@ -134,7 +134,7 @@ def test_the_validation_rmse_is_the_first_members_and_the_screen_says_so(
     assert run.summary.validation_rmse == first != other
     show_run(run.folder, run.record, run.summary, "1")
     assert "by the first of the 2 averaged models" in " ".join(capsys.readouterr().out.split())
-    assert run.summary.averaged == len(run.recommender.vectors) + (run.recommender.covariance is not None)
+    assert run.summary.averaged == len(run.recommender.vectors) + (run.recommender.bayesian is not None)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"chosen_epochs": "4"}', '{"chosen_epochs": 4, "told": 1}'])

@@ -242,7 +242,7 @@ def test_a_third_of_the_steps_reaches_the_error_of_training_from_scratch(tmp_pat
         objective="rating",
     )
     if config.adapt:  # its strengths are set by hand, so that each run tries few others
-        config = config.with_settings([*L2_BY_HAND, "l2.user=0.5", "head=squared", "covariance=false"])
+        config = config.with_settings([*L2_BY_HAND, "l2.user=0.5", "head=squared", "bayesian=false"])
     third = replace(config, warm_start_share=1 / 3)
     train(before, None, tmp_path / "earlier", config, device="cpu", split="all")
     scratch = train(dataset, None, tmp_path / "scratch", config, device="cpu", split="random:0.2")

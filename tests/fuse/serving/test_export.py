@@ -185,17 +185,17 @@ def test_several_ordinal_heads_are_refused_unless_approximate(runs: dict[str, Ru
     assert found["exactness"].startswith("approximate:")
 
 
-def test_a_covariance_model_is_named_where_it_makes_the_vectors_inexact(runs: dict[str, Run], tmp_path: Path) -> None:
+def test_bayesian_factors_are_named_where_they_make_the_vectors_inexact(runs: dict[str, Run], tmp_path: Path) -> None:
     recommender = runs["squared"].recommender
     chance = torch.Generator().manual_seed(0)
     user, item = (torch.randn(len(ids), 3, generator=chance) for ids in (recommender.user_ids, recommender.item_ids))
-    mixed = replace(recommender, covariance=Vectors(user, item), covariance_share=0.5)
+    mixed = replace(recommender, bayesian=Vectors(user, item), bayesian_share=0.5)
     run = replace(runs["squared"], recommender=mixed)
-    with pytest.raises(BadInput, match=r"a mean with a covariance model is no function .*--set covariance=false"):
+    with pytest.raises(BadInput, match=r"a mean with Bayesian factors is no function .*--set bayesian=false"):
         export(run, tmp_path / "out")
     found = about(export(run, tmp_path / "out", approximate=True))
     assert (found["ranks_exactly"], found["rates_exactly"], found["rating"]) == (False, False, None)
-    assert "covariance model" in found["exactness"]
+    assert "Bayesian factors" in found["exactness"]
     assert "ordinal" not in found["exactness"]
 
 

@@ -128,14 +128,14 @@ def test_items_beyond_the_top_of_the_scale_are_ranked_too(tmp_path: Path) -> Non
     assert best["prediction"].to_list() == pytest.approx([5, 5, 5, 3.1])
 
 
-def test_items_beyond_the_top_are_ranked_with_a_covariance_model_too(tmp_path: Path) -> None:
+def test_items_beyond_the_top_are_ranked_with_bayesian_factors_too(tmp_path: Path) -> None:
     scores = torch.tensor([[2.5], [0.1], [9.0], [4.0]])
     of_members = synthetic(torch.zeros(1, 1), scores, [[0, 1, 2, 3]])
     # both say beyond the top of films 1, 3 and 4, in another order
-    covariance = Vectors(torch.zeros(1, 1), torch.tensor([[9.0], [0.2], [3.0], [2.5]]))
-    with_covariance = replace(of_members, covariance=covariance, covariance_share=0.5)
-    assert with_covariance.all_ratings(np.array([0]))[0].tolist() == pytest.approx([5, 3.15, 5, 5])
-    ranked = with_covariance.ratings_to_rank(np.array([0]))[0]
+    bayesian = Vectors(torch.zeros(1, 1), torch.tensor([[9.0], [0.2], [3.0], [2.5]]))
+    with_bayesian = replace(of_members, bayesian=bayesian, bayesian_share=0.5)
+    assert with_bayesian.all_ratings(np.array([0]))[0].tolist() == pytest.approx([5, 3.15, 5, 5])
+    ranked = with_bayesian.ratings_to_rank(np.array([0]))[0]
     assert ranked.tolist() == pytest.approx([8.75, 3.15, 9.0, 6.25])
 
 
