@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from .files import poster_inside
-from .source import ADDRESS, PosterSource, nfc
+from .source import ADDRESS, POSTER_SUFFIXES, PosterSource, nfc
 
 # data:image/..., or how JPEG, PNG, WebP and GIF begin in base64
 _ENCODED = r"^(?:data:image/|(?:/9j/|iVBORw0KGgo|UklGR|R0lGOD)[A-Za-z0-9+/\s]{60})"
@@ -50,7 +50,21 @@ def place_posters(
             f"{name}: none of the {len(source.by_id):,} images in {source.root} ({next(iter(source.by_id))!r} first) "
             f"is called after an id of the films ({items['item_id'][0]!r} first): there are no posters"
         )
+    if items.height and not source.by_id and not any(given):
+        notes.append(
+            f"{name}: no image in {source.root} is called after an id of the films, such as {items['item_id'][0]}.jpg "
+            f"({_instead(source)}): there are no posters"
+        )
     return items.with_columns(pl.Series("poster", found, dtype=pl.String)), notes
+
+
+def _instead(source: PosterSource) -> str:
+    """What lies where images were expected."""
+    if source.is_folder:
+        below = (path for path in source.root.glob("*/*") if path.suffix.lower().lstrip(".") in POSTER_SUFFIXES)
+        if inside := next(below, None):
+            return f"{inside.parent.name}/{inside.name} is one in a folder below; name that folder"
+    return f"it holds {next(iter(source.named))}" if source.named else "it is empty"
 
 
 def with_slashes(items: pl.DataFrame, root: Path) -> pl.DataFrame:

@@ -318,3 +318,23 @@ def test_images_as_base64_text_are_no_paths_and_it_is_said(tmp_path: Path) -> No
     report = import_table(tmp_path / "out", tmp_path / "films.csv")
     assert Catalog.open(report.folder).items["poster"].to_list() == [None, None]
     assert any("2 values of column poster are images as base64 text" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("images/7.jpg", "images/7.jpg is one in a folder below; name that folder"),
+        ("7/poster.png", "7/poster.png is one in a folder below"),
+        ("7.bmp", "it holds 7.bmp"),
+        ("7", "it holds 7"),
+        (None, "it is empty"),
+    ],
+)
+def test_a_folder_without_any_poster_is_said_with_what_it_holds(tmp_path: Path, file: str | None, says: str) -> None:
+    place = tmp_path / "posters"
+    place.mkdir()
+    if file is not None:
+        (place / file).parent.mkdir(exist_ok=True)
+        (place / file).write_bytes(image(3))
+    warnings = imported(tmp_path, "item_id,title\n7,A\n", place).warnings
+    assert any(f"such as 7.jpg ({says}" in said and "there are no posters" in said for said in warnings)
