@@ -19,6 +19,7 @@ from .baselines import History
 from .protocol import Protocol
 
 _HELD_SHARE = 10
+_MEASURED_BY = "`cinefuse evaluate` measures its lists, `cinefuse compare` those of several runs"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class Tested:
 def tested_table(run: Run) -> pl.DataFrame:
     """user_id, item_id, rating, prediction of the test part; BadInput where there is none or it cannot be read."""
     if not run.recommender.predicts:
-        raise BadInput(f"{run.folder} has no rating model, so it predicted no test rating; `cinefuse evaluate` ranks")
+        raise BadInput(f"{run.folder} has no rating model, so it predicted no test rating: {_MEASURED_BY}")
     with readable(run.files.predictions):
         return run.predictions().select("user_id", "item_id", "rating", "prediction")
 

@@ -59,7 +59,7 @@ def _facts(run: Run, cache: Path | None) -> dict[str, str]:
         "Preset": run.config.preset,
         "Changed from the preset": "; ".join(changed_settings(run.config)) or "nothing",
         "Seed": str(run.config.seed),
-        "Epochs": f"{chosen}, by validation" if run.config.patience else chosen,
+        **({"Epochs": f"{chosen}, by validation" if run.config.patience else chosen} if run.config.rates else {}),
         "Training time": duration(summary.seconds),
         "Precision": run.config.precision,
         "Versions": ", ".join(f"{name} {number}" for name, number in record.versions.items()),
@@ -161,6 +161,8 @@ def inputs_in_words(config: Config) -> str:
 def heads_in_words(run: Run) -> str:
     """The heads of a run's members as they were trained, whatever the setting, which may be "auto"."""
     heads = run.recommender.heads
+    if not heads:
+        return "a ranking model alone"
     ordinal = sum(isinstance(head, OrdinalHead) for head in heads)
     names = {
         "an ordinal head (a probability for each rating)": ordinal,

@@ -97,7 +97,8 @@ def write_report(
     """Write the report of the first run, compared with further ones, as one self-contained HTML file.
 
     ``dataset`` and ``cache`` say where the first run's dataset and embedding file are now, if they have moved; without
-    ``posters`` no dataset is opened and items are shown by title. The same runs give the same page.
+    ``posters`` no dataset is opened and items are shown by title. The same runs give the same page. A run without a
+    rating model has a page of its lists, for which its dataset is opened always.
 
     BadInput where a run has no test part, runs were not tested on the same ratings, or the dataset is missing;
     FingerprintMismatch where it is not the run's; UsageError for no run or more than six; NoSpace or BadInput where the
@@ -105,9 +106,12 @@ def write_report(
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise UsageError(f"a report shows 1 to {MOST_RUNS} runs, found {len(runs)}: leave some out")
+    run = runs[0]
+    if len(runs) == 1 and not run.recommender.predicts:
+        return _write_lists(run, out, dataset=dataset, cache=cache, posters=posters, draws=draws, seed=seed)
     comparison = compare(runs, draws=draws, seed=seed)
     names: list[str] = comparison["name"].to_list()
-    run, folder = runs[0], dataset_of(runs[0], dataset) if posters else None
+    folder = dataset_of(run, dataset) if posters else None
     tested = [Tested.of(each) for each in runs]
     found = [
         evaluate(each, beside=each is run and folder is not None, dataset=folder, draws=draws, seed=seed)
@@ -118,6 +122,7 @@ def write_report(
     attention = attention_gallery(run, tested[0], folder, cache)
     html = render(
         _TEMPLATE,
+        rates=True,
         name=names[0],
         names=names,
         run=run,
@@ -144,6 +149,35 @@ def write_report(
     write_page(out, html)
     shown = html.count("<img ")
     return Written(out, out.stat().st_size, shown, pictures.missing, attention.refusal)
+
+
+def _write_lists(
+    run: Run, out: Path, *, dataset: Path | None, cache: Path | None, posters: bool, draws: int, seed: int
+) -> Written:
+    """The report of a run that makes lists alone: their quality, example users, and what it was trained on."""
+    folder = dataset_of(run, dataset)
+    name = run.folder.resolve().name
+    found = evaluate(run, dataset=folder, draws=draws, seed=seed)
+    pictures = ItemPictures(run, folder if posters else None)
+    users = example_users(run, Tested.rows_of(run, folder), folder if posters else None)
+    html = render(
+        _TEMPLATE,
+        rates=False,
+        name=name,
+        names=[name],
+        run=run,
+        dataset=dataset_name(run),
+        found=found,
+        duration=duration(run.summary.seconds),
+        trained_ratings=len(run.recommender.rated_items),
+        comparison_charts=[],
+        lists=_list_rows(found),
+        users=[_shown(user, pictures, implicit=run.implicit) for user in users],
+        facts=_shared_cells(provenance([run], cache), [name]),
+        posters=posters,
+    )
+    write_page(out, html)
+    return Written(out, out.stat().st_size, html.count("<img "), pictures.missing, None)
 
 
 def _mean_rmse(run: Run, tested: Tested) -> float:
@@ -219,25 +253,26 @@ def _list_rows(found: Evaluation) -> list[dict[str, Any]]:
 _LIST_TITLES = {"ranking": "Most likely to be liked next, by the ranking model", "rating": "By predicted rating"}
 
 
-def _shown(user: ExampleUser, pictures: ItemPictures) -> ShownUser:
+def _shown(user: ExampleUser, pictures: ItemPictures, *, implicit: bool = False) -> ShownUser:
     rated = () if user.rated is None else user.rated.to_dicts()
-    lists = (
-        ItemGroup(
-            _LIST_TITLES[by], tuple(pictures.item(row["item_id"], *_lines(user, row)) for row in table.to_dicts())
-        )
-        for by, table in user.lists.items()
-    )
-    return ShownUser(
-        user, tuple(pictures.item(item["item_id"], f"rated {item['rating']:g}") for item in rated), tuple(lists)
-    )
+
+    def listed(row: dict[str, Any]) -> ShownItem:
+        return pictures.item(row["item_id"], *_lines(user, row, implicit=implicit))
+
+    def taken(row: dict[str, Any]) -> ShownItem:
+        return pictures.item(row["item_id"], *(() if implicit else (f"rated {row['rating']:g}",)))
+
+    lists = (ItemGroup(_LIST_TITLES[by], tuple(map(listed, rows.to_dicts()))) for by, rows in user.lists.items())
+    return ShownUser(user, tuple(map(taken, rated)), tuple(lists))
 
 
-def _lines(user: ExampleUser, row: dict[str, Any]) -> tuple[str, ...]:
+def _lines(user: ExampleUser, row: dict[str, Any], *, implicit: bool) -> tuple[str, ...]:
     """What stands under a recommended item: the expected rating, the test rating, the item that adds most to it."""
     predicted = () if row["prediction"] is None else (f"{row['prediction']:.2f}",)
     known = row["because_title"] or row["because_item_id"]
     reason = () if known is None else (f"because of {known}",)
-    return (*predicted, *_test_rating(user, row["item_id"]), *reason)
+    tested = _test_rating(user, row["item_id"])
+    return (*predicted, *(("in the test part",) if tested and implicit else tested), *reason)
 
 
 def _test_rating(user: ExampleUser, item_id: Any) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from cinefuse.fuse.commands.evaluation_screen import show_evaluation
 from cinefuse.fuse.evaluation.comparison import compare
 from cinefuse.fuse.evaluation.evaluate import evaluate
 from cinefuse.fuse.explaining.explain import explain
+from cinefuse.fuse.reporting.report import write_report
 from cinefuse.fuse.runs.run import Run
 from cinefuse.fuse.runs.train import train
 from cinefuse.fuse.serving.predict import predict
@@ -69,6 +70,20 @@ def test_lists_of_interactions_are_judged_by_every_test_row(run: Run, plays: Pat
     show_evaluation(found, console)
     assert isinstance(console.file, io.StringIO)
     assert "the run has no rating model" in console.file.getvalue()
+
+
+def test_the_report_of_a_run_without_a_rating_model_is_about_its_lists(run: Run, tmp_path: Path) -> None:
+    written = write_report([run], tmp_path / "report.html", draws=10)
+    page = written.file.read_text("utf-8")
+    found = evaluate(run, draws=10)
+    assert f"<dd>{found.ndcg:.4f}</dd>" in page
+    for method in ("this run", "most popular", "EASE"):
+        assert f'<th scope="row">{method}</th>' in page
+    assert "because of" in page
+    assert "in the test part" in page
+    assert "a ranking model alone" in page
+    for absent in ("RMSE", 'id="calibration"', 'id="learning"', ">nan<", ">rated 1<"):
+        assert absent not in page, absent
 
 
 def test_what_needs_ratings_is_refused_with_the_reason(run: Run, plays: Path, tmp_path: Path) -> None:
