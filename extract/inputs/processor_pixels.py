@@ -94,6 +94,9 @@ def choose_pixels(source: ModelSource) -> Pixels:
     if not _one_size(processor):
         processor = replace(processor, square=_square(source, config))
         if processor.square is None or not _one_size(processor):
+            from ..models.towers import model_class
+
+            model_class(source, "image", source.pooling)  # whose refusal comes first: another size would not help it
             raise BadInput(
                 f"{source.name}: its image processor gives images of different shapes different numbers of pixels; "
                 "set a height and width, or a centre crop, in its preprocessor_config.json"

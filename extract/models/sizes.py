@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...data.runtime.errors import BadInput
@@ -13,16 +13,6 @@ if TYPE_CHECKING:
     from .source import ModelSource
 
 _LONGEST_WITHOUT_LIMIT = 512  # tokens of a text where neither model nor tokenizer has a limit (T5, XLNet)
-# Their code does not name the function by which the others are found.
-_POSITIONS_AFTER_PADDING = {
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-    "mpnet",
-    "longformer",
-    "data2vec-text",
-}
 # These interpolate their position embeddings (or rotate them) by themselves, so any whole number of patches will do.
 _ANY_IMAGE_SIZE = {"dinov2", "dinov2_with_registers", "dinov3_vit"}
 
@@ -35,23 +25,20 @@ def max_positions(source: ModelSource) -> int:
         positions = getattr(settings, "n_positions", None)
     if not isinstance(positions, int) or positions < 1:
         return _LONGEST_WITHOUT_LIMIT
-    if source.model_type in _POSITIONS_AFTER_PADDING or _counts_from_padding(settings):
+    if _counts_from_padding(settings):
         positions -= int(getattr(settings, "pad_token_id", 0) or 0) + 1
     return positions
 
 
 def _counts_from_padding(settings: Any) -> bool:
-    """Whether the family's code, which is imported for it, counts positions from its padding id + 1 onwards.
+    """Whether the family's code counts positions from its padding id + 1 onwards, as RoBERTa's does.
 
     Its table of positions then holds fewer tokens than it has rows.
     """
-    from transformers.models.auto.modeling_auto import MODEL_MAPPING
-
-    try:
-        code = inspect.getsource(sys.modules[MODEL_MAPPING[type(settings)].__module__])
-    except (KeyError, OSError, TypeError, ImportError):
+    code = importlib.util.find_spec(type(settings).__module__.replace(".configuration_", ".modeling_"))
+    if code is None or code.origin is None:
         return False
-    return "create_position_ids_from_input_ids" in code
+    return "create_position_ids_from_input_ids" in Path(code.origin).read_text(encoding="utf-8")
 
 
 def patch_grid(source: ModelSource, pixels: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from cinefuse.extract.inputs.processor_pixels import _FloatResizing
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.models.failures import quiet_transformers
-from cinefuse.tests.support.encoder_families import IMAGES, SENTENCES, SIDE, TEXTS, Family, build_clip
+from cinefuse.tests.support.encoder_families import IMAGES, SENTENCES, SIDE, TEXTS, WORDS, Family, build_clip
 from cinefuse.tests.support.further_families import FURTHER_IMAGES, FURTHER_TEXTS
 
 pytestmark = pytest.mark.slow  # a model of each family
@@ -250,6 +250,28 @@ def test_layers_that_do_not_hand_their_states_on_are_refused(name: str, catalogu
     family = BY_NAME[name]
     with pytest.raises(BadInput, match=f"cannot be distinguished; leave out --{family.modality}-layer"):
         extracted(catalogue, built(family, tmp_path), family.modality, **{f"{family.modality}_layer": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"),
+    [("BERT", 80), ("RoBERTa", 79), ("CLAP, text tower", 79), ("AltCLIP, text tower", 79), ("OPT", 80)],
+)
+def test_no_text_is_longer_than_the_table_of_positions(
+    name: str, longest: int, catalogue: Path, tmp_path: Path
+) -> None:
+    """Those that count from behind their padding id (0 here) read a token less."""
+    folder = built(BY_NAME[name], tmp_path)
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder, model_max_length=1000)
+    tokenizer.save_pretrained(folder)
+    words = " ".join(WORDS * 5)
+    items = pl.read_parquet(catalogue / "items.parquet").with_columns(
+        text=pl.lit(words), poster=pl.lit(None, pl.String)
+    )
+    (tmp_path / "long").mkdir()
+    items.write_parquet(tmp_path / "long" / "items.parquet")
+    Description("long").write(tmp_path / "long")
+    with extracted(tmp_path / "long", folder, "text") as file:
+        assert len(file.text.read_tokens(0)) + file.text.has_cls_position == longest
 
 
 def table_of_families() -> list[list[str]]:

@@ -37,6 +37,7 @@ from cinefuse.tests.support.encoder_families import (
     write_json,
 )
 from cinefuse.tests.support.progress import Lines
+from cinefuse.tests.support.small_models import small
 
 
 def changed(path: Path, **values: Any) -> None:
@@ -73,6 +74,13 @@ def without_a_tower(folder: Path) -> None:
     build_llava(folder)
     text, vision = {"model_type": "mistral", **SIZE, **TEXT}, {"model_type": "idefics2_vision", **SIZE}
     write_json(folder / "config.json", {"model_type": "idefics2", "text_config": text, "vision_config": vision})
+
+
+def grids(folder: Path) -> None:
+    save(small("qwen3_vl")(), folder, preprocessor_config={
+        "image_processor_type": "Qwen2VLImageProcessor", "patch_size": 16, "merge_size": 2, "temporal_patch_size": 2,
+        "size": {"shortest_edge": 1024, "longest_edge": 65536},
+    })  # fmt: skip
 
 
 def weights_elsewhere(folder: Path) -> None:
@@ -132,6 +140,7 @@ REFUSED = {
     "an image model that needs a prompt": (prompted, "image", "reads prompt_masks and prompt_pixel_values beside"),
     "a text model that needs boxes": (boxed, "text", "does not read texts alone: You have to specify bbox"),
     "a vision-language model whose tower has no class": (without_a_tower, "image", "no image tower that can be run"),
+    "a vision-language model that reads grids of patches": (grids, "image", "no image tower that can be run"),
     "a vision-language model without its tower": (
         weights_elsewhere,
         "image",
