@@ -19,6 +19,7 @@ _WEEKDAYS = r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+"
 _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 _SAMPLE = 1_000
 _DATES = "__dates"
+_SPREADSHEET_DAYS = (25_569, 73_415)  # from 1970 to 2100, counted from 1899-12-30
 
 
 def year(given: pl.Expr, dtype: pl.DataType | None) -> pl.Expr:
@@ -93,10 +94,14 @@ def _of_numbers(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFra
     if (days := _written_as_one_number(table, whole)) is not None:
         note = f"{name}: timestamps are years or days such as 20151231; they were made seconds since 1970, in UTC"
         return table.with_columns(days.alias(column)), [note]
+    fractions = table.select((number != number.floor()).any()).collect(engine="streaming").item()
+    if fractions and _all_between(table, number, *_SPREADSHEET_DAYS):
+        seconds = ((number - _SPREADSHEET_DAYS[0]) * 86_400).round().cast(pl.Int64)
+        note = f"{name}: timestamps are days as spreadsheets count them; they were made seconds since 1970, in UTC"
+        return table.with_columns(seconds.alias(column)), [note]
     unit, divisor = next(
         ((unit, divisor) for unit, divisor in _UNITS if largest / divisor < _LATEST_SECOND), _UNITS[-1]
     )
-    fractions = table.select((number != number.floor()).any()).collect(engine="streaming").item()
     notes = []
     if divisor > 1:
         notes.append(f"{name}: timestamps are {unit} since 1970; they were made seconds")
@@ -105,20 +110,30 @@ def _of_numbers(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFra
     return table.with_columns((whole // divisor).alias(column)), notes
 
 
+def _all_between(table: pl.LazyFrame, number: pl.Expr, low: int, high: int) -> bool:
+    return bool(table.select(number.is_between(low, high).all()).collect(engine="streaming").item())
+
+
 def _of_both(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
-    """Numbers and dates in one column: each number by its own size, the rest as dates."""
+    """Numbers and dates in one column: each number by its own size, the rest as dates.
+
+    A number that is no point in time by itself becomes text that says so, or it would be taken for a second of 1970.
+    """
     number = pl.col(column).cast(pl.Float64, strict=False)
     dates = pl.when(number.is_null()).then(pl.col(column)).alias(_DATES)
     table, _ = _of_dates(table.with_columns(dates), _DATES, name)
-    sizes = [
-        (divisor, number.is_between(_FIRST_PLAUSIBLE_SECOND * divisor, _LATEST_SECOND * divisor, "left"))
-        for _, divisor in _UNITS
-    ]
-    points = [pl.when(fits).then(number / divisor).floor().cast(pl.Int64) for divisor, fits in sizes]
+    points = [pl.col(column).str.to_date("%Y%m%d", strict=False).dt.epoch("s")]
+    points[0] = pl.when(number.is_between(_FIRST_YEAR * 10_000, (_LAST_YEAR + 1) * 10_000)).then(points[0])
+    for _, divisor in _UNITS:
+        fits = number.is_between(_FIRST_PLAUSIBLE_SECOND * divisor, _LATEST_SECOND * divisor, "left")
+        points.append(pl.when(fits).then(number / divisor).floor().cast(pl.Int64))
     read = pl.coalesce(*points, pl.col(_DATES).cast(pl.Int64, strict=False))
     unread = table.select((pl.col(column).is_not_null() & read.is_null()).any()).collect(engine="streaming").item()
     if unread:
-        return table.with_columns(pl.coalesce(read.cast(pl.String), column).alias(column)).drop(_DATES), []
+        stray = (
+            pl.when(number.is_not_null()).then(pl.format("{} in a column of dates", column)).otherwise(pl.col(column))
+        )
+        return table.with_columns(pl.coalesce(read.cast(pl.String), stray).alias(column)).drop(_DATES), []
     return table.with_columns(read.alias(column)).drop(_DATES), [
         f"{name}: timestamps are partly numbers, partly dates; each was made seconds since 1970 by its own form, in UTC"
     ]
@@ -138,9 +153,10 @@ def _written_as_one_number(table: pl.LazyFrame, whole: pl.Expr) -> pl.Expr | Non
 
 def _of_dates(table: pl.LazyFrame, column: str, name: str) -> tuple[pl.LazyFrame, list[str]]:
     text = pl.col(column).str.replace(r"(\d)T(\d)", "$1 $2").str.replace(_WEEKDAYS, "")
-    zone = r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})$"
-    sign, hours, minutes = (text.str.extract(r" \d{1,2}:\d{2}.*([+-])(\d{2}):?(\d{2})$", part) for part in (1, 2, 3))
-    ahead = hours.cast(pl.Int64, strict=False) * 3600 + minutes.cast(pl.Int64, strict=False) * 60
+    zone = r"\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+    offset = r" \d{1,2}:\d{2}.*([+-])(\d{2})(?::?(\d{2}))?$"
+    sign, hours, minutes = (text.str.extract(offset, part) for part in (1, 2, 3))
+    ahead = hours.cast(pl.Int64, strict=False) * 3600 + minutes.cast(pl.Int64, strict=False).fill_null(0) * 60
     shift = pl.when(sign == "-").then(-ahead).otherwise(ahead).fill_null(0)
     has_zone = text.str.contains(r" \d{1,2}:\d{2}.*" + zone) | text.str.contains(r"(?:Z|UTC|GMT)$")
     bare = pl.when(has_zone).then(text.str.replace(zone, "")).otherwise(text)

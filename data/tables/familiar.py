@@ -110,6 +110,7 @@ PERHAPS_TIMES = (
 
 _USERS = frozenset(plain_name(name) for name in FAMILIAR["user_id"])
 _ID = re.compile(r"(?:[_\- ][iI][dD]|[a-z0-9]I[dD])$")  # not valid, paid or grid
+_REMARK = re.compile(r"\s*\([^()]*\)\s*$")
 _JOINTS = re.compile(r"[_\-\s]+|(?<=[a-z0-9])(?=[A-Z])")
 _NO_ITEM = (
     *(
@@ -185,5 +186,6 @@ def _is_a_mark(name: str) -> bool:
 
 def named_so(columns: Sequence[str], names: Sequence[str]) -> str | None:
     """Which of ``columns`` has the first of ``names``, however written; None where none has one."""
-    plainly = {plain_name(name): name for name in reversed(columns)}
+    plainly = {plain_name(_REMARK.sub("", name)): name for name in reversed(columns)}  # "Rating (1-5)" is Rating
+    plainly |= {plain_name(name): name for name in reversed(columns)}
     return next((plainly[key] for name in names if (key := plain_name(name)) in plainly), None)

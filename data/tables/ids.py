@@ -54,6 +54,7 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
                 written=given.str.contains(_FLOAT_WRITTEN).all() & (given.len() > 0),
                 first=given.first(),
                 padded=(given != given.str.strip_chars(" ")).all() & (given.len() > 0),
+                some_padded=(given != given.str.strip_chars()).any(),
                 rounded=given.filter(given.str.contains(_ROUNDED)).first(),
                 how_many_rounded=given.str.contains(_ROUNDED).sum(),
                 nested=given.str.contains(_NESTED).all() & (given.len() > 0),
@@ -68,6 +69,13 @@ def exact_ids(table: pl.LazyFrame, columns: Sequence[str], name: str) -> tuple[p
                 notes.append(
                     f"{name}: all ids in the column for {column} have white space around them; it is taken away"
                 )
+            elif column == "user_id" and found["some_padded"].item():
+                bare = table.select(given=value.n_unique(), bare=value.str.strip_chars().n_unique()).collect()
+                if fewer := bare["given"].item() - bare["bare"].item():
+                    notes.append(
+                        f"{name}: {fewer:,} ids in the column for {column} differ from others by white space alone; "
+                        "they are kept apart"
+                    )
             if found["how_many_rounded"].item():
                 notes.append(
                     f"{name}: {found['how_many_rounded'].item():,} ids in the column for {column} are written as "

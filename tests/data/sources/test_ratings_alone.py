@@ -185,3 +185,10 @@ def test_how_many_ratings_were_dropped_is_said(tmp_path: Path, dropped: float, s
     file.write_text("user_id,item_id,rating\n1,1,0\n1,2,4\n2,1,3\n")
     warnings = import_table(tmp_path / "dataset", ratings=file, drop_rating=dropped).warnings
     assert [says in warning for warning in warnings] == [True]
+
+
+def test_users_that_differ_by_white_space_alone_are_kept_apart_and_it_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "ratings.csv"
+    file.write_text("user,item,rating\nann,1,4\nann ,2,3\nbob ,2,3\n")
+    warnings = import_table(tmp_path / "dataset", ratings=file).warnings
+    assert any("1 ids in the column for user_id differ from others by white space alone" in said for said in warnings)

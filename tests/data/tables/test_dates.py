@@ -134,13 +134,26 @@ def test_ids_that_a_spreadsheet_padded_or_rounded_are_noticed() -> None:
 
 
 def test_numbers_and_dates_of_one_column_are_each_read_by_their_form() -> None:
-    cells = ["2015-12-31 23:59:00", "1451606340", "1451606340000", "1451606340.5", None, "12/31/2015"]
+    cells = ["2015-12-31 23:59:00", "1451606340", "1451606340000", "1451606340.5", None, "12/31/2015", "20151231"]
     frame, notes = seconds(pl.LazyFrame({"t": cells}), "t", "r.csv")
-    assert frame.collect()["t"].to_list() == [1451606340] * 4 + [None, 1451520000]
+    assert frame.collect()["t"].to_list() == [1451606340] * 4 + [None, 1451520000, 1451520000]
     assert "partly numbers, partly dates" in notes[0]
 
 
-@pytest.mark.parametrize("stray", ["7", "soon"])
-def test_a_cell_of_a_mixed_column_that_is_no_point_in_time_stays_to_be_named(stray: str) -> None:
+@pytest.mark.parametrize(("stray", "named"), [("7", "7 in a column of dates"), ("soon", "soon")])
+def test_a_cell_of_a_mixed_column_that_is_no_point_in_time_stays_to_be_named(stray: str, named: str) -> None:
     frame, notes = seconds(pl.LazyFrame({"t": ["2015-12-31", "1451606340", stray]}), "t", "r.csv")
-    assert (frame.collect()["t"].to_list(), notes) == (["1451520000", "1451606340", stray], [])
+    assert (frame.collect()["t"].to_list(), notes) == (["1451520000", "1451606340", named], [])
+
+
+def test_days_with_fractions_as_spreadsheets_count_them_are_points_in_time() -> None:
+    frame, notes = seconds(pl.LazyFrame({"t": ["44197.5", "44198.25", None]}), "t", "r.csv")
+    assert frame.collect()["t"].to_list() == [1609502400, 1609567200, None]
+    assert "days as spreadsheets count them" in notes[0]
+    assert seconds(pl.LazyFrame({"t": ["44197", "44198"]}), "t", "r.csv")[0].collect()["t"].to_list() == [44197, 44198]
+
+
+@pytest.mark.parametrize("zone", ["+02", "+0200", "+02:00", " +02"])
+def test_a_zone_may_have_hours_alone(zone: str) -> None:
+    frame, _ = seconds(pl.LazyFrame({"t": [f"2021-01-01 10:00:00{zone}"]}), "t", "r.csv")
+    assert frame.collect()["t"].to_list() == [1609488000]

@@ -44,6 +44,7 @@ def test_the_items_id_is_a_column_of_a_thing_before_one_of_a_row(columns: str, e
     ("ours", "columns", "expected"),
     [
         ("rating", "user,item,stars", "stars"),
+        ("rating", "USER ID,MOVIE ID,RATING (1-5)", "RATING (1-5)"),
         ("rating", "_id,movie_id,rating_val,user_id", "rating_val"),
         ("user_id", "RATING_ID,USER_MD5,MOVIE_ID,RATING", "USER_MD5"),
         ("poster", "id,title,poster_url", "poster_url"),
