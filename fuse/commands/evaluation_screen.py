@@ -65,7 +65,7 @@ def _by_popularity(found: Evaluation) -> Table:
 
 def _show_lists(found: Evaluation, console: Console) -> None:
     console.print()
-    console.print(f"{found.protocol_says}; {found.ranked_users:,} users have such a film", soft_wrap=True)
+    console.print(f"{found.protocol_says}; users with such a film: {found.ranked_users:,}", soft_wrap=True)
     for each in found.baselines:
         how = f"not run: {each['not_run']}" if each["not_run"] else each["settings"]
         console.print(printable(f"{each['name']}: {how}"), soft_wrap=True)

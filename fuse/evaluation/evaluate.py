@@ -188,7 +188,7 @@ def measure_methods(
     measured = {}
     users = len(np.unique(task.user))
     for name, block_scores in scores.items():
-        with progress.phase(f"lists of {name}", users) as phase:
+        with progress.phase(f"lists of {name}", users, "users") as phase:
             measured[name] = measure(task, block_scores, phase.advance)
     return measured
 
