@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol
 import rich.progress
 from rich.console import Console
 
-Unit = Literal["items", "users", "bytes", "steps"]
+Unit = Literal["items", "users", "trials", "bytes", "steps"]
+_PASSING: tuple[Unit, ...] = ("bytes", "steps")  # their phases leave nothing behind
 """What a phase counts. The end of a phase of steps is a message of its caller, such as the errors of an epoch."""
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -31,7 +32,7 @@ class Progress(Protocol):
     def phase(
         self, name: str, total: int | None = None, unit: Unit = "items", *, work: int = 0
     ) -> AbstractContextManager[Phase]:
-        """Open a phase of `total` items, users, bytes or steps (None: not known yet) for the duration of a `with` block.
+        """Open a phase of `total` items, bytes or the like (None: not known yet) for the duration of a `with` block.
 
         `work` is the total cost in units of the caller's own where items differ in cost; 0 if all cost the same.
         """
@@ -117,8 +118,8 @@ class NoProgress:
 class TerminalProgress:
     """Shows a bar with rates and the time left on standard error; in a log, a line every 10 seconds.
 
-    A phase of items or users leaves its bar, or its last line, behind; one of bytes or steps leaves nothing. A notebook shows
-    bars where ipywidgets is installed. A phase inside another one is not shown.
+    A phase of items, users or trials leaves its bar, or its last line, behind; one of bytes or steps leaves nothing. A
+    notebook shows bars where ipywidgets is installed. A phase inside another one is not shown.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -141,9 +142,7 @@ class TerminalProgress:
         self._is_open = True
         try:
             if self._has_bars():
-                with rich.progress.Progress(
-                    *_columns(unit), console=self._console, transient=unit in ("bytes", "steps")
-                ) as bar:
+                with rich.progress.Progress(*_columns(unit), console=self._console, transient=unit in _PASSING) as bar:
                     phase = _BarPhase(name, total, unit, work, bar=bar, task=bar.add_task(name, total=None, text=""))
                     phase.show()
                     try:
@@ -208,7 +207,7 @@ class _LoggedPhase(Phase):
 
     def advance(self, count: int, work: int = 0, size: int = 0) -> None:
         super().advance(count, work, size)
-        is_last = self.unit in ("items", "users") and self.total is not None and self.done >= self.total
+        is_last = self.unit not in _PASSING and self.total is not None and self.done >= self.total
         if is_last or time.monotonic() - self.logged >= _SECONDS_BETWEEN_LINES:
             self.logged = time.monotonic()
             left = "" if self.seconds_left is None else f"  {self.seconds_left:,.0f} s left"

@@ -73,7 +73,7 @@ def search(
             raise optuna.TrialPruned from None
         return statistics.fmean(found)
 
-    with progress.phase("tuning", trials) as phase:
+    with progress.phase("tuning", trials, "trials") as phase:
 
         def after_trial(study: optuna.Study, trial: FrozenTrial) -> None:
             phase.advance(1)
