@@ -30,6 +30,13 @@ hypothesis.settings.register_profile("cinefuse", deadline=None)
 hypothesis.settings.load_profile("cinefuse")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts a browser, or the process that others fork from, is slow."""
+    for item in items:
+        if {"browser", "fork_server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real MovieLens ratings, plots and posters; skips where it is absent."""

@@ -81,6 +81,7 @@ def test_a_lost_poster_folder_ends_the_job_before_any_encoding(
     assert not (tmp_path / "o.h5").exists()
 
 
+@pytest.mark.slow
 def test_the_command_exits_with_3_where_the_posters_are_gone(films: Path, tmp_path: Path) -> None:
     import_table(tmp_path / "d", films, posters=tmp_path / "pp")
     (tmp_path / "pp").rename(tmp_path / "elsewhere")
