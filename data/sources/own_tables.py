@@ -25,7 +25,7 @@ from ..tables.familiar import named_so
 from ..tables.id_spaces import IdColumn, check_same_ids, links_between, meet_halfway
 from ..tables.ids import exact_ids
 from ..tables.opening import open_table
-from ..tables.table import Table
+from ..tables.table import Table, some_of
 from ..tables.written_ratings import decimal_points, stars_and_shares, yes_and_no
 from .interaction_tables import interaction_table, refuse_matrix, required_columns, without_ratings
 from .poster_urls import PosterUrls, addresses_of, download_posters
@@ -204,6 +204,12 @@ def _add_films(
     """Fill items and links: the films under their own ids, or under those of the ratings by way of ``links``."""
     own = IdColumn(films, str(names["item_id"]), guessed=columns.get("item_id") is None)
     way, notes = None, [*films.notes]
+    unread = [name for name in films.columns if name != own.column]
+    if unread and not any(names[ours] for ours in ITEM_OPTIONS if ours != "item_id"):
+        notes.append(
+            f"{films.name}: none of its columns is called as titles, years, genres, texts or posters are "
+            f"({some_of(unread, 5)}): name them with --title, --text and the like"
+        )
     if rated_by is not None and links is not None:
         way = links_between(links, films, own.column, rated_by)
     elif rated_by is not None:

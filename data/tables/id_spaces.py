@@ -30,6 +30,7 @@ _ALIKE = 0.75
 _YEARS = re.compile(r"\s*\(\s*\d{4}[^)]*\)\s*$")
 _ARTICLE = re.compile(r"^(.*), (the|a|an|le|la|les|l'|il|el|der|die|das)$")
 _ID = pl.col("item_id")
+_FLOAT = _ID.cast(pl.Float64, strict=False)
 _BARE = _ID.str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
 _ALIKE_WAYS = (
     (_BARE, "without the white space around them or the .0 behind them"),
@@ -49,7 +50,7 @@ _OTHERWISE = (
     ),
     (_ID.str.extract(r"([^/]+)/*$", 1), "by the last part of an address or path alone"),
     (
-        pl.coalesce(_ID.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String), _ID),
+        pl.when(_FLOAT.floor() == _FLOAT).then(_FLOAT.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(_ID),
         "as numbers, which a spreadsheet may have rounded",
     ),
 )

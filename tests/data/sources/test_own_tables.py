@@ -416,3 +416,10 @@ def test_marks_that_a_program_left_in_titles_texts_and_genres_are_said(
 def test_a_question_mark_is_a_missing_value_as_uci_writes_it(tmp_path: Path) -> None:
     items = Catalog.open(imported(tmp_path, "item_id,title,text,director\n1,A,?,?\n2,B,...,X\n").folder).items
     assert (items["text"].to_list(), items["tags"].to_list()) == ([None, None], [[], ["director: X"]])
+
+
+def test_columns_none_of_which_is_known_are_said(tmp_path: Path) -> None:
+    films = "id;nombre;g\u00e9nero\n1;\u00d1and\u00fa;Comedia\n"
+    assert any("(nombre, g\u00e9nero): name them with --title" in said for said in imported(tmp_path, films).warnings)
+    assert imported(tmp_path, films, columns={"title": "nombre"}).warnings == []
+    assert imported(tmp_path, "id\n1\n").warnings == []

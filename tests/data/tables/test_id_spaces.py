@@ -161,6 +161,11 @@ def test_ids_that_would_meet_if_written_alike_are_refused_saying_how(
         imported(tmp_path, f"id,title\n{ours},A\n", f"userId,id,rating\n1,{theirs},4\n")
 
 
+def test_ids_with_fractions_are_not_said_to_be_rounded(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="name the columns with --item-id"):
+        imported(tmp_path, "id,title\n1.5,A\n", "userId,id,rating\n1,1,4\n")
+
+
 def test_ratings_none_of_which_is_of_a_film_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none of its 1 rated ids \('x' first\) is an id of the films \('a' first\)"):
         imported(tmp_path, "id,title\na,A\n", "userId,id,rating\n1,x,4\n")
