@@ -79,13 +79,25 @@ class Ensemble:
         return chosen, mean
 
     def bayesian_share(self, mean: Tensor) -> tuple[float, Tensor]:
-        """The weight of Bayesian factors beside the members' ``mean`` (N,), and the prediction with them; 0: none."""
+        """The weight of Bayesian factors beside the members' ``mean`` (N,), and the prediction with them; 0: none.
+
+        The members were selected on the same ratings and so look better there than they are. So the weight is a half
+        where they gain, unless another one is better by more than chance: then the nearest to a half that is not worse.
+        """
         if not (self.config.takes_bayesian and self.affords_bayesian()):
             return 0.0, mean
         alone = self.trials.of_bayesian()
-        share = min(_SHARES, key=lambda share: self.trials.rmse(mean + share * (alone - mean)))
-        blend = mean + share * (alone - mean)
-        return (share, blend) if self.trials.gains(blend, mean) else (0.0, mean)
+        blends = {share: mean + share * (alone - mean) for share in _SHARES}
+        best = min(blends.values(), key=self.trials.rmse)
+        if not self.trials.gains(best, mean):
+            return 0.0, mean
+        as_good = [
+            share
+            for share, blend in blends.items()
+            if not self.trials.gains(best, blend) and self.trials.rmse(blend) < self.trials.rmse(mean)
+        ]
+        share = min(as_good, key=lambda share: abs(share - 0.5))
+        return share, blends[share]
 
     def affords_bayesian(self) -> bool:
         """Whether the ratings that members are fitted to in the end are few enough for Bayesian factors."""

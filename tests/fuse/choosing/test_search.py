@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cinefuse.fuse.choosing import trials
-from cinefuse.fuse.choosing.ensemble import TRIALS_OF_MEMBERS
+from cinefuse.fuse.choosing.ensemble import TRIALS_OF_MEMBERS, Ensemble
 from cinefuse.fuse.choosing.search import Search
 from cinefuse.fuse.choosing.trials import Trials
 from cinefuse.fuse.inputs.side_information import SideInformation
@@ -131,6 +131,23 @@ def test_bayesian_factors_join_where_they_help_and_never_against_the_users_will(
     without = Search(config(bayesian=False), ratings_of(1.0)).choose()
     assert without.bayesian_share == 0
     assert without.members == chosen.members
+
+
+@pytest.mark.parametrize(
+    ("deviation", "lowest", "highest"),
+    [(1.06, 0.5, 0.5), (0.94, 0.5, 0.5), (2.0, 0.15, 0.35), (0.3, 0.8, 0.95), (30, 0, 0)],
+)
+def test_the_weight_of_bayesian_factors_is_a_half_unless_ratings_say_otherwise(
+    monkeypatch: pytest.MonkeyPatch, deviation: float, lowest: float, highest: float
+) -> None:
+    tried = Trials(config(), ratings_of(1.0))
+    drawn = torch.Generator().manual_seed(0)
+    # of the same length and uncorrelated, so that the best weight is 1 / (1 + deviation ** 2)
+    members, bayesian = torch.linalg.qr(torch.randn(len(tried.truth), 2, generator=drawn)).Q.T * len(tried.truth) ** 0.5
+    monkeypatch.setattr(tried, "of_bayesian", lambda: tried.truth + deviation * bayesian)
+    share, blend = Ensemble(config(), tried).bayesian_share(tried.truth + members)
+    assert lowest <= share <= highest
+    torch.testing.assert_close(blend - tried.truth, (1 - share) * members + share * deviation * bayesian)
 
 
 @pytest.mark.parametrize("levels", [2, 11, 60])
