@@ -48,6 +48,7 @@ class TextEncoder:
         self._trunk = trunk
         self._layers = layers
         self._prompt_length = prompt_length
+        self._least = 1  # tokens that the model must be given
 
     @classmethod
     def load(
@@ -90,6 +91,9 @@ class TextEncoder:
             return self._embed_by_length(input_ids, lengths)
         if self.structure.fixed_length is not None:
             return self._embed_at_fixed_length(input_ids, lengths)
+        if input_ids.shape[1] < self._least:
+            beyond = ((0, 0), (0, self._least - input_ids.shape[1]))
+            input_ids = np.pad(input_ids, beyond, constant_values=self.structure.pad_id)
         tokens = input_ids.shape[1]
         ids = self._trunk.send(torch.from_numpy(input_ids)).long()
         padded = not bool((lengths == tokens).all())
@@ -137,7 +141,7 @@ class TextEncoder:
         return _notes(source, self._trunk, self.pads)
 
     def try_out(self, source: ModelSource) -> None:
-        """Runs two short texts, and finds out whether padding changes what they give; sets ``pads``.
+        """Runs two short texts, and finds out whether padding changes what they give, and whether shorter ones need it.
 
         Raises BadInput in one line where the model fails.
         """
@@ -152,6 +156,12 @@ class TextEncoder:
             self.embed(np.ascontiguousarray(ids), np.array([long, long]))
         except Exception as error:
             refuse_failing(source.name, error, self._trunk.dtype == torch.bfloat16)
+        try:
+            self.embed(np.ascontiguousarray(ids[:1, :1]), np.array([1]))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self._least = short
         if self.structure.fixed_length is not None or not self.pads:
             return
         try:

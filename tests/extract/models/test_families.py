@@ -22,9 +22,23 @@ from cinefuse.extract.commands.encoders import families_table, transformers_vers
 from cinefuse.extract.inputs.processor_pixels import _FloatResizing
 from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
+from cinefuse.extract.models.encoders import TextEncoder
 from cinefuse.extract.models.failures import quiet_transformers
-from cinefuse.tests.support.encoder_families import IMAGES, SENTENCES, SIDE, TEXTS, WORDS, Family, build_clip
+from cinefuse.extract.models.source import ModelSource
+from cinefuse.tests.support.encoder_families import (
+    BERT_LIKE,
+    IMAGES,
+    SENTENCES,
+    SIDE,
+    TEXTS,
+    WORDS,
+    Family,
+    build_clip,
+    save,
+    tokenizer,
+)
 from cinefuse.tests.support.further_families import FURTHER_IMAGES, FURTHER_TEXTS
+from cinefuse.tests.support.small_models import small
 
 pytestmark = pytest.mark.slow  # a model of each family
 
@@ -250,6 +264,20 @@ def test_layers_that_do_not_hand_their_states_on_are_refused(name: str, catalogu
     family = BY_NAME[name]
     with pytest.raises(BadInput, match=f"cannot be distinguished; leave out --{family.modality}-layer"):
         extracted(catalogue, built(family, tmp_path), family.modality, **{f"{family.modality}_layer": 1})
+
+
+@torch.no_grad()
+def test_a_text_that_is_too_short_for_its_model_is_padded(tmp_path: Path) -> None:
+    """CANINE takes four characters into one, and fails where there are fewer."""
+    model = small("canine")().eval()
+    save(model, tmp_path / "model", tokenizer=tokenizer(**BERT_LIKE))
+    source = ModelSource.resolve(str(tmp_path / "model"), None, weights=True, modality="text")
+    encoder = TextEncoder.load(source, device="cpu", precision="fp32", layer=None)
+    ids = torch.tensor([[2, 7, 3, 0, 0, 0, 0]])
+    expected = model(input_ids=ids, attention_mask=(torch.arange(7) < 3).long()[None]).last_hidden_state[0, :3]
+    with pytest.raises(RuntimeError):
+        model(input_ids=ids[:, :3])
+    close(encoder.encode(ids[:, :3].numpy().astype(np.int32), np.array([3]))[0, :3].numpy(), expected)
 
 
 @pytest.mark.parametrize(
