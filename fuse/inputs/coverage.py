@@ -75,29 +75,29 @@ class Coverage:
         """Everything, ready for JSON; `first_rows` start at 0."""
         return asdict(self)
 
-    def lines(self) -> list[str]:
-        """The report as text; its row numbers start at 1."""
+    def lines(self, noun: str = "ratings") -> list[str]:
+        """The report as text, with ``noun`` for what was joined; its row numbers start at 1."""
         reasons = {
             "of films that are not in the catalogue": self.unknown_item,
             "of films without an embedding": self.missing_embedding,
             "of a film the same user rated more than once": self.duplicate,
         }
-        lines = [f"ratings: {self.ratings:,} read, {self.kept:,} kept"]
+        lines = [f"{noun}: {self.ratings:,} read, {self.kept:,} kept"]
         lines += [f"  dropped {why}: {dropped}" for why, dropped in reasons.items() if dropped.ratings]
-        lines.append(f"users: {self.users:,}, of them {self.users_with_ratings:,} with ratings")
-        lines.append(f"films: {self.items:,}, of them {self.rated_items:,} with ratings")
+        lines.append(f"users: {self.users:,}, of them {self.users_with_ratings:,} with {noun}")
+        lines.append(f"films: {self.items:,}, of them {self.rated_items:,} with {noun}")
         if self.items_outside_file:
             lines.append(f"  not in the embedding file: {self.items_outside_file:,}")
         for modality in self.modalities:
             items, ratings = getattr(self.items_with, modality), getattr(self.ratings_with, modality)
             lines.append(
                 f"{modality} embeddings: {items:,} films ({_percent(items, self.items)}), "
-                f"{ratings:,} ratings ({_percent(ratings, self.kept)})"
+                f"{ratings:,} {noun} ({_percent(ratings, self.kept)})"
             )
         if len(self.modalities) > 1:
             items, ratings = self.items_with, self.ratings_with
-            lines.append(f"both: {items.both:,} films, {ratings.both:,} ratings")
-            lines.append(f"neither: {items.neither:,} films, {ratings.neither:,} ratings")
+            lines.append(f"both: {items.both:,} films, {ratings.both:,} {noun}")
+            lines.append(f"neither: {items.neither:,} films, {ratings.neither:,} {noun}")
         return lines
 
 

@@ -114,7 +114,7 @@ def train(
         parts = Split.load(files.split)
         if absent:
             progress.message(f"not there, so not used: {', '.join(absent)}")
-        for line in joined.coverage.lines():
+        for line in joined.coverage.lines("interactions" if implicit else "ratings"):
             progress.message(line)
         kept: dict[str, Components] = {}
         if earlier is not None:

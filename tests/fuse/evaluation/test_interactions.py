@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
+from cinefuse.data.runtime.progress import TerminalProgress
 from cinefuse.data.sources.own_tables import import_table
 from cinefuse.fuse.commands.evaluation_screen import show_evaluation
 from cinefuse.fuse.evaluation.comparison import compare
@@ -105,3 +106,14 @@ def test_without_its_dataset_such_a_run_cannot_be_evaluated_and_says_so(run: Run
     opened = replace(opened, record=replace(opened.record, dataset=tmp_path / "elsewhere"))
     with pytest.raises(BadInput, match="isn't there any more"):
         evaluate(opened)
+
+
+def test_training_counts_interactions_and_calls_them_so(
+    plays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = preset("best").with_settings([*SETTINGS, "factor_steps=2"])
+    train(plays, None, tmp_path / "run", config, progress=TerminalProgress(Console(stderr=True, width=200)))
+    shown = capsys.readouterr().err
+    assert "interactions: " in shown
+    assert "with interactions" in shown
+    assert "ratings: " not in shown
