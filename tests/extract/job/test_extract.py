@@ -20,7 +20,6 @@ from PIL import Image
 
 from cinefuse.data.dataset.catalog import Catalog
 from cinefuse.data.embeddings import rows as rows_module
-from cinefuse.data.embeddings import verification as verify_module
 from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.number_formats import as_float32
 from cinefuse.data.embeddings.rows import row_checksum
@@ -277,7 +276,7 @@ def test_a_finished_file_is_checked_once(
         checked.append(1)
         return row_checksum(*row)
 
-    monkeypatch.setattr(verify_module, "row_checksum", counted)
+    monkeypatch.setattr("cinefuse.data.embeddings.row_reader.row_checksum", counted)
     extract(sample, copy, settings)
     assert len(checked) == 2 * 40, "a row of each modality, each once"
 
