@@ -156,12 +156,7 @@ class TextEncoder:
             self.embed(np.ascontiguousarray(ids), np.array([long, long]))
         except Exception as error:
             refuse_failing(source.name, error, self._trunk.dtype == torch.bfloat16)
-        try:
-            self.embed(np.ascontiguousarray(ids[:1, :1]), np.array([1]))
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            self._least = short
+        self._least = next((length for length in range(1, short) if self._survives(ids[:1, :length])), short)
         if self.structure.fixed_length is not None or not self.pads:
             return
         try:
@@ -176,6 +171,16 @@ class TextEncoder:
             pairs.append((alone.vectors[0], padded.vectors[0]))
         most = _MOST_APART[self._trunk.dtype]
         self.pads = all(_apart(one, other) <= most for one, other in pairs)
+
+    def _survives(self, ids: npt.NDArray[np.int32]) -> bool:
+        """Whether it can run a text (1, T) without padding."""
+        try:
+            self.embed(np.ascontiguousarray(ids), np.array([ids.shape[1]]))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        return True
 
 
 class ImageEncoder:

@@ -273,8 +273,8 @@ def test_a_text_that_is_too_short_for_its_model_is_padded(tmp_path: Path) -> Non
     save(model, tmp_path / "model", tokenizer=tokenizer(**BERT_LIKE))
     source = ModelSource.resolve(str(tmp_path / "model"), None, weights=True, modality="text")
     encoder = TextEncoder.load(source, device="cpu", precision="fp32", layer=None)
-    ids = torch.tensor([[2, 7, 3, 0, 0, 0, 0]])
-    expected = model(input_ids=ids, attention_mask=(torch.arange(7) < 3).long()[None]).last_hidden_state[0, :3]
+    ids = torch.tensor([[2, 7, 3, 0]])
+    expected = model(input_ids=ids, attention_mask=(torch.arange(4) < 3).long()[None]).last_hidden_state[0, :3]
     with pytest.raises(RuntimeError):
         model(input_ids=ids[:, :3])
     close(encoder.encode(ids[:, :3].numpy().astype(np.int32), np.array([3]))[0, :3].numpy(), expected)
