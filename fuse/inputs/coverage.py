@@ -49,7 +49,8 @@ class Presence:
 class Coverage:
     """What the join found: every rating read is kept, or dropped for exactly one reason.
 
-    ``items_outside_file`` counts items that the embedding file has no row for (0 where there is no file).
+    ``items_outside_file`` counts items that the embedding file has no row for (0 where there is no file). Of
+    ``texts_compared`` items ``other_texts`` have another text than the one that was embedded.
     """
 
     modalities: tuple[str, ...]
@@ -63,6 +64,8 @@ class Coverage:
     items: int
     rated_items: int
     items_outside_file: int
+    texts_compared: int
+    other_texts: int
     items_with: Presence
     ratings_with: Presence
 
@@ -88,6 +91,12 @@ class Coverage:
         lines.append(f"films: {self.items:,}, of them {self.rated_items:,} with {noun}")
         if self.items_outside_file:
             lines.append(f"  not in the embedding file: {self.items_outside_file:,}")
+        if self.other_texts:
+            question = "; is it of another catalogue?" if 2 * self.other_texts > self.texts_compared else ""
+            lines.append(
+                f"  of another text than the one that was embedded: {self.other_texts:,} of {self.texts_compared:,} "
+                f"compared{question}"
+            )
         for modality in self.modalities:
             items, ratings = getattr(self.items_with, modality), getattr(self.ratings_with, modality)
             lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MISSING = ("mask", "drop", "error")
 DUPLICATES = ("last", "first", "error")
+_MOST_TEXTS = 10_000  # compared with those that were embedded
 
 _Bools = npt.NDArray[np.bool_]
 _Codes = npt.NDArray[np.int32]
@@ -99,6 +101,7 @@ def join(dataset: Path, embeddings: EmbeddingFile | None, *, missing: str = "mas
     row = np.flatnonzero(kept)
     user, item, rating = user[row], item[row], rating[row]
     text, image = embedded["text"], embedded["image"]
+    other_texts = _other_texts(catalog, embedding_row, text, embeddings)
     coverage = Coverage(
         modalities=modalities,
         ratings=len(kept),
@@ -111,6 +114,8 @@ def join(dataset: Path, embeddings: EmbeddingFile | None, *, missing: str = "mas
         items=len(items),
         rated_items=_distinct(item, len(items)),
         items_outside_file=0 if embedding_row is None else int((embedding_row < 0).sum()),
+        texts_compared=len(other_texts),
+        other_texts=sum(other_texts),
         items_with=Presence.of(text, image),
         ratings_with=Presence.of(text[item], image[item]),
     )
@@ -152,6 +157,30 @@ def _embedded(
     for name in embeddings.modalities:
         embedded[name][there] = embeddings[name].has_embedding[rows[there]]
     return rows, embedded
+
+
+def _other_texts(
+    catalog: Catalog, rows: npt.NDArray[np.int64] | None, embedded: _Bools, embeddings: EmbeddingFile | None
+) -> list[bool]:
+    """For each of the first items with a text here and an embedding of one: whether that was another text.
+
+    Ids alone do not show that a file is of another catalogue where both count from 1.
+    """
+    if embeddings is None or rows is None or not embedded.any():
+        return []
+    modality = embeddings["text"]
+    try:
+        texts = catalog.texts(modality.fingerprint.get("template") or "{text}")
+    except UsageError:  # it names columns that this catalogue lacks
+        return []
+    differs: list[bool] = []
+    for item, text in enumerate(texts):
+        digest = modality.digest[rows[item]] if embedded[item] and text is not None else None
+        if digest is not None and text is not None and digest.any():  # of imported embeddings it is not known
+            differs.append(digest.tobytes() != hashlib.sha256(text.encode("utf-8", "replace")).digest())
+            if len(differs) == _MOST_TEXTS:
+                break
+    return differs
 
 
 def _duplicates(

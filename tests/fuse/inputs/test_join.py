@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -315,6 +316,22 @@ def test_an_embedding_file_of_another_catalogue_is_refused_with_an_id_of_each_si
     assert f"({word})" in message
     assert "of another catalogue" in message
     assert "(1, Int64)" in message
+
+
+def test_a_file_of_other_texts_under_the_same_ids_is_said(sample: Path, embeddings: Path, tmp_path: Path) -> None:
+    with EmbeddingFile.open(embeddings) as file:
+        own = join(sample, file).coverage
+        assert own.texts_compared > 30
+        assert own.other_texts == 0
+        assert not any("another text" in line for line in own.lines())
+        shutil.copytree(sample, tmp_path / "other")
+        films = pl.read_parquet(sample / "items.parquet")
+        films.with_columns(text=pl.lit("Another film. ") + pl.col("text")).write_parquet(
+            tmp_path / "other" / "items.parquet"
+        )
+        other = join(tmp_path / "other", file).coverage
+        assert other.other_texts == other.texts_compared == own.texts_compared
+        assert any(line.endswith("is it of another catalogue?") for line in other.lines())
 
 
 def test_a_dataset_whose_every_rating_would_be_dropped_is_refused(items: Path, tmp_path: Path) -> None:
