@@ -413,6 +413,7 @@ def test_the_report_counts_everything_and_names_rows_from_one(items: Path, tmp_p
         "users: 3, of them 3 with ratings",
         "films: 3, of them 2 with ratings",
         "  not in the embedding file: 1",
+        "  of another text than the one that was embedded: 2 of 2 compared; is it of another catalogue?",
         "text embeddings: 2 films (66.7 %), 3 ratings (100.0 %)",
         "image embeddings: 1 films (33.3 %), 2 ratings (66.7 %)",
         "both: 1 films, 2 ratings",
