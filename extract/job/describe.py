@@ -20,7 +20,7 @@ _WORDS = {
     "max": "the largest value of each dimension",
     "last": "its last token",
     "pooler": "the model's own pooling",
-    "projection": "projection into the space that texts and images share",
+    "projection": "its projection",
     "weightedmean": "the mean, later positions counting more",
     "mean_sqrt_len_tokens": "the sum over the square root of the length",
 }
@@ -74,7 +74,7 @@ def _text_lines(source: ModelSource) -> list[str]:
     tokenizer = source.tokenizer()
     structure = text_structure(source, tokenizer, source.pooling, None)
     longest = min(max_positions(source), source.pooling.max_length or int(tokenizer.model_max_length))
-    lines = [f"reads up to {longest:,} tokens", _vector(structure)]
+    lines = [f"reads up to {longest:,} tokens", _vector(source, structure)]
     kept = "all positions but the CLS" if structure.has_cls else "all positions"
     lines.append(f"tokens: {kept}, {structure.token_width} wide")
     if structure.pooling.prompt:
@@ -98,19 +98,21 @@ def _image_lines(source: ModelSource) -> list[str]:
         size = recipe.output
     positions = int(structure.has_cls) + structure.front + structure.tokens + structure.end
     how = "cinefuse's own resizing" if own else "the model's own image processor, slower"
-    lines = [f"reads {size[0]} x {size[1]}, {positions} positions", _vector(structure)]
+    lines = [f"reads {size[0]} x {size[1]}, {positions} positions", _vector(source, structure)]
     grid = f" ({structure.grid[0]} x {structure.grid[1]})" if structure.grid else ""
     lines.append(f"tokens {structure.tokens}{grid}, {structure.token_width} wide")
     lines.append(f"pixels by {how}")
     if structure.pooling.is_cls and shares_space(source):
         shared = image_structure_of(source, recipe, Pooling(mode="projection"), None)
-        lines.append(f"given for both models: {_vector(shared)}")
+        lines.append(f"given for both models: {_vector(source, shared)}")
     return lines
 
 
-def _vector(structure: Structure) -> str:
-    pooling = structure.pooling
-    words = " and ".join(_WORDS[mode] for mode in pooling.modes)
+def _vector(source: ModelSource, structure: Structure) -> str:
+    pooling, said = structure.pooling, _WORDS
+    if "projection" in pooling.modes and shares_space(source):  # CLAP shares its own with sounds
+        said = _WORDS | {"projection": "projection into the space that texts and images share"}
+    words = " and ".join(said[mode] for mode in pooling.modes)
     behind = {"dense": "a dense layer", "layernorm": "a layer norm", "normalize": "scaling to length 1"}
     steps = "".join(f", then {behind[kind]}" for kind, _ in pooling.layers)
     return f"vector by {words}{steps}, {structure.vector_width} wide"

@@ -65,9 +65,9 @@ class TextEncoder:
         """Loads weights from safetensors straight into ``precision`` on ``device``.
 
         ``layer`` None gives the model's own last hidden state; k in 1..L, or -L..-1 from the end, the raw output of
-        encoder layer k, without running the later ones. ``structure`` says how it is run and pooled; by default it is
-        a BERT-like model whose CLS is the vector. Raises BadInput where the model is no text encoder or its
-        checkpoint lacks weights, UsageError for a device or layer that does not exist.
+        encoder layer k, without running the later ones where the model can be cut off there. ``structure`` says how it
+        is run and pooled; by default it is a BERT-like model whose CLS is the vector. Raises BadInput where the model
+        is no text encoder or its checkpoint lacks weights, UsageError for a device or layer that does not exist.
         """
         if structure is None:
             structure = cls_structure(source, "text", layer=layer)

@@ -1,15 +1,17 @@
 """One run of a model without its weights: what it gives, and which modules are its layers.
 
-Layers are the modules of one list that hand hidden states on, each to the next.
+Layers are the modules of one list that hand hidden states on, each to the next. Where there is no such list, they are
+those behind which the model itself returns hidden states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 from torch import nn
@@ -18,13 +20,14 @@ from ...data.runtime.errors import BadInput, CinefuseError, UsageError
 from .failures import first_line, quiet_transformers
 from .sizes import patch_grid
 from .source import PROCESSOR
-from .towers import Output, lacking, run_tower
+from .towers import Output, lacking, run_tower, whole_output
 
 if TYPE_CHECKING:
     from .source import Modality, ModelSource
 
 _MOST_BUILT = 200_000_000  # parameters of a model that is built with random weights where no weights do not do
 _SAMPLE_TOKENS = 8
+_ROUNDING = 1e-5  # of a state computed twice in float32, as a share of its length; of a narrower type, its own
 
 
 def layer_number(layer: int, depth: int, name: str) -> int:
@@ -48,6 +51,11 @@ class Seen:
     taken: dict[str, list[Any]] = field(default_factory=dict)
     given: dict[str, list[Any]] = field(default_factory=dict)
 
+    def clear(self, *_: object) -> None:
+        """Forget a run: some models are run a second time, with other options."""
+        for noted in (*self.taken.values(), *self.given.values()):
+            noted.clear()
+
     def chain(self) -> str | None:
         """The name of the first list each of whose modules took what the one before gave."""
         for name, given in self.given.items():
@@ -61,7 +69,8 @@ class Seen:
 @contextmanager
 def watching(model: nn.Module, depth: int) -> Iterator[Seen]:
     """Notes, of a run inside, what the layers of every list of ``depth`` modules of one class take and give."""
-    seen, hooks = Seen(depth), []
+    seen = Seen(depth)
+    hooks = [model.register_forward_pre_hook(seen.clear)]
     for name, modules in model.named_modules():
         if not isinstance(modules, nn.ModuleList) or len(modules) != depth or len(set(map(type, modules))) != 1:
             continue
@@ -77,6 +86,52 @@ def watching(model: nn.Module, depth: int) -> Iterator[Seen]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def refuse_layer(name: str, modality: Modality) -> NoReturn:
+    raise BadInput(f"{name}: its layers cannot be distinguished; leave out --{modality}-layer")
+
+
+@dataclass
+class LayerState:
+    """Runs a model for the hidden states (B, T, D) behind layer ``number`` of ``depth``, as it returns them itself.
+
+    Raises BadInput where it does not return one state more than it has layers, each shaped as its last hidden state,
+    or, of the first input unless ``proven``, where two that follow each other are equal, or the last of them is not
+    the last hidden state, before a final norm or behind it.
+    """
+
+    name: str
+    tower: str
+    model: nn.Module
+    modality: Modality
+    number: int
+    depth: int
+    proven: bool = False
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> Output:
+        out = whole_output(self.tower, self.model, self.modality, inputs, output_hidden_states=True)
+        states, last = getattr(out, "hidden_states", None), getattr(out, "last_hidden_state", None)
+        if not isinstance(states, (tuple, list)) or not isinstance(last, torch.Tensor) or last.dim() != 3:
+            refuse_layer(self.name, self.modality)
+        if len(states) != self.depth + 1 or any(state.shape != last.shape for state in states):
+            refuse_layer(self.name, self.modality)
+        if not self.proven:
+            if any(torch.equal(one, other) for one, other in pairwise(states)) or not self._ends(states[-1], last):
+                refuse_layer(self.name, self.modality)
+            self.proven = True
+        return Output(states[self.number], None)
+
+    def _ends(self, state: torch.Tensor, last: torch.Tensor) -> bool:
+        """Whether ``last`` is ``state``, or what a norm of the model makes of it."""
+        ends = [state]
+        for module in self.model.modules():
+            shape = getattr(getattr(module, "weight", None), "shape", None)
+            if type(module).__name__.endswith(("LayerNorm", "RMSNorm")) and shape == last.shape[-1:]:
+                with suppress(RuntimeError):  # SqueezeBERT's own wants its positions last
+                    ends.append(module(state))
+        most = max(_ROUNDING, torch.finfo(last.dtype).eps) * last.float().norm()
+        return any(end.shape == last.shape and bool((end.float() - last.float()).norm() <= most) for end in ends)
 
 
 def sample_text() -> dict[str, torch.Tensor]:
@@ -148,7 +203,14 @@ def _of_layer(
     """What a layer gave, and where it is; and whether the model runs without those behind it, which are cut off."""
     number, name = layer_number(layer, seen.depth, source.name), seen.chain()
     if name is None:
-        raise BadInput(f"{source.name}: its layers cannot be distinguished; leave out --{modality}-layer")
+        try:
+            with torch.no_grad(), quiet_transformers():
+                own = LayerState(source.name, tower, model, modality, number, seen.depth, proven=True)(sample)
+        except CinefuseError:
+            raise
+        except Exception:  # of a model that does not take the option
+            refuse_layer(source.name, modality)
+        return own, {}
     raw: torch.Tensor = seen.given[name][number - 1]
     layers: Any = model.get_submodule(name)
     del layers[number:]

@@ -41,6 +41,7 @@ class Structure:
     columns) stay when ``front`` positions behind the CLS and ``end`` at the end are left out. ``pooling`` has its mode.
     Texts are padded with ``pad_id`` to ``fixed_length``, and read with their padding, where the model was trained so.
     ``layer_list`` names the module list of layers where one of them is kept; ``cuts``: the list may end behind it.
+    It is empty where the model itself returns what stands behind each layer.
     """
 
     tower: str

@@ -115,8 +115,7 @@ class Output:
 
 def run_tower(tower: str, model: nn.Module, modality: Modality, inputs: Mapping[str, torch.Tensor]) -> Output:
     """The output of the part of ``model`` that ``tower`` names."""
-    run = getattr(model, f"get_{modality}_features") if tower == "features" else part(tower, model)
-    out = run(**inputs, return_dict=True)
+    out = whole_output(tower, model, modality, inputs)
     if isinstance(out, torch.Tensor):  # pooled, and nothing else
         return Output(None, out if out.dim() == 2 else None)
     hidden = getattr(out, "last_hidden_state", None)
@@ -133,6 +132,14 @@ def run_tower(tower: str, model: nn.Module, modality: Modality, inputs: Mapping[
         return Output(None, None)
     own = next((value for value in map(partial(_pooled, out), _POOLED) if value is not None), None)
     return Output(hidden, own if own is not None and len(own) == len(hidden) else None)
+
+
+def whole_output(
+    tower: str, model: nn.Module, modality: Modality, inputs: Mapping[str, torch.Tensor], **options: bool
+) -> Any:
+    """All that transformers returns of the part of ``model`` that ``tower`` names."""
+    run = getattr(model, f"get_{modality}_features") if tower == "features" else part(tower, model)
+    return run(**inputs, return_dict=True, **options)
 
 
 def lacking(tower: str, model: nn.Module, modality: Modality, given: Iterable[str]) -> list[str]:

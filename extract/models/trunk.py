@@ -13,7 +13,7 @@ from ...data.runtime.errors import BadInput
 from ...device import Precision, resolve_device
 from . import packed
 from .failures import refuse_failing
-from .probe import first_tensor, layer_number
+from .probe import LayerState, first_tensor, layer_number
 from .towers import Output, model_class, part, run_tower, without_cache
 from .weights import load_model
 
@@ -69,7 +69,7 @@ class Trunk:
         packed.keep_few_compiled_products()
         model = load_model(source, model_type, without_cache(settings), dtype, structure)
         last_layer = None
-        if layer is not None:
+        if layer is not None and structure.layer_list:
             layers: Any = model.get_submodule(structure.layer_list)
             number = layer_number(layer, len(layers), source.name)
             last_layer = layers[number - 1]
@@ -80,7 +80,11 @@ class Trunk:
             packed.pack(model)
         model.to(target)
         freed = packed.FreedMemory() if packs else None
-        run = partial(run_tower, structure.tower, model, modality)
+        run: Callable[..., Output] = partial(run_tower, structure.tower, model, modality)
+        if layer is not None and not structure.layer_list:
+            depth = source.num_layers
+            number = layer_number(layer, depth, source.name)
+            run = LayerState(source.name, structure.tower, model, modality, number, depth)
         trunk = cls(model, part(structure.tower, model), target, dtype, last_layer, freed, run, source.name)
         if compiled:
             model.compile(dynamic=True)

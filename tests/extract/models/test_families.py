@@ -24,6 +24,7 @@ from cinefuse.extract.job.extraction import extract
 from cinefuse.extract.job.settings import Settings
 from cinefuse.extract.models.encoders import TextEncoder
 from cinefuse.extract.models.failures import quiet_transformers
+from cinefuse.extract.models.probe import LayerState
 from cinefuse.extract.models.source import ModelSource
 from cinefuse.tests.support.encoder_families import (
     BERT_LIKE,
@@ -240,8 +241,13 @@ BY_NAME = {family.name: family for family in [*TEXTS, *FURTHER_TEXTS, *IMAGES, *
 
 
 @pytest.mark.parametrize(
-    "name", ["BERT", "Longformer", "LED", "AltCLIP, text tower", "LLaVA, language model", "ViT", "SAM, image encoder"]
-)
+    "name",
+    [
+        "BERT", "Longformer", "LED", "AltCLIP, text tower", "LLaVA, language model", "ViT", "SAM, image encoder", "DPR",
+        # whose layers do not hand their states on as they are
+        "ALBERT", "SqueezeBERT", "XLNet", "XLM", "FlauBERT", "YOLOS",
+    ],
+)  # fmt: skip
 def test_a_layer_equals_the_hidden_state_behind_it(name: str, catalogue: Path, tmp_path: Path) -> None:
     """Also where it is wider than what the model gives in the end, or padded to whole windows."""
     family, folder = BY_NAME[name], built(BY_NAME[name], tmp_path)
@@ -254,16 +260,46 @@ def test_a_layer_equals_the_hidden_state_behind_it(name: str, catalogue: Path, t
         inputs = hf.AutoImageProcessor.from_pretrained(folder, backend="pil")(images=picture, return_tensors="pt")
     with torch.no_grad():
         expected = model(**inputs, output_hidden_states=True).hidden_states[1][0]
-    expected = expected.flatten(0, -2)[family.cls :]  # (T, D), of a feature map (H * W, D)
+    expected = expected.flatten(0, -2)  # (T, D), of a feature map (H * W, D)
+    front, end = family.dropped
+    expected = expected[family.cls + front : len(expected) - end]
     with extracted(catalogue, folder, family.modality, **{f"{family.modality}_layer": 1}) as file:
         close(file[family.modality].read_tokens(0), expected)
 
 
-@pytest.mark.parametrize("name", ["XLM", "XLNet", "YOLOS", "ALBERT"])
-def test_layers_that_do_not_hand_their_states_on_are_refused(name: str, catalogue: Path, tmp_path: Path) -> None:
-    family = BY_NAME[name]
-    with pytest.raises(BadInput, match=f"cannot be distinguished; leave out --{family.modality}-layer"):
-        extracted(catalogue, built(family, tmp_path), family.modality, **{f"{family.modality}_layer": 1})
+def test_layers_that_neither_modules_nor_states_show_are_refused(catalogue: Path, tmp_path: Path) -> None:
+    """EfficientNet counts 64 layers, and returns the states behind its blocks, which are fewer."""
+    with pytest.raises(BadInput, match="cannot be distinguished; leave out --image-layer"):
+        extracted(catalogue, built(BY_NAME["EfficientNet"], tmp_path), "image", image_layer=1)
+
+
+class _Shuffled(torch.nn.Module):
+    """A model that returns its hidden states in another order."""
+
+    def __init__(self, model: torch.nn.Module, order: list[int]) -> None:
+        super().__init__()
+        self.model, self.order = model, order
+
+    def forward(self, **inputs: Any) -> Any:
+        out = self.model(**inputs)
+        out.hidden_states = tuple(out.hidden_states[place] for place in self.order)
+        return out
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1], [0, 0, 2], [0, 1], [0, 1, 1, 2]])
+@pytest.mark.parametrize("name", ["SqueezeBERT", "ALBERT"])
+@torch.no_grad()
+def test_states_that_a_model_returns_are_proven_to_be_those_of_its_layers(
+    name: str, order: list[int], tmp_path: Path
+) -> None:
+    model = hf.AutoModel.from_pretrained(built(BY_NAME[name], tmp_path)).eval()
+    inputs = {"input_ids": torch.tensor([[2, 7, 9, 3]])}
+    expected = model(**inputs, output_hidden_states=True).hidden_states[1]
+    found = LayerState(name, "alone", _Shuffled(model, [0, 1, 2]), "text", 1, depth=2)(inputs).hidden
+    assert found is not None
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    with pytest.raises(BadInput, match="cannot be distinguished"):
+        LayerState(name, "alone", _Shuffled(model, order), "text", 1, depth=2)(inputs)
 
 
 @torch.no_grad()

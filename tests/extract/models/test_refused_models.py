@@ -36,6 +36,7 @@ from cinefuse.tests.support.encoder_families import (
     tokenizer,
     write_json,
 )
+from cinefuse.tests.support.further_families import FURTHER_TEXTS
 from cinefuse.tests.support.progress import Lines
 from cinefuse.tests.support.small_models import small
 
@@ -247,6 +248,9 @@ def test_describe_says_what_a_model_would_do_without_its_weights(tmp_path: Path)
         "vector by its CLS, 32 wide",
         "tokens 16 (4 x 4), 32 wide",
     ]
+    next(family for family in FURTHER_TEXTS if family.name == "CLAP, text tower").build(tmp_path / "clap")
+    (text,) = describe(str(tmp_path / "clap"))
+    assert text.lines[1] == "vector by its projection, 24 wide"  # into a space of texts and sounds
     save(bert(), tmp_path / "bare")
     with pytest.raises(BadInput, match="neither a tokenizer nor an image processor"):
         describe(str(tmp_path / "bare"))
