@@ -96,11 +96,11 @@ class Trials:
         error = float((prediction - self.truth).square().mean().sqrt())
         return error if math.isfinite(error) else math.inf
 
-    def gains(self, new: Tensor, old: Tensor) -> bool:
-        """Whether ``new`` (N,) predicts better by more than chance."""
+    def gains(self, new: Tensor, old: Tensor, errors: float = _BY_CHANCE) -> bool:
+        """Whether ``new`` (N,) predicts better by more than chance: by so many standard ``errors`` of the gain."""
         gain = (old - self.truth).square() - (new - self.truth).square()
         least = _LEAST_GAIN * float((old - self.truth).square().mean())
-        return float(gain.mean()) > max(least, _BY_CHANCE * float(gain.std()) / math.sqrt(len(gain)))
+        return float(gain.mean()) > max(least, errors * float(gain.std()) / math.sqrt(len(gain)))
 
     def better(self, new: str, old: str) -> str:
         """The new trial where it gains, or else the old one."""
