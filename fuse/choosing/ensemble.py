@@ -22,7 +22,7 @@ TRIALS_OF_MEMBERS = 14
 """At most: three points at four lengths, biases alone, Bayesian factors."""
 
 _FEWEST_STEPS = 30  # of a member
-_CLEARLY = 2.0  # standard errors by which another weight than a half must be better
+_CLEARLY = 2.0  # standard errors by which another weight than a member's must be better
 _SHARES = tuple(percent / 100 for percent in range(5, 100, 5))  # of the Bayesian factors
 
 _Key = TypeVar("_Key")
@@ -79,11 +79,12 @@ class Ensemble:
             mean = means[key]
         return chosen, mean
 
-    def bayesian_share(self, mean: Tensor) -> tuple[float, Tensor]:
-        """The weight of Bayesian factors beside the members' ``mean`` (N,), and the prediction with them; 0: none.
+    def bayesian_share(self, mean: Tensor, members: int) -> tuple[float, Tensor]:
+        """The weight of Bayesian factors beside the ``mean`` (N,) of the members, and the prediction with them; 0: none.
 
-        The members were selected on the same ratings and so look better there than they are. So the weight is a half
-        where they gain, unless another one is clearly better: then the nearest to a half that is not clearly worse.
+        The members were selected on the same ratings and so look better there than they are. So where Bayesian factors
+        gain they weigh as much as a member, unless another weight is clearly better: then the nearest to that one that
+        is not clearly worse.
         """
         if not (self.config.takes_bayesian and self.affords_bayesian()):
             return 0.0, mean
@@ -97,7 +98,7 @@ class Ensemble:
             for share, blend in blends.items()
             if not self.trials.gains(best, blend, _CLEARLY) and self.trials.rmse(blend) < self.trials.rmse(mean)
         ]
-        share = min(as_good, key=lambda share: abs(share - 0.5))
+        share = min(as_good, key=lambda share: abs(share - 1 / (members + 1)))
         return share, blends[share]
 
     def affords_bayesian(self) -> bool:

@@ -55,7 +55,7 @@ class Search:
             biases = trials.of_biases()
             ensemble = Ensemble(self.config, trials)
             chosen, prediction = ensemble.members(best)
-            share, prediction = ensemble.bayesian_share(prediction)
+            share, prediction = ensemble.bayesian_share(prediction, len(chosen))
         if self.config.takes_bayesian and not ensemble.affords_bayesian():
             self.progress.message("Bayesian factors are left out: these ratings are too many for them")
         rmse = trials.rmse(prediction)

@@ -134,20 +134,23 @@ def test_bayesian_factors_join_where_they_help_and_never_against_the_users_will(
 
 
 @pytest.mark.parametrize(
-    ("deviation", "lowest", "highest"),
-    [(1.06, 0.5, 0.5), (0.94, 0.5, 0.5), (2.0, 0.15, 0.35), (0.3, 0.8, 0.95), (30, 0, 0)],
+    ("members", "deviation", "lowest", "highest"),
+    [
+        *((1, 1.06, 0.5, 0.5), (1, 0.94, 0.5, 0.5), (1, 2.0, 0.15, 0.35), (1, 0.3, 0.8, 0.95), (1, 30, 0, 0)),
+        *((3, 1.7, 0.25, 0.25), (3, 0.3, 0.75, 0.95)),
+    ],
 )
-def test_the_weight_of_bayesian_factors_is_a_half_unless_ratings_say_otherwise(
-    monkeypatch: pytest.MonkeyPatch, deviation: float, lowest: float, highest: float
+def test_bayesian_factors_weigh_as_much_as_a_member_unless_ratings_say_otherwise(
+    monkeypatch: pytest.MonkeyPatch, members: int, deviation: float, lowest: float, highest: float
 ) -> None:
     tried = Trials(config(), ratings_of(1.0))
     drawn = torch.Generator().manual_seed(0)
     # of the same length and uncorrelated, so that the best weight is 1 / (1 + deviation ** 2)
-    members, bayesian = torch.linalg.qr(torch.randn(len(tried.truth), 2, generator=drawn)).Q.T * len(tried.truth) ** 0.5
+    theirs, bayesian = torch.linalg.qr(torch.randn(len(tried.truth), 2, generator=drawn)).Q.T * len(tried.truth) ** 0.5
     monkeypatch.setattr(tried, "of_bayesian", lambda: tried.truth + deviation * bayesian)
-    share, blend = Ensemble(config(), tried).bayesian_share(tried.truth + members)
+    share, blend = Ensemble(config(), tried).bayesian_share(tried.truth + theirs, members)
     assert lowest <= share <= highest
-    torch.testing.assert_close(blend - tried.truth, (1 - share) * members + share * deviation * bayesian)
+    torch.testing.assert_close(blend - tried.truth, (1 - share) * theirs + share * deviation * bayesian)
 
 
 @pytest.mark.parametrize("levels", [2, 11, 60])
