@@ -80,7 +80,7 @@ class Ensemble:
         return chosen, mean
 
     def bayesian_share(self, mean: Tensor, members: int) -> tuple[float, Tensor]:
-        """The weight of Bayesian factors beside the ``mean`` (N,) of the members, and the prediction with them; 0: none.
+        """The weight of Bayesian factors beside the members' ``mean`` (N,), and the prediction with them; 0: none.
 
         The members were selected on the same ratings and so look better there than they are. So where Bayesian factors
         gain they weigh as much as a member, unless another weight is clearly better: then the nearest to that one that
