@@ -75,7 +75,8 @@ class ForkServer:
     def wait_for_stage(self) -> None:
         """Return when the process started last is at its stage."""
         line = self._line()
-        assert line == "reached", f"it ended with {line}: {self._err.read_text()}"
+        self._runs = line == "reached"
+        assert self._runs, f"it ended with {line}: {self._err.read_text()}"
 
     def wait(self) -> int:
         """The exit code of the process started last."""

@@ -492,8 +492,8 @@ STAGES = {
     "saving": "cinefuse.fuse.training.loop:save_state",
     "the second fit": "cinefuse.fuse.training.member:Member.transformer_step#5",
     "saving a finished fit": "cinefuse.fuse.training.loop:save_state#4",
-    "serving": "cinefuse.fuse.runs.train:_served",
-    "testing": "cinefuse.fuse.runs.train:_tested",
+    "serving": "cinefuse.fuse.runs.finish:_served",
+    "testing": "cinefuse.fuse.runs.finish:_tested",
 }
 
 
