@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from cinefuse.data.runtime.errors import BadInput, UsageError
-from cinefuse.data.sample.catalogue import write_sample
 from cinefuse.fuse.inputs.interactions import TrainingPairs
 from cinefuse.fuse.inputs.side_information import SideInformation
 from cinefuse.fuse.inputs.sparse import SparseProduct
@@ -26,14 +25,6 @@ from cinefuse.fuse.settings.presets import preset
 from cinefuse.fuse.training.ranking_choice import Blend, HeldOut, Lists, best_rated
 from cinefuse.fuse.training.ranking_member import RankingMember
 from cinefuse.tests.support.progress import Lines
-
-
-@pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The films of ``sample``, and users enough to choose by their validation lists."""
-    folder = tmp_path_factory.mktemp("crowd") / "dataset"
-    write_sample(folder, items=40, users=150)
-    return folder
 
 
 def config(*settings: str) -> Config:
