@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def _embedded(
 def _other_texts(
     catalog: Catalog, rows: npt.NDArray[np.int64] | None, embedded: _Bools, embeddings: EmbeddingFile | None
 ) -> list[bool]:
-    """For each of the first items with a text here and an embedding of one: whether that was another text.
+    """For each of the first embedded items with a text here and a digest there: whether that was another text.
 
     Ids alone do not show that a file is of another catalogue where both count from 1.
     """
@@ -173,13 +174,12 @@ def _other_texts(
         texts = catalog.texts(modality.fingerprint.get("template") or "{text}")
     except UsageError:  # it names columns that this catalogue lacks
         return []
+    first = np.flatnonzero(embedded)[:_MOST_TEXTS]
     differs: list[bool] = []
-    for item, text in enumerate(texts):
-        digest = modality.digest[rows[item]] if embedded[item] and text is not None else None
-        if digest is not None and text is not None and digest.any():  # of imported embeddings it is not known
+    for item, text in enumerate(islice(texts, int(first[-1]) + 1)):
+        digest = modality.digest[rows[item]]
+        if embedded[item] and text is not None and digest.any():  # of imported embeddings it is not known
             differs.append(digest.tobytes() != hashlib.sha256(text.encode("utf-8", "replace")).digest())
-            if len(differs) == _MOST_TEXTS:
-                break
     return differs
 
 
