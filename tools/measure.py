@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertModel, ViTModel
 
 from . import mini_image, mini_text, minilm
 from .films import Films
-from .probe import probe
+from .probe import probe, probes
 
 Matrix = npt.NDArray[np.floating]
 
@@ -43,8 +43,8 @@ def measure(films: Films, minilm_folder: Path, folder: Path) -> None:
 def _tell(films: Films, there: npt.NDArray[np.bool_], features: dict[str, tuple[Matrix, Matrix]]) -> None:
     masks = [films.among(part) & there for part in ("train", "validation", "held-out")]
     for name, (cls, mean) in features.items():
-        for kind, values in (("CLS", cls), ("mean token", mean), ("both", np.concatenate([cls, mean], 1))):
-            print(f"{name}, {kind}: {probe(values, films.genres, *masks)}", flush=True)
+        for kind, _, found in probes(cls, mean, films.genres, *masks):
+            print(f"{name}, {kind}: {found}", flush=True)
 
 
 def _histogram(pixels: npt.NDArray[np.uint8]) -> Matrix:

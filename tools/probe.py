@@ -6,6 +6,7 @@ by macro mAP on the validation films; then fitted again on training and validati
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,14 @@ def probe(
     known = train | validation
     final = _fits(features[known], labels[known])[best]
     return Probed(found.validation, found.strength, macro_map(final(features[held_out]), labels[held_out]))
+
+
+def probes(
+    vector: Matrix, mean: Matrix, labels: npt.NDArray[np.bool_], *masks: npt.NDArray[np.bool_]
+) -> Iterator[tuple[str, int, Probed]]:
+    """Probes of items' vectors (films, D), of the means of their tokens (films, W), and of both; with their widths."""
+    for kind, values in (("vector", vector), ("mean token", mean), ("both", np.concatenate([vector, mean], 1))):
+        yield kind, values.shape[1], probe(values, labels, *masks)
 
 
 def macro_map(scores: Matrix, labels: npt.NDArray[np.bool_]) -> float:

@@ -16,7 +16,7 @@ from cinefuse.data.embeddings.file import EmbeddingFile
 from cinefuse.data.embeddings.modality import Modality
 
 from .films import Films
-from .probe import Matrix, Probed, probe
+from .probe import Matrix, Probed, probes
 
 
 def main() -> None:
@@ -47,8 +47,7 @@ def probed(films: Films, ids: np.ndarray, modality: Modality) -> Iterator[tuple[
     masks = [films.among(part)[places] for part in ("train", "validation", "held-out")]
     vector: Matrix = np.stack([modality.read_cls(row) for row in rows])
     mean: Matrix = np.stack([modality.read_tokens(row).mean(0) for row in rows])
-    for kind, values in (("vector", vector), ("mean token", mean), ("both", np.concatenate([vector, mean], 1))):
-        yield kind, values.shape[1], probe(values, films.genres[places], *masks)
+    yield from probes(vector, mean, films.genres[places], *masks)
 
 
 if __name__ == "__main__":
