@@ -186,7 +186,7 @@ def probe(
     if modality == "text" and layer is None:
         return None, {}
     if modality == "text":
-        raise BadInput(f"{source.name}: its layers cannot be told apart without its weights; leave out --text-layer")
+        raise BadInput(f"{source.name}: its layers cannot be distinguished without its weights; leave out --text-layer")
     sized = isinstance(getattr(source.settings, "patch_size", None), int)
     if sized and sample["pixel_values"].dim() == 4 and hasattr(source.settings, "image_size"):
         patch_grid(source, (sample["pixel_values"].shape[2], sample["pixel_values"].shape[3]))  # says it better

@@ -137,7 +137,7 @@ def test_the_validation_rmse_is_the_first_members_and_the_screen_says_so(
     assert run.summary.averaged == len(run.recommender.vectors) + (run.recommender.bayesian is not None)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"chosen_epochs": "4"}', '{"chosen_epochs": 4, "told": 1}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"chosen_epochs": "4"}', '{"chosen_epochs": 4, "other": 1}'])
 def test_a_damaged_summary_is_refused_in_a_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(content)
     with pytest.raises(BadInput, match="train the run again"):
